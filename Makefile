@@ -1,0 +1,62 @@
+# The front page. `make` or `make help` lists what can be done.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -q
+
+.PHONY: help setup run test unit integration e2e check fmt lint types layers protos protos-check bench lock clean-data clean
+
+help: ## what can be done
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## environments, Envoy's API stubs, the digits models; quick when nothing changed
+	@sh tools/setup.sh
+
+run: setup ## start the whole mesh on this machine; Ctrl-C stops it
+	@exec $(BIN)/python -m services.supervisor
+
+test: setup ## unit, property, contract and integration tests; starts the real parts that it needs
+	$(PYTEST) tests/unit tests/property tests/contract tests/integration
+
+unit: setup ## the fast tests alone: no sockets, no processes
+	$(PYTEST) tests/unit tests/property
+
+integration: setup ## the tests against PostgreSQL, Redis, Envoy and Triton
+	$(PYTEST) tests/contract tests/integration
+
+e2e: setup ## start the mesh as `make run` does and drive it from outside
+	$(PYTEST) tests/e2e
+
+check: setup lint types layers protos-check ## everything that is checked without running it
+
+lint: ## style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+fmt: ## rewrite to the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: ## mypy --strict
+	$(BIN)/mypy services clients/python tests benchmarks tools examples
+
+layers: ## who may import whom
+	$(BIN)/lint-imports --no-cache
+
+protos: ## regenerate protos/gen/python from protos/
+	@sh tools/protos.sh
+
+protos-check: ## contracts lint-clean, compatible with main, generated code fresh
+	@sh tools/protos_check.sh
+
+bench: setup ## the hot path against bare Triton, in the same run
+	@exec $(BIN)/python -m benchmarks.hot_path $(ARGS)
+
+lock: ## resolve requirements/*.in into lock files
+	@sh tools/lock.sh .build/uv/bin/uv
+
+clean-data: ## forget all data of the local mesh
+	@$(BIN)/python -m services.supervisor clean-data
+
+clean: ## remove everything that setup made
+	rm -rf .venv .venv-serving .build .tools

@@ -1,0 +1,13 @@
+#!/bin/sh
+# Resolves requirements/*.in into lock files with exact versions and hashes, and no addresses.
+set -eu
+uv=$1
+compile() {
+    "$uv" pip compile -q --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --python-version 3.11 "$@"
+}
+compile --universal requirements/dev.in -o requirements/dev.lock
+# Triton's python backend needs numpy 1, which ends at Python 3.12: no universal resolution.
+compile requirements/serving.in -o requirements/serving.lock
+# Installed without its dependencies: they would bring the client half of the wheel, which is not used.
+compile --no-deps requirements/triton.in -o requirements/triton.lock
+compile requirements/uv.in -o requirements/uv.lock

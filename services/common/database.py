@@ -1,0 +1,56 @@
+"""PostgreSQL, the same way in every service: one schema a service, bounds on everything, migrations."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
+
+_STATEMENT_TIMEOUT_MS = 15_000
+_CONNECT_TIMEOUT_S = 5
+_POOL_WAIT_S = 5.0
+_MIGRATION_LOCK = 0x1F3A
+"""The advisory lock under which one process migrates while the others wait."""
+_SERVICES = Path(__file__).parent.parent
+
+
+def create_engine(url: str, *, schema: str, pool_size: int = 10) -> AsyncEngine:
+    """An engine whose statements see `schema` first, over at most `pool_size` connections to postgresql+psycopg://…"""
+    return create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=_POOL_WAIT_S,
+        pool_pre_ping=True,
+        connect_args=_connect_args(schema, _STATEMENT_TIMEOUT_MS),
+    )
+
+
+async def migrate(url: str, *, service: str) -> None:
+    """Brings the schema `service` to the newest revision in services/<service>/migrations. Safe to run in parallel."""
+    # No statement timeout: a migration may rewrite a large table.
+    engine = create_async_engine(url, poolclass=NullPool, connect_args=_connect_args(service, 0))
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+            await connection.execute(text(f'CREATE SCHEMA IF NOT EXISTS "{service}"'))
+            await connection.run_sync(_upgrade, service)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade(connection: Connection, service: str) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(_SERVICES / "common" / "migrations"))
+    config.set_main_option("version_locations", str(_SERVICES / service / "migrations" / "versions"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    config.attributes["schema"] = service
+    command.upgrade(config, "head")
+
+
+def _connect_args(schema: str, statement_timeout_ms: int) -> dict[str, object]:
+    options = f"-c search_path={schema},public -c statement_timeout={statement_timeout_ms}"
+    return {"options": options, "connect_timeout": _CONNECT_TIMEOUT_S, "application_name": f"infermesh-{schema}"}

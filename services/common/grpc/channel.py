@@ -1,0 +1,116 @@
+"""One way to call another service: a deadline on every call, identity handed on, errors rebuilt as `MeshError`."""
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import grpc
+from google.rpc import status_pb2
+from grpc.aio import ClientCallDetails, Metadata
+
+from services.common.errors import Code, MeshError, Reason
+from services.common.grpc.identity import current_identity, identity_headers
+from services.common.grpc.server import MESSAGE_MAX_BYTES
+from services.common.grpc.status import STATUS_DETAILS_KEY, error_from_status
+from services.common.telemetry.tracing import inject_context
+
+DEADLINE_DEFAULT_S = 10.0
+"""The deadline of a unary call that states none."""
+DEADLINE_SHAVE_S = 0.02
+"""Kept back from the caller's own deadline, so that a failing sub-call can still be reported."""
+
+_OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
+    ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # A service that restarts is back within a second: do not wait the default two minutes to look again.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Retries are decided by who knows whether they are safe, not by the transport.
+    ("grpc.enable_retries", 0),
+)
+
+
+def open_channel(address: str, *, deadline_s: float = DEADLINE_DEFAULT_S) -> grpc.aio.Channel:
+    """A channel to `address` (host:port). Failed calls raise MeshError. Close it when done."""
+    interceptors = (_UnaryUnary(deadline_s, address), _UnaryStream(address), _StreamStream(address))
+    return grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=interceptors)
+
+
+def error_from_rpc(error: grpc.aio.AioRpcError, address: str) -> MeshError:
+    """The MeshError that a failed call stands for."""
+    for key, value in error.trailing_metadata() or ():
+        if key == STATUS_DETAILS_KEY and isinstance(value, bytes):
+            return error_from_status(status_pb2.Status.FromString(value))
+    code = Code(error.code().value[0])
+    if code is Code.UNAVAILABLE:
+        return MeshError(
+            Reason.DEPENDENCY_UNAVAILABLE,
+            f"the service at {address} does not answer ({error.details()}); see whether it runs and try again",
+            retry_after_s=1.0,
+        )
+    return error_from_status(status_pb2.Status(code=int(code), message=error.details() or code.name))
+
+
+def _details(details: ClientCallDetails, *, deadline_s: float | None) -> ClientCallDetails:
+    metadata = Metadata(*(details.metadata or ()))
+    present = {key for key, _ in metadata}
+    for key, value in identity_headers(current_identity()):
+        if key not in present:
+            metadata.add(key, value)
+    trace_headers: dict[str, str] = {}
+    inject_context(trace_headers)
+    for key, value in trace_headers.items():
+        if key not in present:
+            metadata.add(key, value)
+    timeout = details.timeout if details.timeout is not None else deadline_s
+    return ClientCallDetails(details.method, timeout, metadata, details.credentials, details.wait_for_ready)
+
+
+class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):
+    def __init__(self, deadline_s: float, address: str) -> None:
+        self._deadline_s = deadline_s
+        self._address = address
+
+    async def intercept_unary_unary(
+        self, continuation: Callable[..., Any], client_call_details: ClientCallDetails, request: Any
+    ) -> Any:
+        call = await continuation(_details(client_call_details, deadline_s=self._deadline_s), request)
+        try:
+            return await call
+        except grpc.aio.AioRpcError as error:
+            raise error_from_rpc(error, self._address) from error
+
+
+class _UnaryStream(grpc.aio.UnaryStreamClientInterceptor):
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def intercept_unary_stream(
+        self, continuation: Callable[..., Any], client_call_details: ClientCallDetails, request: Any
+    ) -> AsyncIterator[Any]:
+        call = await continuation(_details(client_call_details, deadline_s=None), request)
+        return _responses(call, self._address)
+
+
+class _StreamStream(grpc.aio.StreamStreamClientInterceptor):
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def intercept_stream_stream(
+        self, continuation: Callable[..., Any], client_call_details: ClientCallDetails, request_iterator: Any
+    ) -> AsyncIterator[Any]:
+        call = await continuation(_details(client_call_details, deadline_s=None), request_iterator)
+        return _responses(call, self._address)
+
+
+async def _responses(call: Any, address: str) -> AsyncIterator[Any]:
+    try:
+        async for response in call:
+            yield response
+    except grpc.aio.AioRpcError as error:
+        raise error_from_rpc(error, address) from error
+    finally:
+        call.cancel()

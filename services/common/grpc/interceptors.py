@@ -1,0 +1,186 @@
+"""What happens around every RPC of a server: identity, trace, deadline, errors, metrics. In this order, in one place.
+
+One interceptor rather than five: each `grpc.aio` interceptor wraps the handler anew, and the order of five would be
+hidden in a list. Errors become `google.rpc` details here and nowhere else.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, cast
+
+import grpc
+from opentelemetry import trace
+
+from services.common.clock import Clock
+from services.common.errors import Code, MeshError, Reason
+from services.common.grpc.identity import set_identity
+from services.common.grpc.status import STATUS_DETAILS_KEY, status_from_error
+from services.common.telemetry.logging import get_logger
+from services.common.telemetry.metrics import RpcMetrics
+from services.common.telemetry.tracing import Tracing, extract_context
+
+log = get_logger(__name__)
+Context = grpc.aio.ServicerContext[Any, Any]
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+DEADLINE_DEFAULT_S = 30.0
+"""A unary call whose caller set no deadline gets this one: no wait is without end."""
+DEADLINE_MIN_S = 0.002
+"""With less than this left, a call is refused at once: it could only waste work."""
+_UNBOUNDED_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
+
+
+class MeshInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps every method of a server."""
+
+    def __init__(self, *, clock: Clock, metrics: RpcMetrics, tracing: Tracing) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._tracing = tracing
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """Returns the method's handler, wrapped; None where there is no such method, which gRPC answers itself."""
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or method.startswith(_UNBOUNDED_PREFIXES):
+            return handler
+        headers = {
+            key: value for key, value in handler_call_details.invocation_metadata or () if isinstance(value, str)
+        }
+        call = _Call(self._clock, self._metrics, self._tracing, method, headers)
+        return call.wrap(handler)
+
+
+class _Call:
+    """One RPC being answered."""
+
+    def __init__(
+        self, clock: Clock, metrics: RpcMetrics, tracing: Tracing, method: str, headers: dict[str, str]
+    ) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._tracing = tracing
+        self._method = method
+        self._headers = headers
+
+    def wrap(self, handler: Handler) -> Handler:
+        codecs = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.request_streaming and handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream), **codecs)
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream), **codecs)
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(self._unary(handler.stream_unary, bounded=False), **codecs)
+        return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, bounded=True), **codecs)
+
+    def _unary(self, behaviour: Any, *, bounded: bool) -> Any:
+        async def answer(request: Any, context: Context) -> Any:
+            with _Outcome(self, context) as outcome:
+                try:
+                    async with asyncio.timeout(self._budget_s(context) if bounded else None):
+                        return await behaviour(request, context)
+                except TimeoutError as error:
+                    await outcome.abort(_deadline_error(self._method, error))
+                except Exception as error:
+                    await outcome.abort(error)
+
+        return answer
+
+    def _stream(self, behaviour: Any) -> Any:
+        async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
+            with _Outcome(self, context) as outcome:
+                try:
+                    produced = behaviour(request, context)
+                    if hasattr(produced, "__aiter__"):
+                        async for response in produced:
+                            yield response
+                    else:  # a servicer that writes through the context
+                        await produced
+                except Exception as error:
+                    await outcome.abort(error)
+
+        return answer
+
+    def _budget_s(self, context: Context) -> float:
+        # None where the caller set no deadline, whatever the stubs say.
+        left_s = cast("float | None", context.time_remaining())
+        if left_s is None:
+            return DEADLINE_DEFAULT_S
+        if left_s < DEADLINE_MIN_S:
+            raise MeshError(
+                Reason.DEADLINE_TOO_SHORT,
+                f"{left_s * 1000:.1f} ms were left of the deadline of {self._method}; allow at least "
+                f"{DEADLINE_MIN_S * 1000:.0f} ms",
+            )
+        return float(left_s)
+
+
+class _Outcome:
+    """Identity and span around a call, and what is counted and said when it ends."""
+
+    def __init__(self, call: _Call, context: Context) -> None:
+        self._call = call
+        self._context = context
+        self._code = Code.OK
+        self._began_s = call._clock.monotonic()  # noqa: SLF001 - the two are one
+        self._span: trace.Span = trace.INVALID_SPAN
+
+    def __enter__(self) -> "_Outcome":
+        set_identity(self._call._headers)  # noqa: SLF001
+        tracing = self._call._tracing  # noqa: SLF001
+        if tracing.exports:
+            self._span = tracing.tracer.start_span(
+                self._call._method.lstrip("/"),  # noqa: SLF001
+                context=extract_context(self._call._headers),  # noqa: SLF001
+                kind=trace.SpanKind.SERVER,
+            )
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, asyncio.CancelledError | GeneratorExit):
+            self._code = Code.CANCELLED
+        call = self._call
+        call._metrics.handled.labels(call._method, self._code.name).inc()  # noqa: SLF001
+        call._metrics.seconds.labels(call._method).observe(call._clock.monotonic() - self._began_s)  # noqa: SLF001
+        self._span.set_attribute("rpc.grpc.status_code", int(self._code))
+        self._span.end()
+
+    async def abort(self, error: Exception) -> None:
+        """Ends the call with the error's details; never returns normally."""
+        if isinstance(error, grpc.aio.AbortError | grpc.aio.BaseError):
+            raise error
+        known = error if isinstance(error, MeshError) else _masked(self._call._method, error)  # noqa: SLF001
+        self._code = known.code
+        status = status_from_error(known)
+        trailers: list[tuple[str, str | bytes]] = [(STATUS_DETAILS_KEY, status.SerializeToString())]
+        if known.retry_after_s is not None:
+            trailers.append(("retry-after", str(max(1, round(known.retry_after_s)))))
+        grpc_code = next(code for code in grpc.StatusCode if code.value[0] == int(known.code))
+        await self._context.abort(grpc_code, known.message, tuple(trailers))
+
+
+def _deadline_error(method: str, error: TimeoutError) -> MeshError:
+    known = MeshError(
+        Reason.DEADLINE_TOO_SHORT, f"{method} did not finish within its deadline; allow more time or ask for less"
+    )
+    known.__cause__ = error
+    return known
+
+
+def _masked(method: str, error: Exception) -> MeshError:
+    """An unforeseen failure: the log gets everything, the caller gets the id under which to find it."""
+    error_id = secrets.token_hex(6)
+    log.exception("unforeseen failure", method=method, error_id=error_id, kind=type(error).__name__)
+    return MeshError(
+        Reason.INTERNAL,
+        f"an unforeseen failure; the service's log has it under error_id {error_id}",
+        metadata={"error_id": error_id},
+    )

@@ -1,0 +1,1 @@
+"""Worked examples on real data, each started by its own module."""

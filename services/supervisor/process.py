@@ -1,0 +1,145 @@
+"""A running part: started so that it dies with its parent, awaited until it is ready, stopped within its bound."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+from services.common.clock import Clock
+from services.supervisor.parts.part import Part
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+_PROBE_EVERY_S = 0.03
+_LAST_WORDS_BYTES = 4000
+_LOG_KEPT_BYTES = 64 * 1024 * 1024
+
+
+class PartFailedError(Exception):
+    """A part could not be started or died; the message is one sentence for a person, with what to do."""
+
+
+class Process:
+    """One start of a part."""
+
+    def __init__(self, part: Part, process: asyncio.subprocess.Process, clock: Clock) -> None:
+        self.part = part
+        self._process = process
+        self._clock = clock
+
+    @staticmethod
+    async def start(part: Part, *, clock: Clock) -> "Process":
+        """Spawns the part. Raises PartFailedError where a port of it is taken or its program is missing."""
+        for purpose, port in part.ports.items():
+            _check_free(part.name, purpose, port)
+        part.log_path.parent.mkdir(parents=True, exist_ok=True)
+        if part.log_path.exists() and part.log_path.stat().st_size > _LOG_KEPT_BYTES:
+            part.log_path.rename(part.log_path.with_suffix(".log.1"))
+        with part.log_path.open("ab") as log:
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *part.argv,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    cwd=part.cwd,
+                    env=dict(part.env),
+                    # Of its own session, so that Ctrl-C reaches the supervisor alone and the order of the stop is ours.
+                    start_new_session=True,
+                    user=part.uid,
+                    group=part.uid,
+                    extra_groups=[] if part.uid is not None else None,
+                    preexec_fn=_die_with_parent(part.stop_signal),
+                )
+            except FileNotFoundError as error:
+                raise PartFailedError(
+                    f"{part.name} cannot start: {error.filename} is missing; run `make setup` again"
+                ) from error
+        return Process(part, process, clock)
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process.returncode is None
+
+    async def wait(self) -> int:
+        """Its exit code, once it has one; negative for a signal."""
+        return await self._process.wait()
+
+    async def wait_ready(self) -> None:
+        """Returns when the part answers. Raises PartFailedError, with its last words, when it died or took too long."""
+        deadline_s = self._clock.monotonic() + self.part.ready_timeout_s
+        while not await self._answers():
+            if not self.alive:
+                raise PartFailedError(
+                    f"{self.part.name} died while starting (exit code {self._process.returncode}): "
+                    f"{last_words(self.part.log_path)}; its log is {self.part.log_path}"
+                )
+            if self._clock.monotonic() > deadline_s:
+                raise PartFailedError(
+                    f"{self.part.name} was not ready within {self.part.ready_timeout_s:.0f} s: "
+                    f"{last_words(self.part.log_path)}; its log is {self.part.log_path}"
+                )
+            await self._clock.sleep(_PROBE_EVERY_S)
+
+    async def stop(self) -> None:
+        """Asks it to stop and waits; kills it, with all that it started, when its time is over."""
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.send_signal(self.part.stop_signal)
+            try:
+                async with asyncio.timeout(self.part.stop_timeout_s):
+                    await self._process.wait()
+            except TimeoutError:
+                pass
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        await self._process.wait()
+
+    async def _answers(self) -> bool:
+        if not self.alive:
+            return False
+        try:
+            return await self.part.ready()
+        except (OSError, TimeoutError):
+            return False
+
+
+def last_words(log_path: Path) -> str:
+    """The last line of a log that says something, for a one-sentence failure."""
+    try:
+        with log_path.open("rb") as log:
+            log.seek(max(0, log_path.stat().st_size - _LAST_WORDS_BYTES))
+            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    return lines[-1] if lines else "it said nothing"
+
+
+def _check_free(name: str, purpose: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            label = name if purpose == name else f"{name}'s {purpose}"
+            raise PartFailedError(
+                f"port {port} of {label} is taken; stop what listens there (`ss -ltnp 'sport = :{port}'` names it) "
+                "or choose another with the variable that `make help-ports` lists"
+            ) from None
+
+
+def _die_with_parent(signal_number: int) -> Callable[[], None]:
+    def set_death_signal() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+
+    return set_death_signal

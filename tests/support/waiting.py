@@ -3,14 +3,20 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 
+@overload
 async def eventually(
-    check: Callable[[], T | Awaitable[T]], *, timeout_s: float = 10.0, every_s: float = 0.02, what: str = ""
-) -> T:
+    check: Callable[[], Awaitable[T]], *, timeout_s: float = ..., every_s: float = ..., what: str = ...
+) -> T: ...
+@overload
+async def eventually(check: Callable[[], T], *, timeout_s: float = ..., every_s: float = ..., what: str = ...) -> T: ...
+async def eventually(
+    check: Callable[[], Any], *, timeout_s: float = 10.0, every_s: float = 0.02, what: str = ""
+) -> Any:
     """The first truthy value of `check`. Assertion errors count as not yet; the last one is shown."""
     loop = asyncio.get_running_loop()
     deadline_s = loop.time() + timeout_s
@@ -23,7 +29,7 @@ async def eventually(
             last = error
         else:
             if result:
-                return result  # type: ignore[return-value]
+                return result
             last = result
         if loop.time() > deadline_s:
             raise AssertionError(

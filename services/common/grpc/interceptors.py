@@ -7,7 +7,7 @@ hidden in a list. Errors become `google.rpc` details here and nowhere else.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
 from opentelemetry import trace
@@ -20,9 +20,14 @@ from services.common.telemetry.logging import get_logger
 from services.common.telemetry.metrics import RpcMetrics
 from services.common.telemetry.tracing import Tracing, extract_context
 
+if TYPE_CHECKING:  # generic in their stubs alone
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+    Handler: TypeAlias = grpc.RpcMethodHandler[Any, Any]
+else:
+    Context = grpc.aio.ServicerContext
+    Handler = grpc.RpcMethodHandler
+
 log = get_logger(__name__)
-Context = grpc.aio.ServicerContext[Any, Any]
-Handler = grpc.RpcMethodHandler[Any, Any]
 
 DEADLINE_DEFAULT_S = 30.0
 """A unary call whose caller set no deadline gets this one: no wait is without end."""

@@ -1,13 +1,16 @@
 """Prometheus metrics: one registry a process, made in `wiring`, and one endpoint that shows it."""
 
-from http.server import ThreadingHTTPServer
+from socketserver import ThreadingMixIn
 from threading import Thread
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import make_wsgi_app
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+_POLL_S = 0.05
 _LATENCY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 
@@ -37,24 +40,33 @@ class RpcMetrics:
 
 
 class MetricsEndpoint:
-    """`/metrics` over HTTP on a port of its own, so that scraping never competes with calls."""
+    """`/metrics` over HTTP on a port and a thread of its own, so that scraping never competes with calls."""
 
     def __init__(self, registry: CollectorRegistry, *, host: str, port: int) -> None:
-        self._registry = registry
+        self._app = make_wsgi_app(registry)
         self._host = host
         self._port = port
-        self._server: ThreadingHTTPServer | None = None
+        self._server: WSGIServer | None = None
         self._thread: Thread | None = None
 
     @property
     def port(self) -> int:
         """The port in use; the free one that was picked where 0 was asked for."""
-        return int(self._server.server_address[1]) if self._server is not None else self._port
+        return int(self._server.server_port) if self._server is not None else self._port
 
     async def start(self) -> None:
-        """Binds and serves. Raises OSError where the port is taken."""
-        server, thread = start_http_server(self._port, self._host, self._registry)
-        self._server, self._thread = server, thread  # type: ignore[assignment]
+        """Binds and serves. Raises SystemExit with one sentence where the port is taken."""
+        try:
+            self._server = make_server(self._host, self._port, self._app, _Server, _QuietHandler)
+        except OSError as error:
+            raise SystemExit(
+                f"cannot serve metrics on {self._host}:{self._port}: {error.strerror}; "
+                "stop its owner or set another metrics port"
+            ) from None
+        self._thread = Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": _POLL_S}, name="metrics", daemon=True
+        )
+        self._thread.start()
 
     async def stop(self) -> None:
         """Closes the port."""
@@ -62,3 +74,14 @@ class MetricsEndpoint:
             self._server.shutdown()
             self._server.server_close()
             self._thread.join(timeout=2)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _QuietHandler(WSGIRequestHandler):
+    timeout = 5
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """A scrape is no event."""

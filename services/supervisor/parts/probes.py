@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2
 
 _PROBE_TIMEOUT_S = 1.0
 
@@ -31,9 +31,13 @@ def grpc_ready(host: str, port: int) -> Callable[[], Awaitable[bool]]:
 
     async def probe() -> bool:
         async with grpc.aio.insecure_channel(f"{host}:{port}") as channel:
-            stub = health_pb2_grpc.HealthStub(channel)
+            check = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
+            )
             try:
-                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=_PROBE_TIMEOUT_S)
+                answer = await check(health_pb2.HealthCheckRequest(), timeout=_PROBE_TIMEOUT_S)
             except grpc.aio.AioRpcError:
                 return False
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -1,14 +1,17 @@
 """The ports of a local mesh: fixed defaults that people can learn, or free ones for tests."""
 
 import socket
-from dataclasses import dataclass, fields
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeshPorts:
+class MeshPorts(BaseSettings):
     """One loopback TCP port for each purpose. The variable INFERMESH_PORT_<NAME> changes one."""
 
+    model_config = SettingsConfigDict(env_prefix="INFERMESH_PORT_", frozen=True)
+
     gateway: int = 8080
+    """REST, gRPC and the Open Inference Protocol, for clients. The only port that they need."""
     registry: int = 8101
     router: int = 8102
     deployer: int = 8103
@@ -30,8 +33,13 @@ class MeshPorts:
     @staticmethod
     def free() -> "MeshPorts":
         """Ports that are free now, all different, for a mesh beside others."""
-        names = [field.name for field in fields(MeshPorts)]
+        names = list(MeshPorts.model_fields)
         return MeshPorts(**dict(zip(names, free_ports(len(names)), strict=True)))
+
+
+def variable_of(purpose: str) -> str | None:
+    """The variable that moves a port, by its purpose; None where the port is not one of the mesh's."""
+    return f"INFERMESH_PORT_{purpose.upper()}" if purpose in MeshPorts.model_fields else None
 
 
 def free_ports(count: int) -> list[int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from services.common.clock import Clock
 from services.supervisor.parts.part import Part
+from services.supervisor.ports import variable_of
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -131,10 +132,11 @@ def _check_free(name: str, purpose: str, port: int) -> None:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            label = name if purpose == name else f"{name}'s {purpose}"
+            variable = variable_of(purpose)
+            other = f", or choose another port with {variable}" if variable else ""
             raise PartFailedError(
-                f"port {port} of {label} is taken; stop what listens there (`ss -ltnp 'sport = :{port}'` names it) "
-                "or choose another with the variable that `make help-ports` lists"
+                f"port {port}, which {name} needs, is taken; stop what listens there "
+                f"(`ss -ltnp 'sport = :{port}'` names it){other}"
             ) from None
 
 

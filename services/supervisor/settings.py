@@ -1,0 +1,27 @@
+"""What the local mesh can be told, by variables INFERMESH_…"""
+
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The clone."""
+
+
+class SupervisorSettings(BaseSettings):
+    """Where the local mesh keeps its data and what it runs. Ports are `MeshPorts`."""
+
+    model_config = SettingsConfigDict(env_prefix="INFERMESH_", frozen=True)
+
+    data_dir: Path = ROOT / ".data"
+    """Everything that outlives a run: databases, artifacts, logs. `make clean-data` removes it."""
+    serving_env: Path = ROOT / ".venv-serving"
+    """The environment of Triton and of the models' frameworks."""
+    gateway_threads: int = 1
+    """Envoy's worker threads in the gateway."""
+    log_level: str = "info"
+    """debug, info, warning or error; for all services."""
+    otlp_endpoint: str = ""
+    """host:port of an OTLP gRPC receiver for traces. Empty: no traces."""
+    bootstrap: bool = True
+    """Register and deploy the digits model once the mesh stands."""

@@ -118,6 +118,13 @@ class PredictionGroup(_message.Message):
     REQUEST_IDS_FIELD_NUMBER: _builtins.int
     PREDICTIONS_BY_CLASS_FIELD_NUMBER: _builtins.int
     PREDICTIONS_BY_CONFIDENCE_FIELD_NUMBER: _builtins.int
+    REQUEST_USERS_FIELD_NUMBER: _builtins.int
+    REQUEST_TEAMS_FIELD_NUMBER: _builtins.int
+    REQUEST_INPUT_HASHES_FIELD_NUMBER: _builtins.int
+    REQUEST_OUTPUTS_FIELD_NUMBER: _builtins.int
+    REQUEST_KINDS_FIELD_NUMBER: _builtins.int
+    REQUEST_TRACE_IDS_FIELD_NUMBER: _builtins.int
+    FEATURE_SUMMARIES_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name."""
     version: _builtins.str
@@ -156,6 +163,36 @@ class PredictionGroup(_message.Message):
     def predictions_by_confidence(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Predictions of this group by confidence: "high" from 0.8, "medium" from 0.5, "low" below."""
 
+    @_builtins.property
+    def request_users(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Who asked, as the gateway authenticated it. Left out where nobody was named."""
+
+    @_builtins.property
+    def request_teams(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The team that is charged for each. Left out where there are no teams."""
+
+    @_builtins.property
+    def request_input_hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """SHA-256 of the canonical input and parameters of each, 32 bytes. Sent only where the version's logging policy asks."""
+
+    @_builtins.property
+    def request_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The answer of each as JSON, redacted as the version's logging policy says. Sent only where that policy asks."""
+
+    @_builtins.property
+    def request_kinds(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """What each was: 0 a caller's request, 1 a retry of one, 2 a shadow copy, 3 a warm-up, 4 a row of a batch job. Left
+        out where all are 0. Kinds 1 to 3 are never counted as caller traffic.
+        """
+
+    @_builtins.property
+    def request_trace_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """The W3C trace id of each, 16 bytes; empty for a request that was not traced."""
+
+    @_builtins.property
+    def feature_summaries(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureSummary]:
+        """Summaries of the features and outputs of this group, for drift. Sent only where the version has a baseline."""
+
     def __init__(
         self,
         *,
@@ -170,14 +207,85 @@ class PredictionGroup(_message.Message):
         request_ids: _abc.Iterable[_builtins.str] | None = ...,
         predictions_by_class: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         predictions_by_confidence: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        request_users: _abc.Iterable[_builtins.str] | None = ...,
+        request_teams: _abc.Iterable[_builtins.str] | None = ...,
+        request_input_hashes: _abc.Iterable[_builtins.bytes] | None = ...,
+        request_outputs: _abc.Iterable[_builtins.str] | None = ...,
+        request_kinds: _abc.Iterable[_builtins.int] | None = ...,
+        request_trace_ids: _abc.Iterable[_builtins.bytes] | None = ...,
+        feature_summaries: _abc.Iterable[Global___FeatureSummary] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_name", b"deployment_name", "model_name", b"model_name", "predictions_by_class", b"predictions_by_class", "predictions_by_confidence", b"predictions_by_confidence", "request_codes", b"request_codes", "request_ids", b"request_ids", "request_latencies_us", b"request_latencies_us", "request_reasons", b"request_reasons", "request_rows", b"request_rows", "request_times_us", b"request_times_us", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_name", b"deployment_name", "feature_summaries", b"feature_summaries", "model_name", b"model_name", "predictions_by_class", b"predictions_by_class", "predictions_by_confidence", b"predictions_by_confidence", "request_codes", b"request_codes", "request_ids", b"request_ids", "request_input_hashes", b"request_input_hashes", "request_kinds", b"request_kinds", "request_latencies_us", b"request_latencies_us", "request_outputs", b"request_outputs", "request_reasons", b"request_reasons", "request_rows", b"request_rows", "request_teams", b"request_teams", "request_times_us", b"request_times_us", "request_trace_ids", b"request_trace_ids", "request_users", b"request_users", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PredictionGroup: _TypeAlias = PredictionGroup  # noqa: Y015
+
+@_typing.final
+class FeatureSummary(_message.Message):
+    """A mergeable summary of one feature or output over the rows of a group."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class CountsByCategoryEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    FEATURE_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    MISSING_COUNT_FIELD_NUMBER: _builtins.int
+    KLL_SKETCH_FIELD_NUMBER: _builtins.int
+    COUNTS_BY_CATEGORY_FIELD_NUMBER: _builtins.int
+    feature: _builtins.str
+    """The feature's or output's name in the version's schema."""
+    output: _builtins.bool
+    """True for an output, false for an input."""
+    row_count: _builtins.int
+    """Rows summarised, missing ones included."""
+    missing_count: _builtins.int
+    """Rows in which the feature was left out or null."""
+    kll_sketch: _builtins.bytes
+    """Numbers: a KLL floats sketch of the values, as Apache DataSketches serialises it. Empty for categories."""
+    @_builtins.property
+    def counts_by_category(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Categories: rows by category, at most 1000 names; the rest under "__other__". Empty for numbers."""
+
+    def __init__(
+        self,
+        *,
+        feature: _builtins.str = ...,
+        output: _builtins.bool = ...,
+        row_count: _builtins.int = ...,
+        missing_count: _builtins.int = ...,
+        kll_sketch: _builtins.bytes = ...,
+        counts_by_category: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts_by_category", b"counts_by_category", "feature", b"feature", "kll_sketch", b"kll_sketch", "missing_count", b"missing_count", "output", b"output", "row_count", b"row_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureSummary: _TypeAlias = FeatureSummary  # noqa: Y015
 
 @_typing.final
 class RecordPredictionsResponse(_message.Message):

@@ -46,3 +46,7 @@ install() {
 }
 install "services and tools (.venv)" .venv requirements/dev.lock
 install "Triton and model frameworks (.venv-serving)" .venv-serving requirements/serving.lock requirements/triton.lock
+
+# The first model: trained here, on data that comes with scikit-learn. Current files are left alone.
+.venv-serving/bin/python examples/digits/train.py --out .build/digits > .build/digits.log 2>&1 \
+    || die "cannot train the digits model: $(tail -n 1 .build/digits.log); the whole reason is in .build/digits.log"

@@ -1,12 +1,13 @@
 """Starts the parts of a mesh in order, keeps them running, stops them in reverse.
 
 Parts come in stages: those of one stage start together, the next stage starts when all of them are ready. A part that
-dies later is started again; one that keeps dying ends the mesh, because a supervisor that hides a broken part helps nobody.
+dies later is started again; one that keeps dying ends the mesh, because a supervisor that hides it helps nobody.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from services.common.clock import Clock
@@ -15,36 +16,51 @@ from services.supervisor.parts.part import Part
 from services.supervisor.process import PartFailedError, Process, last_words
 
 
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A part answers, as process `pid`, `seconds` after it was started."""
+
+    part: Part
+    pid: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A part died on its own and starts again after `delay_s`."""
+
+    part: Part
+    exit_code: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A part was stopped, because the mesh stops."""
+
+    part: Part
+
+
+Event = Ready | Died | Stopped
+
+
 class Reporter(Protocol):
-    """Shows a person what happens."""
+    """Is told what happens, as it happens; must not block."""
 
-    def starting(self, part: Part) -> None:
-        """A part was started and is not ready yet."""
-
-    def ready(self, part: Part, seconds: float) -> None:
-        """A part is ready, `seconds` after it was started."""
-
-    def died(self, part: Part, exit_code: int, delay_s: float) -> None:
-        """A part died and starts again after `delay_s`."""
-
-    def stopped(self, part: Part) -> None:
-        """A part was stopped."""
+    def saw(self, event: Event) -> None:
+        """Something happened to a part."""
 
 
 class Supervisor:
     """Runs stages of parts."""
 
-    def __init__(self, stages: Sequence[Sequence[Part]], *, clock: Clock, reporter: Reporter) -> None:
+    def __init__(self, stages: Sequence[Sequence[Part]], *, clock: Clock, reporters: Sequence[Reporter]) -> None:
         self._stages = stages
         self._clock = clock
-        self._reporter = reporter
+        self._reporters = reporters
         self._running: dict[str, Process] = {}
         self._watchers: list[asyncio.Task[None]] = []
         self._failure: asyncio.Future[None] | None = None
-
-    def pids(self) -> dict[str, int]:
-        """The process id of each part that runs."""
-        return {name: process.pid for name, process in self._running.items() if process.alive}
 
     async def start(self) -> None:
         """Returns when every part is ready. Raises PartFailedError, with all that had started stopped again."""
@@ -83,12 +99,11 @@ class Supervisor:
         self._watchers.append(asyncio.create_task(self._keep(part), name=f"keep:{part.name}"))
 
     async def _launch(self, part: Part) -> None:
-        self._reporter.starting(part)
         began_s = self._clock.monotonic()
         process = await Process.start(part, clock=self._clock)
         self._running[part.name] = process
         await process.wait_ready()
-        self._reporter.ready(part, self._clock.monotonic() - began_s)
+        self._tell(Ready(part, process.pid, self._clock.monotonic() - began_s))
 
     async def _keep(self, part: Part) -> None:
         deaths_s: list[float] = []
@@ -104,7 +119,7 @@ class Supervisor:
                     f"{exit_code}: {last_words(part.log_path)}; its log is {part.log_path}"
                 )
                 return
-            self._reporter.died(part, exit_code, decision.delay_s)
+            self._tell(Died(part, exit_code, decision.delay_s))
             await self._clock.sleep(decision.delay_s)
             # Not ready in time is a death like any other: the loop sees the exit code of the process that was stopped.
             with contextlib.suppress(PartFailedError):
@@ -116,7 +131,11 @@ class Supervisor:
         process = self._running.pop(part.name, None)
         if process is not None:
             await process.stop()
-            self._reporter.stopped(part)
+            self._tell(Stopped(part))
+
+    def _tell(self, event: Event) -> None:
+        for reporter in self._reporters:
+            reporter.saw(event)
 
     def _fail(self, message: str) -> None:
         if self._failure is not None and not self._failure.done():

@@ -3,12 +3,13 @@
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
 
+from services.supervisor.engine import Event, Ready
 from services.supervisor.ports import MeshPorts
 
 _STATE = "mesh.json"
@@ -30,18 +31,43 @@ def sole_owner(data_dir: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def announced(data_dir: Path, *, ports: MeshPorts, pids: Mapping[str, int]) -> Iterator[Path]:
-    """Writes the state file for as long as the mesh is up; it appears whole or not at all."""
-    path = data_dir / _STATE
-    fresh = path.with_suffix(".new")
-    state = {"supervisor_pid": os.getpid(), "ports": ports.model_dump(), "pids": dict(pids)}
-    fresh.write_bytes(orjson.dumps(state, option=orjson.OPT_INDENT_2))
-    fresh.rename(path)
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
+class StateFile:
+    """A reporter that keeps `mesh.json` true: ports, and the process id of each part that runs."""
+
+    def __init__(self, data_dir: Path, ports: MeshPorts) -> None:
+        self._path = data_dir / _STATE
+        self._ports = ports
+        self._pids: dict[str, int] = {}
+        self._complete = False
+
+    def saw(self, event: Event) -> None:
+        """Keeps the process ids true."""
+        if isinstance(event, Ready):
+            self._pids[event.part.name] = event.pid
+        else:
+            self._pids.pop(event.part.name, None)
+        self._write()
+
+    def complete(self) -> None:
+        """Everything runs and the first model answers; whoever waits for the mesh may begin."""
+        self._complete = True
+        self._write()
+
+    def remove(self) -> None:
+        """The mesh is down."""
+        self._path.unlink(missing_ok=True)
+
+    def _write(self) -> None:
+        """Whole or not at all: a reader never sees half a file."""
+        state = {
+            "complete": self._complete,
+            "supervisor_pid": os.getpid(),
+            "ports": self._ports.model_dump(),
+            "pids": self._pids,
+        }
+        fresh = self._path.with_suffix(".new")
+        fresh.write_bytes(orjson.dumps(state, option=orjson.OPT_INDENT_2))
+        fresh.rename(self._path)
 
 
 def forget(data_dir: Path) -> None:

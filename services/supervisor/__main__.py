@@ -1,0 +1,34 @@
+"""`python -m services.supervisor`: the whole mesh on this machine, until Ctrl-C."""
+
+import argparse
+import asyncio
+import sys
+
+from services.common.settings import load
+from services.supervisor.local import run_local
+from services.supervisor.ports import MeshPorts
+from services.supervisor.process import PartFailedError
+from services.supervisor.settings import SupervisorSettings
+from services.supervisor.state import forget
+
+
+def main() -> int:
+    """Returns the exit code: 0 after Ctrl-C, 1 with one sentence on stderr when something cannot run."""
+    parser = argparse.ArgumentParser(prog="python -m services.supervisor", description=__doc__)
+    parser.add_argument("action", nargs="?", choices=("run", "clean-data"), default="run")
+    parser.add_argument("--free-ports", action="store_true", help="take ports that are free now, for a second mesh")
+    arguments = parser.parse_args()
+    settings = load(SupervisorSettings)
+    if arguments.action == "clean-data":
+        forget(settings.data_dir)
+        return 0
+    ports = MeshPorts.free() if arguments.free_ports else load(MeshPorts)
+    try:
+        return asyncio.run(run_local(settings, ports))
+    except PartFailedError as error:
+        sys.stderr.write(f"infermesh: {error}\n")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""One run of the local mesh: start, register and deploy the first model, show what to try, wait, stop."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Coroutine
+
+from rich.console import Console
+
+from services.common.clock import SystemClock
+from services.supervisor.console import ConsoleReporter
+from services.supervisor.engine import Supervisor
+from services.supervisor.examples import DIGITS, lines_to_try
+from services.supervisor.ports import MeshPorts
+from services.supervisor.process import PartFailedError
+from services.supervisor.settings import ROOT, SupervisorSettings
+from services.supervisor.state import StateFile, sole_owner
+from services.supervisor.wiring import build_stages
+
+_BOOTSTRAP_TIMEOUT_S = 60.0
+
+
+async def run_local(settings: SupervisorSettings, ports: MeshPorts) -> int:
+    """Returns 0 once SIGINT or SIGTERM came and everything is down. Raises PartFailedError with what to do."""
+    clock = SystemClock()
+    console = ConsoleReporter(Console())
+    asked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, asked.set)
+    with sole_owner(settings.data_dir):
+        state = StateFile(settings.data_dir, ports)
+        began_s = clock.monotonic()
+        console.say(f"Starting the mesh; its data and logs are in {settings.data_dir}")
+        supervisor = Supervisor(build_stages(settings, ports), clock=clock, reporters=(console, state))
+        try:
+            if await _first(supervisor.start(), asked.wait()) == 1:
+                return 0
+            if settings.bootstrap and await _first(_bootstrap(ports), supervisor.watch(), asked.wait()) == 2:
+                return 0
+            state.complete()
+            console.table()
+            if settings.bootstrap:
+                console.lines_to_try(lines_to_try(ports))
+            console.say(f"\nReady after {clock.monotonic() - began_s:.1f} s. Ctrl-C stops everything.")
+            await _first(supervisor.watch(), asked.wait())
+        finally:
+            console.say("\nStopping")
+            await supervisor.stop()
+            state.remove()
+    return 0
+
+
+async def _bootstrap(ports: MeshPorts) -> None:
+    """Registers and deploys digits through the public API, as any user would; quick when that is done already."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "examples.digits.bootstrap"),
+        *("--gateway", f"127.0.0.1:{ports.gateway}", "--data", str(DIGITS)),
+        cwd=ROOT,
+        env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+        stdin=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(_BOOTSTRAP_TIMEOUT_S):
+            exit_code = await process.wait()
+    except TimeoutError:
+        raise PartFailedError(
+            f"digits was not deployed within {_BOOTSTRAP_TIMEOUT_S:.0f} s; the deployer's log says why"
+        ) from None
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+    if exit_code:
+        raise PartFailedError("digits could not be deployed; the lines above and the deployer's log say why")
+
+
+async def _first(*works: Coroutine[None, None, object]) -> int:
+    """Runs all, returns which one ended first and cancels the others. Raises what that one raised."""
+    tasks = [asyncio.create_task(work, name=f"first:{place}") for place, work in enumerate(works)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        place = min(tasks.index(task) for task in done)
+        tasks[place].result()
+        return place
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

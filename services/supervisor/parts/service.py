@@ -1,0 +1,44 @@
+"""A service of ours: `python -m services.<name>`, told everything by variables INFERMESH_<NAME>_<FIELD>."""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+
+from services.supervisor.parts.part import Part
+from services.supervisor.parts.probes import grpc_ready
+
+_STOP_TIMEOUT_S = 5.0
+_GRACE_S = 4.0
+_READY_TIMEOUT_S = 30.0
+
+
+def service_part(
+    name: str,
+    *,
+    ports: Mapping[str, int],
+    settings: Mapping[str, object],
+    work_dir: Path,
+    log_path: Path,
+    ready: Callable[[], Awaitable[bool]] | None = None,
+) -> Part:
+    """Service `name`. The first of `ports` is where it answers gRPC health, which tells that it is ready."""
+    first = next(iter(ports.values()))
+    told = {"shutdown_grace_s": _GRACE_S, "instance": f"{name}-0", **settings}
+    return Part(
+        name=name,
+        argv=(sys.executable, "-m", f"services.{name}"),
+        env={
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            "TMPDIR": str(work_dir),
+            **{f"INFERMESH_{name}_{field}".upper(): str(value) for field, value in told.items()},
+        },
+        cwd=work_dir,
+        ports=ports,
+        ready=ready or grpc_ready("127.0.0.1", first),
+        ready_timeout_s=_READY_TIMEOUT_S,
+        stop_timeout_s=_STOP_TIMEOUT_S,
+        log_path=log_path,
+    )

@@ -1,0 +1,102 @@
+"""The local mesh as stages of parts: servers that keep things, services that decide, the gateway in front."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from services.supervisor.parts.batcher import batcher_part
+from services.supervisor.parts.envoy import envoy_part
+from services.supervisor.parts.part import Part
+from services.supervisor.parts.postgres import database_url, postgres_part, read_password
+from services.supervisor.parts.service import service_part
+from services.supervisor.parts.triton import triton_part
+from services.supervisor.parts.valkey import valkey_part
+from services.supervisor.ports import MeshPorts
+from services.supervisor.settings import SupervisorSettings
+
+_SERVER_STOP_TIMEOUT_S = 3.0
+_GATEWAY_STOP_TIMEOUT_S = 1.5
+
+
+def build_stages(settings: SupervisorSettings, ports: MeshPorts) -> Sequence[Sequence[Part]]:
+    """What starts together, in order. A stop takes at most the sum of the stages' bounds: under 10 s."""
+    return (_servers(settings, ports), _services(settings, ports), _gateway(settings, ports))
+
+
+def model_repository(settings: SupervisorSettings) -> Path:
+    """Where the deployer puts what Triton loads."""
+    return settings.data_dir / "triton" / "repository"
+
+
+def _servers(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
+    data, logs = settings.data_dir, settings.data_dir / "logs"
+    servers = [
+        postgres_part(port=ports.postgres, data_dir=data / "postgres", log_path=logs / "postgres.log"),
+        valkey_part(port=ports.redis, data_dir=data / "redis", log_path=logs / "redis.log"),
+        triton_part(
+            http_port=ports.triton_http,
+            grpc_port=ports.triton_grpc,
+            metrics_port=ports.triton_metrics,
+            repository=model_repository(settings),
+            serving_python=settings.serving_env / "bin" / "python",
+            work_dir=data / "triton",
+            log_path=logs / "triton.log",
+        ),
+    ]
+    return [replace(server, stop_timeout_s=_SERVER_STOP_TIMEOUT_S) for server in servers]
+
+
+def _services(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
+    logs, work_dir = settings.data_dir / "logs", settings.data_dir / "tmp"
+    work_dir.mkdir(parents=True, exist_ok=True)
+    database = database_url(port=ports.postgres, password=read_password(settings.data_dir / "postgres"))
+    both = {"log_level": settings.log_level, "otlp_endpoint": settings.otlp_endpoint}
+    registry, router, monitor = (f"127.0.0.1:{port}" for port in (ports.registry, ports.router, ports.monitor))
+    batcher = f"127.0.0.1:{ports.batcher}"
+    own: dict[str, dict[str, object]] = {
+        "registry": {"data_dir": settings.data_dir / "registry"},
+        "router": {
+            "deployer_address": f"127.0.0.1:{ports.deployer}",
+            "registry_address": registry,
+            "batch_address": f"127.0.0.1:{ports.batch}",
+            "monitor_address": monitor,
+            "batcher_address": batcher,
+            "gateway_port": ports.gateway,
+        },
+        "deployer": {
+            "data_dir": settings.data_dir / "deployer",
+            "model_repository": model_repository(settings),
+            "triton_http_address": f"127.0.0.1:{ports.triton_http}",
+            "triton_grpc_address": f"127.0.0.1:{ports.triton_grpc}",
+            "registry_address": registry,
+            "router_address": router,
+        },
+        "batch": {
+            "data_dir": settings.data_dir / "batch",
+            "registry_address": registry,
+            "batcher_address": batcher,
+        },
+        "monitor": {},
+    }
+    parts = [
+        service_part(
+            name,
+            ports={name: getattr(ports, name), f"{name}_metrics": getattr(ports, f"{name}_metrics")},
+            settings={
+                "port": getattr(ports, name),
+                "metrics_port": getattr(ports, f"{name}_metrics"),
+                "database_url": database,
+                **both,
+                **told,
+            },
+            work_dir=work_dir,
+            log_path=logs / f"{name}.log",
+        )
+        for name, told in own.items()
+    ]
+    return [*parts, batcher_part()]
+
+
+def _gateway(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
+    gateway = envoy_part()
+    return [replace(gateway, stop_timeout_s=_GATEWAY_STOP_TIMEOUT_S)]

@@ -1,0 +1,115 @@
+"""What the end-to-end tests share: the mesh as its fixture gives it, HTTP as a stranger speaks it, waiting, files."""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+
+MODEL = "digits"
+OLD, NEW = "v1.0.0", "v1.1.0"
+TIMEOUT_S = 15.0
+"""The longest that one call of a test may take."""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Mesh(Protocol):
+    """A running mesh, as `conftest.py` starts it."""
+
+    @property
+    def gateway(self) -> str:
+        """Host and port."""
+
+    @property
+    def data_dir(self) -> Path:
+        """Its own data folder."""
+
+    @property
+    def samples(self) -> Sequence[dict[str, Any]]:
+        """Held-out digits: `instance`, the true `label`, and what each version answers, in `expected`."""
+
+    def pids(self) -> dict[str, int]:
+        """The process of each part, by the part's name."""
+
+
+class Rest:
+    """The REST API, as curl would call it. Every answer is checked to be JSON."""
+
+    def __init__(self, gateway: str) -> None:
+        self._http = httpx.Client(base_url=f"http://{gateway}", timeout=TIMEOUT_S, trust_env=False)
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def call(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One call, whatever its status."""
+        return self._http.request(method, path, **options)
+
+    def ok(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """The body of a call that must succeed."""
+        answer = self.call(method, path, **options)
+        assert answer.status_code == 200, f"{method} {path}: {answer.status_code} {answer.text[:2000]}"
+        body = answer.json()
+        assert isinstance(body, dict)
+        return body
+
+    def refused(self, status: int, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """The error body of a call that must fail with `status`, checked to be the documented mapping."""
+        answer = self.call(method, path, **options)
+        assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text[:2000]}"
+        body = answer.json()
+        assert isinstance(body["code"], int)
+        assert isinstance(body["message"], str)
+        assert body["message"]
+        assert isinstance(body["details"], list)
+        return dict(body)
+
+    def predict(self, body: dict[str, Any], *, model: str = MODEL, **options: Any) -> dict[str, Any]:
+        """A prediction that must succeed."""
+        return self.ok("POST", f"/v1/models/{model}/predict", json=body, **options)
+
+
+def reason(error: dict[str, Any]) -> str:
+    """The `google.rpc.ErrorInfo.reason` of an error body."""
+    found = [item["reason"] for item in error["details"] if item["@type"].endswith("google.rpc.ErrorInfo")]
+    assert len(found) == 1, error
+    return str(found[0])
+
+
+def violations(error: dict[str, Any]) -> dict[str, str]:
+    """Field to description, out of the `google.rpc.BadRequest` of an error body."""
+    found: dict[str, str] = {}
+    for detail in error["details"]:
+        if detail["@type"].endswith("google.rpc.BadRequest"):
+            for item in detail.get("field_violations", detail.get("fieldViolations", [])):
+                found[item["field"]] = item["description"]
+    return found
+
+
+def until(check: Callable[[], T], *, within_s: float, what: str, every_s: float = 0.1) -> T:
+    """The first truthy value of `check`; failed calls and failed assertions count as not yet."""
+    deadline_s = time.monotonic() + within_s
+    last: object = None
+    while True:
+        try:
+            value = check()
+        except (AssertionError, httpx.HTTPError) as error:
+            last = error
+        else:
+            if value:
+                return value
+            last = value
+        assert time.monotonic() < deadline_s, f"not within {within_s} s: {what}; last: {last!r}"
+        time.sleep(every_s)
+
+
+def holdout(limit: int | None = None) -> list[dict[str, Any]]:
+    """Rows `{"id", "X", "digit"}` that no training saw."""
+    path = ROOT / ".build" / "digits" / "holdout.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return rows[:limit]

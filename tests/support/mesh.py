@@ -1,0 +1,100 @@
+"""The whole mesh, started as `make run` does, on free ports and in a folder of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypedDict
+
+import orjson
+import pytest
+
+from services.supervisor.settings import ROOT
+
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 12.0
+
+
+class Sample(TypedDict):
+    """A held-out digit: an instance, the digit that it shows, what each version answers."""
+
+    instance: dict[str, list[float]]
+    label: int
+    expected: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """A running mesh."""
+
+    data_dir: Path
+    process: "subprocess.Popen[bytes]"
+    output: Path
+
+    @property
+    def gateway(self) -> str:
+        """host:port of the one address for clients."""
+        return f"127.0.0.1:{self.port('gateway')}"
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """Digits to ask about."""
+        samples: list[Sample] = orjson.loads((ROOT / ".build/digits/samples.json").read_bytes())
+        return samples
+
+    def port(self, purpose: str) -> int:
+        """The port for a purpose, by its name in MeshPorts."""
+        return int(self._state()["ports"][purpose])
+
+    def pids(self) -> dict[str, int]:
+        """The process of each part that is ready now."""
+        return {name: int(pid) for name, pid in self._state()["pids"].items()}
+
+    def complete(self) -> bool:
+        """Whether all is up and digits answers."""
+        return (self.data_dir / "mesh.json").exists() and bool(self._state()["complete"])
+
+    def _state(self) -> dict[str, dict[str, int]]:
+        state: dict[str, dict[str, int]] = orjson.loads((self.data_dir / "mesh.json").read_bytes())
+        return state
+
+
+def start_mesh(data_dir: Path) -> Mesh:
+    """Starts a mesh over `data_dir` and waits until it is complete."""
+    output = data_dir.with_name(data_dir.name + ".out")
+    with output.open("ab") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "services.supervisor", "--free-ports"],
+            cwd=ROOT,
+            env={**os.environ, "INFERMESH_DATA_DIR": str(data_dir)},
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    mesh = Mesh(data_dir=data_dir, process=process, output=output)
+    deadline_s = time.monotonic() + START_TIMEOUT_S
+    while not mesh.complete():
+        if process.poll() is not None or time.monotonic() > deadline_s:
+            process.kill()
+            process.wait()
+            pytest.fail(f"the mesh did not start: {output.read_text()}", pytrace=False)
+        time.sleep(0.05)
+    return mesh
+
+
+def stop_mesh(mesh: Mesh) -> float:
+    """Ctrl-C, then the seconds until it was down. Fails where that took too long."""
+    began_s = time.monotonic()
+    mesh.process.send_signal(signal.SIGINT)
+    try:
+        mesh.process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        mesh.process.kill()
+        mesh.process.wait()
+        pytest.fail(f"the mesh did not stop within {STOP_TIMEOUT_S:.0f} s: {mesh.output.read_text()}", pytrace=False)
+    return time.monotonic() - began_s

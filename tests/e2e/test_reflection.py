@@ -1,0 +1,89 @@
+"""What the gateway says about itself: reflection lists and describes all public services; health checking answers."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from tests.e2e.driving import ROOT, TIMEOUT_S, Mesh
+
+pytestmark = pytest.mark.e2e
+
+PUBLIC = {
+    "infermesh.prediction.v1.PredictionService",
+    "infermesh.registry.v1.RegistryService",
+    "infermesh.deployer.v1.DeployerService",
+    "infermesh.router.v1.RouterService",
+    "infermesh.batch.v1.BatchService",
+    "infermesh.monitor.v1.MonitorService",
+    "inference.GRPCInferenceService",
+    "grpc.health.v1.Health",
+}
+
+
+@pytest.fixture
+def channel(mesh: Mesh) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(mesh.gateway) as opened:
+        yield opened
+
+
+def test_reflection_lists_every_public_service(channel: grpc.Channel) -> None:
+    listed = set(ProtoReflectionDescriptorDatabase(channel).get_services())
+    assert listed >= PUBLIC, PUBLIC - listed
+
+
+def test_reflection_describes_every_public_service(channel: grpc.Channel) -> None:
+    database = ProtoReflectionDescriptorDatabase(channel)
+    pool = DescriptorPool(database)
+    for name in PUBLIC:
+        service = pool.FindServiceByName(name)
+        assert service.methods, name
+        for method in service.methods:
+            assert method.input_type.full_name
+            assert method.output_type.full_name
+
+
+def test_buf_curl_lists_and_calls(mesh: Mesh, tmp_path: Path) -> None:
+    buf = Path(sys.executable).with_name("buf")
+    environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "BUF_CACHE_DIR": str(tmp_path)}
+    listed = subprocess.run(
+        [buf, "curl", "--http2-prior-knowledge", "--list-services", f"http://{mesh.gateway}"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert listed.returncode == 0, listed.stderr
+    assert set(listed.stdout.split()) >= PUBLIC - {"grpc.health.v1.Health"}
+    called = subprocess.run(
+        [
+            *(buf, "curl", "--http2-prior-knowledge", "--protocol", "grpc", "-d", '{"model_name": "digits"}'),
+            f"http://{mesh.gateway}/infermesh.registry.v1.RegistryService/GetModel",
+        ],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    assert called.returncode == 0, called.stderr
+    assert '"digits"' in called.stdout
+
+
+def test_every_public_service_says_that_it_is_healthy(channel: grpc.Channel) -> None:
+    health = health_pb2_grpc.HealthStub(channel)
+    states = {
+        name: health.Check(health_pb2.HealthCheckRequest(service=name), timeout=TIMEOUT_S).status
+        for name in PUBLIC - {"grpc.health.v1.Health"}
+    }
+    assert set(states.values()) == {health_pb2.HealthCheckResponse.SERVING}, states

@@ -105,6 +105,7 @@ class Process:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         await self._process.wait()
+        self.part.after_stop()
 
     async def _answers(self) -> bool:
         if not self.alive:

@@ -7,6 +7,10 @@ from pathlib import Path
 from signal import SIGTERM
 
 
+def _nothing() -> None:
+    """Most parts leave nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Part:
     """What a supervisor needs to know of one process."""
@@ -33,6 +37,8 @@ class Part:
     """The user to run as, where this process is root and the part refuses to be."""
     log_path: Path
     """Where its standard output and error go."""
+    after_stop: Callable[[], None] = field(default=_nothing)
+    """Cleans up what the process cannot when it is killed; runs after every end of it."""
 
 
 def wheel_folder(package: str) -> Path:

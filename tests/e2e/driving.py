@@ -1,10 +1,10 @@
-"""What the end-to-end tests share: the mesh as its fixture gives it, HTTP as a stranger speaks it, waiting, files."""
+"""What the end-to-end tests share: HTTP as a stranger speaks it, waiting, held-out data."""
 
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
@@ -15,25 +15,6 @@ OLD, NEW = "v1.0.0", "v1.1.0"
 TIMEOUT_S = 15.0
 """The longest that one call of a test may take."""
 ROOT = Path(__file__).resolve().parents[2]
-
-
-class Mesh(Protocol):
-    """A running mesh, as `conftest.py` starts it."""
-
-    @property
-    def gateway(self) -> str:
-        """Host and port."""
-
-    @property
-    def data_dir(self) -> Path:
-        """Its own data folder."""
-
-    @property
-    def samples(self) -> Sequence[dict[str, Any]]:
-        """Held-out digits: `instance`, the true `label`, and what each version answers, in `expected`."""
-
-    def pids(self) -> dict[str, int]:
-        """The process of each part, by the part's name."""
 
 
 class Rest:

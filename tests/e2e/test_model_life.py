@@ -1,4 +1,4 @@
-"""A model's life over REST: registered, deployed, its traffic moved, a version taken away. As a stranger would do it."""
+"""A model's life over REST: registered, deployed, its traffic moved, a version taken away."""
 
 import json
 import secrets
@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.driving import NEW, OLD, ROOT, Mesh, Rest, reason, until
-
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+from tests.e2e.driving import NEW, OLD, ROOT, Rest, reason, until
+from tests.support.mesh import Mesh
 
 DIGITS = ROOT / ".build" / "digits"
 ACTIVE_WITHIN_S = 30.0
@@ -121,9 +120,13 @@ def test_what_is_not_registered_cannot_be_deployed(rest: Rest, model: str) -> No
 
 def test_both_versions_answer_when_named_and_the_rules_choose_otherwise(mesh: Mesh, rest: Rest, model: str) -> None:
     for version in (OLD, NEW):
-        answer = rest.predict({"version": version, "instances": [item["instance"] for item in mesh.samples]}, model=model)
+        answer = rest.predict(
+            {"version": version, "instances": [item["instance"] for item in mesh.samples]}, model=model
+        )
         assert answer["model_version"] == version
-        assert [item["output"] for item in answer["predictions"]] == [item["expected"][version] for item in mesh.samples]
+        assert [item["output"] for item in answer["predictions"]] == [
+            item["expected"][version] for item in mesh.samples
+        ]
     assert versions_answering(rest, mesh, model, 40) == {OLD: 40}
 
 

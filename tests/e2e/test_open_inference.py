@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.driving import NEW, OLD, ROOT, Mesh
-
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+from tests.e2e.driving import NEW, OLD, ROOT
+from tests.support.mesh import Mesh
 
 
 @pytest.fixture(scope="module", params=["grpc", "http"])

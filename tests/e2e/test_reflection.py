@@ -12,9 +12,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from tests.e2e.driving import ROOT, TIMEOUT_S, Mesh
-
-pytestmark = pytest.mark.e2e
+from tests.e2e.driving import ROOT, TIMEOUT_S
+from tests.support.mesh import Mesh
 
 PUBLIC = {
     "infermesh.prediction.v1.PredictionService",

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.driving import MODEL, NEW, OLD, Mesh, Rest, reason, violations
-
-pytestmark = pytest.mark.e2e
+from tests.e2e.driving import MODEL, NEW, OLD, Rest, reason, violations
+from tests.support.mesh import Mesh
 
 PATH = f"/v1/models/{MODEL}/predict"
 BODY_MAX_BYTES = 10_000_000

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.e2e.driving import OLD, Mesh, Rest, until
-
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+from tests.e2e.driving import OLD, Rest, until
+from tests.support.mesh import Mesh
 
 CONTROL_PLANE = ("registry", "router", "deployer", "batch", "monitor")
 STORES = ("postgres", "redis")

@@ -98,9 +98,7 @@ def http_run(gateway: str, batch: Any) -> dict[str, Any]:
                 )
             ),
             "mixed": _answer(
-                client.infer(
-                    "digits", _inputs(over_http, batch), outputs=_outputs(over_http, binary_data=False)
-                )
+                client.infer("digits", _inputs(over_http, batch), outputs=_outputs(over_http, binary_data=False))
             ),
             "request_id": client.infer("digits", _inputs(over_http, batch), request_id="mine").get_response()["id"],
             "unknown_model": _failure(lambda: client.infer("no-such-model", _inputs(over_http, batch))),

@@ -2,8 +2,8 @@
 
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol, TypeVar
 
 import grpc
 
@@ -25,6 +25,18 @@ CHANNEL_OPTIONS = (
 
 RequestT = TypeVar("RequestT")
 ResponseT = TypeVar("ResponseT")
+ItemT = TypeVar("ItemT")
+
+
+class Page(Protocol):
+    """An answer to a List call."""
+
+    @property
+    def next_page_token(self) -> str:
+        """Where to go on; empty on the last page."""
+
+
+PageT = TypeVar("PageT", bound=Page)
 Metadata = tuple[tuple[str, str], ...]
 
 
@@ -80,6 +92,23 @@ class Transport:
     def close(self) -> None:
         """Ends the channel and the calls that still run on it."""
         self.channel.close()
+
+
+def all_pages(
+    fetch: Callable[[str], PageT], items: Callable[[PageT], Iterable[ItemT]], *, limit: int | None = None
+) -> Iterator[ItemT]:
+    """The items of all pages, a page at a time as they are consumed, at most `limit`. `fetch` takes the page token."""
+    token, given = "", 0
+    while True:
+        page = fetch(token)
+        for item in items(page):
+            if limit is not None and given >= limit:
+                return
+            given += 1
+            yield item
+        token = page.next_page_token
+        if not token:
+            return
 
 
 class Pacer:

@@ -35,6 +35,11 @@ GatewayOption = Annotated[
 TimeoutOption = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="The longest any one call may take.")
 ]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.", show_default=False)]
+VersionArgument = Annotated[
+    str, typer.Argument(metavar="VERSION", help="The version, for instance v1.0.0.", show_default=False)
+]
+VersionOption = Annotated[str, typer.Option("--version", "-v", metavar="VERSION", help="One version alone.")]
 
 
 class Session:

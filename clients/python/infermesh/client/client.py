@@ -1,0 +1,53 @@
+"""The client: one connection to a gateway, and a namespace for each thing that the mesh does."""
+
+from types import TracebackType
+from typing import Self
+
+from infermesh.client.batch import Batch
+from infermesh.client.deployments import Deployments
+from infermesh.client.health import Health
+from infermesh.client.metrics import Metrics
+from infermesh.client.models import Models
+from infermesh.client.predictions import Predictions
+from infermesh.client.traffic import Traffic
+from infermesh.client.transport import TIMEOUT_DEFAULT_S, Transport
+
+GATEWAY_DEFAULT = "127.0.0.1:8080"
+
+
+class Client:
+    """A mesh, seen from its gateway. Safe to use from many threads; use it as a context manager, or close it.
+
+    `timeout_s` is the deadline in seconds of every call that states none of its own.
+    """
+
+    def __init__(self, gateway: str = GATEWAY_DEFAULT, *, timeout_s: float = TIMEOUT_DEFAULT_S) -> None:
+        self._transport = Transport(gateway, timeout_s=timeout_s)
+        self.models = Models(self._transport)
+        self.deployments = Deployments(self._transport)
+        self.traffic = Traffic(self._transport)
+        self.predict = Predictions(self._transport)
+        self.batch = Batch(self._transport)
+        self.metrics = Metrics(self._transport)
+        self.health = Health(self._transport)
+
+    @property
+    def gateway(self) -> str:
+        """Host and port of the gateway."""
+        return self._transport.address
+
+    def wait_until_connected(self, timeout_s: float) -> None:
+        """Returns once the gateway accepts connections. Raises GATEWAY_UNREACHABLE after `timeout_s` seconds."""
+        self._transport.wait_until_connected(timeout_s)
+
+    def close(self) -> None:
+        """Ends the connection and the calls that still run on it."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

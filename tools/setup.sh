@@ -50,3 +50,7 @@ install "Triton and model frameworks (.venv-serving)" .venv-serving requirements
 # The first model: trained here, on data that comes with scikit-learn. Current files are left alone.
 .venv-serving/bin/python examples/digits/train.py --out .build/digits > .build/digits.log 2>&1 \
     || die "cannot train the digits model: $(tail -n 1 .build/digits.log); the whole reason is in .build/digits.log"
+
+# Stubs of Envoy's API, out of the Envoy just installed.
+.venv/bin/python -m tools.xds_stubs --out .build/xds \
+    || die "cannot make the stubs of Envoy's API; the lines above say why"

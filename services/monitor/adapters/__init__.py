@@ -1,0 +1,1 @@
+"""The monitor's ports over real things: PostgreSQL, this host, Prometheus."""

@@ -1,0 +1,165 @@
+"""Between protobuf and the monitor's values."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+from google.protobuf.timestamp_pb2 import Timestamp
+from infermesh.common.v1 import error_reason_pb2
+from infermesh.monitor.v1 import model_metrics_pb2, prediction_log_pb2
+
+from services.common.errors import MeshError, invalid
+from services.common.names import check_deployment_name, check_model_name, check_version
+from services.monitor.domain.figures import Figures, Usage
+from services.monitor.domain.records import Chunk, Group, StreamKey
+from services.monitor.engines.metrics import ModelReport, Point
+
+_BATCHER_ID_MAX = 128
+_TEXT_MAX = 1024
+_REASON_PREFIX = "ERROR_REASON_"
+_REASONS = {
+    value.number: value.name.removeprefix(_REASON_PREFIX)
+    for value in error_reason_pb2.DESCRIPTOR.enum_types_by_name["ErrorReason"].values
+}
+
+Ints = npt.NDArray[np.int64]
+
+
+def reason_name(number: int) -> str:
+    """The name of an ErrorReason. A number from a newer mesh is shown as itself."""
+    if number == 0:
+        return "UNKNOWN"
+    return _REASONS.get(number, f"REASON_{number}")
+
+
+def chunk_from_proto(message: prediction_log_pb2.RecordPredictionsRequest) -> Chunk:
+    """The chunk that a message states. Raises INVALID_FIELD where it cannot be placed in its stream; groups that are
+    not understood are left out and counted, because one bad group must not stop a log for good.
+    """
+    if not 1 <= len(message.batcher_id) <= _BATCHER_ID_MAX or "\0" in message.batcher_id:
+        raise invalid("batcher_id", message.batcher_id, f"1 to {_BATCHER_ID_MAX} characters")
+    if message.sequence < 1:
+        raise invalid("sequence", message.sequence, "1 for the first chunk, then one more each")
+    if not message.HasField("epoch"):
+        raise invalid("epoch", None, "the moment at which the batcher started")
+    groups = []
+    for group in message.groups:
+        try:
+            groups.append(_group(group))
+        except MeshError:
+            continue
+    return Chunk(
+        stream=StreamKey(message.batcher_id, message.epoch.ToMicroseconds()),
+        sequence=message.sequence,
+        # The database's integers are signed.
+        dropped_total=min(message.dropped_total, 2**63 - 1),
+        groups=groups,
+        refused_groups=len(message.groups) - len(groups),
+    )
+
+
+def _group(group: prediction_log_pb2.PredictionGroup) -> Group:
+    size = len(group.request_times_us)
+
+    def numbers(column: Sequence[int], field: str, default: int = 0) -> Ints:
+        _check_length(column, size, field)
+        return np.array(column, dtype=np.int64) if column else np.full(size, default, dtype=np.int64)
+
+    def texts(column: Sequence[str], field: str) -> list[str]:
+        _check_length(column, size, field)
+        return [_text(value) for value in column]
+
+    for field, digests in (("input_hashes", group.request_input_hashes), ("trace_ids", group.request_trace_ids)):
+        _check_length(digests, size, field)
+    return Group(
+        model=check_model_name(group.model_name),
+        version=check_version(group.version) if group.version else "",
+        deployment=check_deployment_name(group.deployment_name) if group.deployment_name else "",
+        times_us=np.array(group.request_times_us, dtype=np.int64),
+        latencies_us=numbers(group.request_latencies_us, "latencies_us"),
+        rows=numbers(group.request_rows, "rows", 1),
+        codes=numbers(group.request_codes, "codes"),
+        reasons=numbers(group.request_reasons, "reasons"),
+        kinds=numbers(group.request_kinds, "kinds"),
+        request_ids=texts(group.request_ids, "ids"),
+        users=texts(group.request_users, "users"),
+        teams=texts(group.request_teams, "teams"),
+        input_hashes=list(group.request_input_hashes),
+        outputs=[_json(value) for value in group.request_outputs],
+        trace_ids=list(group.request_trace_ids),
+        by_class={_text(name): count for name, count in group.predictions_by_class.items()},
+        by_confidence={_text(name): count for name, count in group.predictions_by_confidence.items()},
+    )
+
+
+def _check_length(column: Sequence[object], size: int, field: str) -> None:
+    if len(column) not in (0, size):
+        raise invalid(f"request_{field}", f"{len(column)} values", f"none or one for each of the {size} requests")
+
+
+def _text(value: str) -> str:
+    """`value` as the database takes it: without NUL and of bounded length."""
+    return value[:_TEXT_MAX].replace("\0", "\ufffd")
+
+
+def _json(value: str) -> str:
+    try:
+        orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return orjson.dumps(_text(value)).decode() if value else ""
+    return value
+
+
+def moment_from_proto(message: Timestamp, *, given: bool, field: str) -> datetime | None:
+    """The moment, None where it was not given. Raises INVALID_FIELD outside the years 1 to 9999."""
+    if not given:
+        return None
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise invalid(field, f"{message.seconds} s since 1970", "a moment of the years 1 to 9999") from None
+
+
+def report_to_proto(report: ModelReport) -> model_metrics_pb2.ModelMetrics:
+    """The answer as the contract prints it."""
+    return model_metrics_pb2.ModelMetrics(
+        model_name=report.model,
+        version=report.version,
+        metrics=figures_to_proto(report.figures),
+        resource_usage=_usage_to_proto(report.usage),
+    )
+
+
+def point_to_proto(point: Point) -> model_metrics_pb2.MetricPoint:
+    """One step of a series."""
+    message = model_metrics_pb2.MetricPoint(version=point.version, metrics=figures_to_proto(point.figures))
+    message.start_time.FromDatetime(point.start)
+    return message
+
+
+def figures_to_proto(figures: Figures) -> model_metrics_pb2.Metrics:
+    """The figures; latencies to the microsecond, which is what was measured."""
+    return model_metrics_pb2.Metrics(
+        request_count=figures.request_count,
+        error_count=figures.error_count,
+        error_rate=figures.error_rate,
+        latency=model_metrics_pb2.LatencyMetrics(
+            p50=round(figures.latency_p50_ms, 3),
+            p95=round(figures.latency_p95_ms, 3),
+            p99=round(figures.latency_p99_ms, 3),
+            avg=round(figures.latency_avg_ms, 3),
+        ),
+        throughput_per_sec=round(figures.throughput_per_sec, 6),
+        prediction_distribution=figures.predictions_by_class,
+        confidence_distribution=figures.predictions_by_confidence,
+    )
+
+
+def _usage_to_proto(usage: Usage) -> model_metrics_pb2.ResourceUsage:
+    return model_metrics_pb2.ResourceUsage(
+        cpu_percent=round(usage.cpu_percent, 2),
+        memory_percent=round(usage.memory_percent, 2),
+        gpu_utilization=round(usage.gpu_utilization, 2),
+    )

@@ -1,0 +1,79 @@
+"""What a chunk of the prediction log says, as values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+CLASSES_MAX = 1000
+"""Class names that one group may count apart; the rest are counted together, so that labels cannot grow without end."""
+OTHER = "__other__"
+
+
+class Kind(IntEnum):
+    """Why a request was made."""
+
+    CALLER = 0
+    RETRY = 1
+    SHADOW = 2
+    WARM_UP = 3
+    BATCH_JOB = 4
+
+
+CALLER_KINDS = (Kind.CALLER, Kind.BATCH_JOB)
+"""The kinds that count as traffic."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Finished requests of one version. All arrays have the same length; a column that was not sent is filled in."""
+
+    model: str
+    version: str
+    deployment: str
+    times_us: npt.NDArray[np.int64]
+    latencies_us: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.int64]
+    codes: npt.NDArray[np.int64]
+    reasons: npt.NDArray[np.int64]
+    kinds: npt.NDArray[np.int64]
+    request_ids: Sequence[str]
+    users: Sequence[str]
+    teams: Sequence[str]
+    input_hashes: Sequence[bytes]
+    outputs: Sequence[str]
+    trace_ids: Sequence[bytes]
+    by_class: Mapping[str, int]
+    by_confidence: Mapping[str, int]
+
+
+@dataclass(frozen=True, order=True)
+class StreamKey:
+    """One run of one batcher: its sequence numbers count from 1."""
+
+    batcher_id: str
+    epoch_us: int
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One message of the log."""
+
+    stream: StreamKey
+    sequence: int
+    dropped_total: int
+    groups: Sequence[Group]
+    refused_groups: int
+    """Groups that were not understood and so are not in `groups`."""
+
+
+def bounded_classes(by_class: Mapping[str, int]) -> Mapping[str, int]:
+    """At most `CLASSES_MAX` classes, the most frequent ones; the rest summed up under `OTHER`."""
+    if len(by_class) <= CLASSES_MAX:
+        return by_class
+    ordered = sorted(by_class.items(), key=lambda item: (-item[1], item[0]))
+    kept = dict(ordered[: CLASSES_MAX - 1])
+    kept[OTHER] = kept.get(OTHER, 0) + sum(count for _, count in ordered[CLASSES_MAX - 1 :])
+    return kept

@@ -1,0 +1,77 @@
+"""Keeps the house: partitions ahead of time, nothing past its retention, and samples of what the host uses."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from services.common.clock import Clock
+from services.common.errors import MeshError
+from services.common.telemetry.logging import get_logger
+from services.monitor.domain.figures import Usage
+from services.monitor.domain.partitions import PartitionedTable, plan
+from services.monitor.domain.window import minute_of
+from services.monitor.ports import HostProbe, PartitionStore, UsageStore
+
+log = get_logger(__name__)
+
+_PARTITIONS_PERIOD_S = 3600.0
+
+
+class PartitionKeeper:
+    """Makes daily partitions before they are needed and drops those past retention."""
+
+    def __init__(self, *, store: PartitionStore, tables: Sequence[PartitionedTable], clock: Clock) -> None:
+        self._store = store
+        self._tables = tables
+        self._clock = clock
+
+    async def keep(self) -> None:
+        """One round. Raises MeshError where the database does not answer."""
+        today = self._clock.now().date()
+        for table in self._tables:
+            todo = plan(table, await self._store.existing(table.name), today=today)
+            for day in todo.create:
+                await self._store.create(table.name, table.partition(day), day)
+            for partition in todo.drop:
+                await self._store.drop(partition)
+                log.info("partition dropped: past retention", partition=partition, days=table.retention_days)
+
+    async def run(self) -> None:
+        """A round every hour; there is room for days of failures."""
+        while True:
+            await self._clock.sleep(_PARTITIONS_PERIOD_S)
+            try:
+                await self.keep()
+            except MeshError as error:
+                log.warning("partitions not looked after this hour", reason=error.message)
+
+
+class HostWatch:
+    """Samples what this host uses, for `resource_usage`."""
+
+    def __init__(
+        self, *, probe: HostProbe, store: UsageStore, host: str, period_s: float, retention_days: int, clock: Clock
+    ) -> None:
+        self._probe = probe
+        self._store = store
+        self._host = host
+        self._period_s = period_s
+        self._retention = timedelta(days=retention_days)
+        self._clock = clock
+
+    async def run(self) -> None:
+        """A sample every period; once a day's worth of samples, forgets the old ones."""
+        self._probe.sample()  # the first one has nothing to compare with
+        taken = 0
+        while True:
+            await self._clock.sleep(self._period_s)
+            try:
+                await self._keep(self._probe.sample(), forget=taken % max(1, round(86_400 / self._period_s)) == 0)
+            except MeshError as error:
+                log.warning("a sample of the host's usage is lost", reason=error.message)
+            taken += 1
+
+    async def _keep(self, usage: Usage, *, forget: bool) -> None:
+        now = self._clock.now()
+        await self._store.add(self._host, minute_of(now), usage)
+        if forget:
+            await self._store.forget(minute_of(now - self._retention))

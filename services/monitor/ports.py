@@ -1,0 +1,141 @@
+"""What the engines need from outside, each port as small as its user allows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum, auto
+from typing import Protocol
+
+from services.monitor.domain.aggregate import Cell, CellKey
+from services.monitor.domain.figures import Usage
+from services.monitor.domain.log_rows import LogRow
+from services.monitor.domain.records import StreamKey
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one stream said after chunk `base`, up to and including chunk `last`, summed up."""
+
+    stream: StreamKey
+    base: int
+    last: int
+    dropped_total: int
+    cells: Mapping[CellKey, Cell]
+    rows: Sequence[LogRow]
+
+
+class Applied(Enum):
+    """What became of a batch."""
+
+    COUNTED = auto()
+    """It is stored now."""
+    COUNTED_BEFORE = auto()
+    """It was stored already; nothing was added."""
+    CONFLICT = auto()
+    """Someone else stored a part of it: nothing was added, and the batcher must send again from the stored position."""
+
+
+class LogStore(Protocol):
+    """Where the log is counted. Raises MeshError DEPENDENCY_UNAVAILABLE where it cannot be reached."""
+
+    async def position(self, stream: StreamKey) -> int:
+        """The last chunk of the stream that is counted; 0 for none."""
+        ...
+
+    async def apply(self, batch: Batch) -> Applied:
+        """Counts a batch and moves the stream's position, both or neither, if the position is the batch's base."""
+        ...
+
+
+@dataclass(frozen=True)
+class MetricQuery:
+    """Cells of a model, from minute `first` to before `end`, in steps of so many minutes; 0 is one step for all."""
+
+    model: str
+    version: str | None
+    deployment: str | None
+    first: int
+    end: int
+    step_minutes: int = 0
+
+
+class MetricReader(Protocol):
+    """Reads what was counted. Raises MeshError DEPENDENCY_UNAVAILABLE where it cannot."""
+
+    async def read(self, query: MetricQuery) -> Mapping[tuple[str, int], Cell]:
+        """The cells by version and by the minute at which their step begins."""
+        ...
+
+
+class UsageStore(Protocol):
+    """Samples of what hosts use, by minute."""
+
+    async def add(self, host: str, minute: int, usage: Usage) -> None:
+        """Adds one sample."""
+        ...
+
+    async def average(self, first: int, end: int) -> Usage:
+        """The mean of all hosts' samples in the minutes from `first` to before `end`; zeros without samples."""
+        ...
+
+    async def forget(self, before: int) -> None:
+        """Removes the samples of minutes before that one."""
+        ...
+
+
+class HostProbe(Protocol):
+    """Looks at this host."""
+
+    def sample(self) -> Usage:
+        """What it used since the sample before."""
+        ...
+
+
+class PartitionStore(Protocol):
+    """Makes and drops daily partitions. Safe to run in several processes at once."""
+
+    async def existing(self, table: str) -> Sequence[str]:
+        """The names of the table's partitions."""
+        ...
+
+    async def create(self, table: str, partition: str, day: date) -> None:
+        """Makes the partition of one day where it is not there yet."""
+        ...
+
+    async def drop(self, partition: str) -> None:
+        """Drops a partition and what it holds."""
+        ...
+
+
+@dataclass(frozen=True)
+class LiveFigure:
+    """How a version does now."""
+
+    model: str
+    version: str
+    throughput_per_sec: float
+    latency_p95_ms: float
+
+
+class Board(Protocol):
+    """Shows operators what goes on. Never fails and never waits."""
+
+    def chunk(self, result: str, requests: int) -> None:
+        """A chunk came: "counted", "duplicate" or "refused", with so many requests."""
+        ...
+
+    def flushed(self, result: str, seconds: float) -> None:
+        """A batch was written ("counted", "counted_before", "conflict") or not ("failed"), in so many seconds."""
+        ...
+
+    def dropped(self, batcher_id: str, dropped_total: int) -> None:
+        """So many requests a batcher dropped from its log since its start."""
+        ...
+
+    def classes(self, model: str, version: str, by_class: Mapping[str, int]) -> None:
+        """Predictions were made."""
+        ...
+
+    def live(self, figures: Sequence[LiveFigure]) -> None:
+        """How every version with traffic does now; versions that are missing have none."""
+        ...

@@ -1,0 +1,1 @@
+"""The monitor's gRPC faces: they translate and decide nothing."""

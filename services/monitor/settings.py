@@ -1,0 +1,35 @@
+"""What the monitor can be told."""
+
+from pydantic import Field, SecretStr
+
+from services.common.settings import ServiceSettings, settings_config
+
+
+class MonitorSettings(ServiceSettings):
+    """Environment variables INFERMESH_MONITOR_<FIELD>."""
+
+    model_config = settings_config("monitor")
+
+    port: int = 8105
+    metrics_port: int = 8205
+    instance: str = "monitor-0"
+    database_url: SecretStr
+    """postgresql+psycopg://… of the database; the tables are in its schema `monitor`."""
+    host_name: str = "local"
+    """Name of this host in resource_usage; give each host that runs a monitor its own."""
+    flush_period_s: float = Field(default=2.0, gt=0, le=60)
+    """Seconds between writes. Longer: fewer writes, and acknowledgements and metrics that are as much later."""
+    cells_max: int = Field(default=4096, ge=1)
+    """Aggregates (model, version, deployment, minute) that may wait for the database, at 18 KB each; beyond, the
+    batchers' streams are not read."""
+    log_sample_rate: float = Field(default=0.01, ge=0, le=1)
+    """Share of the successful requests that is kept one by one in inference_logs; failed ones are all kept. The
+    aggregates count every request whatever is set here."""
+    log_rows_max: int = Field(default=20_000, ge=0)
+    """Rows of inference_logs that one batcher's stream may have waiting; beyond, requests are counted but not kept."""
+    log_retention_days: int = Field(default=30, ge=1)
+    """Days that inference_logs keeps."""
+    metrics_retention_days: int = Field(default=90, ge=1)
+    """Days that model_metrics and its sketches keep."""
+    host_sample_period_s: float = Field(default=10.0, ge=1, le=60)
+    """Seconds between looks at this host's CPU and memory."""

@@ -1,0 +1,134 @@
+"""How the monitor is put together."""
+
+from dataclasses import dataclass
+
+from infermesh.monitor.v1 import evidence_service_pb2_grpc, monitor_service_pb2_grpc, prediction_log_pb2_grpc
+from prometheus_client import CollectorRegistry
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.common.clock import Clock
+from services.common.database import create_engine, migrate
+from services.common.grpc.server import GrpcServer, add_grpc_server
+from services.common.lifecycle import Lifecycle
+from services.common.telemetry.metrics import new_registry
+from services.monitor.adapters.database import SCHEMA
+from services.monitor.adapters.host import ProcHostProbe
+from services.monitor.adapters.postgres_log import PostgresLogStore
+from services.monitor.adapters.postgres_metrics import PostgresMetricReader
+from services.monitor.adapters.postgres_partitions import PostgresPartitionStore
+from services.monitor.adapters.postgres_usage import PostgresUsageStore
+from services.monitor.adapters.prometheus import PrometheusBoard
+from services.monitor.convert import reason_name
+from services.monitor.domain.partitions import PartitionedTable
+from services.monitor.engines.keeper import HostWatch, PartitionKeeper
+from services.monitor.engines.live import Live
+from services.monitor.engines.metrics import Metrics
+from services.monitor.engines.recorder import Recorder, RecorderLimits
+from services.monitor.servicers.later import LaterEvidenceMethods
+from services.monitor.servicers.metrics import MonitorServicer
+from services.monitor.servicers.prediction_log import PredictionLogServicer
+from services.monitor.settings import MonitorSettings
+
+_PACKAGE = "infermesh.monitor.v1"
+_DRAIN_TIMEOUT_S = 4.0
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """A monitor, ready to run."""
+
+    lifecycle: Lifecycle
+    server: GrpcServer
+
+
+def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
+    """A monitor that is not started yet."""
+    url = settings.database_url.get_secret_value()
+    engine = create_engine(url, schema=SCHEMA)
+    registry = new_registry()
+    board = PrometheusBoard(registry)
+    usage = PostgresUsageStore(engine)
+    recorder = Recorder(
+        store=PostgresLogStore(engine),
+        live=Live(),
+        board=board,
+        clock=clock,
+        reason_name=reason_name,
+        limits=RecorderLimits(
+            flush_period_s=settings.flush_period_s,
+            cells_max=settings.cells_max,
+            rows_max=settings.log_rows_max,
+            sample_rate=settings.log_sample_rate,
+        ),
+    )
+    metrics = Metrics(reader=PostgresMetricReader(engine), usage=usage, clock=clock)
+    keeper = PartitionKeeper(store=PostgresPartitionStore(engine), tables=_tables(settings), clock=clock)
+    host = HostWatch(
+        probe=ProcHostProbe(),
+        store=usage,
+        host=settings.host_name,
+        period_s=settings.host_sample_period_s,
+        retention_days=settings.metrics_retention_days,
+        clock=clock,
+    )
+
+    lifecycle = Lifecycle(name="monitor", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
+    _add_database(lifecycle, engine, url)
+    lifecycle.add("partitions", start=keeper.keep)
+    lifecycle.add_task("partition keeper", keeper.run)
+    lifecycle.add_task("host watch", host.run)
+    lifecycle.add_task("recorder", recorder.run)
+    lifecycle.on_health("database takes the log", lambda: recorder.reachable)
+    server = _add_server(lifecycle, settings, clock, metrics, recorder, registry=registry)
+    # Last, so that it stops first: streams end acknowledged before the server stops waiting for them.
+    lifecycle.add("log drain", stop=recorder.drain, stop_timeout_s=_DRAIN_TIMEOUT_S)
+    return Monitor(lifecycle, server)
+
+
+def _tables(settings: MonitorSettings) -> tuple[PartitionedTable, ...]:
+    return (
+        PartitionedTable("model_metrics", settings.metrics_retention_days),
+        PartitionedTable("latency_sketches", settings.metrics_retention_days),
+        PartitionedTable("inference_logs", settings.log_retention_days),
+    )
+
+
+def _add_database(lifecycle: Lifecycle, engine: AsyncEngine, url: str) -> None:
+    async def start() -> None:
+        await migrate(url, service="monitor")
+
+    lifecycle.add("database", start=start, stop=engine.dispose)
+
+
+def _add_server(
+    lifecycle: Lifecycle,
+    settings: MonitorSettings,
+    clock: Clock,
+    metrics: Metrics,
+    recorder: Recorder,
+    *,
+    registry: CollectorRegistry,
+) -> GrpcServer:
+    monitor = MonitorServicer(metrics)
+    predictions = PredictionLogServicer(recorder)
+    evidence = LaterEvidenceMethods()
+    return add_grpc_server(
+        lifecycle,
+        settings,
+        services=[
+            (
+                lambda server: monitor_service_pb2_grpc.add_MonitorServiceServicer_to_server(monitor, server),
+                f"{_PACKAGE}.MonitorService",
+            ),
+            (
+                lambda server: prediction_log_pb2_grpc.add_PredictionLogServiceServicer_to_server(predictions, server),
+                f"{_PACKAGE}.PredictionLogService",
+            ),
+            (
+                lambda server: evidence_service_pb2_grpc.add_EvidenceServiceServicer_to_server(evidence, server),
+                f"{_PACKAGE}.EvidenceService",
+            ),
+        ],
+        clock=clock,
+        registry=registry,
+    )

@@ -5,7 +5,6 @@ import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-
 from infermesh.client.cli.failures import ExitCode, exit_code, paragraph
 from infermesh.client.errors import GATEWAY_UNREACHABLE, InfermeshError, error_from_rpc, error_from_status
 
@@ -49,7 +48,7 @@ def test_details_are_rebuilt() -> None:
         ("instances[0].X", "has 3 values, expected 64")
     ]
     assert str(error) == "1 instance does not fit; instances[0].X: has 3 values, expected 64"
-    assert "infermesh show" in error.advice
+    assert "infermesh models show" in error.advice
     assert not error.is_transient
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 import typer
-
 from infermesh.client.cli.instances import parse_instances, read_instances
 
 

@@ -7,11 +7,10 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Console
-
 from infermesh.client.cli.output import Output, bar, facts, sparkline, state, table, to_json, when
 from infermesh.client.errors import InfermeshError
 from infermesh.common.v1 import serving_pb2
+from rich.console import Console
 
 
 def pair(*, as_json: bool) -> tuple[Output, io.StringIO, io.StringIO]:

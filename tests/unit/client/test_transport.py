@@ -1,7 +1,6 @@
 """Addresses as people paste them, pauses that end, and ids that differ."""
 
 import pytest
-
 from infermesh.client.transport import Pacer, Transport, new_request_id, plain_address
 
 

@@ -149,15 +149,15 @@ def _is_connect_failure(message: str) -> bool:
 
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-_LIST_MODELS = "`infermesh models` lists what is registered."
+_LIST_MODELS = "`infermesh models list` lists what is registered."
 _ADVICE_BY_REASON = {
     "MODEL_NOT_FOUND": _LIST_MODELS,
-    "VERSION_NOT_FOUND": "`infermesh versions MODEL` lists what is registered of a model.",
+    "VERSION_NOT_FOUND": "`infermesh models versions MODEL` lists what is registered of a model.",
     "VERSION_EXISTS": "Versions never change: register the new content under a higher version.",
     "MODEL_NOT_SERVED": "`infermesh deploy MODEL VERSION` makes a registered version answer.",
     "VERSION_NOT_SERVED": "`infermesh deployments MODEL` lists what is ready; `infermesh deploy` adds to it.",
     "VERSION_NOT_DEPLOYED": "`infermesh deploy MODEL VERSION` first, then move traffic to it.",
-    "SCHEMA_VIOLATION": "`infermesh show MODEL VERSION` lists the features with their types and shapes.",
+    "SCHEMA_VIOLATION": "`infermesh models show MODEL VERSION` lists the features with their types and shapes.",
     "DEPLOYMENT_NOT_FOUND": "`infermesh deployments MODEL` lists the deployments.",
     "JOB_NOT_FOUND": "`infermesh jobs list` lists the jobs.",
     "ETAG_MISMATCH": "Somebody changed it meanwhile: read it again and repeat the change.",

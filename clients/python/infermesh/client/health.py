@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-
+from grpc_health.v1 import health_pb2
 from infermesh.client.errors import InfermeshError
 from infermesh.client.transport import Transport
 
@@ -40,7 +39,11 @@ class Health:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._stub = health_pb2_grpc.HealthStub(transport.channel)
+        self._ask = transport.channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
 
     def check(self, *, timeout_s: float = CHECK_TIMEOUT_S) -> list[PartHealth]:
         """Every part's health, asked at the same time. Raises GATEWAY_UNREACHABLE where not even the gateway answers."""
@@ -51,7 +54,7 @@ class Health:
     def _check(self, name: str, service: str, *, timeout_s: float) -> PartHealth:
         request = health_pb2.HealthCheckRequest(service=service)
         try:
-            status = self._transport.call(self._stub.Check, request, timeout_s=timeout_s).status
+            status = self._transport.call(self._ask, request, timeout_s=timeout_s).status
         except InfermeshError as error:
             if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
                 return PartHealth(name, healthy=False, explanation=f"no answer within {timeout_s:g} s")

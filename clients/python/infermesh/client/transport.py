@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 import grpc
-
 from infermesh.client.errors import error_from_rpc, unreachable
 
 MESSAGE_MAX_BYTES = 12 * 1024 * 1024

@@ -5,7 +5,6 @@ import sys
 from typing import Annotated
 
 import typer
-
 from infermesh.client.cli.commands import deployments, jobs, metrics, models, predict, status, traffic, up
 from infermesh.client.cli.failures import ExitCode
 from infermesh.client.cli.session import GATEWAY_DEFAULT, GATEWAY_VARIABLE
@@ -40,7 +39,7 @@ def _before(
         str | None,
         typer.Option("--gateway", metavar="HOST:PORT", help=f"As {GATEWAY_VARIABLE}. Default: {GATEWAY_DEFAULT}."),
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,  # noqa: FBT002
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
     context.obj = {"gateway": gateway}
     if version:

@@ -3,9 +3,8 @@
 from enum import IntEnum
 
 import grpc
-from rich.markup import escape
-
 from infermesh.client.errors import InfermeshError
+from rich.markup import escape
 
 
 class ExitCode(IntEnum):

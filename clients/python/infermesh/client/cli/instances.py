@@ -68,9 +68,7 @@ def _lines(text: str, source: str, whole: json.JSONDecodeError) -> list[object]:
             # A first line that is no JSON by itself means one document, broken where the whole parse stopped.
             place = whole if not values else error
             row = whole.lineno if not values else number
-            raise typer.BadParameter(
-                f"{source} is no JSON: {place.msg} in line {row}, column {place.colno}"
-            ) from None
+            raise typer.BadParameter(f"{source} is no JSON: {place.msg} in line {row}, column {place.colno}") from None
     return values
 
 

@@ -11,12 +11,11 @@ from datetime import UTC, datetime
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from infermesh.client.cli.failures import paragraph
+from infermesh.client.errors import InfermeshError
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
-
-from infermesh.client.cli.failures import paragraph
-from infermesh.client.errors import InfermeshError
 
 JsonValue = Mapping[str, object] | Sequence[object]
 _BARS = "▁▂▃▄▅▆▇█"

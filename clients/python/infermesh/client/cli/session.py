@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import Annotated, Concatenate, ParamSpec
 
 import typer
-
 from infermesh.client.cli.failures import ExitCode, exit_code
 from infermesh.client.cli.output import Output
 from infermesh.client.client import Client

@@ -6,12 +6,11 @@ from typing import Annotated
 
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
-from rich.console import Group, RenderableType
-from rich.table import Table
-
 from infermesh.client.cli.output import bar, table
 from infermesh.client.cli.session import ModelArgument, Session, VersionOption, command
 from infermesh.monitor.v1 import model_metrics_pb2
+from rich.console import Group, RenderableType
+from rich.table import Table
 
 _UNITS_S = {"m": 60, "h": 3600, "d": 86_400}
 _CLASSES_SHOWN_MAX = 20

@@ -7,7 +7,6 @@ import sys
 
 import grpc
 import typer
-
 from infermesh.client.cli.session import Session, command
 from infermesh.client.errors import InfermeshError
 

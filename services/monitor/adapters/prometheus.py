@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, UnknownMetricFamily
 from prometheus_client.registry import Collector
 
 from services.monitor.domain.records import bounded_classes
@@ -68,7 +68,7 @@ class PrometheusBoard(Collector):
         """Replaces the gauges."""
         self._live = tuple(figures)
 
-    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily | UnknownMetricFamily]:
         """The gauges and counters of this moment."""
         labels = ("model", "version")
         throughput = GaugeMetricFamily(
@@ -82,7 +82,8 @@ class PrometheusBoard(Collector):
         for figure in self._live:
             throughput.add_metric((figure.model, figure.version), figure.throughput_per_sec)
             p95.add_metric((figure.model, figure.version), figure.latency_p95_ms)
-        by_class = CounterMetricFamily(
+        # Untyped, because a counter would be printed as …_total and the name is given.
+        by_class = UnknownMetricFamily(
             "model_predictions_by_class",
             "Predictions by class since the monitor's start",
             labels=("model", "version", "class"),

@@ -9,7 +9,7 @@ their own bound makes them drop. Cells do not grow with requests, so a slow data
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 
 from services.common.clock import Clock
@@ -258,7 +258,7 @@ class Session:
         """The connection is gone."""
         self._stream.sessions -= 1
 
-    async def acknowledgements(self) -> AsyncIterator[int]:
+    async def acknowledgements(self) -> AsyncGenerator[int, None]:
         """Positions as they become safe, the present one first. Ends after `end` once everything is stored.
 
         Raises MeshError SHUTTING_DOWN at a drain and DEPENDENCY_UNAVAILABLE where another monitor took over.

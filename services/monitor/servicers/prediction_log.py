@@ -32,10 +32,9 @@ class PredictionLogServicer(prediction_log_pb2_grpc.PredictionLogServiceServicer
         session = await self._recorder.open(chunk.stream)
         taking = asyncio.create_task(_take(session, chunk, request_iterator), name=f"log of {chunk.stream.batcher_id}")
         try:
-            async for sequence in session.acknowledgements():
-                if taking.done():
-                    taking.result()
-                yield prediction_log_pb2.RecordPredictionsResponse(acknowledged_sequence=sequence)
+            async with contextlib.aclosing(session.acknowledgements()) as acknowledgements:
+                async for sequence in acknowledgements:
+                    yield prediction_log_pb2.RecordPredictionsResponse(acknowledged_sequence=sequence)
             await taking
         finally:
             taking.cancel()

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import grpc
 import pytest
 from infermesh.monitor.v1 import monitor_service_pb2_grpc, prediction_log_pb2, prediction_log_pb2_grpc
+from pydantic import SecretStr
 
 from services.common.clock import SystemClock
 from services.common.grpc.channel import open_channel
@@ -57,7 +58,7 @@ def settings(database_url: str) -> MonitorSettings:
     return MonitorSettings(
         port=0,
         metrics_port=0,
-        database_url=database_url,
+        database_url=SecretStr(database_url),
         flush_period_s=0.2,
         log_sample_rate=1.0,
         shutdown_grace_s=3.0,

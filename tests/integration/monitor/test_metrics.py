@@ -67,21 +67,21 @@ async def test_two_versions_are_told_apart_and_added_up(monitor: RunningMonitor,
     one = await metrics_of(monitor, now, "v1.0.0")
     assert (one.version, one.metrics.request_count) == ("v1.0.0", 5)
 
-    span = {"start_time": stamp(now - timedelta(minutes=10)), "end_time": stamp(now + timedelta(minutes=1))}
+    start, end = stamp(now - timedelta(minutes=10)), stamp(now + timedelta(minutes=1))
     listed = await monitor.metrics.ListVersionMetrics(
-        monitor_service_pb2.ListVersionMetricsRequest(model_name="digits", page_size=1, **span)
+        monitor_service_pb2.ListVersionMetricsRequest(model_name="digits", page_size=1, start_time=start, end_time=end)
     )
     assert [entry.version for entry in listed.versions] == ["v1.0.0"]
     rest = await monitor.metrics.ListVersionMetrics(
         monitor_service_pb2.ListVersionMetricsRequest(
-            model_name="digits", page_size=1, page_token=listed.next_page_token, **span
+            model_name="digits", page_size=1, page_token=listed.next_page_token, start_time=start, end_time=end
         )
     )
     assert [entry.version for entry in rest.versions] == ["v2.0.0"]
     assert rest.next_page_token == ""
 
     series = await monitor.metrics.ListMetricPoints(
-        monitor_service_pb2.ListMetricPointsRequest(model_name="digits", **span)
+        monitor_service_pb2.ListMetricPointsRequest(model_name="digits", start_time=start, end_time=end)
     )
     assert [point.metrics.request_count for point in series.points] == [2, 4]
     assert series.points[1].start_time.ToDatetime() == now.replace(second=0, tzinfo=None)

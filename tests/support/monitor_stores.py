@@ -1,0 +1,113 @@
+"""Stands in for the monitor's database in tests of its engines; contract tests hold it to what the real one does."""
+
+from collections.abc import Mapping, Sequence
+
+from services.common.errors import MeshError, Reason
+from services.monitor.domain.aggregate import Cell, Cells
+from services.monitor.domain.figures import Usage
+from services.monitor.domain.log_rows import LogRow
+from services.monitor.domain.records import StreamKey
+from services.monitor.ports import Applied, Batch, LiveFigure, MetricQuery
+
+
+class MemoryStore:
+    """A `LogStore` and a `MetricReader`. `fail_next` makes the next writes fail, "before" or "after" they took hold."""
+
+    def __init__(self) -> None:
+        self.cells = Cells()
+        self.rows: list[LogRow] = []
+        self.positions: dict[StreamKey, int] = {}
+        self.fail_next: list[str] = []
+
+    async def position(self, stream: StreamKey) -> int:
+        """The stored position."""
+        return self.positions.get(stream, 0)
+
+    async def apply(self, batch: Batch) -> Applied:
+        """Counts a batch, or fails as asked."""
+        failure = self.fail_next.pop(0) if self.fail_next else ""
+        if failure == "before":
+            raise _away()
+        applied = self._apply(batch)
+        if failure == "after":
+            raise _away()
+        return applied
+
+    async def read(self, query: MetricQuery) -> Mapping[tuple[str, int], Cell]:
+        """The cells by version and step."""
+        step = query.step_minutes or max(1, query.end - query.first)
+        found: dict[tuple[str, int], Cell] = {}
+        for key, cell in self.cells.items():
+            if (
+                key.model == query.model
+                and query.first <= key.minute < query.end
+                and query.version in (None, key.version)
+                and query.deployment in (None, key.deployment)
+            ):
+                begin = query.first + (key.minute - query.first) // step * step
+                found.setdefault((key.version, begin), Cell()).merge(cell)
+        return found
+
+    def _apply(self, batch: Batch) -> Applied:
+        position = self.positions.get(batch.stream, 0)
+        if position >= batch.last:
+            return Applied.COUNTED_BEFORE
+        if position != batch.base:
+            return Applied.CONFLICT
+        self.positions[batch.stream] = batch.last
+        self.cells.merge(batch.cells)
+        self.rows.extend(batch.rows)
+        return Applied.COUNTED
+
+
+class MemoryUsageStore:
+    """A `UsageStore`."""
+
+    def __init__(self) -> None:
+        self._samples: list[tuple[int, Usage]] = []
+
+    async def add(self, _host: str, minute: int, usage: Usage) -> None:
+        """Keeps a sample."""
+        self._samples.append((minute, usage))
+
+    async def average(self, first: int, end: int) -> Usage:
+        """The mean of the samples in the window."""
+        found = [usage for minute, usage in self._samples if first <= minute < end]
+        if not found:
+            return Usage()
+        return Usage(
+            sum(usage.cpu_percent for usage in found) / len(found),
+            sum(usage.memory_percent for usage in found) / len(found),
+            sum(usage.gpu_utilization for usage in found) / len(found),
+        )
+
+    async def forget(self, before: int) -> None:
+        """Drops older samples."""
+        self._samples = [(minute, usage) for minute, usage in self._samples if minute >= before]
+
+
+class SilentBoard:
+    """A `Board` that only remembers what became of chunks."""
+
+    def __init__(self) -> None:
+        self.chunks: list[str] = []
+
+    def chunk(self, result: str, requests: int) -> None:
+        """Remembers."""
+        self.chunks.append(result)
+
+    def flushed(self, result: str, seconds: float) -> None:
+        """Ignores."""
+
+    def dropped(self, batcher_id: str, dropped_total: int) -> None:
+        """Ignores."""
+
+    def classes(self, model: str, version: str, by_class: Mapping[str, int]) -> None:
+        """Ignores."""
+
+    def live(self, figures: Sequence[LiveFigure]) -> None:
+        """Ignores."""
+
+
+def _away() -> MeshError:
+    return MeshError(Reason.DEPENDENCY_UNAVAILABLE, "the monitor's database does not answer")

@@ -1,0 +1,140 @@
+"""What a wish may say. Everything wrong is found at once, so that a caller mends it in one round."""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+
+from services.common.errors import FieldViolation, MeshError, Reason, invalid, invalid_fields, shown
+from services.common.names import check_deployment_name, check_model_name, check_version
+from services.deployer.domain.deployment import NewDeployment, Wish
+
+ENVIRONMENTS = ("prod", "staging", "dev")
+REPLICAS_MAX = 1000
+_QUANTITY = re.compile(r"\d{1,15}(?:\.\d{1,6})?(?:m|[kMGTP]|[KMGTP]i)?")
+_REQUEST_ID_LENGTH_MAX = 128
+_DAY_S = 86_400
+
+
+class _Violations:
+    def __init__(self) -> None:
+        self.found: list[FieldViolation] = []
+
+    def unless(self, holds: bool, field: str, value: object, allowed: str) -> None:
+        if not holds:
+            self.found.append(FieldViolation(field, f"is {shown(value)}; allowed: {allowed}"))
+
+    def within(self, field: str, value: float, low: float, high: float) -> None:
+        self.unless(math.isfinite(value) and low <= value <= high, field, value, f"{low:g} to {high:g}")
+
+    def name(self, check: Callable[[], object]) -> None:
+        try:
+            check()
+        except MeshError as error:
+            self.found.extend(error.violations)
+
+
+def check_new(new: NewDeployment, *, local_replicas_max: int) -> None:
+    """Raises INVALID_FIELD naming all that is wrong, WEIGHTS_INVALID, or NOT_IMPLEMENTED for what cannot be run yet."""
+    violations = _Violations()
+    violations.name(lambda: check_model_name(new.model_name))
+    violations.name(lambda: check_deployment_name(new.deployment_name))
+    violations.unless(
+        new.environment in ENVIRONMENTS, "environment", new.environment, "one of " + ", ".join(ENVIRONMENTS)
+    )
+    length = len(new.request_id)
+    violations.unless(
+        length <= _REQUEST_ID_LENGTH_MAX, "request_id", new.request_id, f"at most {_REQUEST_ID_LENGTH_MAX} characters"
+    )
+    _wish(violations, new.wish)
+    if violations.found:
+        raise invalid_fields(violations.found)
+    if new.cluster != "local":
+        raise MeshError(
+            Reason.NOT_IMPLEMENTED,
+            f"cluster is {shown(new.cluster)}; deployments run in the cluster 'local' alone for now, leave it out",
+        )
+    check_split(new.traffic_split)
+    check_runnable(new.wish, local_replicas_max=local_replicas_max)
+
+
+def check_wish(wish: Wish, *, local_replicas_max: int) -> None:
+    """As `check_new`, for a change."""
+    violations = _Violations()
+    _wish(violations, wish)
+    if violations.found:
+        raise invalid_fields(violations.found)
+    check_runnable(wish, local_replicas_max=local_replicas_max)
+
+
+def check_split(split: Mapping[str, int]) -> None:
+    """Raises where a split is neither empty nor whole percentages of versions that add up to 100."""
+    for version in split:
+        check_version(version, f"traffic_split[{version!r}]")
+    if split and (sum(split.values()) != 100 or any(not 0 <= weight <= 100 for weight in split.values())):
+        raise MeshError(
+            Reason.WEIGHTS_INVALID,
+            f"traffic_split is {dict(split)}, which adds up to {sum(split.values())}; "
+            "give whole percentages from 0 to 100 that add up to 100",
+        )
+
+
+def check_runnable(wish: Wish, *, local_replicas_max: int) -> None:
+    """Raises where a well-formed wish asks for something that local model servers cannot do."""
+    if wish.serving.precision in ("fp16", "int8"):
+        raise MeshError(
+            Reason.NOT_IMPLEMENTED,
+            f"serving.precision is {wish.serving.precision!r}; versions run as they were trained for now, leave it out",
+        )
+    if wish.resources.replicas == 0:
+        raise MeshError(
+            Reason.NOT_IMPLEMENTED,
+            "resources.replicas is 0; deployments cannot be scaled to zero yet, delete the deployment instead",
+        )
+    if wish.resources.gpu:
+        raise invalid("resources.gpu", wish.resources.gpu, "0, because the local model servers have no GPU to give")
+    if wish.instances > local_replicas_max:
+        raise invalid(
+            "resources.replicas",
+            wish.resources.replicas,
+            f"at most {local_replicas_max} copies (replicas times serving.instances) on one machine",
+        )
+
+
+def _wish(violations: _Violations, wish: Wish) -> None:
+    resources, serving, batching = wish.resources, wish.serving, wish.batching
+    violations.within("resources.replicas", resources.replicas, 0, REPLICAS_MAX)
+    for field, value in (("resources.cpu", resources.cpu), ("resources.memory", resources.memory)):
+        fits = not value or _QUANTITY.fullmatch(value) is not None
+        violations.unless(fits, field, value, 'a quantity such as "4", "500m" or "16Gi"')
+    violations.within("resources.gpu", resources.gpu, 0, 16)
+    sharing = ("", "mps", "time-slicing")
+    violations.unless(
+        resources.gpu_sharing in sharing, "resources.gpu_sharing", resources.gpu_sharing, 'empty, "mps", "time-slicing"'
+    )
+    violations.within("batching.max_batch_size", batching.max_batch_size, 1, 65_536)
+    violations.within("batching.batch_timeout_ms", batching.batch_timeout_ms, 0, 10_000)
+    violations.within("batching.target_latency_ms", batching.target_latency_ms or 0, 0, 600_000)
+    precisions = ("", "fp32", "fp16", "int8")
+    violations.unless(
+        serving.precision in precisions, "serving.precision", serving.precision, 'empty, "fp32", "fp16", "int8"'
+    )
+    violations.within("serving.accuracy_drop_max", serving.accuracy_drop_max, 0, 1)
+    violations.within("serving.instances", serving.instances, 0, 64)
+    violations.within("serving.threads", serving.threads, 0, 256)
+    violations.within("serving.bake_time_s", serving.bake_time_s, 0, 7 * _DAY_S)
+    if wish.autoscaling is not None:
+        _autoscaling(violations, wish)
+
+
+def _autoscaling(violations: _Violations, wish: Wish) -> None:
+    scaling = wish.autoscaling
+    assert scaling is not None
+    violations.within("autoscaling.max_replicas", scaling.max_replicas, 1, REPLICAS_MAX)
+    violations.within("autoscaling.min_replicas", scaling.min_replicas, 0, scaling.max_replicas)
+    violations.within("autoscaling.target_cpu_percent", scaling.target_cpu_percent, 0, 100)
+    violations.within("autoscaling.target_gpu_percent", scaling.target_gpu_percent, 0, 100)
+    violations.within("autoscaling.target_latency_ms", scaling.target_latency_ms, 0, 600_000)
+    for field in ("target_requests_per_sec", "target_concurrency", "target_queue_depth"):
+        violations.within(f"autoscaling.{field}", getattr(scaling, field), 0, 1e9)
+    violations.within("autoscaling.scale_down_stabilization_s", scaling.scale_down_stabilization_s, 0, 3600)
+    violations.within("autoscaling.idle_timeout_s", scaling.idle_timeout_s, 0, 7 * _DAY_S)

@@ -1,0 +1,216 @@
+"""A deployment as a value: what is wished, what is known of the version, what has come of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from services.common.names import backend_model_name
+from services.common.schema import ModelSchema, PredictionMapping
+
+
+class Status(StrEnum):
+    """How far a deployment is. The proto documents each."""
+
+    PENDING = "pending"
+    DEPLOYING = "deploying"
+    ACTIVE = "active"
+    FAILED = "failed"
+    TERMINATING = "terminating"
+
+
+class Health(StrEnum):
+    """How many of the wanted replicas answer: all, some, none."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What each replica may use. Quantities as in Kubernetes; empty: no limit."""
+
+    replicas: int = 1
+    cpu: str = ""
+    memory: str = ""
+    gpu: int = 0
+    gpu_sharing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscaling:
+    """How the number of replicas follows the load. A target of 0 is none."""
+
+    enabled: bool = False
+    min_replicas: int = 1
+    max_replicas: int = 10
+    target_cpu_percent: float = 0.0
+    target_gpu_percent: float = 0.0
+    target_latency_ms: float = 0.0
+    target_requests_per_sec: float = 0.0
+    target_concurrency: float = 0.0
+    target_queue_depth: float = 0.0
+    scale_down_stabilization_s: int = 300
+    idle_timeout_s: int = 900
+    predictive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How requests are joined. `target_latency_ms` None: that of the autoscaling."""
+
+    enabled: bool = True
+    max_batch_size: int = 32
+    batch_timeout_ms: float = 50.0
+    target_latency_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServingOptions:
+    """How a model server runs the version. `threads` 0: the deployer's default."""
+
+    precision: str = ""
+    accuracy_drop_max: float = 0.01
+    instances: int = 1
+    threads: int = 0
+    pinned: bool = False
+    deterministic: bool = False
+    bake_time_s: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is wished of a deployment, and may change."""
+
+    resources: Resources = Resources()
+    autoscaling: Autoscaling | None = None
+    batching: Batching = Batching()
+    serving: ServingOptions = ServingOptions()
+
+    @property
+    def target_latency_ms(self) -> float:
+        """The latency that batching must keep at the 95th percentile; 0: none stated."""
+        if self.batching.target_latency_ms is not None:
+            return self.batching.target_latency_ms
+        return self.autoscaling.target_latency_ms if self.autoscaling else 0.0
+
+    @property
+    def instances(self) -> int:
+        """Copies of the model on each model server: local replicas are copies within the server."""
+        return self.resources.replicas * max(1, self.serving.instances)
+
+
+@dataclass(frozen=True, slots=True)
+class NewDeployment:
+    """A deployment about to be made."""
+
+    model_name: str
+    version: str
+    deployment_name: str
+    wish: Wish
+    environment: str = "prod"
+    cluster: str = "local"
+    namespace: str = "default"
+    traffic_split: Mapping[str, int] = field(default_factory=dict)
+    request_id: str = ""
+    created_by: str = ""
+    team: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What the registry says of a version, and all that loading it needs. Versions are immutable, so it never changes."""
+
+    framework: str
+    artifact_path: str
+    artifact_digest: str
+    schema: ModelSchema
+    mapping: PredictionMapping
+    team: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What is known about one step."""
+
+    type: str
+    status: bool
+    reason: str
+    message: str
+    last_transition_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a deployment does not answer: a Reason's name, and a sentence with the next step."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What has come of a deployment. Only the reconcile loop changes it."""
+
+    status: Status = Status.PENDING
+    health: Health = Health.UNHEALTHY
+    observed_generation: int = 0
+    recipe: Recipe | None = None
+    loaded: Mapping[str, str] = field(default_factory=dict)
+    """Model server → fingerprint of the package that answered a trial prediction there."""
+    ready_replicas: int = 0
+    failure: Failure | None = None
+    conditions: tuple[Condition, ...] = ()
+    attempts: int = 0
+    """Failed attempts since the last success or change of the wish."""
+    next_attempt_at: datetime | None = None
+    load_time_ms: float = 0.0
+    memory_bytes: float = 0.0
+    deployed_at: datetime | None = None
+    withdrawn_at: datetime | None = None
+    """When it was taken out of what is published, so that it drains. Set only while it is being removed."""
+    traffic_routed: bool = False
+    """The split asked for at creation was handed on, or given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A deployment as it is stored."""
+
+    deployment_id: str
+    new: NewDeployment
+    wish: Wish
+    progress: Progress
+    generation: int
+    created_at: datetime
+    updated_at: datetime
+    deleting: bool = False
+
+    @property
+    def server_model_name(self) -> str:
+        """The name under which model servers know it."""
+        return backend_model_name(self.new.model_name, self.new.version)
+
+    @property
+    def etag(self) -> str:
+        """Changes whenever the wish does."""
+        return f"{self.deployment_id[:8]}-{self.generation}{'-deleting' if self.deleting else ''}"
+
+    @property
+    def settled(self) -> bool:
+        """Whether the current wish is carried out or has failed."""
+        done = self.progress.status in (Status.ACTIVE, Status.FAILED)
+        return done and self.progress.observed_generation == self.generation
+
+
+def with_condition(
+    conditions: tuple[Condition, ...], kind: str, *, status: bool, reason: str, message: str, now: datetime
+) -> tuple[Condition, ...]:
+    """`conditions` with the one of type `kind` set. Its transition time moves only when its status does."""
+    before = next((one for one in conditions if one.type == kind), None)
+    moved = now if before is None or before.status != status else before.last_transition_time
+    after = Condition(kind, status, reason, message, moved)
+    if before is None:
+        return (*conditions, after)
+    return tuple(after if one.type == kind else one for one in conditions)

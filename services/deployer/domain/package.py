@@ -1,0 +1,103 @@
+"""What the model repository holds of a version: pure text, so that golden files can pin it."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from services.common.errors import MeshError, Reason
+from services.common.schema import DataType, TensorSpec
+from services.deployer.domain.deployment import Deployment, Recipe, Wish
+
+FRAMEWORKS: Mapping[str, str] = {"onnx": "model.onnx"}
+"""The frameworks that the runner has an adapter for, with the file name that the artifact gets."""
+
+SERVING_FILE = "serving.json"
+_TYPES = {data_type: f"TYPE_{data_type.value}" for data_type in DataType} | {DataType.BYTES: "TYPE_STRING"}
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A version as a model of Triton's repository. Equal fingerprints mean equal contents."""
+
+    server_model_name: str
+    config: str
+    """config.pbtxt."""
+    serving: str
+    """serving.json, which the runner reads."""
+    artifact_path: str
+    artifact_digest: str
+    artifact_name: str
+    fingerprint: str
+
+
+def package_of(deployment: Deployment, recipe: Recipe, *, runner_digest: str, threads_default: int) -> Package:
+    """The package that the wish asks for. Raises FRAMEWORK_UNSUPPORTED where no adapter runs the framework.
+
+    `runner_digest` is that of the runner's own files, so that a new runner is loaded like any other change.
+    """
+    check_framework(recipe)
+    config = _config(deployment.server_model_name, recipe, deployment.wish)
+    serving = _serving(recipe, deployment.wish, threads_default)
+    parts = (config, serving, recipe.artifact_digest, runner_digest)
+    fingerprint = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    return Package(
+        server_model_name=deployment.server_model_name,
+        config=config,
+        serving=serving,
+        artifact_path=recipe.artifact_path,
+        artifact_digest=recipe.artifact_digest,
+        artifact_name=FRAMEWORKS[recipe.framework],
+        fingerprint=fingerprint,
+    )
+
+
+def check_framework(recipe: Recipe) -> None:
+    """Raises FRAMEWORK_UNSUPPORTED where nothing here can run the version."""
+    if recipe.framework not in FRAMEWORKS:
+        raise MeshError(
+            Reason.FRAMEWORK_UNSUPPORTED,
+            f"the version is of framework {recipe.framework!r} and nothing here runs it; "
+            f"register it as one of: {', '.join(sorted(FRAMEWORKS))}",
+            metadata={"framework": recipe.framework},
+        )
+    for spec in (*recipe.schema.inputs, *recipe.schema.outputs):
+        if spec.data_type is DataType.BF16:
+            raise MeshError(
+                Reason.FRAMEWORK_UNSUPPORTED,
+                f"tensor {spec.name!r} is BF16, which the runner cannot hand over; export the model with FP32 tensors",
+            )
+
+
+def _config(name: str, recipe: Recipe, wish: Wish) -> str:
+    """The model's configuration. Triton batches nothing: the first dimension is the batch that the batcher made."""
+    inputs = ",\n".join(_tensor(spec, optional=spec.optional) for spec in recipe.schema.inputs)
+    outputs = ",\n".join(_tensor(spec, optional=False) for spec in recipe.schema.outputs)
+    return (
+        f"name: {json.dumps(name)}\n"
+        'backend: "python"\n'
+        "max_batch_size: 0\n"
+        f"input [\n{inputs}\n]\n"
+        f"output [\n{outputs}\n]\n"
+        f"instance_group [ {{ kind: KIND_CPU count: {wish.instances} }} ]\n"
+    )
+
+
+def _tensor(spec: TensorSpec, *, optional: bool) -> str:
+    dims = ", ".join(str(size) for size in (-1, *spec.shape))
+    tail = " optional: true" if optional else ""
+    name = json.dumps(spec.name, ensure_ascii=False)
+    return f"  {{ name: {name} data_type: {_TYPES[spec.data_type]} dims: [ {dims} ]{tail} }}"
+
+
+def _serving(recipe: Recipe, wish: Wish, threads_default: int) -> str:
+    return json.dumps(
+        {
+            "framework": recipe.framework,
+            "artifact": FRAMEWORKS[recipe.framework],
+            "threads": wish.serving.threads or threads_default,
+            "inputs": [{"name": spec.name, "datatype": spec.data_type.value} for spec in recipe.schema.inputs],
+            "outputs": [{"name": spec.name, "datatype": spec.data_type.value} for spec in recipe.schema.outputs],
+        },
+        indent=1,
+    )

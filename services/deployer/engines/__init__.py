@@ -1,0 +1,1 @@
+"""Asynchronous orchestration over ports and a clock."""

@@ -1,0 +1,140 @@
+"""Packaging, loading and trying one version, with a condition recorded for each step."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from services.common.clock import Clock
+from services.common.errors import MeshError, Reason
+from services.common.telemetry.logging import get_logger
+from services.deployer.domain.deployment import Deployment, Progress, Status, with_condition
+from services.deployer.domain.package import Package, package_of
+from services.deployer.domain.plan import Observation, health_of
+from services.deployer.domain.trial import check_answer, trial_inputs, trial_rows
+from services.deployer.ports import DeploymentStore, ModelServer, PackageStore, VersionSource
+
+log = get_logger(__name__)
+
+_WORDS = {
+    "Validated": "the registry knows the version and its framework can be run here; "
+    "cpu and memory are recorded, the local model servers do not limit them",
+    "Packaged": "the model repository holds the version, its artifact's digest is right",
+    "Loaded": "every model server of the pool that answers has loaded it",
+    "WarmedUp": "a trial prediction came back with the outputs of the schema",
+    "Autoscaled": "autoscaling is recorded but does not act yet; scale the deployment by hand",
+}
+
+
+class Bringer:
+    """Makes a deployment answer on the servers that it is told."""
+
+    def __init__(
+        self,
+        *,
+        store: DeploymentStore,
+        versions: VersionSource,
+        servers: Mapping[str, ModelServer],
+        packages: PackageStore,
+        clock: Clock,
+        threads_default: int,
+    ) -> None:
+        self._store = store
+        self._versions = versions
+        self._servers = servers
+        self._packages = packages
+        self._clock = clock
+        self._threads_default = threads_default
+
+    async def bring_up(self, deployment: Deployment, names: Sequence[str], observed: Observation) -> None:
+        """Records success; raises what went wrong, with the condition of the step that failed recorded already."""
+        began_s = self._clock.monotonic()
+        progress = deployment.progress
+        if progress.status is not Status.ACTIVE:
+            progress = replace(progress, status=Status.DEPLOYING)
+            await self._store.record(deployment, progress)
+        step = "Validated"
+        try:
+            package = self._package(deployment)
+            progress = self._passed(progress, step)
+            step = "Packaged"
+            await self._ensure(deployment, package)
+            progress = self._passed(progress, step)
+            for name in names:
+                step = "Loaded"
+                await self._servers[name].load(package.server_model_name)
+                progress = self._passed(progress, step)
+                step = "WarmedUp"
+                await self._try(deployment, self._servers[name])
+                progress = self._passed(progress, step)
+                progress = replace(progress, loaded={**progress.loaded, name: package.fingerprint})
+        except MeshError as error:
+            conditions = with_condition(
+                progress.conditions,
+                step,
+                status=False,
+                reason=error.reason.value,
+                message=error.message,
+                now=self._clock.now(),
+            )
+            await self._store.record(deployment, replace(progress, conditions=conditions))
+            raise
+        load_time_ms = (self._clock.monotonic() - began_s) * 1000
+        log.info(
+            "answers", deployment=deployment.server_model_name, servers=list(names), load_time_ms=round(load_time_ms)
+        )
+        await self._store.record(
+            deployment, replace(self.succeeded(deployment, progress, observed), load_time_ms=load_time_ms)
+        )
+
+    def succeeded(self, deployment: Deployment, progress: Progress, observed: Observation) -> Progress:
+        """The progress of a deployment whose wish is carried out."""
+        servers = sum(name in progress.loaded for name, state in observed.items() if state.up)
+        conditions = progress.conditions
+        scaling = deployment.wish.autoscaling
+        if scaling is not None and scaling.enabled:
+            conditions = with_condition(
+                conditions,
+                "Autoscaled",
+                status=False,
+                reason="NotImplemented",
+                message=_WORDS["Autoscaled"],
+                now=self._clock.now(),
+            )
+        began = progress.status is not Status.ACTIVE or progress.deployed_at is None
+        return replace(
+            progress,
+            status=Status.ACTIVE,
+            health=health_of(servers, len(observed)),
+            ready_replicas=servers * deployment.wish.resources.replicas,
+            observed_generation=deployment.generation,
+            failure=None,
+            attempts=0,
+            next_attempt_at=None,
+            conditions=conditions,
+            deployed_at=self._clock.now() if began else progress.deployed_at,
+        )
+
+    def _package(self, deployment: Deployment) -> Package:
+        return package_of(
+            deployment, runner_digest=self._packages.runner_digest(), threads_default=self._threads_default
+        )
+
+    async def _ensure(self, deployment: Deployment, package: Package) -> None:
+        try:
+            await self._packages.ensure(package)
+        except MeshError as error:
+            if error.reason is not Reason.ARTIFACT_NOT_FOUND:
+                raise
+            # The registry may have moved its store since the deployment was made.
+            recipe = await self._versions.recipe(deployment.new.model_name, deployment.new.version)
+            await self._packages.ensure(replace(package, artifact_path=recipe.artifact_path))
+
+    async def _try(self, deployment: Deployment, server: ModelServer) -> None:
+        schema = deployment.recipe.schema
+        rows = trial_rows(deployment.wish.batching.max_batch_size)
+        check_answer(schema, rows, await server.infer(deployment.server_model_name, trial_inputs(schema, rows)))
+
+    def _passed(self, progress: Progress, step: str) -> Progress:
+        conditions = with_condition(
+            progress.conditions, step, status=True, reason=step, message=_WORDS[step], now=self._clock.now()
+        )
+        return replace(progress, conditions=conditions)

@@ -1,0 +1,128 @@
+"""What the engines need of the world, as small protocols. Each has a fake that passes the same tests."""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from services.deployer.domain.catalog import Place
+from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Recipe, Wish
+from services.deployer.domain.package import Package
+from services.deployer.domain.plan import ServerState
+from services.deployer.domain.trial import Tensor, TensorShape
+
+
+class DeploymentStore(Protocol):
+    """Where deployments are kept. Every call may raise DEPENDENCY_UNAVAILABLE."""
+
+    async def create(self, new: NewDeployment, recipe: Recipe) -> Deployment:
+        """Stores a deployment, pending, generation 1. Called again with the same `request_id` it returns the first one.
+
+        Raises DEPLOYMENT_EXISTS where the name or the version is taken, DEPLOYMENT_TERMINATING where its owner is
+        about to go, REQUEST_ID_REUSED where the id belongs to another wish.
+        """
+        ...
+
+    async def find(self, model_name: str, deployment_name: str) -> Deployment | None:
+        """The deployment of that name."""
+        ...
+
+    async def page(
+        self, *, model_name: str, status: str, environment: str, after: tuple[str, ...], limit: int
+    ) -> Sequence[Deployment]:
+        """At most `limit` deployments in order of (model, name), from behind `after` (empty: from the first). Empty
+        texts match all."""
+        ...
+
+    async def every(self) -> Sequence[Deployment]:
+        """All deployments."""
+        ...
+
+    async def change(
+        self, deployment_id: str, wish: Wish, *, generation: int, reload: bool = False
+    ) -> Deployment | None:
+        """Replaces the wish if `generation` is still the current one, which then rises; else None. Past failures are
+        forgotten; with `reload` all that is loaded counts as out of date."""
+        ...
+
+    async def request_deletion(self, deployment_id: str, *, generation: int) -> Deployment | None:
+        """Marks for removal if `generation` is still the current one; else None."""
+        ...
+
+    async def record(self, deployment: Deployment, progress: Progress) -> None:
+        """Stores the progress of what was read as `deployment`; the wish is left alone. A deployment that is marked for
+        removal stays "terminating", and failures count only for the generation that they befell."""
+        ...
+
+    async def forget(self, deployment_id: str) -> None:
+        """Removes the deployment."""
+        ...
+
+    async def next_revision(self) -> int:
+        """A number greater than all before, also across restarts."""
+        ...
+
+
+class VersionSource(Protocol):
+    """The registry."""
+
+    async def recipe(self, model_name: str, version: str) -> Recipe:
+        """What loading a version needs. Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND, DEPENDENCY_UNAVAILABLE."""
+        ...
+
+
+class ModelServer(Protocol):
+    """One server of the pool."""
+
+    @property
+    def place(self) -> Place:
+        """Its name and addresses."""
+        ...
+
+    async def observe(self) -> ServerState:
+        """How it stands now. Never raises and never takes longer than about a second."""
+        ...
+
+    async def software(self) -> str:
+        """Name and version of the program; empty where it does not answer."""
+        ...
+
+    async def load(self, name: str) -> None:
+        """Loads what the repository holds under `name`, anew where it is loaded; the old one answers until then.
+
+        Raises LOAD_FAILED with the server's own words, or DEPENDENCY_UNAVAILABLE.
+        """
+        ...
+
+    async def unload(self, name: str) -> None:
+        """Unloads `name` once what is in flight is answered; nothing where it is not loaded."""
+        ...
+
+    async def infer(self, name: str, inputs: Sequence[Tensor]) -> Mapping[str, TensorShape]:
+        """One prediction; what the outputs look like. Raises WARMUP_FAILED or DEPENDENCY_UNAVAILABLE."""
+        ...
+
+
+class PackageStore(Protocol):
+    """The model repository that the servers of the pool load from."""
+
+    def runner_digest(self) -> str:
+        """Digest of the runner that packages get."""
+        ...
+
+    async def ensure(self, package: Package) -> None:
+        """Makes the repository hold exactly `package`, in one step; nothing where it does already.
+
+        Raises ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT.
+        """
+        ...
+
+    async def remove(self, server_model_name: str) -> None:
+        """Takes the package away; nothing where there is none."""
+        ...
+
+
+class TrafficRouter(Protocol):
+    """The router."""
+
+    async def split(self, model_name: str, deployment_name: str, weights: Mapping[str, int]) -> None:
+        """Gives a model's versions these shares, in percent. Raises what the router says."""
+        ...

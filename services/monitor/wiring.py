@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from infermesh.monitor.v1 import evidence_service_pb2_grpc, monitor_service_pb2_grpc, prediction_log_pb2_grpc
 from prometheus_client import CollectorRegistry
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.clock import Clock
@@ -95,7 +96,13 @@ def _tables(settings: MonitorSettings) -> tuple[PartitionedTable, ...]:
 
 def _add_database(lifecycle: Lifecycle, engine: AsyncEngine, url: str) -> None:
     async def start() -> None:
-        await migrate(url, service="monitor")
+        try:
+            await migrate(url, service="monitor")
+        except OperationalError as error:
+            raise SystemExit(
+                f"the monitor's database does not answer: {str(error.orig).splitlines()[0]}; "
+                "start PostgreSQL or set INFERMESH_MONITOR_DATABASE_URL to one that runs"
+            ) from None
 
     lifecycle.add("database", start=start, stop=engine.dispose)
 

@@ -16,8 +16,8 @@ SCHEMA = "deployer"
 
 _INSERT = text("""
     INSERT INTO deployments
-        (model_id, version_id, deployment_name, environment, cluster, namespace, replicas, resources, autoscaling_config,
-         batching_config, serving_options, traffic_split, request_id, created_by, team_id, recipe)
+        (model_id, version_id, deployment_name, environment, cluster, namespace, replicas, resources,
+         autoscaling_config, batching_config, serving_options, traffic_split, request_id, created_by, team_id, recipe)
     VALUES
         (:model, :version, :name, :environment, :cluster, :namespace, :replicas, CAST(:resources AS jsonb),
          CAST(:autoscaling AS jsonb), CAST(:batching AS jsonb), CAST(:serving AS jsonb), CAST(:traffic_split AS jsonb),

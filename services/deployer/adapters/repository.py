@@ -26,9 +26,7 @@ class FolderPackageStore:
         self._staging = repository.with_name(repository.name + ".staging")
         self._runner = sorted(runner.glob("*.py"))
         if not self._runner:
-            raise SystemExit(
-                f"{runner} holds no runner; set INFERMESH_DEPLOYER_RUNNER to the folder deploy/triton/runner"
-            )
+            raise SystemExit(f"{runner} holds no runner; set INFERMESH_DEPLOYER_RUNNER to deploy/triton/runner")
         digest = hashlib.sha256()
         for file in self._runner:
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")

@@ -86,7 +86,7 @@ def progress_parameters(progress: Progress) -> Parameters:
 
 def deployment_of(row: RowMapping) -> Deployment:
     """The deployment that a row holds."""
-    values: Mapping[str, Any] = row
+    values: dict[str, Any] = dict(row)
     scaling = values["autoscaling_config"]
     wish = Wish(
         resources=_RESOURCES.validate_python(values["resources"]),

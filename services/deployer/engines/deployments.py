@@ -112,7 +112,7 @@ class Deployments:
     async def update(
         self, model_name: str, deployment_name: str, *, etag: str, change: Callable[[Deployment], Wish]
     ) -> Deployment:
-        """Replaces the wish by `change` of the current one. Raises ETAG_MISMATCH, DEPLOYMENT_TERMINATING, INVALID_FIELD."""
+        """Replaces the wish by `change` of it. Raises ETAG_MISMATCH, DEPLOYMENT_TERMINATING, INVALID_FIELD."""
         for _ in range(_CHANGE_TRIES):
             current = await self._changeable(model_name, deployment_name, etag)
             wish = change(current)
@@ -189,7 +189,8 @@ class Deployments:
         if current.deleting:
             raise MeshError(
                 Reason.DEPLOYMENT_TERMINATING,
-                f"deployment {deployment_name!r} of model {model_name!r} is being removed; deploy again when it is gone",
+                f"deployment {deployment_name!r} of model {model_name!r} is being removed; "
+                "deploy again when it is gone",
             )
         if etag and etag != current.etag:
             raise _mismatch(model_name, deployment_name)

@@ -123,10 +123,8 @@ class Reconciler:
             if isinstance(step, Rest):
                 continue
             self._busy.add(key)
-            group.create_task(
-                self._carry_out(deployment, step, observed),
-                name=f"{type(step).__name__} {deployment.server_model_name}",
-            )
+            name = f"{type(step).__name__} {deployment.server_model_name}"
+            group.create_task(self._carry_out(deployment, step, observed), name=name)
 
     def _decide(self, deployment: Deployment, observed: Observation) -> Step:
         try:

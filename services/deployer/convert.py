@@ -1,0 +1,326 @@
+"""Deployments between their protobuf and domain forms."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from infermesh.common.v1 import serving_pb2
+from infermesh.deployer.v1 import backend_service_pb2, deployer_service_pb2, deployment_pb2, model_server_pb2
+
+from services.common.errors import MeshError, Reason, invalid
+from services.common.schema_proto import mapping_to_proto, schema_to_proto
+from services.deployer.domain.catalog import Change, Place, PublishedModel, PublishedVersion
+from services.deployer.domain.deployment import (
+    Autoscaling,
+    Batching,
+    Condition,
+    Deployment,
+    Health,
+    NewDeployment,
+    Resources,
+    ServingOptions,
+    Wish,
+)
+
+_EXTERNAL = "external_backend is set; deployments are loaded from registered artifacts alone for now, leave it out"
+UPDATABLE = ("resources", "autoscaling", "batching", "serving")
+
+
+def new_from_proto(message: deployer_service_pb2.CreateDeploymentRequest, *, created_by: str) -> NewDeployment:
+    """The deployment asked for, unchecked but for what the domain cannot say."""
+    if message.HasField("external_backend"):
+        raise MeshError(Reason.NOT_IMPLEMENTED, _EXTERNAL)
+    for field in ("model_name", "version", "deployment_name"):
+        if not getattr(message, field):
+            raise invalid(field, "", "it is required")
+    return NewDeployment(
+        model_name=message.model_name,
+        version=message.version,
+        deployment_name=message.deployment_name,
+        wish=Wish(
+            resources=_resources(message.resources),
+            autoscaling=_autoscaling(message.autoscaling) if message.HasField("autoscaling") else None,
+            batching=_batching(message.batching),
+            serving=_serving(message.serving),
+        ),
+        environment=message.environment or "prod",
+        cluster=message.cluster or "local",
+        namespace=message.namespace or "default",
+        traffic_split=dict(message.traffic_split),
+        request_id=message.request_id,
+        created_by=created_by,
+    )
+
+
+def change_from_proto(message: deployer_service_pb2.UpdateDeploymentRequest) -> Callable[[Deployment], Wish]:
+    """What an update makes of the current wish. Paths within a field take that field alone from the message."""
+    sent = message.deployment
+    paths = list(message.update_mask.paths) or [field.name for field, _ in sent.ListFields() if field.name in UPDATABLE]
+    if "version" in paths or (not message.update_mask.paths and sent.version):
+        raise MeshError(
+            Reason.NOT_IMPLEMENTED,
+            "version cannot be changed in a deployment yet; deploy the other version under another name, "
+            "then move the traffic to it",
+        )
+    ignored = {"model_name", "deployment_name", "etag"}
+    for path in paths:
+        if path.partition(".")[0] not in (*UPDATABLE, *ignored):
+            raise invalid("update_mask", path, "paths of " + ", ".join(UPDATABLE))
+
+    def change(current: Deployment) -> Wish:
+        merged = wish_to_proto(current.wish)
+        for path in paths:
+            top, _, rest = path.partition(".")
+            if top in UPDATABLE:
+                _take(merged, sent, top, rest)
+        return Wish(
+            resources=_resources(merged.resources),
+            autoscaling=_autoscaling(merged.autoscaling) if merged.HasField("autoscaling") else None,
+            batching=_batching(merged.batching),
+            serving=_serving(merged.serving),
+        )
+
+    return change
+
+
+def scale_change(replicas: int) -> Callable[[Deployment], Wish]:
+    """The current wish with another number of replicas."""
+    return lambda current: replace(current.wish, resources=replace(current.wish.resources, replicas=replicas))
+
+
+def wish_to_proto(wish: Wish) -> deployment_pb2.Deployment:
+    """A deployment message with the wish alone."""
+    resources, batching, serving = wish.resources, wish.batching, wish.serving
+    message = deployment_pb2.Deployment(
+        resources=deployment_pb2.Resources(
+            replicas=resources.replicas,
+            cpu=resources.cpu,
+            memory=resources.memory,
+            gpu=resources.gpu,
+            gpu_sharing=resources.gpu_sharing,
+        ),
+        batching=deployment_pb2.Batching(
+            enabled=batching.enabled,
+            max_batch_size=batching.max_batch_size,
+            batch_timeout_ms=batching.batch_timeout_ms,
+            target_latency_ms=batching.target_latency_ms,
+        ),
+        serving=deployment_pb2.ServingOptions(
+            precision=serving.precision,
+            accuracy_drop_max=serving.accuracy_drop_max,
+            instances=serving.instances,
+            threads=serving.threads,
+            pinned=serving.pinned,
+            deterministic=serving.deterministic,
+            bake_time_s=serving.bake_time_s,
+        ),
+    )
+    scaling = wish.autoscaling
+    if scaling is not None:
+        message.autoscaling.CopyFrom(
+            deployment_pb2.Autoscaling(
+                enabled=scaling.enabled,
+                min_replicas=scaling.min_replicas,
+                max_replicas=scaling.max_replicas,
+                target_cpu_percent=scaling.target_cpu_percent,
+                target_gpu_percent=scaling.target_gpu_percent,
+                target_latency_ms=scaling.target_latency_ms,
+                target_requests_per_sec=scaling.target_requests_per_sec,
+                target_concurrency=scaling.target_concurrency,
+                target_queue_depth=scaling.target_queue_depth,
+                scale_down_stabilization_s=scaling.scale_down_stabilization_s,
+                idle_timeout_s=scaling.idle_timeout_s,
+                predictive=scaling.predictive,
+            )
+        )
+    return message
+
+
+def deployment_to_proto(deployment: Deployment, pool: dict[str, Place]) -> deployment_pb2.Deployment:
+    """The wire form of a deployment."""
+    new, progress = deployment.new, deployment.progress
+    message = wish_to_proto(deployment.wish)
+    loaded = sorted(name for name in progress.loaded if name in pool)
+    answers = bool(loaded) and progress.withdrawn_at is None and progress.health is not Health.UNHEALTHY
+    where = f"http://{pool[loaded[0]].http_address}/v2/models/{deployment.server_model_name}" if loaded else ""
+    message.MergeFrom(
+        deployment_pb2.Deployment(
+            deployment_id=deployment.deployment_id,
+            model_name=new.model_name,
+            deployment_name=new.deployment_name,
+            version=new.version,
+            served_version=new.version if answers else "",
+            environment=new.environment,
+            cluster=new.cluster,
+            namespace=new.namespace,
+            status=progress.status.value,
+            health_status=progress.health.value,
+            replicas=deployment.wish.resources.replicas,
+            ready_replicas=progress.ready_replicas,
+            traffic_split=new.traffic_split,
+            endpoint_url=where if answers else "",
+            error_message=progress.failure.message if progress.failure else "",
+            error_reason=progress.failure.reason if progress.failure else "",
+            conditions=[_condition(condition) for condition in progress.conditions],
+            artifact_digest=deployment.recipe.artifact_digest,
+            load_time_ms=progress.load_time_ms,
+            memory_bytes=progress.memory_bytes,
+            team=new.team,
+            created_by=new.created_by,
+            created_at=_timestamp(deployment.created_at),
+            updated_at=_timestamp(deployment.updated_at),
+            deployed_at=_timestamp(progress.deployed_at) if progress.deployed_at else None,
+            generation=deployment.generation,
+            observed_generation=progress.observed_generation,
+            etag=deployment.etag,
+        )
+    )
+    return message
+
+
+def change_to_proto(revision: int, *, full: bool, change: Change) -> backend_service_pb2.WatchBackendsResponse:
+    """The wire form of a step of what is published."""
+    return backend_service_pb2.WatchBackendsResponse(
+        revision=revision,
+        full=full,
+        models=[_model(model) for model in change.models],
+        removed_models=change.removed,
+    )
+
+
+def server_to_proto(place: Place, *, up: bool, loaded: int, software: str) -> model_server_pb2.ModelServer:
+    """The wire form of a model server."""
+    return model_server_pb2.ModelServer(
+        server_id=place.server_id,
+        cluster="local",
+        http_address=place.http_address,
+        grpc_address=place.grpc_address,
+        ready=up,
+        software=software,
+        loaded_versions=loaded,
+    )
+
+
+def _take(merged: deployment_pb2.Deployment, sent: deployment_pb2.Deployment, top: str, rest: str) -> None:
+    source, target = getattr(sent, top), getattr(merged, top)
+    if not rest:
+        merged.ClearField(top)  # type: ignore[arg-type]
+        if sent.HasField(top):  # type: ignore[arg-type]
+            getattr(merged, top).CopyFrom(source)
+        return
+    if rest not in source.DESCRIPTOR.fields_by_name:
+        allowed = ", ".join(source.DESCRIPTOR.fields_by_name)
+        raise invalid("update_mask", f"{top}.{rest}", f"{top}. followed by one of: {allowed}")
+    if source.DESCRIPTOR.fields_by_name[rest].has_presence and not source.HasField(rest):
+        target.ClearField(rest)
+    else:
+        setattr(target, rest, getattr(source, rest))
+
+
+def _resources(message: deployment_pb2.Resources) -> Resources:
+    return Resources(
+        replicas=message.replicas if message.HasField("replicas") else 1,
+        cpu=message.cpu,
+        memory=message.memory,
+        gpu=message.gpu,
+        gpu_sharing=message.gpu_sharing,
+    )
+
+
+def _autoscaling(message: deployment_pb2.Autoscaling) -> Autoscaling:
+    defaults = Autoscaling()
+    return Autoscaling(
+        enabled=message.enabled,
+        min_replicas=message.min_replicas if message.HasField("min_replicas") else defaults.min_replicas,
+        max_replicas=message.max_replicas or defaults.max_replicas,
+        target_cpu_percent=message.target_cpu_percent,
+        target_gpu_percent=message.target_gpu_percent,
+        target_latency_ms=message.target_latency_ms,
+        target_requests_per_sec=message.target_requests_per_sec,
+        target_concurrency=message.target_concurrency,
+        target_queue_depth=message.target_queue_depth,
+        scale_down_stabilization_s=(
+            message.scale_down_stabilization_s
+            if message.HasField("scale_down_stabilization_s")
+            else defaults.scale_down_stabilization_s
+        ),
+        idle_timeout_s=message.idle_timeout_s if message.HasField("idle_timeout_s") else defaults.idle_timeout_s,
+        predictive=message.predictive,
+    )
+
+
+def _batching(message: deployment_pb2.Batching) -> Batching:
+    defaults = Batching()
+    return Batching(
+        enabled=message.enabled if message.HasField("enabled") else defaults.enabled,
+        max_batch_size=message.max_batch_size if message.HasField("max_batch_size") else defaults.max_batch_size,
+        batch_timeout_ms=(
+            message.batch_timeout_ms if message.HasField("batch_timeout_ms") else defaults.batch_timeout_ms
+        ),
+        target_latency_ms=message.target_latency_ms if message.HasField("target_latency_ms") else None,
+    )
+
+
+def _serving(message: deployment_pb2.ServingOptions) -> ServingOptions:
+    defaults = ServingOptions()
+    return ServingOptions(
+        precision=message.precision,
+        accuracy_drop_max=(
+            message.accuracy_drop_max if message.HasField("accuracy_drop_max") else defaults.accuracy_drop_max
+        ),
+        instances=message.instances or defaults.instances,
+        threads=message.threads,
+        pinned=message.pinned,
+        deterministic=message.deterministic,
+        bake_time_s=message.bake_time_s if message.HasField("bake_time_s") else defaults.bake_time_s,
+    )
+
+
+def _condition(condition: Condition) -> deployment_pb2.Condition:
+    return deployment_pb2.Condition(
+        type=condition.type,
+        status="True" if condition.status else "False",
+        reason=condition.reason,
+        message=condition.message,
+        last_transition_time=_timestamp(condition.last_transition_time),
+    )
+
+
+def _model(model: PublishedModel) -> serving_pb2.ServedModel:
+    return serving_pb2.ServedModel(
+        model_name=model.model_name, versions=[_version(version) for version in model.versions], team=model.team
+    )
+
+
+def _version(version: PublishedVersion) -> serving_pb2.ServedVersion:
+    return serving_pb2.ServedVersion(
+        version=version.version,
+        artifact_digest=version.artifact_digest,
+        deployment_name=version.deployment_name,
+        schema=schema_to_proto(version.schema),
+        mapping=mapping_to_proto(version.mapping),
+        batching=serving_pb2.BatchingPolicy(
+            enabled=version.batching.enabled,
+            max_batch_size=version.batching.max_batch_size,
+            batch_timeout_ms=version.batching.batch_timeout_ms,
+            target_latency_ms=version.target_latency_ms,
+        ),
+        backends=[
+            serving_pb2.Backend(
+                backend_id=place.server_id,
+                http_address=place.http_address,
+                grpc_address=place.grpc_address,
+                server_model_name=version.server_model_name,
+                capacity=1.0,
+            )
+            for place in version.places
+        ],
+        deterministic=version.deterministic,
+    )
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp

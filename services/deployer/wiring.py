@@ -1,0 +1,142 @@
+"""How the deployer is put together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from infermesh.deployer.v1 import (
+    activation_service_pb2_grpc,
+    backend_service_pb2_grpc,
+    deployer_service_pb2_grpc,
+)
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.common.clock import Clock
+from services.common.database import create_engine, migrate
+from services.common.grpc.server import GrpcServer, add_grpc_server
+from services.common.lifecycle import Lifecycle
+from services.deployer.adapters.postgres import SCHEMA, PostgresDeploymentStore
+from services.deployer.adapters.repository import FolderPackageStore
+from services.deployer.adapters.triton import TritonServer
+from services.deployer.domain.catalog import Place
+from services.deployer.engines.bringup import Bringer
+from services.deployer.engines.catalog import Catalog
+from services.deployer.engines.deployments import Deployments
+from services.deployer.engines.reconciler import Reconciler, ReconcilerOptions
+from services.deployer.engines.signal import Signal
+from services.deployer.ports import TrafficRouter, VersionSource
+from services.deployer.servicers.backends import ActivationServicer, BackendServicer
+from services.deployer.servicers.deployer import DeployerServicer
+from services.deployer.settings import DeployerSettings
+
+_PACKAGE = "infermesh.deployer.v1"
+_DRAIN_WAIT_MARGIN_S = 4.0
+"""A deployment made right after its namesake was removed waits for the drain and this much more."""
+
+
+@dataclass(frozen=True)
+class Deployer:
+    """A deployer, ready to run."""
+
+    lifecycle: Lifecycle
+    server: GrpcServer
+
+
+def assemble(
+    settings: DeployerSettings, *, clock: Clock, lifecycle: Lifecycle, versions: VersionSource, router: TrafficRouter
+) -> Deployer:
+    """A deployer over this registry and this router."""
+    url = settings.database_url.get_secret_value()
+    engine = create_engine(url, schema=SCHEMA)
+    store = PostgresDeploymentStore(engine)
+    servers = _servers(settings)
+    packages = FolderPackageStore(settings.model_repository, runner=settings.runner)
+    changed = Signal()
+    catalog = Catalog(store=store, pool={name: server.place for name, server in servers.items()})
+    bringer = Bringer(
+        store=store,
+        versions=versions,
+        servers=servers,
+        packages=packages,
+        clock=clock,
+        threads_default=settings.threads,
+    )
+    reconciler = Reconciler(
+        store=store,
+        servers=servers,
+        packages=packages,
+        bringer=bringer,
+        router=router,
+        catalog=catalog,
+        changed=changed,
+        clock=clock,
+        options=ReconcilerOptions(
+            period_s=settings.period_s,
+            drain_s=settings.drain_s,
+            threads_default=settings.threads,
+            loads_max=settings.loads_max,
+            routing_patience_s=settings.routing_patience_s,
+        ),
+    )
+    deployments = Deployments(
+        store=store,
+        versions=versions,
+        clock=clock,
+        changed=changed,
+        local_replicas_max=settings.local_replicas_max,
+        drain_wait_s=settings.drain_s + _DRAIN_WAIT_MARGIN_S,
+    )
+    _add_database(lifecycle, engine, url)
+    lifecycle.add("model repository", start=packages.start)
+    for name, triton in servers.items():
+        lifecycle.add(f"client of {name}", stop=triton.close)
+    lifecycle.add_task("reconciler", reconciler.run)
+    lifecycle.on_health("what is published is restored", lambda: catalog.restored)
+    lifecycle.on_health("the database answers", lambda: reconciler.reachable)
+    deployer = DeployerServicer(deployments=deployments, reconciler=reconciler, servers=servers)
+    server = _add_server(lifecycle, settings, clock, deployer, BackendServicer(catalog))
+    return Deployer(lifecycle, server)
+
+
+def _servers(settings: DeployerSettings) -> Mapping[str, TritonServer]:
+    pairs = zip(settings.triton_http_address.split(","), settings.triton_grpc_address.split(","), strict=True)
+    places = [
+        Place(server_id=f"triton-{number}", http_address=http.strip(), grpc_address=grpc.strip())
+        for number, (http, grpc) in enumerate(pairs)
+    ]
+    return {place.server_id: TritonServer(place, load_timeout_s=settings.load_timeout_s) for place in places}
+
+
+def _add_database(lifecycle: Lifecycle, engine: AsyncEngine, url: str) -> None:
+    async def start() -> None:
+        await migrate(url, service="deployer")
+
+    lifecycle.add("database", start=start, stop=engine.dispose)
+
+
+def _add_server(
+    lifecycle: Lifecycle,
+    settings: DeployerSettings,
+    clock: Clock,
+    deployer: DeployerServicer,
+    backends: BackendServicer,
+) -> GrpcServer:
+    activation = ActivationServicer()
+    return add_grpc_server(
+        lifecycle,
+        settings,
+        services=[
+            (
+                lambda server: deployer_service_pb2_grpc.add_DeployerServiceServicer_to_server(deployer, server),
+                f"{_PACKAGE}.DeployerService",
+            ),
+            (
+                lambda server: backend_service_pb2_grpc.add_BackendServiceServicer_to_server(backends, server),
+                f"{_PACKAGE}.BackendService",
+            ),
+            (
+                lambda server: activation_service_pb2_grpc.add_ActivationServiceServicer_to_server(activation, server),
+                f"{_PACKAGE}.ActivationService",
+            ),
+        ],
+        clock=clock,
+    )

@@ -111,7 +111,7 @@ def next_step(deployment: Deployment, *, observed: Observation, wanted: str, now
     ]
     if lacking:
         return BringUp(tuple(lacking))
-    if up and (progress.observed_generation != deployment.generation or progress.status is not Status.ACTIVE):
+    if up and (not deployment.settled or progress.failure is not None):
         return Unite()
     note = _note(deployment, observed)
     if isinstance(note, Rest) and not progress.traffic_routed and progress.status is Status.ACTIVE:

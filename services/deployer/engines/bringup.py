@@ -44,8 +44,8 @@ class Bringer:
         self._clock = clock
         self._threads_default = threads_default
 
-    async def bring_up(self, deployment: Deployment, names: Sequence[str], observed: Observation) -> None:
-        """Records success; raises what went wrong, with the condition of the step that failed recorded already."""
+    async def bring_up(self, deployment: Deployment, names: Sequence[str]) -> None:
+        """Records where it answers; raises what went wrong, with the condition of the failed step recorded already."""
         began_s = self._clock.monotonic()
         progress = deployment.progress
         if progress.status is not Status.ACTIVE:
@@ -81,9 +81,8 @@ class Bringer:
         log.info(
             "answers", deployment=deployment.server_model_name, servers=list(names), load_time_ms=round(load_time_ms)
         )
-        await self._store.record(
-            deployment, replace(self.succeeded(deployment, progress, observed), load_time_ms=load_time_ms)
-        )
+        # Not active yet: the next look publishes it first, so "active" is never said of what the router cannot know.
+        await self._store.record(deployment, replace(progress, load_time_ms=load_time_ms))
 
     def succeeded(self, deployment: Deployment, progress: Progress, observed: Observation) -> Progress:
         """The progress of a deployment whose wish is carried out."""

@@ -175,7 +175,7 @@ class Reconciler:
         match step:
             case BringUp(servers):
                 async with self._loads:
-                    await self._bringer.bring_up(deployment, servers, observed)
+                    await self._bringer.bring_up(deployment, servers)
             case Unite():
                 await self._store.record(deployment, self._bringer.succeeded(deployment, progress, observed))
             case Note(ready_replicas, health):

@@ -1,0 +1,344 @@
+"""The deployer over the real PostgreSQL and the real Triton, asked by gRPC."""
+
+import hashlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+import httpx
+import orjson
+import pytest
+from infermesh.deployer.v1 import (
+    backend_service_pb2,
+    backend_service_pb2_grpc,
+    deployer_service_pb2,
+    deployer_service_pb2_grpc,
+    deployment_pb2,
+)
+from pydantic import SecretStr
+
+from services.common.clock import SystemClock
+from services.common.errors import MeshError, Reason
+from services.common.grpc.channel import open_channel
+from services.common.lifecycle import Lifecycle
+from services.common.names import backend_model_name
+from services.deployer.settings import DeployerSettings
+from services.deployer.wiring import assemble
+from services.supervisor.parts.part import Part
+from services.supervisor.parts.triton import triton_part
+from services.supervisor.ports import free_ports
+from services.supervisor.process import Process
+from services.supervisor.settings import ROOT
+from tests.support.deployer_fakes import FakeTraffic, FakeVersions, recipe
+from tests.support.waiting import eventually
+
+DIGITS = ROOT / ".build" / "digits"
+OLD, NEW = "v1.0.0", "v1.1.0"
+Create = deployer_service_pb2.CreateDeploymentRequest
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Part:
+    http_port, grpc_port, metrics_port = free_ports(3)
+    return triton_part(
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        repository=tmp_path / "repository",
+        serving_python=ROOT / ".venv-serving" / "bin" / "python",
+        work_dir=tmp_path,
+        log_path=tmp_path / "triton.log",
+    )
+
+
+@dataclass
+class Triton:
+    """The server, which tests may kill and start again."""
+
+    part: Part
+    process: Process
+
+    async def kill(self) -> None:
+        os.kill(self.process.pid, signal.SIGKILL)
+        await self.process.wait()
+
+    async def start(self) -> None:
+        self.process = await Process.start(self.part, clock=SystemClock())
+        await self.process.wait_ready()
+
+    async def predict(self, version: str) -> list[int]:
+        """The labels that a version gives to the samples."""
+        samples = orjson.loads((DIGITS / "samples.json").read_bytes())
+        data = [pixel for sample in samples for pixel in sample["instance"]["X"]]
+        tensor = {"name": "X", "datatype": "FP32", "shape": [len(samples), 64], "data": data}
+        url = (
+            f"http://127.0.0.1:{self.part.ports['triton_http']}/v2/models/{backend_model_name('digits', version)}/infer"
+        )
+        async with httpx.AsyncClient() as client:
+            answer = await client.post(url, json={"inputs": [tensor]}, timeout=10)
+        outputs = {output["name"]: output["data"] for output in answer.raise_for_status().json()["outputs"]}
+        return [int(label) for label in outputs["label"]]
+
+    async def is_loaded(self, version: str) -> bool:
+        name = backend_model_name("digits", version)
+        async with httpx.AsyncClient() as client:
+            answer = await client.get(f"http://127.0.0.1:{self.part.ports['triton_http']}/v2/models/{name}/ready")
+        return answer.status_code == 200
+
+
+def expected(version: str) -> list[int]:
+    return [sample["expected"][version] for sample in orjson.loads((DIGITS / "samples.json").read_bytes())]
+
+
+@pytest.fixture
+async def triton(part: Part) -> AsyncIterator[Triton]:
+    server = Triton(part, await Process.start(part, clock=SystemClock()))
+    await server.process.wait_ready()
+    yield server
+    await server.process.stop()
+
+
+@dataclass
+class Mesh:
+    """A deployer that tests may stop and start again, and its callers."""
+
+    settings: DeployerSettings
+    versions: FakeVersions
+    traffic: FakeTraffic = field(default_factory=FakeTraffic)
+    lifecycle: Lifecycle | None = None
+    channel: grpc.aio.Channel | None = None
+    service: "deployer_service_pb2_grpc.DeployerServiceAsyncStub | None" = None
+
+    async def start(self) -> None:
+        clock = SystemClock()
+        lifecycle = Lifecycle(name="deployer", clock=clock)
+        deployer = assemble(
+            self.settings, clock=clock, lifecycle=lifecycle, versions=self.versions, router=self.traffic
+        )
+        await lifecycle.start()
+        self.lifecycle = lifecycle
+        self.channel = open_channel(f"127.0.0.1:{deployer.server.port}")
+        self.service = deployer_service_pb2_grpc.DeployerServiceStub(self.channel)
+
+    async def stop(self) -> None:
+        if self.channel is not None and self.lifecycle is not None:
+            await self.channel.close(None)
+            await self.lifecycle.stop()
+            self.lifecycle = None
+
+    async def deploy(self, version: str, name: str, **more: object) -> deployment_pb2.Deployment:
+        """Deploys a version of digits and waits until it is settled."""
+        await self.calls.CreateDeployment(
+            Create(model_name="digits", version=version, deployment_name=name, **more)  # type: ignore[arg-type]
+        )
+        return await self.wait(name)
+
+    async def wait(self, name: str) -> deployment_pb2.Deployment:
+        request = deployer_service_pb2.WaitDeploymentRequest(model_name="digits", deployment_name=name, timeout_s=30)
+        return await self.calls.WaitDeployment(request, timeout=31)
+
+    async def get(self, name: str) -> deployment_pb2.Deployment:
+        return await self.calls.GetDeployment(
+            deployer_service_pb2.GetDeploymentRequest(model_name="digits", deployment_name=name)
+        )
+
+    @property
+    def calls(self) -> "deployer_service_pb2_grpc.DeployerServiceAsyncStub":
+        assert self.service is not None
+        return self.service
+
+    async def backends(self) -> backend_service_pb2.WatchBackendsResponse:
+        """The complete first answer that a watcher gets."""
+        assert self.channel is not None
+        stub = backend_service_pb2_grpc.BackendServiceStub(self.channel)
+        stream = stub.WatchBackends(backend_service_pb2.WatchBackendsRequest(watcher_id="test"), timeout=10)
+        async for answer in stream:
+            assert isinstance(answer, backend_service_pb2.WatchBackendsResponse)
+            return answer
+        raise AssertionError("the stream ended")
+
+    async def published(self) -> dict[str, list[str]]:
+        return {model.model_name: [one.version for one in model.versions] for model in (await self.backends()).models}
+
+
+@pytest.fixture
+async def mesh(database_url: str, triton: Triton, tmp_path: Path) -> AsyncIterator[Mesh]:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a model")
+    files = {OLD: DIGITS / f"digits-{OLD}.onnx", NEW: DIGITS / f"digits-{NEW}.onnx", "v6.6.6": broken}
+    settings = DeployerSettings(
+        port=0,
+        metrics_port=0,
+        database_url=SecretStr(database_url),
+        model_repository=tmp_path / "repository",
+        triton_http_address=f"127.0.0.1:{triton.part.ports['triton_http']}",
+        triton_grpc_address=f"127.0.0.1:{triton.part.ports['triton_grpc']}",
+        drain_s=0.2,
+        period_s=0.1,
+    )
+    versions = FakeVersions(
+        {
+            ("digits", version): recipe(path=str(path), digest=hashlib.sha256(path.read_bytes()).hexdigest())
+            for version, path in files.items()
+        }
+        | {("digits", "v7.0.0"): recipe(framework="caffe")}
+    )
+    deployer = Mesh(settings, versions)
+    await deployer.start()
+    yield deployer
+    await deployer.stop()
+
+
+async def test_a_deployed_version_answers_is_published_and_gets_its_traffic(mesh: Mesh, triton: Triton) -> None:
+    deployed = await mesh.deploy("1.0.0", "first", traffic_split={OLD: 100})
+    assert (deployed.status, deployed.health_status, deployed.version) == ("active", "healthy", OLD)
+    assert (deployed.replicas, deployed.ready_replicas) == (1, 1)
+    assert [(one.type, one.status) for one in deployed.conditions][:4] == [
+        ("Validated", "True"),
+        ("Packaged", "True"),
+        ("Loaded", "True"),
+        ("WarmedUp", "True"),
+    ]
+    assert await triton.predict(OLD) == expected(OLD)
+    answer = await mesh.backends()
+    (version,) = answer.models[0].versions
+    assert (answer.full, answer.models[0].model_name, version.version) == (True, "digits", OLD)
+    assert (version.batching.enabled, version.batching.max_batch_size) == (True, 32)
+    assert version.backends[0].server_model_name == "digits--v1.0.0"
+    assert deployed.endpoint_url.endswith("/v2/models/digits--v1.0.0")
+    await eventually(lambda: mesh.traffic.splits == [("digits", "first", {OLD: 100})])
+
+
+async def test_what_is_loaded_comes_back_after_triton_was_killed(mesh: Mesh, triton: Triton) -> None:
+    await mesh.deploy(OLD, "old")
+    await mesh.deploy(NEW, "new")
+    await triton.kill()
+    await eventually(lambda: _health(mesh, "old", "unhealthy"))
+    assert await mesh.published() == {"digits": [OLD, NEW]}
+    await triton.start()
+    await eventually(lambda: _health(mesh, "old", "healthy"), timeout_s=20)
+    await eventually(lambda: _health(mesh, "new", "healthy"), timeout_s=20)
+    assert await triton.predict(OLD) == expected(OLD)
+    assert await triton.predict(NEW) == expected(NEW)
+
+
+async def test_a_restarted_deployer_loses_and_unloads_nothing(mesh: Mesh, triton: Triton) -> None:
+    await mesh.deploy(OLD, "old")
+    before = await mesh.backends()
+    await mesh.stop()
+    assert await triton.predict(OLD) == expected(OLD)
+    loaded_at = (await _statistics(triton, OLD))["last_inference"]
+    await mesh.start()
+    after = await mesh.backends()
+    assert after.models == before.models
+    assert after.revision > before.revision
+    assert (await mesh.get("old")).status == "active"
+    # No trial prediction either: what was proven is not touched.
+    assert (await _statistics(triton, OLD))["last_inference"] == loaded_at
+
+
+async def test_a_restarted_deployer_knows_what_it_published_while_triton_is_down(mesh: Mesh, triton: Triton) -> None:
+    await mesh.deploy(OLD, "old")
+    await mesh.stop()
+    await triton.kill()
+    await mesh.start()
+    assert await mesh.published() == {"digits": [OLD]}
+
+
+async def test_a_broken_artifact_fails_with_the_words_of_its_framework(mesh: Mesh) -> None:
+    failed = await mesh.deploy("v6.6.6", "broken")
+    assert (failed.status, failed.health_status, failed.error_reason) == ("failed", "unhealthy", "LOAD_FAILED")
+    assert "INVALID_PROTOBUF" in failed.error_message
+    assert next(one for one in failed.conditions if one.type == "Loaded").status == "False"
+    assert await mesh.published() == {}
+
+
+async def test_what_cannot_be_run_or_is_not_registered_is_refused_at_once(mesh: Mesh) -> None:
+    with pytest.raises(MeshError) as unsupported:
+        await mesh.deploy("v7.0.0", "caffe")
+    assert unsupported.value.reason is Reason.FRAMEWORK_UNSUPPORTED
+    with pytest.raises(MeshError) as unknown:
+        await mesh.deploy("v9.9.9", "nine")
+    assert unknown.value.reason is Reason.VERSION_NOT_FOUND
+
+
+async def test_a_deleted_deployment_is_withdrawn_unloaded_and_may_come_back(
+    mesh: Mesh, triton: Triton, tmp_path: Path
+) -> None:
+    await mesh.deploy(OLD, "old")
+    gone = await mesh.calls.DeleteDeployment(
+        deployer_service_pb2.DeleteDeploymentRequest(model_name="digits", deployment_name="old")
+    )
+    assert gone.status == "terminating"
+    # Made again at once: the call waits for the removal to end.
+    again = await mesh.deploy(OLD, "old")
+    assert again.status == "active"
+    assert again.deployment_id != gone.deployment_id
+    await mesh.calls.DeleteDeployment(
+        deployer_service_pb2.DeleteDeploymentRequest(model_name="digits", deployment_name="old")
+    )
+
+    async def is_gone() -> bool:
+        listed = await mesh.calls.ListDeployments(deployer_service_pb2.ListDeploymentsRequest(model_name="digits"))
+        return not listed.deployments
+
+    await eventually(is_gone)
+    assert await mesh.published() == {}
+    assert not await triton.is_loaded(OLD)
+    assert not (tmp_path / "repository" / "digits--v1.0.0").exists()
+
+
+async def test_more_replicas_and_other_batches_are_taken_up_without_an_interruption(mesh: Mesh, triton: Triton) -> None:
+    await mesh.deploy(OLD, "old")
+    await mesh.calls.UpdateDeployment(
+        deployer_service_pb2.UpdateDeploymentRequest(
+            deployment=deployment_pb2.Deployment(
+                model_name="digits",
+                deployment_name="old",
+                resources=deployment_pb2.Resources(replicas=2),
+                batching=deployment_pb2.Batching(max_batch_size=8),
+            )
+        )
+    )
+    changed = await mesh.wait("old")
+    assert (changed.status, changed.replicas, changed.ready_replicas) == ("active", 2, 2)
+    assert (changed.generation, changed.observed_generation) == (2, 2)
+    assert await triton.predict(OLD) == expected(OLD)
+    (model,) = (await mesh.backends()).models
+    assert model.versions[0].batching.max_batch_size == 8
+    servers = await mesh.calls.ListModelServers(deployer_service_pb2.ListModelServersRequest())
+    assert [(one.server_id, one.ready, one.loaded_versions) for one in servers.model_servers] == [("triton-0", True, 1)]
+
+
+async def test_a_watcher_is_told_of_changes_alone_after_the_first_answer(mesh: Mesh) -> None:
+    assert mesh.channel is not None
+    stub = backend_service_pb2_grpc.BackendServiceStub(mesh.channel)
+    stream = stub.WatchBackends(backend_service_pb2.WatchBackendsRequest(watcher_id="test"), timeout=60)
+    answers = aiter(stream)
+    first = await anext(answers)
+    assert (first.full, list(first.models)) == (True, [])
+    await mesh.deploy(OLD, "old")
+    second = await anext(answers)
+    assert (second.full, [model.model_name for model in second.models]) == (False, ["digits"])
+    assert second.revision > first.revision
+    await mesh.calls.DeleteDeployment(
+        deployer_service_pb2.DeleteDeploymentRequest(model_name="digits", deployment_name="old")
+    )
+    third = await anext(answers)
+    assert (third.full, list(third.removed_models)) == (False, ["digits"])
+
+
+async def _health(mesh: Mesh, name: str, health: str) -> bool:
+    return (await mesh.get(name)).health_status == health
+
+
+async def _statistics(triton: Triton, version: str) -> dict[str, int]:
+    name = backend_model_name("digits", version)
+    url = f"http://127.0.0.1:{triton.part.ports['triton_http']}/v2/models/{name}/stats"
+    async with httpx.AsyncClient() as client:
+        (statistics,) = (await client.get(url)).json()["model_stats"]
+    found: dict[str, int] = statistics
+    return found

@@ -117,6 +117,18 @@ class LiveFigure:
     latency_p95_ms: float
 
 
+class RollupStore(Protocol):
+    """Adds up minutes to hours."""
+
+    async def until(self) -> int:
+        """The minute before which all is rolled up, a whole hour; 0 where there is nothing to roll up."""
+        ...
+
+    async def roll_up(self, hour: int) -> None:
+        """Adds up the hour that begins at that minute, once, however often and from wherever it is asked."""
+        ...
+
+
 class Board(Protocol):
     """Shows operators what goes on. Never fails and never waits."""
 

@@ -17,11 +17,12 @@ from services.monitor.adapters.host import ProcHostProbe
 from services.monitor.adapters.postgres_log import PostgresLogStore
 from services.monitor.adapters.postgres_metrics import PostgresMetricReader
 from services.monitor.adapters.postgres_partitions import PostgresPartitionStore
+from services.monitor.adapters.postgres_rollup import PostgresRollupStore
 from services.monitor.adapters.postgres_usage import PostgresUsageStore
 from services.monitor.adapters.prometheus import PrometheusBoard
 from services.monitor.convert import reason_name
 from services.monitor.domain.partitions import PartitionedTable
-from services.monitor.engines.keeper import HostWatch, PartitionKeeper
+from services.monitor.engines.keeper import HostWatch, PartitionKeeper, RollupKeeper
 from services.monitor.engines.live import Live
 from services.monitor.engines.metrics import Metrics
 from services.monitor.engines.recorder import Recorder, RecorderLimits
@@ -78,6 +79,7 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     lifecycle.add("partitions", start=keeper.keep)
     lifecycle.add_task("partition keeper", keeper.run)
     lifecycle.add_task("host watch", host.run)
+    lifecycle.add_task("rollup keeper", RollupKeeper(store=PostgresRollupStore(engine), clock=clock).run)
     lifecycle.add_task("recorder", recorder.run)
     lifecycle.on_health("database takes the log", lambda: recorder.reachable)
     server = _add_server(lifecycle, settings, clock, metrics, recorder, registry=registry)

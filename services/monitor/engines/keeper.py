@@ -8,12 +8,14 @@ from services.common.errors import MeshError
 from services.common.telemetry.logging import get_logger
 from services.monitor.domain.figures import Usage
 from services.monitor.domain.partitions import PartitionedTable, plan
+from services.monitor.domain.rollup import HOURS_A_ROUND_MAX, hours_due
 from services.monitor.domain.window import minute_of
-from services.monitor.ports import HostProbe, PartitionStore, UsageStore
+from services.monitor.ports import HostProbe, PartitionStore, RollupStore, UsageStore
 
 log = get_logger(__name__)
 
 _PARTITIONS_PERIOD_S = 3600.0
+_ROLLUP_PERIOD_S = 300.0
 
 
 class PartitionKeeper:
@@ -43,6 +45,32 @@ class PartitionKeeper:
                 await self.keep()
             except MeshError as error:
                 log.warning("partitions not looked after this hour", reason=error.message)
+
+
+class RollupKeeper:
+    """Rolls up hours once they have settled, so that long windows need not be added up from minutes."""
+
+    def __init__(self, *, store: RollupStore, clock: Clock) -> None:
+        self._store = store
+        self._clock = clock
+
+    async def keep(self) -> int:
+        """One round; how many hours it rolled up. Raises MeshError where the database does not answer."""
+        until = await self._store.until()
+        due = hours_due(until=until, now=minute_of(self._clock.now())) if until else range(0)
+        for hour in due:
+            await self._store.roll_up(hour)
+        return len(due)
+
+    async def run(self) -> None:
+        """A round every five minutes, at once after a full one: there may be more."""
+        while True:
+            try:
+                if await self.keep() == HOURS_A_ROUND_MAX:
+                    continue
+            except MeshError as error:
+                log.warning("hours not rolled up; tried again later", reason=error.message)
+            await self._clock.sleep(_ROLLUP_PERIOD_S)
 
 
 class HostWatch:

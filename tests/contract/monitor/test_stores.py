@@ -8,6 +8,7 @@ from services.common.database import create_engine, migrate
 from services.monitor.adapters.postgres_log import PostgresLogStore
 from services.monitor.adapters.postgres_metrics import PostgresMetricReader
 from services.monitor.adapters.postgres_partitions import PostgresPartitionStore
+from services.monitor.adapters.postgres_rollup import PostgresRollupStore
 from services.monitor.adapters.postgres_usage import PostgresUsageStore
 from services.monitor.domain.aggregate import MINUTE_US, REQUESTS, Cells
 from services.monitor.domain.figures import Usage
@@ -15,7 +16,7 @@ from services.monitor.domain.log_rows import sampled_rows
 from services.monitor.domain.partitions import PartitionedTable
 from services.monitor.domain.records import StreamKey
 from services.monitor.domain.window import minute_of
-from services.monitor.engines.keeper import PartitionKeeper
+from services.monitor.engines.keeper import PartitionKeeper, RollupKeeper
 from services.monitor.ports import Applied, Batch, LogStore, MetricQuery, MetricReader, UsageStore
 from tests.support.clock import NOON, FakeClock
 from tests.support.monitor_log import group_of
@@ -115,6 +116,33 @@ async def test_steps_begin_where_the_query_begins(stores: Stores) -> None:
     await log.apply(batch(1, 2, minute=NOW_MINUTE))
     steps = {step for _, step in await reader.read(query(step_minutes=60))}
     assert steps == {NOW_MINUTE - 60, NOW_MINUTE}
+
+
+async def test_hours_are_rolled_up_and_late_requests_are_in_them(database_url: str) -> None:
+    await migrate(database_url, service="monitor")
+    engine = create_engine(database_url, schema="monitor")
+    clock = FakeClock()
+    await PartitionKeeper(store=PostgresPartitionStore(engine), tables=TABLES, clock=clock).keep()
+    real, plain = PostgresLogStore(engine), MemoryStore()
+    rollups = RollupKeeper(store=PostgresRollupStore(engine), clock=clock)
+    assert await rollups.keep() == 0
+
+    minutes_ago = [0, 1, 59, 61, 125, 190, 190, 240, 241, 300]
+    for place, ago in enumerate(minutes_ago):
+        if place == 7:
+            assert await rollups.keep() == 3
+            assert await rollups.keep() == 0
+        version = "v1.0.0" if place % 2 else "v2.0.0"
+        for store in (real, plain):
+            await store.apply(batch(place, place + 1, minute=NOW_MINUTE - ago, version=version))
+    clock.advance(3600)
+    assert await rollups.keep() == 1
+
+    reader = PostgresMetricReader(engine)
+    for first, end, step_minutes in ((-300, 60, 0), (-245, -59, 0), (-240, -180, 0), (-300, 60, 60), (-300, 60, 1)):
+        asked = MetricQuery("digits", None, None, NOW_MINUTE + first, NOW_MINUTE + end, step_minutes)
+        assert dict(await reader.read(asked)) == dict(await plain.read(asked)), asked
+    await engine.dispose()
 
 
 async def test_usage_is_averaged_and_forgotten(stores: Stores) -> None:

@@ -21,7 +21,7 @@ _STATEMENTS = (
         granularity text NOT NULL CHECK (granularity IN ('minute', 'hour', 'day')),
         dimensions jsonb NOT NULL DEFAULT '{}',
         updated_at timestamptz NOT NULL DEFAULT now(),
-        PRIMARY KEY (model_id, "timestamp", version_id, deployment_id, granularity, metric_name, dimensions)
+        PRIMARY KEY (model_id, granularity, "timestamp", version_id, deployment_id, metric_name, dimensions)
     ) PARTITION BY RANGE ("timestamp")
     """,
     """
@@ -40,7 +40,7 @@ _STATEMENTS = (
         sum_squares_us2 numeric NOT NULL,
         buckets bytea NOT NULL,
         updated_at timestamptz NOT NULL DEFAULT now(),
-        PRIMARY KEY (model_id, "timestamp", version_id, deployment_id, granularity)
+        PRIMARY KEY (model_id, granularity, "timestamp", version_id, deployment_id)
     ) PARTITION BY RANGE ("timestamp")
     """,
     """
@@ -78,6 +78,13 @@ _STATEMENTS = (
     """,
     "COMMENT ON TABLE log_streams IS 'How far the log of each run of each batcher is counted.'",
     """
+    CREATE TABLE rolled_up (
+        granularity text PRIMARY KEY CHECK (granularity IN ('hour', 'day')),
+        until timestamptz NOT NULL
+    )
+    """,
+    "COMMENT ON TABLE rolled_up IS 'Before this moment every step of the granularity is stored.'",
+    """
     CREATE TABLE host_usage (
         host text NOT NULL,
         "timestamp" timestamptz NOT NULL,
@@ -99,5 +106,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drops the tables and what they hold."""
-    for table in ("host_usage", "log_streams", "inference_logs", "latency_sketches", "model_metrics"):
+    for table in ("host_usage", "rolled_up", "log_streams", "inference_logs", "latency_sketches", "model_metrics"):
         op.execute(f"DROP TABLE {table}")

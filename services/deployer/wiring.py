@@ -31,6 +31,8 @@ from services.deployer.settings import DeployerSettings
 _PACKAGE = "infermesh.deployer.v1"
 _DRAIN_WAIT_MARGIN_S = 4.0
 """A deployment made right after its namesake was removed waits for the drain and this much more."""
+_WORK_STOP_TIMEOUT_S = 2.0
+"""How long a stop waits for steps in hand; a load that takes longer is begun again by the next start."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def assemble(
     for name, triton in servers.items():
         lifecycle.add(f"client of {name}", stop=triton.close)
     lifecycle.add_task("reconciler", reconciler.run)
+    lifecycle.add("work in hand", stop=reconciler.stop, stop_timeout_s=_WORK_STOP_TIMEOUT_S)
     lifecycle.on_health("what is published is restored", lambda: catalog.restored)
     lifecycle.on_health("the database answers", lambda: reconciler.reachable)
     deployer = DeployerServicer(deployments=deployments, reconciler=reconciler, servers=servers)

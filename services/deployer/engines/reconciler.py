@@ -55,7 +55,7 @@ class ReconcilerOptions:
 
 
 class Reconciler:
-    """Runs until it is cancelled."""
+    """Runs until it is stopped or cancelled."""
 
     def __init__(
         self,
@@ -85,6 +85,8 @@ class Reconciler:
         self._route_again_s: dict[str, float] = {}
         self._observed: Observation = {}
         self._reachable = True
+        self._stopping = False
+        self._stopped = asyncio.Event()
 
     @property
     def observed(self) -> Observation:
@@ -97,12 +99,22 @@ class Reconciler:
         return self._reachable
 
     async def run(self) -> None:
-        """Looks whenever something changed, and once a period."""
-        async with asyncio.TaskGroup() as group:
-            while True:
-                changed = self._changed.current
-                await self._look(group)
-                await wait_at_most(changed, self._options.period_s)
+        """Looks whenever something changed, and once a period, until `stop`."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                while not self._stopping:
+                    changed = self._changed.current
+                    await self._look(group)
+                    await wait_at_most(changed, self._options.period_s)
+        finally:
+            self._busy.clear()
+            self._stopped.set()
+
+    async def stop(self) -> None:
+        """Begins nothing new and returns when what was begun is done: nothing is cut off that could end in time."""
+        self._stopping = True
+        self._changed.fire()
+        await self._stopped.wait()
 
     async def _look(self, group: asyncio.TaskGroup) -> None:
         observed = await self._observe()

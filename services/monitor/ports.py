@@ -108,11 +108,30 @@ class PartitionStore(Protocol):
 
 
 @dataclass(frozen=True)
+class ModelUse:
+    """What the processes of one version use on this host. `cpu_cores` is 1 for one core busy all the time."""
+
+    model: str
+    version: str
+    cpu_cores: float
+    memory_bytes: int
+
+
+class ModelProbe(Protocol):
+    """Looks at the processes in which models run on this host."""
+
+    def sample(self) -> Sequence[ModelUse]:
+        """What they used since the sample before."""
+        ...
+
+
+@dataclass(frozen=True)
 class LiveFigure:
     """How a version does now."""
 
     model: str
     version: str
+    deployment: str
     throughput_per_sec: float
     latency_p95_ms: float
 
@@ -144,10 +163,10 @@ class Board(Protocol):
         """So many requests a batcher dropped from its log since its start."""
         ...
 
-    def classes(self, model: str, version: str, by_class: Mapping[str, int]) -> None:
-        """Predictions were made."""
-        ...
-
     def live(self, figures: Sequence[LiveFigure]) -> None:
         """How every version with traffic does now; versions that are missing have none."""
+        ...
+
+    def models(self, uses: Sequence[ModelUse]) -> None:
+        """What every model process on this host uses now."""
         ...

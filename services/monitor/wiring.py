@@ -13,7 +13,7 @@ from services.common.grpc.server import GrpcServer, add_grpc_server
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
 from services.monitor.adapters.database import SCHEMA
-from services.monitor.adapters.host import ProcHostProbe
+from services.monitor.adapters.host import ProcHostProbe, ProcModelProbe
 from services.monitor.adapters.postgres_log import PostgresLogStore
 from services.monitor.adapters.postgres_metrics import PostgresMetricReader
 from services.monitor.adapters.postgres_partitions import PostgresPartitionStore
@@ -48,7 +48,7 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     url = settings.database_url.get_secret_value()
     engine = create_engine(url, schema=SCHEMA)
     registry = new_registry()
-    board = PrometheusBoard(registry)
+    board = PrometheusBoard(registry, host=settings.host_name)
     usage = PostgresUsageStore(engine)
     recorder = Recorder(
         store=PostgresLogStore(engine),
@@ -67,6 +67,8 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     keeper = PartitionKeeper(store=PostgresPartitionStore(engine), tables=_tables(settings), clock=clock)
     host = HostWatch(
         probe=ProcHostProbe(),
+        models=ProcModelProbe(),
+        board=board,
         store=usage,
         host=settings.host_name,
         period_s=settings.host_sample_period_s,

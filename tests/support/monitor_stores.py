@@ -7,7 +7,7 @@ from services.monitor.domain.aggregate import Cell, Cells
 from services.monitor.domain.figures import Usage
 from services.monitor.domain.log_rows import LogRow
 from services.monitor.domain.records import StreamKey
-from services.monitor.ports import Applied, Batch, LiveFigure, MetricQuery
+from services.monitor.ports import Applied, Batch, LiveFigure, MetricQuery, ModelUse
 
 
 class MemoryStore:
@@ -102,10 +102,10 @@ class SilentBoard:
     def dropped(self, batcher_id: str, dropped_total: int) -> None:
         """Ignores."""
 
-    def classes(self, model: str, version: str, by_class: Mapping[str, int]) -> None:
+    def live(self, figures: Sequence[LiveFigure]) -> None:
         """Ignores."""
 
-    def live(self, figures: Sequence[LiveFigure]) -> None:
+    def models(self, uses: Sequence[ModelUse]) -> None:
         """Ignores."""
 
 

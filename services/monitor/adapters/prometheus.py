@@ -1,26 +1,29 @@
-"""What the monitor shows to Prometheus: SPEC's names for what only aggregates know, and how the log itself does."""
+"""What the monitor shows to Prometheus: what only aggregates and hosts know, under the contract's names, and how the
+log itself does.
+"""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, UnknownMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from services.monitor.domain.records import bounded_classes
-from services.monitor.ports import LiveFigure
+from services.monitor.ports import LiveFigure, ModelUse
 
 _FLUSH_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
-_SERIES_MAX = 20_000
-"""Class counters kept; beyond, new ones are not shown. PostgreSQL has them all."""
+_VERSION = ("model", "version")
+_PLACE = ("model", "version", "deployment", "pod")
 
 
 class PrometheusBoard(Collector):
     """A `Board`. Scrapes come on another thread: what they read is replaced whole, never changed."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, *, host: str) -> None:
+        self._host = host
         self._live: tuple[LiveFigure, ...] = ()
+        self._models: tuple[ModelUse, ...] = ()
+        self._deployments: dict[tuple[str, str], str] = {}
         self._dropped: dict[str, int] = {}
-        self._by_class: dict[tuple[str, str, str], int] = {}
         self._chunks = Counter(
             "monitor_log_chunks_total",
             "Chunks of the prediction log, by what became of them",
@@ -56,43 +59,56 @@ class PrometheusBoard(Collector):
         if self._dropped.get(batcher_id) != dropped_total:
             self._dropped = {**self._dropped, batcher_id: dropped_total}
 
-    def classes(self, model: str, version: str, by_class: Mapping[str, int]) -> None:
-        """Adds predictions."""
-        counts = self._by_class
-        for name, count in bounded_classes(by_class).items():
-            key = (model, version, name)
-            if key in counts or len(counts) < _SERIES_MAX:
-                counts[key] = counts.get(key, 0) + count
-
     def live(self, figures: Sequence[LiveFigure]) -> None:
-        """Replaces the gauges."""
+        """Replaces the gauges, and learns which deployment serves what."""
         self._live = tuple(figures)
+        served = {(use.model, use.version) for use in self._models}
+        known = {version: name for version, name in self._deployments.items() if version in served}
+        self._deployments = {**known, **{(figure.model, figure.version): figure.deployment for figure in figures}}
 
-    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily | UnknownMetricFamily]:
+    def models(self, uses: Sequence[ModelUse]) -> None:
+        """Replaces what models use."""
+        self._models = tuple(uses)
+
+    def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """The gauges and counters of this moment."""
-        labels = ("model", "version")
-        throughput = GaugeMetricFamily(
-            "model_throughput_per_sec", "Callers' requests per second over the last one to two minutes", labels=labels
-        )
-        p95 = GaugeMetricFamily(
-            "model_latency_p95_ms",
-            "95th percentile of the latency of successful requests in ms, over the last one to two minutes",
-            labels=labels,
-        )
-        for figure in self._live:
-            throughput.add_metric((figure.model, figure.version), figure.throughput_per_sec)
-            p95.add_metric((figure.model, figure.version), figure.latency_p95_ms)
-        # Untyped, because a counter would be printed as …_total and the name is given.
-        by_class = UnknownMetricFamily(
-            "model_predictions_by_class",
-            "Predictions by class since the monitor's start",
-            labels=("model", "version", "class"),
-        )
-        for key, count in self._by_class.copy().items():
-            by_class.add_metric(key, count)
+        yield from self._collect_live()
+        yield from self._collect_models()
         dropped = CounterMetricFamily(
             "monitor_log_dropped", "Requests that a batcher dropped from its log since its start", labels=("batcher",)
         )
         for batcher_id, count in self._dropped.items():
             dropped.add_metric((batcher_id,), count)
-        yield from (throughput, p95, by_class, dropped)
+        yield dropped
+
+    def _collect_live(self) -> Iterator[GaugeMetricFamily]:
+        throughput = GaugeMetricFamily(
+            "model_throughput_per_sec",
+            "Callers' requests per second over the last one to two minutes",
+            labels=(*_VERSION, "deployment"),
+        )
+        p95 = GaugeMetricFamily(
+            "model_latency_p95_ms",
+            "95th percentile of the latency of successful requests in ms, over the last one to two minutes",
+            labels=(*_VERSION, "deployment"),
+        )
+        for figure in self._live:
+            labels = (figure.model, figure.version, figure.deployment)
+            throughput.add_metric(labels, figure.throughput_per_sec)
+            p95.add_metric(labels, figure.latency_p95_ms)
+        yield from (throughput, p95)
+
+    def _collect_models(self) -> Iterator[GaugeMetricFamily]:
+        cpu = GaugeMetricFamily("model_cpu_usage", "CPU in use by a version on this host, in cores", labels=_PLACE)
+        memory = GaugeMetricFamily(
+            "model_memory_usage_bytes", "Resident memory of a version's processes on this host", labels=_PLACE
+        )
+        # Without a sample: GPUs are not read here, and 0 would claim an idle one.
+        gpu = GaugeMetricFamily(
+            "model_gpu_utilization", "Share of the time in which a version's GPU computed", labels=_PLACE
+        )
+        for use in self._models:
+            labels = (use.model, use.version, self._deployments.get((use.model, use.version), ""), self._host)
+            cpu.add_metric(labels, use.cpu_cores)
+            memory.add_metric(labels, use.memory_bytes)
+        yield from (cpu, memory, gpu)

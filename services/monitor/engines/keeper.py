@@ -1,5 +1,6 @@
 """Keeps the house: partitions ahead of time, nothing past its retention, and samples of what the host uses."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -10,7 +11,7 @@ from services.monitor.domain.figures import Usage
 from services.monitor.domain.partitions import PartitionedTable, plan
 from services.monitor.domain.rollup import HOURS_A_ROUND_MAX, hours_due
 from services.monitor.domain.window import minute_of
-from services.monitor.ports import HostProbe, PartitionStore, RollupStore, UsageStore
+from services.monitor.ports import Board, HostProbe, ModelProbe, PartitionStore, RollupStore, UsageStore
 
 log = get_logger(__name__)
 
@@ -74,12 +75,23 @@ class RollupKeeper:
 
 
 class HostWatch:
-    """Samples what this host uses, for `resource_usage`."""
+    """Samples what this host uses, for `resource_usage`, and what each model uses on it, for Prometheus."""
 
     def __init__(
-        self, *, probe: HostProbe, store: UsageStore, host: str, period_s: float, retention_days: int, clock: Clock
+        self,
+        *,
+        probe: HostProbe,
+        models: ModelProbe,
+        board: Board,
+        store: UsageStore,
+        host: str,
+        period_s: float,
+        retention_days: int,
+        clock: Clock,
     ) -> None:
         self._probe = probe
+        self._models = models
+        self._board = board
         self._store = store
         self._host = host
         self._period_s = period_s
@@ -91,6 +103,7 @@ class HostWatch:
         self._probe.sample()  # the first one has nothing to compare with
         taken = 0
         while True:
+            self._board.models(await asyncio.to_thread(self._models.sample))
             await self._clock.sleep(self._period_s)
             try:
                 await self._keep(self._probe.sample(), forget=taken % max(1, round(86_400 / self._period_s)) == 0)

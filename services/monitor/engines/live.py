@@ -8,18 +8,21 @@ from services.monitor.domain.figures import figures
 from services.monitor.domain.window import minute_of, minute_start
 from services.monitor.ports import LiveFigure
 
+Version = tuple[str, str, str]
+"""Model, version and deployment."""
+
 
 class Live:
     """Forgets what is older than the minute before this one, so it stays as small as the live versions are few."""
 
     def __init__(self) -> None:
-        self._cells: dict[int, dict[tuple[str, str], Cell]] = {}
+        self._cells: dict[int, dict[Version, Cell]] = {}
 
     def add(self, cells: Mapping[CellKey, Cell]) -> None:
         """Adds what was just counted."""
         for key, cell in cells.items():
             if key.version:
-                self._cells.setdefault(key.minute, {}).setdefault((key.model, key.version), Cell()).merge(cell)
+                self._cells.setdefault(key.minute, {}).setdefault(_version(key), Cell()).merge(cell)
 
     def figures(self, now: datetime) -> list[LiveFigure]:
         """The figures of each version over the minute before and what has passed of this one."""
@@ -29,10 +32,12 @@ class Live:
         seconds = (now - minute_start(first)).total_seconds()
         versions = sorted({key for cells in self._cells.values() for key in cells})
         shown = []
-        for model, version in versions:
-            total = merged(cells[model, version] for cells in self._cells.values() if (model, version) in cells)
+        for version in versions:
+            total = merged(cells[version] for cells in self._cells.values() if version in cells)
             now_figures = figures(total, seconds=seconds)
-            shown.append(
-                LiveFigure(model, version, now_figures.throughput_per_sec, round(now_figures.latency_p95_ms, 3))
-            )
+            shown.append(LiveFigure(*version, now_figures.throughput_per_sec, round(now_figures.latency_p95_ms, 3)))
         return shown
+
+
+def _version(key: CellKey) -> Version:
+    return (key.model, key.version, key.deployment)

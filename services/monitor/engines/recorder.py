@@ -121,7 +121,6 @@ class Recorder:
                 group, sample_rate=self._limits.sample_rate, now_us=now_us, reason_name=self._reason_name
             )
             stream.rows.extend(row for row, _ in zip(rows, range(self._rows_left(stream)), strict=False))
-            self._board.classes(group.model, group.version, group.by_class)
         stream.cells.merge(counted)
         stream.received = chunk.sequence
         stream.dropped_total = chunk.dropped_total

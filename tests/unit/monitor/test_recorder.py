@@ -1,19 +1,16 @@
-"""The recorder: bounds, acknowledgements, what is kept row by row, what Prometheus shows."""
+"""The recorder: bounds, acknowledgements, what is kept row by row."""
 
 import asyncio
 from contextlib import aclosing
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
 
 from services.common.errors import MeshError, Reason
-from services.monitor.adapters.prometheus import PrometheusBoard
-from services.monitor.domain.aggregate import MINUTE_US, Cells
+from services.monitor.domain.aggregate import MINUTE_US
 from services.monitor.domain.log_rows import sampled_rows
 from services.monitor.domain.records import Chunk, StreamKey
 from services.monitor.engines.live import Live
 from services.monitor.engines.recorder import Recorder, RecorderLimits
-from services.monitor.ports import Board
 from tests.support.clock import NOON, FakeClock
 from tests.support.monitor_log import group_of
 from tests.support.monitor_stores import MemoryStore, SilentBoard
@@ -22,16 +19,14 @@ STREAM = StreamKey("batcher-0", 1)
 NOW_US = int(NOON.timestamp() * 1_000_000)
 
 
-def recorder(store: MemoryStore, *, board: Board | None = None, cells_max: int = 100, rows_max: int = 100) -> Recorder:
+def recorder(store: MemoryStore, *, cells_max: int = 100, rows_max: int = 100) -> Recorder:
     limits = RecorderLimits(flush_period_s=2.0, cells_max=cells_max, rows_max=rows_max, sample_rate=1.0)
-    return Recorder(
-        store=store, live=Live(), board=board or SilentBoard(), clock=FakeClock(), reason_name=str, limits=limits
-    )
+    return Recorder(store=store, live=Live(), board=SilentBoard(), clock=FakeClock(), reason_name=str, limits=limits)
 
 
-def chunk(sequence: int, *, size: int = 1, minutes_ago: int = 0, by_class: dict[str, int] | None = None) -> Chunk:
+def chunk(sequence: int, *, size: int = 1, minutes_ago: int = 0) -> Chunk:
     times_us = [NOW_US - minutes_ago * MINUTE_US] * size
-    group = group_of([1000] * size, times_us=times_us, by_class=by_class)
+    group = group_of([1000] * size, times_us=times_us)
     return Chunk(STREAM, sequence, dropped_total=7, groups=[group], refused_groups=0)
 
 
@@ -114,26 +109,3 @@ def test_failed_requests_are_always_kept_and_others_by_their_id() -> None:
     assert 60 <= len(rows) <= 140
     assert rows == list(sampled_rows(group, sample_rate=0.1, now_us=NOW_US, reason_name=str))
     assert len(list(sampled_rows(group, sample_rate=0.0, now_us=NOW_US, reason_name=str))) == 2
-
-
-async def test_prometheus_shows_what_only_aggregates_know() -> None:
-    registry = CollectorRegistry()
-    board = PrometheusBoard(registry)
-    taking, clock, live = recorder(MemoryStore(), board=board), FakeClock(), Live()
-    session = await taking.open(STREAM)
-    await session.take(chunk(1, size=120, by_class={"3": 100, "8": 20}))
-    await session.take(chunk(1, size=120))
-    taken = Cells()
-    taken.add_group(group_of([50_000] * 120, times_us=[NOW_US] * 120), now_us=NOW_US, reason_name=str)
-    live.add(taken)
-    clock.advance(60)
-    board.live(live.figures(clock.now()))
-    shown = generate_latest(registry).decode()
-    assert 'model_throughput_per_sec{model="digits",version="v1.0.0"} 2.0' in shown
-    assert 'model_latency_p95_ms{model="digits",version="v1.0.0"} 50.' in shown
-    assert 'model_predictions_by_class{class="3",model="digits",version="v1.0.0"} 100.0' in shown
-    assert 'monitor_log_chunks_total{result="duplicate"} 1.0' in shown
-    assert 'monitor_log_dropped_total{batcher="batcher-0"} 7.0' in shown
-    clock.advance(120)
-    board.live(live.figures(clock.now()))
-    assert "model_throughput_per_sec{" not in generate_latest(registry).decode()

@@ -5,7 +5,8 @@
 import { text } from "node:stream/consumers";
 
 import { call, connect, instance, MeshError, streamPredict, type Plain } from "../src/index.js";
-import type { PredictRequest, PredictResponse } from "../gen/infermesh/prediction/v1/prediction.js";
+import { PredictRequest, type PredictResponse } from "../gen/infermesh/prediction/v1/prediction.js";
+import { ListModelsRequest } from "../gen/infermesh/registry/v1/registry_service.js";
 
 interface Task {
   readonly model: string;
@@ -20,15 +21,12 @@ const task = JSON.parse(await text(process.stdin)) as Task;
 const mesh = connect(address);
 
 function request(requestId: string, instances: Task["instances"], model = task.model): PredictRequest {
-  return {
+  return PredictRequest.fromPartial({
     modelName: model,
-    version: "",
     instances: instances.map(instance),
-    parameters: {},
     timeoutMs: 5000,
-    explain: false,
     requestId,
-  };
+  });
 }
 
 function seen(response: PredictResponse) {
@@ -71,10 +69,7 @@ try {
         : { requestId: answer.requestId, reason: answer.error.reason },
     );
   }
-  const listed = await call(mesh.registry, mesh.registry.listModels, {
-    pageSize: 100,
-    pageToken: "",
-  });
+  const listed = await call(mesh.registry, mesh.registry.listModels, ListModelsRequest.fromPartial({ pageSize: 100 }));
   const unknownModel = await failure(call(prediction, prediction.predict, request("node-unknown", task.instances, "no-such-model")));
   const wrongInstance = await failure(call(prediction, prediction.predict, request("node-bad", [{ no_such_feature: 1 }])));
   console.log(

@@ -15,7 +15,7 @@ from services.monitor.ports import Board, HostProbe, ModelProbe, PartitionStore,
 
 log = get_logger(__name__)
 
-_PARTITIONS_PERIOD_S = 3600.0
+_PARTITIONS_PERIOD_S = 600.0
 _ROLLUP_PERIOD_S = 300.0
 
 
@@ -39,13 +39,13 @@ class PartitionKeeper:
                 log.info("partition dropped: past retention", partition=partition, days=table.retention_days)
 
     async def run(self) -> None:
-        """A round every hour; there is room for days of failures."""
+        """A round every ten minutes; there is room for days of failures."""
         while True:
             await self._clock.sleep(_PARTITIONS_PERIOD_S)
             try:
                 await self.keep()
             except MeshError as error:
-                log.warning("partitions not looked after this hour", reason=error.message)
+                log.warning("partitions not looked after; tried again later", reason=error.message)
 
 
 class RollupKeeper:

@@ -14,8 +14,12 @@ import pytest
 from infermesh.monitor.v1 import monitor_service_pb2, prediction_log_pb2, prediction_log_pb2_grpc
 
 from services.common.clock import SystemClock
+from services.common.database import create_engine
 from services.common.errors import MeshError, Reason
 from services.common.grpc.channel import open_channel
+from services.monitor.adapters.postgres_partitions import PostgresPartitionStore
+from services.monitor.domain.partitions import PartitionedTable
+from services.monitor.engines.keeper import PartitionKeeper
 from services.supervisor.parts.part import Part
 from services.supervisor.parts.probes import grpc_ready
 from services.supervisor.process import Process
@@ -129,6 +133,21 @@ async def test_a_database_that_is_away_costs_time_and_nothing_else(
     assert await sending == 2
     assert counted(database_url) == 6
     assert monitor.monitor.lifecycle.unready() == []
+
+
+async def test_a_missing_partition_holds_the_log_until_it_is_made(
+    monitor: RunningMonitor, now: datetime, database_url: str
+) -> None:
+    tables = [PartitionedTable("model_metrics", 90)]
+    with psycopg.connect(database_url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f'DROP TABLE monitor."{tables[0].partition(now.date())}"')
+    sending = asyncio.create_task(monitor.send(message(1, group_message([1000], at=now))))
+    await eventually(lambda: monitor.monitor.lifecycle.unready() == ["database takes the log"])
+    engine = create_engine(database_url, schema="monitor")
+    await PartitionKeeper(store=PostgresPartitionStore(engine), tables=tables, clock=SystemClock()).keep()
+    await engine.dispose()
+    assert await sending == 1
+    assert counted(database_url) == 1
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """Between protobuf and the monitor's values."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +12,13 @@ from infermesh.monitor.v1 import model_metrics_pb2, prediction_log_pb2
 
 from services.common.errors import MeshError, invalid
 from services.common.names import check_deployment_name, check_model_name, check_version
-from services.monitor.domain.figures import Figures, Usage
+from services.monitor.domain.figures import CONFIDENCES, Figures, Usage
 from services.monitor.domain.records import Chunk, Group, StreamKey
 from services.monitor.engines.metrics import ModelReport, Point
 
 _BATCHER_ID_MAX = 128
 _TEXT_MAX = 1024
+_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REASON_PREFIX = "ERROR_REASON_"
 _REASONS = {
     value.number: value.name.removeprefix(_REASON_PREFIX)
@@ -42,7 +43,8 @@ def chunk_from_proto(message: prediction_log_pb2.RecordPredictionsRequest) -> Ch
         raise invalid("batcher_id", message.batcher_id, f"1 to {_BATCHER_ID_MAX} characters")
     if message.sequence < 1:
         raise invalid("sequence", message.sequence, "1 for the first chunk, then one more each")
-    if not message.HasField("epoch"):
+    epoch = moment_from_proto(message.epoch, given=message.HasField("epoch"), field="epoch")
+    if epoch is None:
         raise invalid("epoch", None, "the moment at which the batcher started")
     groups = []
     for group in message.groups:
@@ -51,7 +53,7 @@ def chunk_from_proto(message: prediction_log_pb2.RecordPredictionsRequest) -> Ch
         except MeshError:
             continue
     return Chunk(
-        stream=StreamKey(message.batcher_id, message.epoch.ToMicroseconds()),
+        stream=StreamKey(message.batcher_id, (epoch - _UNIX_EPOCH) // timedelta(microseconds=1)),
         sequence=message.sequence,
         # The database's integers are signed.
         dropped_total=min(message.dropped_total, 2**63 - 1),
@@ -90,7 +92,7 @@ def _group(group: prediction_log_pb2.PredictionGroup) -> Group:
         outputs=[_json(value) for value in group.request_outputs],
         trace_ids=list(group.request_trace_ids),
         by_class={_text(name): count for name, count in group.predictions_by_class.items()},
-        by_confidence={_text(name): count for name, count in group.predictions_by_confidence.items()},
+        by_confidence={name: group.predictions_by_confidence.get(name, 0) for name in CONFIDENCES},
     )
 
 

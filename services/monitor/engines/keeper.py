@@ -17,6 +17,7 @@ log = get_logger(__name__)
 
 _PARTITIONS_PERIOD_S = 600.0
 _ROLLUP_PERIOD_S = 300.0
+_FIRST_SAMPLE_S = 1.0
 
 
 class PartitionKeeper:
@@ -104,7 +105,8 @@ class HostWatch:
         taken = 0
         while True:
             self._board.models(await asyncio.to_thread(self._models.sample))
-            await self._clock.sleep(self._period_s)
+            # The first one soon, so that a mesh that has just started has figures.
+            await self._clock.sleep(self._period_s if taken else min(_FIRST_SAMPLE_S, self._period_s))
             try:
                 await self._keep(self._probe.sample(), forget=taken % max(1, round(86_400 / self._period_s)) == 0)
             except MeshError as error:

@@ -1,0 +1,84 @@
+"""Whatever a batcher sends, the monitor takes it or says which field is wrong; it never falls over."""
+
+from typing import TypeVar
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from infermesh.monitor.v1 import prediction_log_pb2
+
+from services.common.errors import MeshError, Reason
+from services.monitor.convert import chunk_from_proto, reason_name
+from services.monitor.domain.aggregate import Cells
+from services.monitor.domain.figures import figures
+from services.monitor.domain.log_rows import sampled_rows
+
+T = TypeVar("T")
+NOW_US = 1_768_478_400_000_000
+TEXT = st.text(max_size=20)
+UINT32 = st.integers(0, 2**32 - 1)
+NAME = st.sampled_from(["digits", "fraud_detection", "", "No Name", "x" * 100])
+COUNTS = st.dictionaries(TEXT, st.integers(0, 2**64 - 1), max_size=5)
+
+
+@st.composite
+def groups(draw: st.DrawFn) -> prediction_log_pb2.PredictionGroup:
+    size = draw(st.integers(0, 5))
+    length = st.sampled_from([size, size, size, 0, size + 1])
+
+    def column(values: st.SearchStrategy[T]) -> list[T]:
+        wanted = draw(length)
+        return draw(st.lists(values, min_size=wanted, max_size=wanted))
+
+    return prediction_log_pb2.PredictionGroup(
+        model_name=draw(NAME),
+        version=draw(st.sampled_from(["v1.0.0", "1.2.3", "", "newest"])),
+        deployment_name=draw(NAME),
+        request_times_us=draw(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=size, max_size=size)),
+        request_latencies_us=column(UINT32),
+        request_rows=column(UINT32),
+        request_codes=column(UINT32),
+        request_reasons=column(UINT32),
+        request_ids=column(TEXT),
+        predictions_by_class=draw(COUNTS),
+        predictions_by_confidence=draw(COUNTS),
+        request_users=column(TEXT),
+        request_teams=column(TEXT),
+        request_input_hashes=column(st.binary(max_size=4)),
+        request_outputs=column(st.sampled_from(["", "1", '{"a": 1}', "{", "\0", '"\\u0000"'])),
+        request_kinds=column(st.integers(0, 9)),
+        request_trace_ids=column(st.binary(max_size=4)),
+    )
+
+
+def refused(message: prediction_log_pb2.RecordPredictionsRequest) -> Reason | None:
+    try:
+        chunk_from_proto(message)
+    except MeshError as error:
+        return error.reason
+    return None
+
+
+@given(
+    batcher_id=TEXT,
+    sequence=st.integers(-(2**63), 2**63 - 1),
+    epoch_s=st.integers(-(2**63), 2**63 - 1),
+    sent=st.lists(groups(), max_size=3),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_chunk_is_taken_or_refused_by_field(
+    batcher_id: str, sequence: int, epoch_s: int, sent: list[prediction_log_pb2.PredictionGroup]
+) -> None:
+    message = prediction_log_pb2.RecordPredictionsRequest(batcher_id=batcher_id, sequence=sequence, groups=sent)
+    message.epoch.seconds = epoch_s
+    assert refused(message) in (None, Reason.INVALID_FIELD)
+    message.batcher_id, message.sequence, message.epoch.seconds = "batcher-0", 1, 1
+    chunk = chunk_from_proto(message)
+    assert len(chunk.groups) + chunk.refused_groups == len(sent)
+    cells = Cells()
+    for group in chunk.groups:
+        cells.add_group(group, now_us=NOW_US, reason_name=reason_name)
+        for row in sampled_rows(group, sample_rate=1.0, now_us=NOW_US, reason_name=reason_name):
+            assert "\0" not in row.output + row.request_id + row.user_id
+    for cell in cells.values():
+        shown = figures(cell, seconds=60)
+        assert 0 <= shown.error_rate <= 1

@@ -1,5 +1,6 @@
 """The deployer's neighbours, in memory: each passes the contract tests that its real twin passes."""
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -87,6 +88,7 @@ class FakeServer:
         self.up = True
         self.loaded: dict[str, Package] = {}
         self.loads = 0
+        self.load_time_s = 0.0
         self.sick: set[str] = set()
         """Models whose load is refused."""
         self.answers: Callable[[str, int], Mapping[str, TensorShape]] = lambda _, rows: {
@@ -118,6 +120,8 @@ class FakeServer:
 
     async def load(self, name: str) -> None:
         """Loads what the repository holds."""
+        self._reach()
+        await asyncio.sleep(self.load_time_s)
         self._reach()
         if name in self.sick or name not in self._packages.packages:
             raise MeshError(Reason.LOAD_FAILED, f"cannot load {name}")

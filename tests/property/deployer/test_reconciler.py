@@ -1,0 +1,226 @@
+"""The reconcile loop against whatever may happen, in virtual time.
+
+Wishes come and go, servers die and return, artifacts break and are mended, the store goes away, the deployer is killed.
+At all times what is published was proven, and nothing is unloaded while it is published. In the end, with everything
+mended, every wish is carried out.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import looptime
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from services.common.clock import LoopClock
+from services.common.errors import MeshError, Reason
+from services.deployer.domain.deployment import Deployment, Health, NewDeployment, Status, Wish
+from services.deployer.engines.bringup import Bringer
+from services.deployer.engines.catalog import Catalog
+from services.deployer.engines.deployments import Deployments
+from services.deployer.engines.reconciler import Reconciler, ReconcilerOptions
+from services.deployer.engines.signal import Signal
+from tests.support.deployer_fakes import FakePackages, FakeServer, FakeTraffic, FakeVersions, MemoryStore, recipe
+
+T = TypeVar("T")
+VERSIONS = ("v1.0.0", "v1.1.0", "v2.0.0")
+versions = st.sampled_from(VERSIONS)
+servers = st.sampled_from(("triton-0", "triton-1"))
+EXPECTED_REFUSALS = {
+    Reason.DEPLOYMENT_EXISTS,
+    Reason.DEPLOYMENT_NOT_FOUND,
+    Reason.DEPLOYMENT_TERMINATING,
+    Reason.DEPENDENCY_UNAVAILABLE,
+}
+
+
+class CheckedServer(FakeServer):
+    """Fails where something is unloaded that callers still find published."""
+
+    machine: "DeployerMachine"
+
+    async def unload(self, name: str) -> None:
+        """As the server does."""
+        assert name not in self.machine.published(), f"{name} is unloaded while it is published"
+        await super().unload(name)
+
+
+class DeployerMachine(RuleBasedStateMachine):
+    """One deployer with two model servers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = looptime.new_event_loop()
+        self.clock = LoopClock(datetime(2026, 1, 15, tzinfo=UTC))
+        self.versions = FakeVersions({("m", version): recipe() for version in VERSIONS})
+        self.packages = FakePackages()
+        self.servers = {name: CheckedServer(self.packages, name) for name in ("triton-0", "triton-1")}
+        for server in self.servers.values():
+            server.machine = self
+            server.load_time_s = 0.4
+        self.store = MemoryStore(self.clock)
+        self.revision = 0
+        self.proven: set[tuple[str, str]] = set()
+        for name, server in self.servers.items():
+            self._watch_answers(name, server)
+        self.start()
+
+    def _watch_answers(self, server_name: str, server: FakeServer) -> None:
+        usual = server.answers
+
+        def answers(name: str, rows: int):  # type: ignore[no-untyped-def]
+            self.proven.add((server_name, name))
+            return usual(name, rows)
+
+        server.answers = answers
+
+    def start(self) -> None:
+        self.changed = Signal()
+        self.catalog = Catalog(store=self.store, pool={name: one.place for name, one in self.servers.items()})
+        bringer = Bringer(
+            store=self.store,
+            versions=self.versions,
+            servers=self.servers,
+            packages=self.packages,
+            clock=self.clock,
+            threads_default=1,
+        )
+        self.reconciler = Reconciler(
+            store=self.store,
+            servers=self.servers,
+            packages=self.packages,
+            bringer=bringer,
+            router=FakeTraffic(),
+            catalog=self.catalog,
+            changed=self.changed,
+            clock=self.clock,
+            options=ReconcilerOptions(period_s=0.5, drain_s=3, threads_default=1, loads_max=2, routing_patience_s=60),
+        )
+        self.deployments = Deployments(
+            store=self.store,
+            versions=self.versions,
+            clock=self.clock,
+            changed=self.changed,
+            local_replicas_max=16,
+            drain_wait_s=0,
+        )
+        self.task = self.loop.create_task(self.reconciler.run(), name="reconciler")
+
+    def run(self, work: Coroutine[None, None, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    def attempt(self, work: Coroutine[None, None, Deployment]) -> None:
+        try:
+            self.run(work)
+        except MeshError as error:
+            if error.reason not in EXPECTED_REFUSALS:
+                raise
+
+    def published(self) -> set[str]:
+        return {version.server_model_name for model in self.catalog.models.values() for version in model.versions}
+
+    @rule(version=versions)
+    def create(self, version: str) -> None:
+        self.attempt(self.deployments.create(NewDeployment("m", version, f"d{version[1]}{version[3]}", Wish())))
+
+    @rule(version=versions)
+    def delete(self, version: str) -> None:
+        self.attempt(self.deployments.delete("m", f"d{version[1]}{version[3]}", etag=""))
+
+    @rule(version=versions, replicas=st.integers(1, 4))
+    def scale(self, version: str, replicas: int) -> None:
+        from services.deployer.convert import scale_change  # noqa: PLC0415 - only here
+
+        name = f"d{version[1]}{version[3]}"
+        self.attempt(self.deployments.update("m", name, etag="", change=scale_change(replicas)))
+
+    @rule(version=versions)
+    def restart(self, version: str) -> None:
+        self.attempt(self.deployments.restart("m", f"d{version[1]}{version[3]}"))
+
+    @rule(name=servers)
+    def kill_server(self, name: str) -> None:
+        self.servers[name].die()
+
+    @rule(name=servers)
+    def revive_server(self, name: str) -> None:
+        self.servers[name].revive()
+
+    @rule(name=servers, version=versions)
+    def break_artifact(self, name: str, version: str) -> None:
+        self.servers[name].sick.add(f"m--{version}")
+
+    @rule(name=servers)
+    def mend_artifacts(self, name: str) -> None:
+        self.servers[name].sick.clear()
+
+    @rule()
+    def lose_store(self) -> None:
+        self.store.away = True
+
+    @rule()
+    def find_store(self) -> None:
+        self.store.away = False
+
+    @precondition(lambda self: not self.store.away)
+    @rule()
+    def kill_deployer(self) -> None:
+        before = self.published()
+        self.task.cancel()
+        self.run(asyncio.wait([self.task]))  # type: ignore[arg-type]
+        self.start()
+        self.run(asyncio.sleep(0.1))
+        rows = self.run(self.store.every())
+        kept = {row.server_model_name for row in rows if not row.deleting and row.progress.loaded}
+        assert before & kept <= self.published(), "a restart forgets what it published"
+
+    @rule(seconds=st.sampled_from((0.01, 0.3, 1.0, 5.0, 40.0)))
+    def pass_time(self, seconds: float) -> None:
+        self.run(asyncio.sleep(seconds))
+
+    @invariant()
+    def what_is_published_was_proven(self) -> None:
+        for model in self.catalog.models.values():
+            for version in model.versions:
+                for place in version.places:
+                    assert (place.server_id, version.server_model_name) in self.proven
+
+    @invariant()
+    def the_revision_never_falls(self) -> None:
+        assert not self.task.done(), self.task
+        if self.catalog.restored:
+            assert self.catalog.revision >= self.revision
+            self.revision = self.catalog.revision
+
+    def teardown(self) -> None:
+        """Everything is mended; then every wish is carried out."""
+        self.store.away = False
+        for server in self.servers.values():
+            server.sick.clear()
+            server.revive()
+        self.run(asyncio.sleep(120))
+        for row in self.run(self.store.every()):
+            if row.progress.status is Status.FAILED:
+                self.run(self.deployments.restart("m", row.new.deployment_name))
+        self.run(asyncio.sleep(10))
+        rows = self.run(self.store.every())
+        for row in rows:
+            assert (row.progress.status, row.progress.health) == (Status.ACTIVE, Health.HEALTHY), row
+            assert row.progress.observed_generation == row.generation
+            assert row.progress.ready_replicas == 2 * row.wish.resources.replicas
+            assert row.progress.failure is None
+        wanted = {row.server_model_name for row in rows}
+        assert self.published() == wanted
+        assert all(set(server.loaded) == wanted for server in self.servers.values())
+        self.run(self.reconciler.stop())
+        self.run(asyncio.wait_for(self.task, 1))
+        self.loop.close()
+
+
+TestDeployer = DeployerMachine.TestCase
+TestDeployer.settings = settings(
+    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+)

@@ -1,0 +1,193 @@
+"""What every `DeploymentStore` promises, shown for the real one and for the one that other tests use."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from services.common.database import create_engine, migrate
+from services.common.errors import MeshError, Reason
+from services.deployer.adapters.postgres import SCHEMA, PostgresDeploymentStore
+from services.deployer.domain.deployment import (
+    Autoscaling,
+    Batching,
+    Condition,
+    Failure,
+    Health,
+    NewDeployment,
+    Progress,
+    Resources,
+    ServingOptions,
+    Status,
+    Wish,
+)
+from services.deployer.ports import DeploymentStore
+from tests.support.clock import NOON, FakeClock
+from tests.support.deployer_fakes import MemoryStore, recipe
+
+RECIPE = recipe(team="vision")
+FULL = Wish(
+    Resources(3, "4", "16Gi", 0, ""),
+    Autoscaling(True, 2, 10, target_cpu_percent=70, target_latency_ms=100),
+    Batching(True, 16, 12.5, 80),
+    ServingOptions(instances=2, threads=3, deterministic=True),
+)
+
+
+def new(name: str = "main", version: str = "v1.0.0", model: str = "digits", **more: object) -> NewDeployment:
+    return NewDeployment(model, version, name, **{"wish": Wish(), **more})  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Where the store is; "" for memory."""
+    return str(request.getfixturevalue("database_url")) if request.param == "postgres" else ""
+
+
+@pytest.fixture
+async def store(url: str) -> AsyncIterator[DeploymentStore]:
+    if not url:
+        yield MemoryStore(FakeClock())
+        return
+    await migrate(url, service=SCHEMA)
+    engine = create_engine(url, schema=SCHEMA, pool_size=4)
+    yield PostgresDeploymentStore(engine)
+    await engine.dispose()
+
+
+async def refusal(store: DeploymentStore, asked: NewDeployment) -> Reason:
+    with pytest.raises(MeshError) as caught:
+        await store.create(asked, RECIPE)
+    return caught.value.reason
+
+
+async def test_what_is_made_is_found_as_it_was_wished(store: DeploymentStore) -> None:
+    asked = new(wish=FULL, environment="staging", traffic_split={"v1.0.0": 100}, created_by="ann", team="vision")
+    made = await store.create(asked, RECIPE)
+    assert (made.new, made.wish, made.recipe) == (asked, FULL, RECIPE)
+    assert (made.generation, made.deleting, made.progress) == (1, False, Progress())
+    assert await store.find("digits", "main") == made
+    assert await store.find("digits", "other") is None
+    assert list(await store.every()) == [made]
+
+
+async def test_names_and_versions_are_taken_once(store: DeploymentStore) -> None:
+    await store.create(new(), RECIPE)
+    assert await refusal(store, new(version="v2.0.0")) is Reason.DEPLOYMENT_EXISTS
+    assert await refusal(store, new("other")) is Reason.DEPLOYMENT_EXISTS
+    await store.create(new("other", "v2.0.0"), RECIPE)
+    await store.create(new(model="letters"), RECIPE)
+
+
+async def test_a_name_that_is_about_to_go_says_so(store: DeploymentStore) -> None:
+    made = await store.create(new(), RECIPE)
+    gone = await store.request_deletion(made.deployment_id, generation=1)
+    assert gone is not None
+    assert (gone.deleting, gone.progress.status) == (True, Status.TERMINATING)
+    assert gone.etag != made.etag
+    assert await refusal(store, new()) is Reason.DEPLOYMENT_TERMINATING
+    await store.forget(made.deployment_id)
+    assert (await store.create(new(), RECIPE)).deployment_id != made.deployment_id
+
+
+async def test_a_repeated_request_makes_nothing_twice(store: DeploymentStore) -> None:
+    made = await store.create(new(request_id="r1"), RECIPE)
+    assert await store.create(new(request_id="r1"), RECIPE) == made
+    assert await refusal(store, new("other", "v2.0.0", request_id="r1")) is Reason.REQUEST_ID_REUSED
+    assert len(await store.every()) == 1
+
+
+async def test_of_two_changes_of_one_generation_one_is_taken(store: DeploymentStore) -> None:
+    made = await store.create(new(), RECIPE)
+    wishes = (FULL, replace(FULL, batching=Batching(False)))
+    first, second = await asyncio.gather(*(store.change(made.deployment_id, wish, generation=1) for wish in wishes))
+    assert (first is None) != (second is None)
+    taken = first or second
+    assert taken is not None
+    assert taken.generation == 2
+    assert taken.wish in wishes
+    assert (await store.find("digits", "main")) == taken
+    assert await store.request_deletion(made.deployment_id, generation=1) is None
+
+
+async def test_progress_is_kept_to_the_letter_and_leaves_the_wish_alone(store: DeploymentStore) -> None:
+    made = await store.create(new(), RECIPE)
+    progress = Progress(
+        status=Status.FAILED,
+        health=Health.DEGRADED,
+        observed_generation=1,
+        loaded={"triton-0": "abc"},
+        ready_replicas=2,
+        failure=Failure("LOAD_FAILED", "it is broken; mend it"),
+        conditions=(Condition("Loaded", False, "LOAD_FAILED", "it is broken", NOON),),
+        attempts=2,
+        next_attempt_at=NOON + timedelta(seconds=2),
+        load_time_ms=12.5,
+        memory_bytes=1e9,
+        deployed_at=NOON,
+        withdrawn_at=NOON,
+        traffic_routed=True,
+    )
+    await store.record(made, progress)
+    found = await store.find("digits", "main")
+    assert found is not None
+    assert found.progress == progress
+    assert (found.wish, found.generation) == (made.wish, 1)
+
+
+async def test_a_failure_of_an_old_wish_does_not_delay_the_new_one(store: DeploymentStore) -> None:
+    made = await store.create(new(), RECIPE)
+    failed = Progress(status=Status.FAILED, attempts=3, next_attempt_at=NOON, observed_generation=1)
+    await store.record(made, failed)
+    changed = await store.change(made.deployment_id, FULL, generation=1)
+    assert changed is not None
+    assert (changed.progress.attempts, changed.progress.next_attempt_at) == (0, None)
+    await store.record(made, failed)
+    found = await store.find("digits", "main")
+    assert found is not None
+    assert (found.progress.attempts, found.progress.next_attempt_at) == (0, None)
+
+
+async def test_what_is_being_removed_stays_so_whatever_is_recorded(store: DeploymentStore) -> None:
+    made = await store.create(new(), RECIPE)
+    await store.request_deletion(made.deployment_id, generation=1)
+    await store.record(made, Progress(status=Status.ACTIVE, loaded={"triton-0": "abc"}))
+    found = await store.find("digits", "main")
+    assert found is not None
+    assert (found.progress.status, found.progress.loaded) == (Status.TERMINATING, {"triton-0": "abc"})
+    assert await store.change(made.deployment_id, FULL, generation=1) is None
+
+
+async def test_a_reload_keeps_where_it_is_loaded_and_forgets_what(store: DeploymentStore) -> None:
+    made = await store.create(new(), RECIPE)
+    await store.record(made, Progress(loaded={"triton-0": "abc", "triton-1": "abc"}))
+    changed = await store.change(made.deployment_id, made.wish, generation=1, reload=True)
+    assert changed is not None
+    assert changed.progress.loaded == {"triton-0": "", "triton-1": ""}
+    assert changed.generation == 2
+
+
+async def test_pages_are_in_order_and_filtered(store: DeploymentStore) -> None:
+    for model, name, version in (("b", "y", "v1.0.0"), ("a", "z", "v1.0.0"), ("a", "x", "v2.0.0")):
+        made = await store.create(new(name, version, model), RECIPE)
+        if name == "z":
+            await store.record(made, Progress(status=Status.ACTIVE))
+
+    async def names(after: tuple[str, ...] = (), limit: int = 10, **only: str) -> list[tuple[str, str]]:
+        asked = {"model_name": "", "status": "", "environment": "", **only}
+        page = await store.page(after=after, limit=limit, **asked)  # type: ignore[arg-type]
+        return [(one.new.model_name, one.new.deployment_name) for one in page]
+
+    assert await names() == [("a", "x"), ("a", "z"), ("b", "y")]
+    assert await names(limit=2) == [("a", "x"), ("a", "z")]
+    assert await names(after=("a", "x")) == [("a", "z"), ("b", "y")]
+    assert await names(model_name="b") == [("b", "y")]
+    assert await names(status="active") == [("a", "z")]
+    assert await names(environment="dev") == []
+
+
+async def test_revisions_grow(store: DeploymentStore) -> None:
+    revisions = [await store.next_revision() for _ in range(3)]
+    assert revisions == sorted(set(revisions))

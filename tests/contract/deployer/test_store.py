@@ -177,7 +177,7 @@ async def test_pages_are_in_order_and_filtered(store: DeploymentStore) -> None:
 
     async def names(after: tuple[str, ...] = (), limit: int = 10, **only: str) -> list[tuple[str, str]]:
         asked = {"model_name": "", "status": "", "environment": "", **only}
-        page = await store.page(after=after, limit=limit, **asked)  # type: ignore[arg-type]
+        page = await store.page(after=after, limit=limit, **asked)
         return [(one.new.model_name, one.new.deployment_name) for one in page]
 
     assert await names() == [("a", "x"), ("a", "z"), ("b", "y")]

@@ -170,7 +170,7 @@ class DeployerMachine(RuleBasedStateMachine):
     def kill_deployer(self) -> None:
         before = self.published()
         self.task.cancel()
-        self.run(asyncio.wait([self.task]))  # type: ignore[arg-type]
+        self.run(asyncio.wait([self.task]))
         self.start()
         self.run(asyncio.sleep(0.1))
         rows = self.run(self.store.every())

@@ -1,0 +1,50 @@
+"""A request and its result as tensors, the same for every protocol: what the faces hand to the engine and get back.
+
+Built for every request of the hot path, hence plain slotted classes. Nobody changes one after it was handed on.
+"""
+
+from dataclasses import dataclass
+
+from services.batcher.domain.serving import ServedVersion
+from services.common.schema import DataType
+
+Parameter = str | int | float | bool
+"""A value that a request hands to the model."""
+
+
+@dataclass(slots=True)
+class Tensor:
+    """One tensor. `shape` includes the rows first; `data` is row-major and little-endian, as the Open Inference Protocol
+    writes binary tensors: each element of BYTES is preceded by its 4-byte little-endian length, BOOL is one byte."""
+
+    name: str
+    data_type: DataType
+    shape: tuple[int, ...]
+    data: bytes | memoryview
+
+
+@dataclass(slots=True)
+class InferRequest:
+    """A request that fits its version's schema: it was checked before, so it can harm nobody in its batch."""
+
+    served: ServedVersion
+    rows: int
+    inputs: tuple[Tensor, ...]
+    """In the schema's order."""
+    deadline_s: float
+    """On the monotonic clock; every request has one."""
+    outputs: tuple[str, ...] = ()
+    """The outputs asked for, in the caller's order. Empty: all, in the schema's order."""
+    parameters: tuple[tuple[str, Parameter], ...] = ()
+    """Sorted by name. Requests that differ here never share a batch."""
+    request_id: str = ""
+    tenant: str = ""
+    background: bool = False
+    """Work of a batch job: it gets only what is idle."""
+
+
+@dataclass(slots=True)
+class InferResult:
+    """The caller's own rows of every output asked for."""
+
+    outputs: tuple[Tensor, ...]

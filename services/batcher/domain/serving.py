@@ -1,0 +1,64 @@
+"""What is served, as the batcher knows it: the domain twin of `infermesh.common.v1.ServedModel`. Immutable values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from services.common.schema import ModelSchema, PredictionMapping
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How requests of one version may be joined."""
+
+    enabled: bool = True
+    max_batch_size: int = 32
+    """The most rows in one batch; larger requests are split."""
+    batch_timeout_ms: float = 50.0
+    """The longest that a request waits for others."""
+    target_latency_ms: float = 0.0
+    """The latency to keep at the 95th percentile; 0: none stated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """One place that can run a version."""
+
+    backend_id: str
+    http_address: str
+    grpc_address: str
+    server_model_name: str
+    capacity: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServedVersion:
+    """A version that may receive requests."""
+
+    model_name: str
+    version: str
+    deployment_name: str
+    schema: ModelSchema
+    mapping: PredictionMapping = field(default_factory=PredictionMapping)
+    batching: Batching = field(default_factory=Batching)
+    backends: tuple[Backend, ...] = ()
+    deterministic: bool = False
+    artifact_digest: str = ""
+    team: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """All that is served of one model."""
+
+    model_name: str
+    default_version: str
+    versions: Mapping[str, ServedVersion]
+    team: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServingTable:
+    """All that is served, at one revision. A change makes a new table; requests in flight keep the version they got."""
+
+    revision: int = 0
+    models: Mapping[str, ServedModel] = field(default_factory=dict)

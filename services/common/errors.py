@@ -79,6 +79,7 @@ class Reason(StrEnum):
     FRAMEWORK_UNSUPPORTED = auto()
     LOAD_FAILED = auto()
     WARMUP_FAILED = auto()
+    VERSION_ARCHIVED = auto()
 
     VERSION_NOT_DEPLOYED = auto()
     WEIGHTS_INVALID = auto()
@@ -137,6 +138,7 @@ CATALOGUE: Mapping[Reason, Code] = MappingProxyType(
         Reason.FRAMEWORK_UNSUPPORTED: Code.FAILED_PRECONDITION,
         Reason.LOAD_FAILED: Code.FAILED_PRECONDITION,
         Reason.WARMUP_FAILED: Code.FAILED_PRECONDITION,
+        Reason.VERSION_ARCHIVED: Code.FAILED_PRECONDITION,
         Reason.VERSION_NOT_DEPLOYED: Code.FAILED_PRECONDITION,
         Reason.WEIGHTS_INVALID: Code.INVALID_ARGUMENT,
         Reason.TRAFFIC_RULE_NOT_FOUND: Code.NOT_FOUND,

@@ -1,13 +1,13 @@
 """The local mesh as stages of parts: servers that keep things, services that decide, the gateway in front."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from services.supervisor.parts.batcher import batcher_part
 from services.supervisor.parts.envoy import envoy_part
 from services.supervisor.parts.part import Part
 from services.supervisor.parts.postgres import database_url, postgres_part, read_password
+from services.supervisor.parts.probes import http_ready
 from services.supervisor.parts.service import service_part
 from services.supervisor.parts.triton import triton_part
 from services.supervisor.parts.valkey import valkey_part
@@ -94,9 +94,33 @@ def _services(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
         )
         for name, told in own.items()
     ]
-    return [*parts, batcher_part()]
+    return [*parts, _batcher(settings, ports, both)]
+
+
+def _batcher(settings: SupervisorSettings, ports: MeshPorts, both: Mapping[str, object]) -> Part:
+    return service_part(
+        "batcher",
+        ports={"batcher": ports.batcher},
+        settings={
+            "port": ports.batcher,
+            "data_dir": settings.data_dir / "batcher",
+            "router_address": f"127.0.0.1:{ports.router}",
+            "monitor_address": f"127.0.0.1:{ports.monitor}",
+            **both,
+        },
+        work_dir=settings.data_dir / "tmp",
+        log_path=settings.data_dir / "logs" / "batcher.log",
+        ready=http_ready("127.0.0.1", ports.batcher, "/ready"),
+    )
 
 
 def _gateway(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
-    gateway = envoy_part()
+    gateway = envoy_part(
+        gateway_port=ports.gateway,
+        admin_port=ports.envoy_admin,
+        router_address=f"127.0.0.1:{ports.router}",
+        work_dir=settings.data_dir / "gateway",
+        log_path=settings.data_dir / "logs" / "gateway.log",
+        threads=settings.gateway_threads,
+    )
     return [replace(gateway, stop_timeout_s=_GATEWAY_STOP_TIMEOUT_S)]

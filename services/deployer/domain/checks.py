@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from services.common.errors import FieldViolation, MeshError, Reason, invalid, invalid_fields, shown
 from services.common.names import check_deployment_name, check_model_name, check_version
-from services.deployer.domain.deployment import NewDeployment, Wish
+from services.deployer.domain.deployment import NewDeployment, Recipe, Wish
 
 ENVIRONMENTS = ("prod", "staging", "dev")
 REPLICAS_MAX = 1000
@@ -55,6 +55,16 @@ def check_new(new: NewDeployment, *, local_replicas_max: int) -> None:
         )
     check_split(new.traffic_split)
     check_runnable(new.wish, local_replicas_max=local_replicas_max)
+
+
+def check_stage(new: NewDeployment, recipe: Recipe) -> None:
+    """Raises VERSION_ARCHIVED where the registry says that the version may not be deployed."""
+    if recipe.stage == "archived":
+        raise MeshError(
+            Reason.VERSION_ARCHIVED,
+            f"{new.version} of model {new.model_name!r} is archived; set its stage to active or deploy another version",
+            metadata={"model_name": new.model_name, "version": new.version},
+        )
 
 
 def check_wish(wish: Wish, *, local_replicas_max: int) -> None:

@@ -128,6 +128,10 @@ class Recipe:
     schema: ModelSchema
     mapping: PredictionMapping
     team: str = ""
+    artifact_kind: str = "file"
+    """How the artifact is packed: "file", "directory" or "tar.gz"."""
+    stage: str = ""
+    """The version's stage when it was deployed; an archived one may not be."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,12 @@ def check_framework(recipe: Recipe) -> None:
             f"register it as one of: {', '.join(sorted(FRAMEWORKS))}",
             metadata={"framework": recipe.framework},
         )
+    if recipe.artifact_kind != "file":
+        raise MeshError(
+            Reason.FRAMEWORK_UNSUPPORTED,
+            f"the artifact is packed as {recipe.artifact_kind!r} and {recipe.framework} is run from a single file; "
+            "register the file itself",
+        )
     for spec in (*recipe.schema.inputs, *recipe.schema.outputs):
         if spec.data_type is DataType.BF16:
             raise MeshError(

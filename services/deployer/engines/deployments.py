@@ -7,7 +7,7 @@ from services.common.clock import Clock
 from services.common.errors import MeshError, Reason, invalid
 from services.common.names import check_deployment_name, check_model_name, check_version
 from services.common.page import check_page_size, decode_page_token, encode_page_token
-from services.deployer.domain.checks import ENVIRONMENTS, check_new, check_wish
+from services.deployer.domain.checks import ENVIRONMENTS, check_new, check_stage, check_wish
 from services.deployer.domain.deployment import Deployment, NewDeployment, Status, Wish
 from services.deployer.domain.package import check_framework
 from services.deployer.engines.signal import Signal, wait_at_most
@@ -60,6 +60,7 @@ class Deployments:
         )
         check_new(new, local_replicas_max=self._local_replicas_max)
         recipe = await self._versions.recipe(new.model_name, new.version)
+        check_stage(new, recipe)
         check_framework(recipe)
         new = replace(new, team=new.team or recipe.team)
         deadline_s = self._clock.monotonic() + self._drain_wait_s

@@ -1,167 +1,22 @@
 """The deployer over the real PostgreSQL and the real Triton, asked by gRPC."""
 
 import hashlib
-import os
-import signal
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import grpc
 import httpx
-import orjson
 import pytest
-from infermesh.deployer.v1 import (
-    backend_service_pb2,
-    backend_service_pb2_grpc,
-    deployer_service_pb2,
-    deployer_service_pb2_grpc,
-    deployment_pb2,
-)
+from infermesh.deployer.v1 import backend_service_pb2, backend_service_pb2_grpc, deployer_service_pb2, deployment_pb2
 from pydantic import SecretStr
 
-from services.common.clock import SystemClock
 from services.common.errors import MeshError, Reason
-from services.common.grpc.channel import open_channel
-from services.common.lifecycle import Lifecycle
 from services.common.names import backend_model_name
 from services.deployer.settings import DeployerSettings
-from services.deployer.wiring import assemble
-from services.supervisor.parts.part import Part
-from services.supervisor.parts.triton import triton_part
-from services.supervisor.ports import free_ports
-from services.supervisor.process import Process
-from services.supervisor.settings import ROOT
-from tests.support.deployer_fakes import FakeTraffic, FakeVersions, recipe
+from tests.integration.deployer.driving import DIGITS, Mesh, Triton, expected
+from tests.support.deployer_fakes import FakeVersions, recipe
 from tests.support.waiting import eventually
 
-DIGITS = ROOT / ".build" / "digits"
 OLD, NEW = "v1.0.0", "v1.1.0"
-Create = deployer_service_pb2.CreateDeploymentRequest
-
-
-@pytest.fixture
-def part(tmp_path: Path) -> Part:
-    http_port, grpc_port, metrics_port = free_ports(3)
-    return triton_part(
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        repository=tmp_path / "repository",
-        serving_python=ROOT / ".venv-serving" / "bin" / "python",
-        work_dir=tmp_path,
-        log_path=tmp_path / "triton.log",
-    )
-
-
-@dataclass
-class Triton:
-    """The server, which tests may kill and start again."""
-
-    part: Part
-    process: Process
-
-    async def kill(self) -> None:
-        os.kill(self.process.pid, signal.SIGKILL)
-        await self.process.wait()
-
-    async def start(self) -> None:
-        self.process = await Process.start(self.part, clock=SystemClock())
-        await self.process.wait_ready()
-
-    async def predict(self, version: str) -> list[int]:
-        """The labels that a version gives to the samples."""
-        samples = orjson.loads((DIGITS / "samples.json").read_bytes())
-        data = [pixel for sample in samples for pixel in sample["instance"]["X"]]
-        tensor = {"name": "X", "datatype": "FP32", "shape": [len(samples), 64], "data": data}
-        url = (
-            f"http://127.0.0.1:{self.part.ports['triton_http']}/v2/models/{backend_model_name('digits', version)}/infer"
-        )
-        async with httpx.AsyncClient() as client:
-            answer = await client.post(url, json={"inputs": [tensor]}, timeout=10)
-        outputs = {output["name"]: output["data"] for output in answer.raise_for_status().json()["outputs"]}
-        return [int(label) for label in outputs["label"]]
-
-    async def is_loaded(self, version: str) -> bool:
-        name = backend_model_name("digits", version)
-        async with httpx.AsyncClient() as client:
-            answer = await client.get(f"http://127.0.0.1:{self.part.ports['triton_http']}/v2/models/{name}/ready")
-        return answer.status_code == 200
-
-
-def expected(version: str) -> list[int]:
-    return [sample["expected"][version] for sample in orjson.loads((DIGITS / "samples.json").read_bytes())]
-
-
-@pytest.fixture
-async def triton(part: Part) -> AsyncIterator[Triton]:
-    server = Triton(part, await Process.start(part, clock=SystemClock()))
-    await server.process.wait_ready()
-    yield server
-    await server.process.stop()
-
-
-@dataclass
-class Mesh:
-    """A deployer that tests may stop and start again, and its callers."""
-
-    settings: DeployerSettings
-    versions: FakeVersions
-    traffic: FakeTraffic = field(default_factory=FakeTraffic)
-    lifecycle: Lifecycle | None = None
-    channel: grpc.aio.Channel | None = None
-    service: "deployer_service_pb2_grpc.DeployerServiceAsyncStub | None" = None
-
-    async def start(self) -> None:
-        clock = SystemClock()
-        lifecycle = Lifecycle(name="deployer", clock=clock)
-        deployer = assemble(
-            self.settings, clock=clock, lifecycle=lifecycle, versions=self.versions, router=self.traffic
-        )
-        await lifecycle.start()
-        self.lifecycle = lifecycle
-        self.channel = open_channel(f"127.0.0.1:{deployer.server.port}")
-        self.service = deployer_service_pb2_grpc.DeployerServiceStub(self.channel)
-
-    async def stop(self) -> None:
-        if self.channel is not None and self.lifecycle is not None:
-            await self.channel.close(None)
-            await self.lifecycle.stop()
-            self.lifecycle = None
-
-    async def deploy(self, version: str, name: str, **more: object) -> deployment_pb2.Deployment:
-        """Deploys a version of digits and waits until it is settled."""
-        await self.calls.CreateDeployment(
-            Create(model_name="digits", version=version, deployment_name=name, **more)  # type: ignore[arg-type]
-        )
-        return await self.wait(name)
-
-    async def wait(self, name: str) -> deployment_pb2.Deployment:
-        request = deployer_service_pb2.WaitDeploymentRequest(model_name="digits", deployment_name=name, timeout_s=30)
-        return await self.calls.WaitDeployment(request, timeout=31)
-
-    async def get(self, name: str) -> deployment_pb2.Deployment:
-        return await self.calls.GetDeployment(
-            deployer_service_pb2.GetDeploymentRequest(model_name="digits", deployment_name=name)
-        )
-
-    @property
-    def calls(self) -> "deployer_service_pb2_grpc.DeployerServiceAsyncStub":
-        assert self.service is not None
-        return self.service
-
-    async def backends(self) -> backend_service_pb2.WatchBackendsResponse:
-        """The complete first answer that a watcher gets."""
-        assert self.channel is not None
-        stub = backend_service_pb2_grpc.BackendServiceStub(self.channel)
-        stream = stub.WatchBackends(backend_service_pb2.WatchBackendsRequest(watcher_id="test"), timeout=10)
-        async for answer in stream:
-            assert isinstance(answer, backend_service_pb2.WatchBackendsResponse)
-            return answer
-        raise AssertionError("the stream ended")
-
-    async def published(self) -> dict[str, list[str]]:
-        return {model.model_name: [one.version for one in model.versions] for model in (await self.backends()).models}
 
 
 @pytest.fixture

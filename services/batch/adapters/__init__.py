@@ -1,0 +1,1 @@
+"""The outside: PostgreSQL, files, the batcher, the registry."""

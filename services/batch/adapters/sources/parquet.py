@@ -1,0 +1,93 @@
+"""Parquet: columns are typed, rows are counted in the footer, row groups are read one after another in small steps."""
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from services.batch.adapters.sources.problems import fingerprint_of, unreadable
+from services.batch.domain.chunks import Chunk, Plan, cut_rows
+from services.batch.domain.job import Input
+from services.batch.domain.rows import RowBlock
+
+_STEP_ROWS = 4096
+
+
+class ParquetSource:
+    """A `Source`. Raises INPUT_UNREADABLE where the file is no Parquet or cut off."""
+
+    def __init__(self, wish: Input) -> None:
+        self._wish = wish
+        try:
+            with pq.ParquetFile(wish.path) as file:
+                self._metadata = file.metadata
+                self._schema = file.schema_arrow
+        except (pa.ArrowInvalid, OSError) as error:
+            raise unreadable(wish, f"it is no Parquet file, or it is cut off ({error})") from None
+
+    def fingerprint(self) -> str:
+        """The file's size and time."""
+        return fingerprint_of(self._wish.path)
+
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the file's schema."""
+        return tuple(self._schema.names)
+
+    def cut(self, rows: int, *, bytes_max: int, key_column: str) -> Plan:  # noqa: ARG002 - keys keep their type
+        """Ranges of rows."""
+        total = self._metadata.num_rows
+        if total == 0:
+            raise unreadable(self._wish, "it has no rows")
+        size = sum(self._metadata.row_group(place).total_byte_size for place in range(self._metadata.num_row_groups))
+        # Encoded sizes say little about the size in memory; strings and repeated values are some times larger.
+        fitting = max(1, bytes_max * total // max(1, size))
+        chunks = cut_rows(total, min(rows, fitting))
+        return Plan(self.fingerprint(), self.columns(), False, chunks)
+
+    def read(self, chunks: Sequence[Chunk], columns: Sequence[str], plan: Plan) -> Iterator[RowBlock]:  # noqa: ARG002
+        """One block for each chunk; row groups without wanted rows are not read."""
+        wanted = sorted(chunks, key=lambda chunk: chunk.first_row)
+        try:
+            with pq.ParquetFile(self._wish.path, pre_buffer=False) as file:
+                yield from self._blocks(file, wanted, list(columns))
+        except (pa.ArrowInvalid, OSError) as error:
+            raise unreadable(self._wish, f"its data are damaged ({error})") from None
+
+    def _blocks(self, file: pq.ParquetFile, wanted: Sequence[Chunk], columns: list[str]) -> Iterator[RowBlock]:
+        pending = list(reversed(wanted))
+        held: list[pa.RecordBatch] = []
+        for row, batch in self._batches(file, wanted, columns):
+            first = row
+            while pending and batch.num_rows:
+                chunk = pending[-1]
+                if first + batch.num_rows <= chunk.first_row:
+                    break
+                begin = max(0, chunk.first_row - first)
+                stop = min(batch.num_rows, chunk.first_row + chunk.row_count - first)
+                held.append(batch.slice(begin, stop - begin))
+                if first + stop == chunk.first_row + chunk.row_count:
+                    yield _block(chunk, held)
+                    held = []
+                    pending.pop()
+                batch, first = batch.slice(stop), first + stop
+
+    def _batches(
+        self, file: pq.ParquetFile, wanted: Sequence[Chunk], columns: list[str]
+    ) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Rows in order with the number of the first, from the row groups that hold wanted ones."""
+        first = 0
+        for place in range(self._metadata.num_row_groups):
+            stop = first + self._metadata.row_group(place).num_rows
+            if any(chunk.first_row < stop and first < chunk.first_row + chunk.row_count for chunk in wanted):
+                row = first
+                # Without a column that is read, the number of rows is still told.
+                for batch in file.iter_batches(_STEP_ROWS, row_groups=[place], columns=columns):
+                    yield row, batch
+                    row += batch.num_rows
+            first = stop
+
+
+def _block(chunk: Chunk, held: Sequence[pa.RecordBatch]) -> RowBlock:
+    table = pa.Table.from_batches(held)
+    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+    return RowBlock(chunk.first_row, chunk.row_count, columns)

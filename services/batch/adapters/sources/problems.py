@@ -1,0 +1,19 @@
+"""What all sources share: how they say what is wrong, and what identifies a file's content."""
+
+from pathlib import Path
+
+from services.batch.domain.job import Input
+from services.common.errors import MeshError, Reason
+
+
+def unreadable(wish: Input, why: str) -> MeshError:
+    """INPUT_UNREADABLE in the usual words."""
+    return MeshError(
+        Reason.INPUT_UNREADABLE, f"input_uri {wish.uri!r} cannot be read: {why}", metadata={"input_uri": wish.uri}
+    )
+
+
+def fingerprint_of(path: str) -> str:
+    """Size and time of the last change: what a file that was replaced or written to does not keep."""
+    status = Path(path).stat()
+    return f"{status.st_size}:{status.st_mtime_ns}"

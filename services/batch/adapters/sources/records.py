@@ -1,0 +1,97 @@
+"""Finds where the records of a text file begin, without parsing them.
+
+A record ends at a line end; in CSV not at one inside quotes, which is known from whether the number of quotes before it
+is even (a doubled quote counts twice and changes nothing). Empty lines are no records. The file is read once, in blocks,
+so that its size does not matter.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from services.batch.domain.chunks import Chunk
+
+_BLOCK_BYTES = 4 * 1024 * 1024
+_LINE_END = 10
+_RETURN = 13
+_QUOTE = 34
+
+Ints = npt.NDArray[np.int64]
+
+
+class RecordTooLongError(Exception):
+    """A record is longer than allowed; `start` is the byte at which it begins."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__(start)
+        self.start = start
+
+
+def record_spans(path: Path, *, start: int, quoted: bool, length_max: int) -> Iterator[tuple[Ints, Ints]]:
+    """Starts and stops of the records from byte `start` on, block by block. A stop is after the line end."""
+    position, begin, odd = start, start, 0
+    last_byte_return = False
+    with path.open("rb", buffering=0) as file:
+        file.seek(start)
+        while block := file.read(_BLOCK_BYTES):
+            data = np.frombuffer(block, dtype=np.uint8)
+            ends = np.flatnonzero(data == _LINE_END)
+            if quoted:
+                quotes = np.flatnonzero(data == _QUOTE)
+                before = np.searchsorted(quotes, ends) + odd
+                ends = ends[before % 2 == 0]
+                odd = (odd + len(quotes)) % 2
+            if len(ends):
+                stops = ends.astype(np.int64) + position + 1
+                starts = np.concatenate([np.array([begin], dtype=np.int64), stops[:-1]])
+                returns = np.where(ends > 0, data[ends - 1] == _RETURN, last_byte_return)
+                empty = (stops - starts) == np.where(returns, 2, 1)
+                begin = int(stops[-1])
+                yield _bounded(starts[~empty], stops[~empty], length_max)
+            last_byte_return = bool(data[-1] == _RETURN)
+            position += len(block)
+            if position - begin > length_max:
+                raise RecordTooLongError(begin)
+    if position > begin:
+        yield np.array([begin], dtype=np.int64), np.array([position], dtype=np.int64)
+
+
+def _bounded(starts: Ints, stops: Ints, length_max: int) -> tuple[Ints, Ints]:
+    long = np.flatnonzero(stops - starts > length_max)
+    if len(long):
+        raise RecordTooLongError(int(starts[long[0]]))
+    return starts, stops
+
+
+def cut_records(path: Path, *, start: int, quoted: bool, length_max: int, rows: int, bytes_max: int) -> list[Chunk]:
+    """Chunks of at most `rows` records and, unless a single record is larger, `bytes_max` bytes."""
+    chunks: list[Chunk] = []
+    first_row = row = 0
+    chunk_start, chunk_stop = -1, -1
+
+    def close() -> None:
+        nonlocal first_row, chunk_start
+        if row > first_row:
+            chunks.append(Chunk(len(chunks), first_row, row - first_row, chunk_start, chunk_stop))
+        first_row, chunk_start = row, -1
+
+    for starts, stops in record_spans(path, start=start, quoted=quoted, length_max=length_max):
+        at = 0
+        while at < len(starts):
+            if chunk_start < 0:
+                chunk_start = int(starts[at])
+            room = rows - (row - first_row)
+            upto = min(at + room, int(np.searchsorted(stops, chunk_start + bytes_max, side="right")))
+            if upto <= at and row > first_row:
+                close()
+                continue
+            upto = max(upto, at + 1)
+            row += upto - at
+            chunk_stop = int(stops[upto - 1])
+            at = upto
+            if row - first_row >= rows:
+                close()
+    close()
+    return chunks

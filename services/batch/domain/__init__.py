@@ -1,0 +1,1 @@
+"""Pure decisions about jobs, rows and columns."""

@@ -1,0 +1,86 @@
+"""How an input is cut into chunks: the steps that are done as a whole or not at all."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.batch.domain.job import Spent
+
+CHUNK_ROWS_MAX = 20_000
+CHUNK_BATCHES = 8
+"""Requests in one chunk: enough to keep several in flight, few enough to lose little when a process dies."""
+CHUNK_BYTES_MAX = 16 * 1024 * 1024
+"""Of the input. A few chunks are in memory at once, each some times larger than in the file."""
+CHUNKS_IN_FLIGHT_MAX = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Rows `first_row` to before `first_row + row_count`, in bytes `start` to before `stop` of a text file."""
+
+    index: int
+    first_row: int
+    row_count: int
+    start: int = 0
+    stop: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """An input, cut. `fingerprint` tells whether the file is still the one that was cut."""
+
+    fingerprint: str
+    columns: tuple[str, ...]
+    key_is_integer: bool
+    chunks: tuple[Chunk, ...]
+
+    @property
+    def total_rows(self) -> int:
+        """Rows of all chunks."""
+        return sum(chunk.row_count for chunk in self.chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class FailedRow:
+    """A row that could not be predicted."""
+
+    row_number: int
+    key: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The file that holds a chunk's predictions. `name` is in the job's folder."""
+
+    name: str
+    size_bytes: int
+    row_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkResult:
+    """A chunk that is done."""
+
+    chunk: Chunk
+    part: Part
+    failed: Sequence[FailedRow]
+    spent: Spent
+
+
+def chunk_rows(batch_size: int) -> int:
+    """Rows in one chunk of a job, unless its bytes are too many."""
+    return max(batch_size, min(CHUNK_ROWS_MAX, batch_size * CHUNK_BATCHES))
+
+
+def chunks_in_flight(batch_size: int, max_parallelism: int) -> int:
+    """How many chunks are worked on at once, so that `max_parallelism` requests are in flight while one is written."""
+    batches = -(-chunk_rows(batch_size) // batch_size)
+    return min(CHUNKS_IN_FLIGHT_MAX, 1 + -(-max_parallelism // batches))
+
+
+def cut_rows(total_rows: int, rows: int) -> tuple[Chunk, ...]:
+    """Chunks of `rows` rows, the last one with the rest."""
+    return tuple(
+        Chunk(index, first, min(rows, total_rows - first)) for index, first in enumerate(range(0, total_rows, rows))
+    )

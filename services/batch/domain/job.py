@@ -1,0 +1,188 @@
+"""A job as a value: what was asked, and how far it is."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from services.common.errors import MeshError, Reason
+from services.common.schema import ModelSchema, PredictionMapping
+
+
+class Status(StrEnum):
+    """The words of the public contract."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will happen to the job any more, unless someone retries it."""
+        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+
+
+class Format(StrEnum):
+    """A file format, named by its usual ending."""
+
+    PARQUET = "parquet"
+    CSV = "csv"
+    JSONL = "jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The version that a job is pinned to."""
+
+    model: str
+    version: str
+    artifact_digest: str
+    schema: ModelSchema
+    mapping: PredictionMapping
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Where the rows are and how they are read. An empty `key_column` means: find one."""
+
+    uri: str
+    path: str
+    format: Format
+    key_column: str = ""
+    feature_columns: Mapping[str, str] = field(default_factory=dict)
+    delimiter: str = ","
+    header: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where the predictions go and how they are written."""
+
+    uri: str
+    path: str
+    format: Format
+    overwrite: bool = False
+
+    @property
+    def errors_path(self) -> str:
+        """Where the rows go that could not be predicted."""
+        return f"{self.path}.errors.jsonl"
+
+    @property
+    def errors_uri(self) -> str:
+        """The same as the caller wrote the output."""
+        return f"{self.uri}.errors.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What was asked, checked and with its defaults filled in. Times are in minutes."""
+
+    job_name: str
+    version: Version
+    input: Input
+    output: Output
+    batch_size: int
+    max_parallelism: int
+    timeout_minutes: int
+    max_failed_fraction: float = 1.0
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What some work cost: requests, and seconds summed over what ran at once."""
+
+    requests: int = 0
+    retries: int = 0
+    latency_ms_sum: float = 0.0
+    read_s: float = 0.0
+    predict_s: float = 0.0
+    write_s: float = 0.0
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(
+            self.requests + other.requests,
+            self.retries + other.retries,
+            self.latency_ms_sum + other.latency_ms_sum,
+            self.read_s + other.read_s,
+            self.predict_s + other.predict_s,
+            self.write_s + other.write_s,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as it is stored. `running_s` is the time in which it ran, over all processes that ran it."""
+
+    job_id: str
+    spec: JobSpec
+    status: Status
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+    completed_at: datetime | None = None
+    paused: bool = False
+    attempt: int = 1
+    total_rows: int = 0
+    processed_rows: int = 0
+    failed_rows: int = 0
+    total_chunks: int = 0
+    completed_chunks: int = 0
+    running_s: float = 0.0
+    spent: Spent = Spent()
+    error_reason: str = ""
+    error_message: str = ""
+    created_by: str = ""
+    team: str = ""
+    revision: int = 1
+
+    @property
+    def rows_per_s(self) -> float:
+        """Rows per second over the time in which the job ran; 0 before the first."""
+        return self.processed_rows / self.running_s if self.running_s > 0 else 0.0
+
+    @property
+    def percent(self) -> float:
+        """0 to 100, two digits, and 100 only when every row is done."""
+        if self.total_rows == 0:
+            return 100.0 if self.status is Status.COMPLETED else 0.0
+        if self.processed_rows >= self.total_rows:
+            return 100.0
+        return math.floor(10_000 * self.processed_rows / self.total_rows) / 100
+
+    def estimated_end(self, now: datetime) -> datetime | None:
+        """When the job will end if it goes on as it did. None: it has ended, or there is nothing to tell from."""
+        if self.status.ended or self.paused or self.rows_per_s <= 0:
+            return None
+        return now + timedelta(seconds=(self.total_rows - self.processed_rows) / self.rows_per_s)
+
+
+def check_not_ended(job: Job, wish: str) -> None:
+    """Raises JOB_STATE_INVALID where the job has ended and so cannot be changed as `wish` says."""
+    if job.status.ended:
+        raise state_invalid(job, wish, "it has ended; make another job, or retry it if it failed or was cancelled")
+
+
+def check_retryable(job: Job) -> None:
+    """Raises JOB_STATE_INVALID where the job neither failed nor was cancelled."""
+    if job.status not in (Status.FAILED, Status.CANCELLED):
+        raise state_invalid(job, "retried", "only a failed or cancelled job can be begun again")
+
+
+def state_invalid(job: Job, wish: str, why: str) -> MeshError:
+    """JOB_STATE_INVALID in the usual words."""
+    return MeshError(
+        Reason.JOB_STATE_INVALID,
+        f"job {job.job_id} is {job.status} and cannot be {wish}: {why}",
+        metadata={"job_id": job.job_id, "status": job.status},
+    )
+
+
+def too_many_failed(failed_rows: int, total_rows: int, allowed: float) -> bool:
+    """Whether more of the job's rows have failed than are allowed, however the rest turns out."""
+    return failed_rows > allowed * total_rows

@@ -1,0 +1,112 @@
+"""Which columns of an input hold the key and the features."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from services.batch.domain.job import Input
+from services.common.errors import MeshError, Reason, invalid, shown
+from services.common.schema import DataType, ModelSchema, TensorSpec
+
+ROW_NUMBER = "row_number"
+"""The output's key column where the input has none."""
+_KEYS = ("key", "id")
+_SPREAD_MAX = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureColumns:
+    """A feature and its column; several columns where it is spread, one number in each; none where it is left out."""
+
+    spec: TensorSpec
+    columns: tuple[str, ...]
+
+    @property
+    def spread(self) -> bool:
+        """Whether each column holds one number of the feature."""
+        return len(self.columns) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns of an input. `key` is empty where rows are known by their number."""
+
+    key: str
+    features: tuple[FeatureColumns, ...]
+
+    @property
+    def key_name(self) -> str:
+        """The name of the output's key column."""
+        return self.key or ROW_NUMBER
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Every column that must be read, each once."""
+        names = (self.key,) if self.key else ()
+        return tuple(dict.fromkeys((*names, *(name for feature in self.features for name in feature.columns))))
+
+
+def check_schema(schema: ModelSchema) -> None:
+    """Raises NOT_IMPLEMENTED for a schema whose rows cannot be joined into requests here."""
+    for spec in schema.inputs:
+        if spec.data_type is DataType.BF16 or any(size < 0 for size in spec.shape):
+            raise MeshError(
+                Reason.NOT_IMPLEMENTED,
+                f"feature {spec.name!r} is {spec.data_type} of shape {list(spec.shape)}: batch jobs do not take bfloat16 "
+                "or dimensions of any size yet; call the model's predict endpoint for such rows",
+            )
+
+
+def lay_out(columns: Sequence[str], schema: ModelSchema, wish: Input) -> Layout:
+    """Finds the features' columns and the key's. Raises INPUT_UNREADABLE naming every column that is missing."""
+    known = set(columns)
+    _check_renames(schema, wish.feature_columns, known)
+    features, missing = [], []
+    for spec in schema.inputs:
+        base = wish.feature_columns.get(spec.name, spec.name)
+        found = _find(spec, base, known)
+        if found is None:
+            missing.append(base)
+            continue
+        features.append(FeatureColumns(spec, found))
+    if missing:
+        raise MeshError(
+            Reason.INPUT_UNREADABLE,
+            f"the input has no column for {', '.join(map(repr, missing))}; it has {shown(list(columns), length_max=400)}. "
+            "Add the columns, or say in input.feature_columns how they are called",
+            metadata={"missing_columns": ",".join(missing)},
+        )
+    used = {name for feature in features for name in feature.columns}
+    return Layout(_key(columns, used, wish.key_column), tuple(features))
+
+
+def _find(spec: TensorSpec, base: str, known: set[str]) -> tuple[str, ...] | None:
+    if base in known:
+        return (base,)
+    if len(spec.shape) == 1 and 1 < spec.shape[0] <= _SPREAD_MAX:
+        for mark in ("_", "."):
+            names = tuple(f"{base}{mark}{place}" for place in range(spec.shape[0]))
+            if known.issuperset(names):
+                return names
+    return () if spec.optional else None
+
+
+def _key(columns: Sequence[str], used: set[str], asked: str) -> str:
+    if asked:
+        if asked not in columns:
+            raise invalid("input.key_column", asked, f"a column of the input: {shown(list(columns), length_max=400)}")
+        return asked
+    others = [name for name in columns if name not in used]
+    for name in _KEYS:
+        if name in others:
+            return name
+    return others[0] if others else ""
+
+
+def _check_renames(schema: ModelSchema, renames: Mapping[str, str], known: set[str]) -> None:
+    names = [spec.name for spec in schema.inputs]
+    for feature, column in renames.items():
+        if feature not in names:
+            raise invalid("input.feature_columns", feature, f"a feature of the version: {', '.join(names)}")
+        spread = {f"{column}_0", f"{column}.0"} & known
+        if column not in known and not spread:
+            raise invalid(f"input.feature_columns[{feature!r}]", column, "a column of the input")

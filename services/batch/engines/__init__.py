@@ -1,0 +1,1 @@
+"""What the service does: answers calls about jobs, and runs them."""

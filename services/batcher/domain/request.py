@@ -14,7 +14,7 @@ Parameter = str | int | float | bool
 
 @dataclass(slots=True)
 class Tensor:
-    """One tensor. `shape` includes the rows first; `data` is row-major and little-endian, as the Open Inference Protocol
+    """One tensor. `shape` begins with the rows; `data` is row-major and little-endian, as the Open Inference Protocol
     writes binary tensors: each element of BYTES is preceded by its 4-byte little-endian length, BOOL is one byte."""
 
     name: str

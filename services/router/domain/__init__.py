@@ -1,0 +1,1 @@
+"""The router's decisions: pure, no I/O, no protobuf, no tasks."""

@@ -1,0 +1,37 @@
+"""What gateways are told: per model which versions exist and how its traffic is split, at one revision. Immutable."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A version's part of a model's traffic."""
+
+    version: str
+    percent: int
+    """1 to 100; a version without traffic has no share."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRoutes:
+    """How requests for one model find their version."""
+
+    model_name: str
+    versions: tuple[str, ...]
+    """Every version that is ready, in ascending order; each may be asked for by name."""
+    shares: tuple[Share, ...]
+    """Add up to 100. The order is the order of the split: the growing version comes first, so that a sticky key that
+    was once given to it stays with it."""
+    sticky_header: str = ""
+    """The header (gRPC metadata key) whose value decides the version: the same value, the same version. Empty: every
+    request is a new throw."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingTable:
+    """All that gateways are told of models."""
+
+    revision: int = 0
+    """Increases with every change and never falls, also across restarts of the router."""
+    models: Mapping[str, ModelRoutes] = field(default_factory=dict)

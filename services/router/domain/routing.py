@@ -35,3 +35,15 @@ class RoutingTable:
     revision: int = 0
     """Increases with every change and never falls, also across restarts of the router."""
     models: Mapping[str, ModelRoutes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayState:
+    """How a gateway stands."""
+
+    gateway_id: str
+    """Its stable name, for instance "gateway-0"."""
+    acknowledged_revision: int
+    """The revision of the routing table that it routes by; 0: none yet."""
+    error_message: str = ""
+    """Why it refused what it was sent last; empty: it did not."""

@@ -18,9 +18,13 @@ class MemoryStore:
         self.rows: list[LogRow] = []
         self.positions: dict[StreamKey, int] = {}
         self.fail_next: list[str] = []
+        self.silent = False
+        """Whether positions cannot be read either."""
 
     async def position(self, stream: StreamKey) -> int:
         """The stored position."""
+        if self.silent:
+            raise _away()
         return self.positions.get(stream, 0)
 
     async def apply(self, batch: Batch) -> Applied:

@@ -97,11 +97,24 @@ class Recorder:
         """Begins or resumes a stream. Raises MeshError where the store does not answer or the monitor stops."""
         if self._draining:
             raise _stopping()
-        if key not in self._streams:
+        # Asked each time: the batcher may have been with another monitor meanwhile, and what that one acknowledged
+        # must not be taken back.
+        try:
             position = await self._store.position(key)
+        except MeshError:
+            known = self._streams.get(key)
+            if known is None:
+                raise
+            # Counting goes on in memory; the position is told again when a write has proven it.
+            return Session(self, known, self._changed, told=known.durable)
+        stream = self._streams.get(key)
+        if stream is not None and position > stream.durable:
+            await self._lose(stream)
+            stream = None
+        if stream is None:
             self._forget_idle()
-            self._streams.setdefault(key, _Stream(key, received=position, durable=position))
-        return Session(self, self._streams[key], self._changed)
+            stream = self._streams.setdefault(key, _Stream(key, received=position, durable=position))
+        return Session(self, stream, self._changed)
 
     async def take(self, stream: _Stream, chunk: Chunk) -> None:
         """Counts a chunk in memory unless it is counted already."""
@@ -183,12 +196,18 @@ class Recorder:
         stream.in_flight = None
         if applied is Applied.CONFLICT:
             log.warning("another monitor counted a part of the stream", batcher=batch.stream.batcher_id)
-            stream.lost = True
-            self._streams.pop(stream.key, None)
-        else:
-            stream.durable = batch.last
+            await self._lose(stream)
+            return True
+        stream.durable = batch.last
         await self._announce()
         return True
+
+    async def _lose(self, stream: _Stream) -> None:
+        """Gives up what waits of a stream that went on elsewhere: nobody acknowledged it, so it is sent again."""
+        stream.lost = True
+        if self._streams.get(stream.key) is stream:
+            del self._streams[stream.key]
+        await self._announce()
 
     async def _wait_for_room(self, stream: _Stream) -> None:
         def settled_or_room() -> bool:
@@ -232,14 +251,14 @@ class Recorder:
 
 
 class Session:
-    """One connection of a batcher: chunks in, acknowledgements out."""
+    """One connection of a batcher: chunks in, acknowledgements out. `told` is the position that need not be said."""
 
-    def __init__(self, recorder: Recorder, stream: _Stream, changed: asyncio.Condition) -> None:
+    def __init__(self, recorder: Recorder, stream: _Stream, changed: asyncio.Condition, *, told: int = -1) -> None:
         self._recorder = recorder
         self._stream = stream
         self._changed = changed
         self._ended = False
-        self._told = -1
+        self._told = told
         stream.sessions += 1
 
     async def take(self, chunk: Chunk) -> None:
@@ -258,7 +277,8 @@ class Session:
         self._stream.sessions -= 1
 
     async def acknowledgements(self) -> AsyncGenerator[int, None]:
-        """Positions as they become safe, the present one first. Ends after `end` once everything is stored.
+        """Positions as they become safe, the present one first where the store tells it. Ends after `end` once everything
+        is stored.
 
         Raises MeshError SHUTTING_DOWN at a drain and DEPENDENCY_UNAVAILABLE where another monitor took over.
         """

@@ -76,11 +76,31 @@ async def test_another_monitor_taking_over_counts_once(
     chunks = [message(sequence, group_message([1000], at=now)) for sequence in range(1, 6)]
     assert await one.send(*chunks[:2]) == 2
     assert await other.send(*chunks) == 5
-    # The first one still believes in position 2: it finds out, and the batcher's next connection is right again.
-    with pytest.raises(MeshError, match="send from the last acknowledgement on"):
-        await one.send(message(6, group_message([1000], at=now)))
+    # The first one remembers position 2: it looks again before it says so.
     assert await one.send(message(6, group_message([1000], at=now))) == 6
     assert counted(database_url) == 6
+
+
+async def test_a_connection_that_outlived_another_monitors_turn_ends_and_counts_nothing(
+    start_monitor: StartMonitor, now: datetime, database_url: str
+) -> None:
+    one, other = await start_monitor(), await start_monitor()
+    chunks = [message(sequence, group_message([1000], at=now)) for sequence in range(1, 6)]
+    taken_over = asyncio.Event()
+
+    async def requests() -> AsyncIterator[Request]:
+        yield chunks[0]
+        await taken_over.wait()
+        yield message(6, group_message([1000], at=now))
+
+    answers = aiter(one.log.RecordPredictions(requests()))
+    while (await anext(answers)).acknowledged_sequence < 1:
+        pass
+    assert await other.send(*chunks) == 5
+    taken_over.set()
+    with pytest.raises(MeshError, match="send from the last acknowledgement on"):
+        await anext(answers)
+    assert counted(database_url) == 5
 
 
 async def test_a_stop_stores_and_acknowledges_what_came(

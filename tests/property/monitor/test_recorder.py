@@ -39,6 +39,7 @@ class LogMachine(RuleBasedStateMachine):
         self.acknowledged = 0
         self.next_to_send = 1
         self.session: Session | None = None
+        """None while the batcher is connected to nobody."""
         self.connected_to = 0
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -62,18 +63,25 @@ class LogMachine(RuleBasedStateMachine):
     def _connect(self, which: int) -> None:
         if self.session is not None:
             self.session.close()
-        self.connected_to = which
-        self.session = self.run(self.monitors[which].open(STREAM))
+        self.connected_to, self.session = which, None
+        try:
+            self.session = self.run(self.monitors[which].open(STREAM))
+        except MeshError:
+            assert self.store.silent
+            return
         self._read_acknowledgement()
         self.next_to_send = self.acknowledged + 1
 
     def _read_acknowledgement(self) -> None:
         """What the connection says next, if it has anything to say."""
 
+        session = self.session
+        if session is None:
+            return
+
         async def read() -> int | None:
-            assert self.session is not None
             try:
-                async with aclosing(self.session.acknowledgements()) as acknowledgements, asyncio.timeout(0):
+                async with aclosing(session.acknowledgements()) as acknowledgements, asyncio.timeout(0):
                     return await anext(acknowledgements)
             except TimeoutError:
                 return None
@@ -87,6 +95,7 @@ class LogMachine(RuleBasedStateMachine):
             assert position >= self.acknowledged, "an acknowledgement was taken back"
             self.acknowledged = position
 
+    @precondition(lambda self: self.session is not None)
     @rule(requests=st.integers(1, 5))
     def send(self, requests: int) -> None:
         """The next chunk: an old one where the connection was lost, else a new one."""
@@ -124,10 +133,18 @@ class LogMachine(RuleBasedStateMachine):
         if which == self.connected_to:
             self._connect(which)
 
+    @precondition(lambda self: not self.store.silent)
+    @rule()
+    def database_goes_away(self) -> None:
+        """Nothing can be read or written."""
+        self.store.silent = True
+        self.store.fail_next.extend(["before"] * 100)
+
     @precondition(lambda self: bool(self.store.fail_next))
     @rule()
     def database_recovers(self) -> None:
         """No more failures."""
+        self.store.silent = False
         self.store.fail_next.clear()
 
     @invariant()
@@ -140,7 +157,9 @@ class LogMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """In quiet, everything arrives."""
+        self.store.silent = False
         self.store.fail_next.clear()
+        self._connect(self.connected_to)
         for _ in range(4):
             while self.sent and self.next_to_send <= max(self.sent):
                 self.send(1)
@@ -151,4 +170,4 @@ class LogMachine(RuleBasedStateMachine):
 
 
 TestLog = LogMachine.TestCase
-TestLog.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestLog.settings = settings(max_examples=300, stateful_step_count=30, deadline=None)

@@ -1,0 +1,1 @@
+"""What the router needs of the world, made real."""

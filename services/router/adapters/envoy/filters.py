@@ -1,0 +1,121 @@
+"""The HTTP filters of the gateway, in their order, and which of them a route wants.
+
+All but the last are off unless the route on which a request arrives turns them on: a gRPC prediction that names its
+model in a header meets one small script and nothing else.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from meshxds.envoy.config.core.v3 import base_pb2
+from meshxds.envoy.config.route.v3 import route_components_pb2
+from meshxds.envoy.extensions.filters.http.buffer.v3 import buffer_pb2
+from meshxds.envoy.extensions.filters.http.grpc_field_extraction.v3 import config_pb2 as extraction_pb2
+from meshxds.envoy.extensions.filters.http.grpc_json_transcoder.v3 import transcoder_pb2
+from meshxds.envoy.extensions.filters.http.health_check.v3 import health_check_pb2
+from meshxds.envoy.extensions.filters.http.lua.v3 import lua_pb2
+from meshxds.envoy.extensions.filters.http.router.v3 import router_pb2
+from meshxds.envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from meshxds.envoy.type.v3 import percent_pb2
+
+from services.router.adapters.envoy import names
+from services.router.adapters.envoy.messages import count, flag, packed
+from services.router.adapters.envoy.public import descriptors, extracted_fields, transcoded
+
+_Filter = http_connection_manager_pb2.HttpFilter
+_Config = Mapping[str, any_pb2.Any]
+
+_SCRIPTS = Path(__file__).parent / "scripts"
+
+
+def http_filters() -> Sequence[http_connection_manager_pb2.HttpFilter]:
+    """Requests pass them in this order, answers the other way round."""
+    return [
+        _optional(names.FILTER_HTTP_STATUS, _script("http_status.lua")),
+        _optional(names.FILTER_READY, _ready()),
+        _optional(names.FILTER_BODY_LIMIT, buffer_pb2.Buffer(max_request_bytes=count(names.BODY_MAX_BYTES))),
+        _optional(names.FILTER_TRANSCODER, _transcoder()),
+        _optional(names.FILTER_FIELD_EXTRACTION, _field_extraction()),
+        _optional(names.FILTER_MODEL, _script("model.lua")),
+        # Without Envoy's own headers, nothing tells callers what is behind the gateway, nor can they change its limits.
+        _Filter(name="envoy.filters.http.router", typed_config=packed(router_pb2.Router(suppress_envoy_headers=True))),
+    ]
+
+
+def model_named() -> _Config:
+    """For gRPC predictions whose model is in a header."""
+    return _on(names.FILTER_MODEL)
+
+
+def model_in_message() -> _Config:
+    """For gRPC predictions whose model must be read out of the message."""
+    return _on(names.FILTER_FIELD_EXTRACTION, names.FILTER_MODEL)
+
+
+def prediction_as_json() -> _Config:
+    """For predictions over REST."""
+    return _on(names.FILTER_TRANSCODER, names.FILTER_MODEL)
+
+
+def open_inference() -> _Config:
+    """For the REST form of the Open Inference Protocol."""
+    return _on(names.FILTER_BODY_LIMIT, names.FILTER_MODEL)
+
+
+def rest_call() -> _Config:
+    """For the control plane's REST."""
+    return _on(names.FILTER_HTTP_STATUS, names.FILTER_TRANSCODER)
+
+
+def readiness() -> _Config:
+    """For the gateway's readiness."""
+    return _on(names.FILTER_READY)
+
+
+def _on(*filters: str) -> _Config:
+    enabled = packed(route_components_pb2.FilterConfig(config=any_pb2.Any()))
+    return dict.fromkeys(filters, enabled)
+
+
+def _optional(name: str, config: Message) -> http_connection_manager_pb2.HttpFilter:
+    return _Filter(name=name, typed_config=packed(config), disabled=True)
+
+
+def _script(name: str) -> lua_pb2.Lua:
+    source = base_pb2.DataSource(inline_string=(_SCRIPTS / name).read_text())
+    # Scripts say themselves when the route must be found anew.
+    return lua_pb2.Lua(default_source_code=source, clear_route_cache=flag(False))
+
+
+def _ready() -> health_check_pb2.HealthCheck:
+    any_one = percent_pb2.Percent(value=1)
+    return health_check_pb2.HealthCheck(
+        pass_through_mode=flag(False), cluster_min_healthy_percentages={names.BATCHER: any_one}
+    )
+
+
+def _transcoder() -> transcoder_pb2.GrpcJsonTranscoder:
+    options = transcoder_pb2.GrpcJsonTranscoder
+    return options(
+        proto_descriptor_bin=descriptors(),
+        services=transcoded(),
+        print_options=options.PrintOptions(preserve_proto_field_names=True, always_print_primitive_fields=True),
+        convert_grpc_status=True,
+        # What the caller wrote and nobody reads is a mistake to be told.
+        request_validation_options=options.RequestValidationOptions(reject_unknown_query_parameters=True),
+        max_request_body_size=count(names.BODY_MAX_BYTES),
+        max_response_body_size=count(names.BODY_MAX_BYTES),
+    )
+
+
+def _field_extraction() -> extraction_pb2.GrpcFieldExtractionConfig:
+    field = extraction_pb2.RequestFieldValueDisposition()
+    return extraction_pb2.GrpcFieldExtractionConfig(
+        descriptor_set=base_pb2.DataSource(inline_bytes=descriptors()),
+        extractions_by_method={
+            method: extraction_pb2.FieldExtractions(request_field_extractions={name: field})
+            for method, name in extracted_fields()
+        },
+    )

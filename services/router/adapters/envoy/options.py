@@ -1,0 +1,40 @@
+"""What the gateway must know of the mesh beside the models."""
+
+from dataclasses import dataclass, fields
+
+from services.common.errors import invalid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvoyOptions:
+    """Addresses are host:port, as the gateway reaches them. Raises INVALID_FIELD where one is not."""
+
+    batchers: tuple[str, ...]
+    """The batchers; at least one."""
+    registry_address: str
+    deployer_address: str
+    router_address: str
+    """The router's own: its public service, reflection and health."""
+    batch_address: str
+    monitor_address: str
+    gateway_host: str = "127.0.0.1"
+    """The IP address to listen on; loopback unless told otherwise."""
+    gateway_port: int = 8080
+
+    def __post_init__(self) -> None:
+        if not self.batchers:
+            raise invalid("batchers", self.batchers, "at least one host:port")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.name.endswith("_address"):
+                split_address(value, one.name)
+        for place, address in enumerate(self.batchers):
+            split_address(address, f"batchers[{place}]")
+
+
+def split_address(address: str, field: str = "address") -> tuple[str, int]:
+    """Host and port. Raises INVALID_FIELD where `address` is not host:port."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+        raise invalid(field, address, "host:port with a port of 1 to 65535")
+    return host.strip("[]"), int(port)

@@ -1,0 +1,40 @@
+"""Snapshots out of options and routing tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from services.router.adapters.envoy import clusters, names
+from services.router.adapters.envoy.listener import listener
+from services.router.adapters.envoy.options import EnvoyOptions
+from services.router.adapters.envoy.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    Resource,
+    ResourceSet,
+    resource,
+    resource_set,
+)
+from services.router.adapters.envoy.routes import RouteBuilder
+from services.router.domain.routing import RoutingTable
+
+
+class SnapshotBuilder:
+    """Builds what Envoys are told."""
+
+    def __init__(self, options: EnvoyOptions) -> None:
+        self._options = options
+        self._routes = RouteBuilder()
+
+    def foundation(self, batchers: Sequence[str]) -> Mapping[str, ResourceSet]:
+        """Everything but the routes, by type. Raises INVALID_FIELD where an address is not host:port."""
+        options = replace(self._options, batchers=tuple(batchers))
+        return {
+            CLUSTER: resource_set([resource(cluster.name, cluster) for cluster in clusters.clusters(options)]),
+            ENDPOINTS: resource_set([resource(names.BATCHER, clusters.endpoints(options.batchers))]),
+            LISTENER: resource_set([resource(names.LISTENER, listener(options))]),
+        }
+
+    def routes(self, table: RoutingTable) -> ResourceSet:
+        """The routes of a table."""
+        return resource_set([Resource(names.ROUTES, self._routes.build(table))], revision=table.revision)

@@ -174,9 +174,10 @@ class RegistryServiceServicer:
         """Registers a version, and its model where that is new. The artifact is copied into the registry's own store first, so the
         call may take as long as reading the artifact does.
 
-        The same version with the same content is the same registration where `request_id` is that of the first call;
-        otherwise, and with other content always, VERSION_EXISTS: versions never change. ARTIFACT_NOT_FOUND where the URI names
-        nothing that can be read, ARTIFACT_INVALID where it is not what `framework` says or could run code when loaded,
+        The same version with the same content again is the same registration: the call returns what is there and changes
+        nothing. With other content it is VERSION_EXISTS: versions never change. REQUEST_ID_REUSED where `request_id` registered
+        another version. ARTIFACT_NOT_FOUND where the URI names nothing that can be read, ARTIFACT_INVALID where it is not what
+        `framework` says or could run code when loaded, ARTIFACT_CORRUPT where it has not the `artifact_digest` that is given,
         SCHEMA_REQUIRED where neither artifact nor caller states a schema, SCHEMA_MISMATCH where they contradict each other.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

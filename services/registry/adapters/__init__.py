@@ -1,0 +1,1 @@
+"""PostgreSQL, the artifact store on disk, ONNX files."""

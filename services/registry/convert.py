@@ -1,0 +1,164 @@
+"""Models and versions between their protobuf and domain forms."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import cast
+
+from google.protobuf import struct_pb2
+from google.protobuf.timestamp_pb2 import Timestamp
+from infermesh.registry.v1 import model_pb2, model_version_pb2, registry_service_pb2
+
+from services.common.errors import FieldViolation, MeshError, Reason
+from services.common.grpc.identity import Identity
+from services.common.schema import ModelSchema
+from services.common.schema_proto import mapping_from_proto, mapping_to_proto, schema_from_proto, schema_to_proto
+from services.registry.domain.registration import Registration
+from services.registry.domain.version import JsonObject, Lineage, Model, Version
+
+_Json = None | bool | float | str | Mapping[str, "_Json"] | Sequence["_Json"]
+_LINEAGE_TEXTS = (
+    "training_run",
+    "dataset",
+    "dataset_uri",
+    "code_commit",
+    "code_repository",
+    "parent_version",
+    "trained_by",
+)
+
+
+def registration_from_proto(
+    message: registry_service_pb2.CreateModelRequest, caller: Identity
+) -> tuple[Registration, Sequence[FieldViolation]]:
+    """What is asked for, and what of it the domain cannot even say. Raises NOT_IMPLEMENTED for signatures."""
+    if message.signature:
+        raise MeshError(
+            Reason.NOT_IMPLEMENTED,
+            "signature is set; signatures are not checked yet: leave it out, and send artifact_digest to be sure of "
+            "the bytes",
+        )
+    schema: ModelSchema | None = None
+    violations: list[FieldViolation] = []
+    try:
+        schema = schema_from_proto(message.schema) if message.HasField("schema") else None
+    except MeshError as error:
+        violations = [FieldViolation(f"schema.{one.field}", one.description) for one in error.violations]
+    asked = Registration(
+        name=message.name,
+        version=message.version,
+        artifact_uri=message.artifact_uri,
+        framework=message.framework,
+        framework_version=message.framework_version,
+        artifact_digest=message.artifact_digest,
+        input_schema=object_from_proto(message.input_schema),
+        output_schema=object_from_proto(message.output_schema),
+        schema=schema,
+        mapping=mapping_from_proto(message.mapping),
+        metadata=object_from_proto(message.metadata),
+        description=message.description,
+        lineage=_lineage_from_proto(message.lineage),
+        stage=message.stage,
+        model_card=message.model_card,
+        request_id=message.request_id,
+        created_by=caller.user,
+        team=caller.team,
+    )
+    return asked, violations
+
+
+def version_to_proto(version: Version, path_of: Callable[[str], str]) -> model_version_pb2.ModelVersion:
+    """The wire form of a version; `path_of` says where the copy of a digest lies."""
+    content = version.content
+    path = path_of(content.artifact.digest)
+    return model_version_pb2.ModelVersion(
+        model_name=version.model_name,
+        version=version.version,
+        version_id=version.version_id,
+        stage=version.stage,
+        framework=content.framework,
+        framework_version=content.framework_version,
+        artifact_uri=version.artifact_uri,
+        artifact_digest=content.artifact.digest,
+        artifact_path=path,
+        stored_uri=f"file://{path}",
+        artifact_kind=content.artifact.kind,
+        artifact_filename=content.artifact.filename,
+        model_size_bytes=content.artifact.size_bytes,
+        input_schema=object_to_proto(content.input_schema),
+        output_schema=object_to_proto(content.output_schema),
+        schema=schema_to_proto(content.schema),
+        schema_source=content.schema_source,
+        mapping=mapping_to_proto(content.mapping),
+        metadata=object_to_proto(content.metadata),
+        training_metrics=content.metrics,
+        tags=content.tags,
+        lineage=_lineage_to_proto(content.lineage),
+        aliases=version.aliases,
+        model_card=version.model_card,
+        team=version.team,
+        created_by=version.created_by,
+        created_at=timestamp(version.created_at),
+        updated_at=timestamp(version.updated_at),
+        etag=version.etag,
+    )
+
+
+def model_to_proto(model: Model) -> model_pb2.Model:
+    """The wire form of a model."""
+    return model_pb2.Model(
+        model_id=model.model_id,
+        name=model.name,
+        description=model.description,
+        framework=model.framework,
+        created_by=model.created_by,
+        team=model.team,
+        tags=model.tags,
+        latest_version=model.latest_version,
+        version_count=model.version_count,
+        aliases=model.aliases,
+        model_card=model.model_card,
+        created_at=timestamp(model.created_at),
+        updated_at=timestamp(model.updated_at),
+        etag=model.etag,
+    )
+
+
+def object_from_proto(message: struct_pb2.Struct) -> JsonObject:
+    """The JSON object; unlike protobuf's own conversion it passes numbers that are not finite, for checks to name."""
+    return {name: _value_from_proto(value) for name, value in message.fields.items()}
+
+
+def object_to_proto(value: JsonObject) -> struct_pb2.Struct:
+    """The wire form of a JSON object."""
+    message = struct_pb2.Struct()
+    message.update({name: cast("_Json", item) for name, item in value.items()})
+    return message
+
+
+def timestamp(moment: datetime) -> Timestamp:
+    """The wire form of a moment."""
+    stamp = Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp
+
+
+def _value_from_proto(value: struct_pb2.Value) -> object:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return object_from_proto(value.struct_value)
+    if kind == "list_value":
+        return [_value_from_proto(item) for item in value.list_value.values]
+    return None if kind in (None, "null_value") else getattr(value, kind)
+
+
+def _lineage_from_proto(message: model_version_pb2.Lineage) -> Lineage:
+    texts: Mapping[str, str] = {name: getattr(message, name) for name in _LINEAGE_TEXTS}
+    return Lineage(**texts, hyperparameters=object_from_proto(message.hyperparameters))
+
+
+def _lineage_to_proto(lineage: Lineage) -> model_version_pb2.Lineage | None:
+    if lineage == Lineage():
+        return None
+    texts: Mapping[str, str] = {name: getattr(lineage, name) for name in _LINEAGE_TEXTS}
+    hyperparameters = object_to_proto(lineage.hyperparameters) if lineage.hyperparameters else None
+    return model_version_pb2.Lineage(**texts, hyperparameters=hyperparameters)

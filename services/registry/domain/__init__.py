@@ -1,0 +1,1 @@
+"""Decisions about models, versions and their schemas: pure values and functions."""

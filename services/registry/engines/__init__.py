@@ -1,0 +1,1 @@
+"""What callers can have done: registering, reading, changing, over ports."""

@@ -1,0 +1,106 @@
+"""Finding models and versions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.common.errors import MeshError, Reason, invalid
+from services.common.names import check_model_name
+from services.common.page import check_page_size, decode_page_token, encode_page_token
+from services.registry.domain.metadata import check_tags
+from services.registry.domain.names import check_reference
+from services.registry.domain.version import FRAMEWORKS, Model, Stage, Version, precedence_key
+from services.registry.ports import Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPage:
+    """A page of models."""
+
+    models: Sequence[Model]
+    next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionPage:
+    """A page of versions."""
+
+    versions: Sequence[Version]
+    next_page_token: str
+
+
+class Reading:
+    """The calls that change nothing. `team` is the caller's; empty sees all."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    async def model(self, name: str, *, team: str) -> Model:
+        """The model. Raises MODEL_NOT_FOUND."""
+        check_model_name(name)
+        found = await self._catalogue.model(name, team=team)
+        if found is None:
+            raise no_model(name)
+        return found
+
+    async def models(
+        self,
+        *,
+        prefix: str,
+        framework: str,
+        tags: Sequence[str],
+        of_team: str,
+        page_size: int,
+        page_token: str,
+        team: str,
+    ) -> ModelPage:
+        """A page of models, in alphabetical order. Raises INVALID_FIELD, INVALID_PAGE_TOKEN."""
+        if framework and framework not in FRAMEWORKS:
+            raise invalid("framework", framework, "empty or one of " + ", ".join(FRAMEWORKS))
+        wanted = check_tags(list(tags), "tags")
+        size = check_page_size(page_size)
+        query = "\0".join(("models", prefix, framework, of_team, *wanted))
+        (after,) = decode_page_token(page_token, query=query) or ("",)
+        found = await self._catalogue.models(
+            prefix=prefix, framework=framework, tags=wanted, of_team=of_team, after=after, limit=size + 1, team=team
+        )
+        shown = found[:size]
+        token = encode_page_token(shown[-1].name, query=query) if len(found) > size else ""
+        return ModelPage(shown, token)
+
+    async def version(self, model_name: str, version: str, *, team: str) -> Version:
+        """The version of that number, "latest", or of that alias. Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND."""
+        check_model_name(model_name)
+        reference = check_reference(version)
+        found = await self._catalogue.version(model_name, reference, team=team)
+        if found is not None:
+            return found
+        await self.model(model_name, team=team)
+        raise MeshError(
+            Reason.VERSION_NOT_FOUND,
+            f"model {model_name!r} has no version {reference!r}; list its versions to see which are registered",
+            metadata={"model_name": model_name, "version": reference},
+        )
+
+    async def versions(self, model_name: str, *, stage: str, page_size: int, page_token: str, team: str) -> VersionPage:
+        """A page of a model's versions, highest first. Raises MODEL_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN."""
+        check_model_name(model_name)
+        if stage and stage not in tuple(Stage):
+            raise invalid("stage", stage, "empty or one of " + ", ".join(Stage))
+        size = check_page_size(page_size)
+        query = f"versions\0{model_name}\0{stage}"
+        (below,) = decode_page_token(page_token, query=query) or ("",)
+        found = await self._catalogue.versions(model_name, stage=stage, below=below, limit=size + 1, team=team)
+        if not found:
+            await self.model(model_name, team=team)
+        shown = found[:size]
+        token = encode_page_token(precedence_key(shown[-1].version), query=query) if len(found) > size else ""
+        return VersionPage(shown, token)
+
+
+def no_model(name: str) -> MeshError:
+    """MODEL_NOT_FOUND for a name."""
+    return MeshError(
+        Reason.MODEL_NOT_FOUND,
+        f"no model {name!r} is registered; list the models to see their names",
+        metadata={"model_name": name},
+    )

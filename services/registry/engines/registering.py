@@ -1,0 +1,70 @@
+"""Registering a version: check, keep the artifact, look into it, agree on the schema, commit. In this order.
+
+The artifact is on disk before the row that names it. A process that dies between the two leaves bytes that no row
+names; the same call again finds them kept and completes.
+"""
+
+from services.common.names import check_version
+from services.registry.domain.artifact_uri import parse_artifact_uri
+from services.registry.domain.mapping import agree_mapping
+from services.registry.domain.metadata import class_names_of, lineage_of, metrics_of, tags_of
+from services.registry.domain.registration import Registration, description_for
+from services.registry.domain.schemas import agree, short_schema
+from services.registry.domain.short_form import parse_short_form
+from services.registry.domain.version import Artifact, Content, NewVersion, Stage, Version
+from services.registry.ports import ArtifactReader, ArtifactStore, Catalogue
+
+
+class Registering:
+    """Takes registrations that `check_registration` has passed."""
+
+    def __init__(self, *, catalogue: Catalogue, store: ArtifactStore, reader: ArtifactReader) -> None:
+        self._catalogue = catalogue
+        self._store = store
+        self._reader = reader
+
+    async def register(self, asked: Registration) -> Version:
+        """The registered version; the same one for the same content again.
+
+        Raises ARTIFACT_NOT_FOUND, ARTIFACT_INVALID, ARTIFACT_CORRUPT, SCHEMA_REQUIRED, SCHEMA_MISMATCH, VERSION_EXISTS,
+        REQUEST_ID_REUSED, INVALID_FIELD, and what `Catalogue.register` raises beyond.
+        """
+        artifact = await self._store.keep(parse_artifact_uri(asked.artifact_uri), digest=asked.artifact_digest)
+        content = await self._content(asked, artifact)
+        return await self._catalogue.register(
+            NewVersion(
+                model_name=asked.name,
+                version=check_version(asked.version),
+                content=content,
+                artifact_uri=asked.artifact_uri,
+                description=description_for(asked),
+                stage=Stage(asked.stage or Stage.DRAFT),
+                model_card=asked.model_card,
+                request_id=asked.request_id,
+                created_by=asked.created_by,
+                team=asked.team,
+            )
+        )
+
+    async def _content(self, asked: Registration, artifact: Artifact) -> Content:
+        stated = await self._reader.stated(artifact)
+        agreed = agree(
+            stated,
+            asked.schema,
+            inputs=parse_short_form(asked.input_schema, "input_schema"),
+            outputs=parse_short_form(asked.output_schema, "output_schema"),
+        )
+        return Content(
+            framework=asked.framework or "onnx",
+            artifact=artifact,
+            schema=agreed.schema,
+            schema_source=agreed.source,
+            mapping=agree_mapping(asked.mapping, agreed.schema, class_names_of(asked.metadata)),
+            framework_version=asked.framework_version,
+            input_schema=short_schema(agreed.schema.inputs, asked.input_schema),
+            output_schema=short_schema(agreed.schema.outputs, asked.output_schema),
+            metadata=asked.metadata,
+            lineage=lineage_of(asked.lineage, asked.metadata),
+            metrics=metrics_of(asked.metadata),
+            tags=tags_of(asked.metadata),
+        )

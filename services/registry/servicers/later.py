@@ -1,0 +1,92 @@
+"""The calls whose contract is final and whose behaviour is not built yet. Each says what to use instead."""
+
+from collections.abc import Callable
+from typing import Never, cast
+
+from infermesh.registry.v1 import artifact_service_pb2_grpc, registry_service_pb2_grpc, team_service_pb2_grpc
+
+from services.common.errors import MeshError, Reason
+
+
+def later(sentence: str) -> Callable[..., Never]:
+    """A method, unary or streaming, that answers UNIMPLEMENTED with `sentence`."""
+
+    async def refuse(_servicer: object, _request: object, _context: object) -> Never:
+        raise MeshError(Reason.NOT_IMPLEMENTED, sentence)
+
+    return cast("Callable[..., Never]", refuse)
+
+
+_SEARCH = "search is not built yet; ListModels finds models by name_prefix, framework and tags"
+_UPDATE = "models cannot be changed yet; register the next version with what it needs"
+_DELETE = "nothing can be removed yet; SetStage with the stage archived keeps a version from being deployed"
+_TEAMS = "teams are not administered yet; every model is open to every caller who reaches the gateway"
+_STAGE = "stages cannot be changed yet; register a version with the stage it should begin with"
+_COMPARE = "schemas are not compared yet; GetModelVersion of both versions has them to compare"
+_ALIASES = "aliases are not built yet; name versions by their number, or the highest by 'latest'"
+_LINEAGE = "lineage is not followed yet; GetModelVersion has what each version was made from"
+_IMPORT = "other registries cannot be imported yet; CreateModel registers one ONNX file at a time"
+_CHANGES = "changes are not kept yet; updated_at of GetModel and GetModelVersion says when something last changed"
+_UPLOAD = "artifacts cannot be sent yet; put the file where the registry can read it and register its path"
+_ARTIFACT = "artifacts cannot be asked for yet; GetModelVersion has the digest, size and place of a version's artifact"
+_INSPECT = "artifacts cannot be looked into without registering yet; CreateModel names what is wrong with one"
+_GARBAGE = "artifacts are not cleared away yet; none is ever removed"
+
+
+class LaterRegistryMethods(registry_service_pb2_grpc.RegistryServiceServicer):
+    """All that RegistryService does not do yet."""
+
+    SearchModels = later(_SEARCH)
+    UpdateModel = later(_UPDATE)
+    DeleteModel = later(_DELETE)
+    ShareModel = later(_TEAMS)
+    UnshareModel = later(_TEAMS)
+    TransferModel = later(_TEAMS)
+    UpdateModelVersion = later(_UPDATE)
+    DeleteModelVersion = later(_DELETE)
+    SetStage = later(_STAGE)
+    CompareSchemas = later(_COMPARE)
+    SetAlias = later(_ALIASES)
+    GetAlias = later(_ALIASES)
+    ListAliases = later(_ALIASES)
+    DeleteAlias = later(_ALIASES)
+    ListAliasMoves = later(_ALIASES)
+    GetLineage = later(_LINEAGE)
+    ImportModels = later(_IMPORT)
+    WatchChanges = later(_CHANGES)
+    ListChanges = later(_CHANGES)
+
+
+class LaterArtifactMethods(artifact_service_pb2_grpc.ArtifactServiceServicer):
+    """All that ArtifactService does not do yet."""
+
+    UploadArtifact = later(_UPLOAD)
+    CreateUpload = later(_UPLOAD)
+    GetUpload = later(_UPLOAD)
+    AppendUpload = later(_UPLOAD)
+    CompleteUpload = later(_UPLOAD)
+    DeleteUpload = later(_UPLOAD)
+    GetArtifact = later(_ARTIFACT)
+    DownloadArtifact = later(_ARTIFACT)
+    InspectArtifact = later(_INSPECT)
+    CollectGarbage = later(_GARBAGE)
+
+
+class LaterTeamMethods(team_service_pb2_grpc.TeamServiceServicer):
+    """All that TeamService does not do yet."""
+
+    GetCaller = later(_TEAMS)
+    CreateTeam = later(_TEAMS)
+    GetTeam = later(_TEAMS)
+    ListTeams = later(_TEAMS)
+    UpdateTeam = later(_TEAMS)
+    DeleteTeam = later(_TEAMS)
+    SetMember = later(_TEAMS)
+    ListMembers = later(_TEAMS)
+    DeleteMember = later(_TEAMS)
+    CreateApiKey = later(_TEAMS)
+    GetApiKey = later(_TEAMS)
+    ListApiKeys = later(_TEAMS)
+    RevokeApiKey = later(_TEAMS)
+    GetKeySet = later(_TEAMS)
+    WatchAccess = later(_TEAMS)

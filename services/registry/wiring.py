@@ -1,0 +1,85 @@
+"""How the registry is put together."""
+
+from dataclasses import dataclass
+
+from infermesh.registry.v1 import artifact_service_pb2_grpc, registry_service_pb2_grpc, team_service_pb2_grpc
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.common.clock import Clock
+from services.common.database import create_engine, migrate
+from services.common.grpc.server import GrpcServer, add_grpc_server
+from services.common.lifecycle import Lifecycle
+from services.registry.adapters.artifact_files import FileArtifactStore
+from services.registry.adapters.database import SCHEMA
+from services.registry.adapters.onnx_file import OnnxReader
+from services.registry.adapters.postgres import PostgresCatalogue
+from services.registry.engines.reading import Reading
+from services.registry.engines.registering import Registering
+from services.registry.engines.watch import DatabaseWatch
+from services.registry.servicers.later import LaterArtifactMethods, LaterTeamMethods
+from services.registry.servicers.registry import RegistryServicer
+from services.registry.settings import RegistrySettings
+
+_PACKAGE = "infermesh.registry.v1"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry, ready to run."""
+
+    lifecycle: Lifecycle
+    server: GrpcServer
+
+
+def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
+    """A registry over its database and its artifact store."""
+    lifecycle = Lifecycle(name="registry", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
+    url = settings.database_url.get_secret_value()
+    engine = create_engine(url, schema=SCHEMA)
+    catalogue = PostgresCatalogue(engine)
+    store = FileArtifactStore(settings.data_dir, bytes_max=settings.artifact_bytes_max, copies_max=settings.copies_max)
+    reader = OnnxReader(store)
+    watch = DatabaseWatch(catalogue, clock=clock, period_s=settings.database_period_s)
+    servicer = RegistryServicer(
+        registering=Registering(catalogue=catalogue, store=store, reader=reader),
+        reading=Reading(catalogue),
+        store=store,
+    )
+    _add_database(lifecycle, engine, url)
+    lifecycle.add("artifact store", start=store.start)
+    lifecycle.add("first look at the database", start=watch.look)
+    lifecycle.add_task("database watch", watch.run)
+    lifecycle.on_health("the database answers", lambda: watch.reachable)
+    return Registry(lifecycle, _add_server(lifecycle, settings, clock, servicer))
+
+
+def _add_database(lifecycle: Lifecycle, engine: AsyncEngine, url: str) -> None:
+    async def start() -> None:
+        await migrate(url, service=SCHEMA)
+
+    lifecycle.add("database", start=start, stop=engine.dispose)
+
+
+def _add_server(
+    lifecycle: Lifecycle, settings: RegistrySettings, clock: Clock, registry: RegistryServicer
+) -> GrpcServer:
+    artifacts, teams = LaterArtifactMethods(), LaterTeamMethods()
+    return add_grpc_server(
+        lifecycle,
+        settings,
+        services=[
+            (
+                lambda server: registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(registry, server),
+                f"{_PACKAGE}.RegistryService",
+            ),
+            (
+                lambda server: artifact_service_pb2_grpc.add_ArtifactServiceServicer_to_server(artifacts, server),
+                f"{_PACKAGE}.ArtifactService",
+            ),
+            (
+                lambda server: team_service_pb2_grpc.add_TeamServiceServicer_to_server(teams, server),
+                f"{_PACKAGE}.TeamService",
+            ),
+        ],
+        clock=clock,
+    )

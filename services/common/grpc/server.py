@@ -49,12 +49,13 @@ class GrpcServer:
         registry: CollectorRegistry,
         tracing: Tracing,
         reflected: Sequence[str],
+        health: HealthServicer | None = None,
     ) -> None:
         self._lifecycle = lifecycle
         self._settings = settings
         interceptor = MeshInterceptor(clock=clock, metrics=RpcMetrics(registry), tracing=tracing)
         self._server = grpc.aio.server(interceptors=(interceptor,), options=_OPTIONS)
-        self._health = HealthServicer()
+        self._health = health or HealthServicer()
         self._names = ["", *(name for _, name in services)]
         for add, _ in services:
             add(self._server)
@@ -109,11 +110,12 @@ def add_grpc_server(
     registry: CollectorRegistry | None = None,
     tracing: Tracing | None = None,
     reflected: Sequence[str] = (),
+    health: HealthServicer | None = None,
 ) -> GrpcServer:
     """Adds a gRPC server and the metrics endpoint to `lifecycle`; call it last, so that it stops first.
 
     `registry` holds the process's own metrics (a new one by default); `reflected` names further services whose
-    descriptors are loaded and which reflection should list.
+    descriptors are loaded and which reflection should list; `health` replaces the usual health service.
     """
     registry = registry if registry is not None else new_registry()
     name = type(settings).model_config.get("env_prefix", "INFERMESH_").removeprefix("INFERMESH_").strip("_").lower()
@@ -129,6 +131,7 @@ def add_grpc_server(
         registry=registry,
         tracing=tracing,
         reflected=reflected,
+        health=health,
     )
     lifecycle.add("traces", stop=tracing.stop)
     lifecycle.add("metrics endpoint", start=endpoint.start, stop=endpoint.stop)

@@ -123,6 +123,8 @@ class PackageStore(Protocol):
 class TrafficRouter(Protocol):
     """The router."""
 
-    async def split(self, model_name: str, deployment_name: str, weights: Mapping[str, int]) -> None:
-        """Gives a model's versions these shares, in percent. Raises what the router says."""
+    async def split(self, deployment: Deployment) -> None:
+        """Gives the model's versions the shares that the deployment was made with; once, however often it is called:
+        later changes of the traffic are not undone. Raises what the router says.
+        """
         ...

@@ -12,10 +12,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.clock import Clock
 from services.common.database import create_engine, migrate
+from services.common.grpc.channel import open_channel
 from services.common.grpc.server import GrpcServer, add_grpc_server
 from services.common.lifecycle import Lifecycle
 from services.deployer.adapters.postgres import SCHEMA, PostgresDeploymentStore
+from services.deployer.adapters.registry import RegistryVersionSource
 from services.deployer.adapters.repository import FolderPackageStore
+from services.deployer.adapters.router import RouterTraffic
 from services.deployer.adapters.triton import TritonServer
 from services.deployer.domain.catalog import Place
 from services.deployer.engines.bringup import Bringer
@@ -41,6 +44,21 @@ class Deployer:
 
     lifecycle: Lifecycle
     server: GrpcServer
+
+
+def build(settings: DeployerSettings, *, clock: Clock) -> Deployer:
+    """A deployer over the registry and the router of its settings, not started yet."""
+    lifecycle = Lifecycle(name="deployer", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
+    registry, router = open_channel(settings.registry_address), open_channel(settings.router_address)
+    lifecycle.add("channel to the registry", stop=registry.close)
+    lifecycle.add("channel to the router", stop=router.close)
+    return assemble(
+        settings,
+        clock=clock,
+        lifecycle=lifecycle,
+        versions=RegistryVersionSource(registry),
+        router=RouterTraffic(router),
+    )
 
 
 def assemble(

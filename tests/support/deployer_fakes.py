@@ -22,11 +22,17 @@ DIGITS_SCHEMA = ModelSchema(
 
 
 def recipe(
-    *, path: str = "/nowhere/model.onnx", digest: str = "0" * 64, framework: str = "onnx", team: str = ""
+    *,
+    path: str = "/nowhere/model.onnx",
+    digest: str = "0" * 64,
+    framework: str = "onnx",
+    team: str = "",
+    artifact_kind: str = "file",
+    stage: str = "draft",
 ) -> Recipe:
     """What the registry would say of a version of digits."""
     mapping = PredictionMapping("label", "probabilities", tuple(str(digit) for digit in range(10)))
-    return Recipe(framework, path, digest, DIGITS_SCHEMA, mapping, team)
+    return Recipe(framework, path, digest, DIGITS_SCHEMA, mapping, team, artifact_kind, stage)
 
 
 class FakeVersions:
@@ -50,11 +56,12 @@ class FakeTraffic:
         self.splits: list[tuple[str, str, dict[str, int]]] = []
         self.refusal: MeshError | None = None
 
-    async def split(self, model_name: str, deployment_name: str, weights: Mapping[str, int]) -> None:
+    async def split(self, deployment: Deployment) -> None:
         """Keeps what was asked."""
         if self.refusal is not None:
             raise self.refusal
-        self.splits.append((model_name, deployment_name, dict(weights)))
+        new = deployment.new
+        self.splits.append((new.model_name, new.deployment_name, dict(new.traffic_split)))
 
 
 class FakePackages:

@@ -73,6 +73,12 @@ class FolderPackageStore:
         (version / SERVING_FILE).write_text(package.serving)
         for file in self._runner:
             shutil.copyfile(file, version / file.name)
+        if not package.artifact_path:
+            raise MeshError(
+                Reason.ARTIFACT_NOT_FOUND,
+                "the registry keeps the artifact elsewhere than on this machine's disks, which local model servers "
+                "cannot load from; let the registry store artifacts in a local folder",
+            )
         _take(Path(package.artifact_path), version / package.artifact_name, package.artifact_digest)
         (folder / _FINGERPRINT_FILE).write_text(package.fingerprint)
 

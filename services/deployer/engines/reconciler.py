@@ -239,7 +239,7 @@ class Reconciler:
         since_s = self._route_since_s.setdefault(key, now_s)
         try:
             if new.traffic_split:
-                await self._router.split(new.model_name, new.deployment_name, new.traffic_split)
+                await self._router.split(deployment)
         except MeshError as error:
             if now_s - since_s < self._options.routing_patience_s:
                 self._route_again_s[key] = now_s + min(5.0, 0.1 + (now_s - since_s))

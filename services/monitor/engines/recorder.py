@@ -277,8 +277,8 @@ class Session:
         self._stream.sessions -= 1
 
     async def acknowledgements(self) -> AsyncGenerator[int, None]:
-        """Positions as they become safe, the present one first where the store tells it. Ends after `end` once everything
-        is stored.
+        """Positions as they become safe, the present one first where the store tells it. Ends after `end` once
+        everything is stored.
 
         Raises MeshError SHUTTING_DOWN at a drain and DEPENDENCY_UNAVAILABLE where another monitor took over.
         """

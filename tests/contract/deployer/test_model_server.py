@@ -138,9 +138,10 @@ async def test_a_folder_is_whole_or_absent_and_refuses_what_was_not_registered(t
     with pytest.raises(MeshError) as corrupt:
         await folder.ensure(replace(right, artifact_digest="f" * 64))
     assert corrupt.value.reason is Reason.ARTIFACT_CORRUPT
-    with pytest.raises(MeshError) as missing:
-        await folder.ensure(replace(right, artifact_path=str(tmp_path / "gone.onnx")))
-    assert missing.value.reason is Reason.ARTIFACT_NOT_FOUND
+    for path in ("", str(tmp_path / "gone.onnx")):
+        with pytest.raises(MeshError) as missing:
+            await folder.ensure(replace(right, artifact_path=path))
+        assert missing.value.reason is Reason.ARTIFACT_NOT_FOUND
     assert list((tmp_path / "repository").iterdir()) == []
     assert list((tmp_path / "repository.staging").iterdir()) == []
     await folder.ensure(right)

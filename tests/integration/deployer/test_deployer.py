@@ -39,7 +39,7 @@ async def mesh(database_url: str, triton: Triton, tmp_path: Path) -> AsyncIterat
             ("digits", version): recipe(path=str(path), digest=hashlib.sha256(path.read_bytes()).hexdigest())
             for version, path in files.items()
         }
-        | {("digits", "v7.0.0"): recipe(framework="caffe")}
+        | {("digits", "v7.0.0"): recipe(framework="caffe"), ("digits", "v8.0.0"): recipe(stage="archived")}
     )
     deployer = Mesh(settings, versions)
     await deployer.start()
@@ -115,6 +115,9 @@ async def test_what_cannot_be_run_or_is_not_registered_is_refused_at_once(mesh: 
     with pytest.raises(MeshError) as unsupported:
         await mesh.deploy("v7.0.0", "caffe")
     assert unsupported.value.reason is Reason.FRAMEWORK_UNSUPPORTED
+    with pytest.raises(MeshError) as archived:
+        await mesh.deploy("v8.0.0", "eight")
+    assert archived.value.reason is Reason.VERSION_ARCHIVED
     with pytest.raises(MeshError) as unknown:
         await mesh.deploy("v9.9.9", "nine")
     assert unknown.value.reason is Reason.VERSION_NOT_FOUND

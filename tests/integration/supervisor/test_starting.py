@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from services.common.clock import SystemClock
@@ -33,9 +33,9 @@ async def calls_under_way() -> AsyncIterator[None]:
 
     async def call() -> None:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            check = health_pb2_grpc.HealthStub(channel).Check
+            check = channel.unary_unary("/grpc.health.v1.Health/Check")
             while True:
-                await check(health_pb2.HealthCheckRequest(), timeout=5)
+                await check(b"", timeout=5)
 
     callers = [asyncio.create_task(call(), name=f"caller {number}") for number in range(_CALLERS)]
     try:

@@ -86,6 +86,13 @@ def test_a_framework_without_an_adapter_is_refused_with_those_that_have_one() ->
     assert refused.value.reason is Reason.FRAMEWORK_UNSUPPORTED
 
 
+@pytest.mark.parametrize("kind", ["directory", "tar.gz"])
+def test_an_artifact_of_many_files_is_refused_because_onnx_is_run_from_one(kind: str) -> None:
+    with pytest.raises(MeshError, match=f"packed as '{kind}'.*register the file itself") as refused:
+        package(of=recipe(artifact_kind=kind))
+    assert refused.value.reason is Reason.FRAMEWORK_UNSUPPORTED
+
+
 def test_bfloat16_is_refused_because_the_runner_has_no_such_type() -> None:
     schema = ModelSchema(inputs=(TensorSpec("X", DataType.BF16),), outputs=())
     with pytest.raises(MeshError, match="'X' is BF16"):

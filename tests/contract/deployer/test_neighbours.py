@@ -1,0 +1,141 @@
+"""What the registry and the router are asked and what comes back: over real gRPC, and from their fakes."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from infermesh.registry.v1 import model_version_pb2, registry_service_pb2, registry_service_pb2_grpc
+from infermesh.router.v1 import router_service_pb2, router_service_pb2_grpc, traffic_pb2
+
+from services.common.clock import SystemClock
+from services.common.errors import MeshError, Reason
+from services.common.grpc.channel import open_channel
+from services.common.grpc.identity import current_identity
+from services.common.grpc.server import Service, add_grpc_server
+from services.common.lifecycle import Lifecycle
+from services.common.schema_proto import mapping_to_proto, schema_to_proto
+from services.common.settings import ServiceSettings, settings_config
+from services.deployer.adapters.registry import RegistryVersionSource
+from services.deployer.adapters.router import RouterTraffic
+from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Wish
+from services.deployer.ports import VersionSource
+from tests.support.clock import NOON
+from tests.support.deployer_fakes import FakeVersions, recipe
+
+RECIPE = replace(recipe(team="vision", stage="active"), artifact_kind="file")
+NEW = NewDeployment(
+    "digits", "v1.1.0", "new", Wish(), traffic_split={"v1.0.0": 90, "v1.1.0": 10}, request_id="r", created_by="ann"
+)
+DEPLOYMENT = Deployment("018f", NEW, RECIPE, Wish(), Progress(), 1, NOON, NOON)
+
+
+class Settings(ServiceSettings):
+    model_config = settings_config("test")
+    port: int = 0
+    metrics_port: int = 0
+    shutdown_grace_s: float = 2.0
+
+
+class Registry(registry_service_pb2_grpc.RegistryServiceServicer):
+    """Knows one version."""
+
+    async def GetModelVersion(
+        self, request: registry_service_pb2.GetModelVersionRequest, _context: Any
+    ) -> model_version_pb2.ModelVersion:
+        if (request.model_name, request.version) != ("digits", "v1.0.0"):
+            raise MeshError(
+                Reason.VERSION_NOT_FOUND, f"model {request.model_name!r} has no {request.version}; list them"
+            )
+        return model_version_pb2.ModelVersion(
+            framework=RECIPE.framework,
+            artifact_path=RECIPE.artifact_path,
+            artifact_digest=RECIPE.artifact_digest,
+            artifact_kind=RECIPE.artifact_kind,
+            schema=schema_to_proto(RECIPE.schema),
+            mapping=mapping_to_proto(RECIPE.mapping),
+            team=RECIPE.team,
+            stage=RECIPE.stage,
+        )
+
+
+class Router(router_service_pb2_grpc.RouterServiceServicer):
+    """Keeps what it was asked, and by whom."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[router_service_pb2.UpdateTrafficRequest, str]] = []
+        self.refusal: MeshError | None = None
+
+    async def UpdateTraffic(
+        self, request: router_service_pb2.UpdateTrafficRequest, _context: Any
+    ) -> traffic_pb2.Traffic:
+        if self.refusal is not None:
+            raise self.refusal
+        self.asked.append((request, current_identity().user))
+        return traffic_pb2.Traffic(model_name=request.model_name)
+
+
+@pytest.fixture
+def router() -> Router:
+    return Router()  # type: ignore[abstract]
+
+
+@pytest.fixture
+async def address(router: Router) -> AsyncIterator[str]:
+    """Where both neighbours answer."""
+    clock = SystemClock()
+    lifecycle = Lifecycle(name="test", clock=clock)
+    registry = Registry()  # type: ignore[abstract]
+    services: list[Service] = [
+        (
+            lambda server: registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(registry, server),
+            "infermesh.registry.v1.RegistryService",
+        ),
+        (
+            lambda server: router_service_pb2_grpc.add_RouterServiceServicer_to_server(router, server),
+            "infermesh.router.v1.RouterService",
+        ),
+    ]
+    server = add_grpc_server(lifecycle, Settings(), services=services, clock=clock)
+    await lifecycle.start()
+    yield f"127.0.0.1:{server.port}"
+    await lifecycle.stop()
+
+
+@pytest.fixture(params=["fake", "grpc"])
+async def versions(request: pytest.FixtureRequest, address: str) -> AsyncIterator[VersionSource]:
+    if request.param == "fake":
+        yield FakeVersions({("digits", "v1.0.0"): RECIPE})
+        return
+    async with open_channel(address) as channel:
+        yield RegistryVersionSource(channel)
+
+
+async def test_a_recipe_comes_over_whole(versions: VersionSource) -> None:
+    assert await versions.recipe("digits", "v1.0.0") == RECIPE
+
+
+async def test_a_version_that_is_not_registered_is_refused_in_the_registrys_words(versions: VersionSource) -> None:
+    with pytest.raises(MeshError, match=r"'digits' has no .*v9\.9\.9") as refused:
+        await versions.recipe("digits", "v9.9.9")
+    assert refused.value.reason is Reason.VERSION_NOT_FOUND
+
+
+async def test_a_split_is_asked_for_under_the_deployments_own_id_by_who_made_it(address: str, router: Router) -> None:
+    async with open_channel(address) as channel:
+        traffic = RouterTraffic(channel)
+        await traffic.split(DEPLOYMENT)
+        await traffic.split(DEPLOYMENT)
+    (first, user), (again, _) = router.asked
+    assert first == again
+    assert (first.model_name, first.deployment_name, user) == ("digits", "new", "ann")
+    assert dict(first.traffic_split) == {"v1.0.0": 90, "v1.1.0": 10}
+    assert first.request_id == "deployment-018f"
+
+
+async def test_what_the_router_says_against_a_split_keeps_its_reason(address: str, router: Router) -> None:
+    router.refusal = MeshError(Reason.VERSION_NOT_DEPLOYED, "v1.1.0 of model 'digits' is not ready; deploy it first")
+    async with open_channel(address) as channel:
+        with pytest.raises(MeshError, match="deploy it first") as refused:
+            await RouterTraffic(channel).split(DEPLOYMENT)
+    assert refused.value.reason is Reason.VERSION_NOT_DEPLOYED

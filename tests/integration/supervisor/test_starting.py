@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -33,7 +33,7 @@ async def calls_under_way() -> AsyncIterator[None]:
 
     async def call() -> None:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            check = channel.unary_unary("/grpc.health.v1.Health/Check")
+            check: Callable[..., Awaitable[bytes]] = channel.unary_unary("/grpc.health.v1.Health/Check")
             while True:
                 await check(b"", timeout=5)
 

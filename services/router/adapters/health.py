@@ -1,0 +1,61 @@
+"""Asking other services how they are: gRPC health, and a batcher's `/ready`."""
+
+import asyncio
+
+import grpc
+from grpc_health.v1 import health_pb2
+
+from services.common.errors import Code, MeshError
+from services.router.domain.health import Health
+
+_DEADLINE_S = 5.0
+
+
+class GrpcHealthSource:
+    """A `HealthSource` that speaks gRPC health."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
+
+    async def ask(self, service: str) -> Health:
+        """What it says of the service of that name."""
+        try:
+            answer = await self._check(health_pb2.HealthCheckRequest(service=service), timeout=_DEADLINE_S)
+        except MeshError as error:
+            return Health.UNKNOWN_SERVICE if error.code is Code.NOT_FOUND else Health.NOT_SERVING
+        if answer.status == health_pb2.HealthCheckResponse.SERVING:
+            return Health.SERVING
+        unknown = answer.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        return Health.UNKNOWN_SERVICE if unknown else Health.NOT_SERVING
+
+
+class ReadyPathHealthSource:
+    """A `HealthSource` over batchers at host:port: serving where GET /ready of at least one answers 200."""
+
+    def __init__(self, *addresses: str) -> None:
+        self._addresses = addresses
+
+    async def ask(self, service: str) -> Health:  # noqa: ARG002 - a batcher is ready for all its services or for none
+        """Whether one is ready."""
+        answers = await asyncio.gather(*(_ready(address) for address in self._addresses))
+        return Health.SERVING if any(answers) else Health.NOT_SERVING
+
+
+async def _ready(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        async with asyncio.timeout(_DEADLINE_S):
+            reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            try:
+                writer.write(f"GET /ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
+                await writer.drain()
+                status_line = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+    return status_line.split()[1:2] == [b"200"]

@@ -1,0 +1,182 @@
+"""Protobuf ⇄ domain values."""
+
+from datetime import datetime
+
+from google.protobuf import timestamp_pb2
+from infermesh.common.v1 import serving_pb2
+from infermesh.deployer.v1 import backend_service_pb2
+from infermesh.router.v1 import receiver_pb2, router_service_pb2, serving_table_pb2, traffic_pb2, traffic_rule_pb2
+
+from services.common.names import SemanticVersion
+from services.router.domain.backends import BackendUpdate, ReadyModel, ReadyVersion
+from services.router.domain.merge import ServingModel
+from services.router.domain.routing import GatewayState
+from services.router.domain.rules import SPLIT_RULE, Change, Rule, SplitWish
+from services.router.domain.table import TableStep
+from services.router.domain.view import TrafficView
+from services.router.engines.batchers import Session
+from services.router.engines.traffic import Call, Plan
+
+
+def update_from_proto(message: backend_service_pb2.WatchBackendsResponse) -> BackendUpdate:
+    """What the deployer says."""
+    return BackendUpdate(
+        revision=message.revision,
+        full=message.full,
+        models=tuple(ready_from_proto(model) for model in message.models),
+        removed=tuple(message.removed_models),
+    )
+
+
+def ready_from_proto(message: serving_pb2.ServedModel) -> ReadyModel:
+    """What is ready of a model, in ascending order of version."""
+    versions = [
+        ReadyVersion(served.version, served.deployment_name, served.SerializeToString(deterministic=True))
+        for served in message.versions
+    ]
+    versions.sort(key=lambda one: SemanticVersion.parse(one.version))
+    return ReadyModel(message.model_name, tuple(versions), message.team)
+
+
+def serving_to_proto(model: ServingModel) -> serving_pb2.ServedModel:
+    """What batchers are told of a model."""
+    return serving_pb2.ServedModel(
+        model_name=model.ready.model_name,
+        default_version=model.default_version,
+        versions=[serving_pb2.ServedVersion.FromString(version.served) for version in model.ready.versions],
+        team=model.ready.team,
+    )
+
+
+def step_to_proto(step: TableStep) -> serving_table_pb2.WatchServingTableResponse:
+    """A step of the serving table."""
+    return serving_table_pb2.WatchServingTableResponse(
+        revision=step.revision,
+        full=step.full,
+        models=[serving_to_proto(model) for model in step.models],
+        removed_models=step.removed,
+    )
+
+
+def call_from_proto(
+    request: router_service_pb2.UpdateTrafficRequest
+    | router_service_pb2.UndoTrafficRequest
+    | router_service_pb2.RollBackRequest,
+    *,
+    actor: str,
+) -> Call:
+    """What all calls that change traffic have in common."""
+    return Call(
+        model_name=request.model_name,
+        deployment_name=(
+            request.deployment_name if isinstance(request, router_service_pb2.UpdateTrafficRequest) else ""
+        ),
+        etag=request.etag,
+        reason=request.reason,
+        request_id=request.request_id,
+        actor=actor,
+    )
+
+
+def wish_from_proto(request: router_service_pb2.UpdateTrafficRequest) -> SplitWish:
+    """What is asked of the split."""
+    return SplitWish(dict(request.traffic_split), request.routing_strategy, request.sticky_key_header)
+
+
+def view_to_proto(view: TrafficView) -> traffic_pb2.Traffic:
+    """The traffic of a model."""
+    shown = traffic_pb2.Traffic(
+        model_name=view.model_name,
+        traffic_split=view.split,
+        effective_split=view.effective,
+        routing_strategy=view.strategy.value,
+        sticky_key_header=view.sticky_header,
+        ready_versions=view.ready,
+        explicit=view.rule is not None,
+        status_conditions=[
+            traffic_pb2.TrafficCondition(type=one.kind, status=str(one.holds), reason=one.reason, message=one.message)
+            for one in view.conditions
+        ],
+        revision=view.revision,
+        etag=view.etag,
+    )
+    if view.rule is not None:
+        shown.governing_rule = SPLIT_RULE
+        shown.updated_at.CopyFrom(_timestamp(view.rule.updated_at))
+        shown.updated_by = view.rule.updated_by
+        shown.reason = view.rule.reason
+    return shown
+
+
+def plan_to_proto(plan: Plan) -> router_service_pb2.TrafficPlan:
+    """What a change would do."""
+    return router_service_pb2.TrafficPlan(
+        before=view_to_proto(plan.before),
+        after=view_to_proto(plan.after),
+        moved_percent=plan.moved_percent,
+        changes=plan.changes,
+    )
+
+
+def change_to_proto(change: Change) -> traffic_pb2.TrafficChange:
+    """A change that happened."""
+    return traffic_pb2.TrafficChange(
+        change_id=change.change_id,
+        model_name=change.model_name,
+        deployment_name=change.deployment_name,
+        time=_timestamp(change.time),
+        action=change.action,
+        actor=change.actor,
+        reason=change.reason,
+        before=change.before.positive,
+        after=change.after.positive,
+        routing_strategy=change.after.strategy.value,
+        sticky_key_header=change.after.sticky_header,
+        etag=change.etag,
+    )
+
+
+def rule_to_proto(rule: Rule) -> traffic_rule_pb2.TrafficRule:
+    """A rule."""
+    return traffic_rule_pb2.TrafficRule(
+        rule_id=rule.rule_id,
+        model_name=rule.model_name,
+        rule_name=SPLIT_RULE,
+        rule_type=SPLIT_RULE,
+        version_weights=rule.split.positive,
+        routing_strategy=rule.split.strategy.value,
+        sticky_key_header=rule.split.sticky_header,
+        start_time=_timestamp(rule.created_at),
+        status="active",
+        created_by=rule.created_by,
+        created_at=_timestamp(rule.created_at),
+        updated_at=_timestamp(rule.updated_at),
+    )
+
+
+def gateway_to_proto(state: GatewayState, *, newest: int) -> receiver_pb2.Gateway:
+    """A gateway that is connected."""
+    return receiver_pb2.Gateway(
+        gateway_id=state.gateway_id,
+        acknowledged_revision=state.acknowledged_revision,
+        current=state.acknowledged_revision >= newest,
+        error_message=state.error_message,
+    )
+
+
+def batcher_to_proto(session: Session, *, newest: int) -> receiver_pb2.Batcher:
+    """A batcher that is connected."""
+    return receiver_pb2.Batcher(
+        batcher_id=session.batcher_id,
+        address=session.address,
+        acknowledged_revision=session.acknowledged_revision,
+        current=session.acknowledged_revision >= newest,
+        error_message=session.error_message,
+        connected_at=_timestamp(session.connected_at),
+    )
+
+
+def _timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
+    stamp = timestamp_pb2.Timestamp()
+    stamp.FromDatetime(moment)
+    return stamp

@@ -1,0 +1,72 @@
+"""The traffic rules in memory, kept equal to the store.
+
+The store is the truth. Who writes to it hands the new rule over at once; beside that all rules are read again from time
+to time, so that a write whose outcome was never learnt takes effect all the same.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from services.common.errors import MeshError
+from services.common.telemetry.logging import get_logger
+from services.router.domain.rules import Rule, Split
+from services.router.engines.signal import Signal, wait_at_most
+from services.router.ports import RuleStore
+
+log = get_logger(__name__)
+
+
+class RuleBook:
+    """All rules, by model."""
+
+    def __init__(self, *, store: RuleStore, period_s: float) -> None:
+        self._store = store
+        self._period_s = period_s
+        self._rules: dict[str, Rule] = {}
+        self._suspected = Signal()
+        self._told: list[Callable[[Iterable[str]], object]] = []
+
+    def on_change(self, told: Callable[[Iterable[str]], object]) -> None:
+        """Adds someone who is told the models whose rules have changed."""
+        self._told.append(told)
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """The rules by model."""
+        return self._rules
+
+    def split(self, model_name: str) -> Split | None:
+        """The split of a model; None where it has no rule."""
+        rule = self._rules.get(model_name)
+        return rule.split if rule is not None else None
+
+    async def load(self) -> None:
+        """Reads all rules."""
+        self._keep(await self._store.every())
+
+    def put(self, rule: Rule) -> None:
+        """Takes a rule that was just stored."""
+        self._keep([rule])
+
+    def suspect(self) -> None:
+        """Something may have been stored without being told here: reads all rules soon."""
+        self._suspected.fire()
+
+    async def run(self) -> None:
+        """Reads all rules every period, and whenever they are suspect. Never ends by itself."""
+        while True:
+            await wait_at_most(self._suspected.current, self._period_s)
+            try:
+                await self.load()
+            except MeshError as error:
+                log.warning("the traffic rules cannot be read; those in memory hold", error=error.message)
+
+    def _keep(self, rules: Iterable[Rule]) -> None:
+        newer = [rule for rule in rules if rule.generation > self._generation(rule.model_name)]
+        self._rules.update({rule.model_name: rule for rule in newer})
+        if newer:
+            for told in self._told:
+                told([rule.model_name for rule in newer])
+
+    def _generation(self, model_name: str) -> int:
+        known = self._rules.get(model_name)
+        return known.generation if known is not None else 0

@@ -1,0 +1,1 @@
+"""The gRPC faces: protobuf in, engine, protobuf out."""

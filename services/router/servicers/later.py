@@ -1,0 +1,106 @@
+"""What the contract has and the router cannot do yet: refused with what to do instead, never accepted and ignored."""
+
+from typing import Any
+
+import grpc
+from infermesh.router.v1 import ab_test_pb2, canary_pb2, router_service_pb2, router_service_pb2_grpc
+
+from services.common.errors import MeshError, Reason
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+_NO_CANARY = "canaries are not built yet; move the shares in steps with UpdateTraffic, and back with RollBack"
+_NO_AB_TEST = (
+    'A/B tests are not built yet; split the traffic with routing_strategy "sticky" and compare the versions with '
+    "GET /v1/models/{model_name}/metrics/versions"
+)
+
+
+def refuse_what_comes_later(request: router_service_pb2.UpdateTrafficRequest) -> None:
+    """Raises NOT_IMPLEMENTED where a change asks for more than shares."""
+    if request.canary_config.enabled:
+        raise MeshError(Reason.NOT_IMPLEMENTED, f"canary_config: {_NO_CANARY}")
+    if request.HasField("shadow") and request.shadow.version:
+        raise MeshError(
+            Reason.NOT_IMPLEMENTED,
+            "shadow: copies of requests are not built yet; leave it out and ask the version by name instead",
+        )
+    if request.conditions:
+        raise MeshError(
+            Reason.NOT_IMPLEMENTED,
+            "conditions: routing by user, region or header is not built yet; callers can name the version they want",
+        )
+
+
+class LaterServicer(router_service_pb2_grpc.RouterServiceServicer):
+    """The calls that come later."""
+
+    async def ResolveRoute(
+        self, _request: router_service_pb2.ResolveRouteRequest, _context: _Context
+    ) -> router_service_pb2.ResolveRouteResponse:
+        """Not built yet."""
+        raise MeshError(
+            Reason.NOT_IMPLEMENTED,
+            "routes cannot be tried out yet; every answer names its model_version, and GetTraffic has the shares",
+        )
+
+    async def GetCanary(self, _request: router_service_pb2.GetCanaryRequest, _context: _Context) -> canary_pb2.Canary:
+        """Not built yet."""
+        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_CANARY)
+
+    async def ListCanaries(
+        self, _request: router_service_pb2.ListCanariesRequest, _context: _Context
+    ) -> router_service_pb2.ListCanariesResponse:
+        """Not built yet."""
+        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_CANARY)
+
+    async def PauseCanary(
+        self, _request: router_service_pb2.PauseCanaryRequest, _context: _Context
+    ) -> canary_pb2.Canary:
+        """Not built yet."""
+        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_CANARY)
+
+    async def ResumeCanary(
+        self, _request: router_service_pb2.ResumeCanaryRequest, _context: _Context
+    ) -> canary_pb2.Canary:
+        """Not built yet."""
+        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_CANARY)
+
+    async def AbortCanary(
+        self, _request: router_service_pb2.AbortCanaryRequest, _context: _Context
+    ) -> canary_pb2.Canary:
+        """Not built yet."""
+        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_CANARY)
+
+    async def PromoteCanary(
+        self, _request: router_service_pb2.PromoteCanaryRequest, _context: _Context
+    ) -> canary_pb2.Canary:
+        """Not built yet."""
+        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_CANARY)
+
+    async def CreateAbTest(
+        self, _request: router_service_pb2.CreateAbTestRequest, _context: _Context
+    ) -> ab_test_pb2.AbTest:
+        """Not built yet."""
+        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_AB_TEST)
+
+    async def GetAbTest(self, _request: router_service_pb2.GetAbTestRequest, _context: _Context) -> ab_test_pb2.AbTest:
+        """Not built yet."""
+        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_AB_TEST)
+
+    async def ListAbTests(
+        self, _request: router_service_pb2.ListAbTestsRequest, _context: _Context
+    ) -> router_service_pb2.ListAbTestsResponse:
+        """Not built yet."""
+        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_AB_TEST)
+
+    async def StopAbTest(
+        self, _request: router_service_pb2.StopAbTestRequest, _context: _Context
+    ) -> ab_test_pb2.AbTest:
+        """Not built yet."""
+        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_AB_TEST)
+
+    async def ConcludeAbTest(
+        self, _request: router_service_pb2.ConcludeAbTestRequest, _context: _Context
+    ) -> ab_test_pb2.AbTest:
+        """Not built yet."""
+        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_AB_TEST)

@@ -1,0 +1,144 @@
+"""RouterService over the engines."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from infermesh.router.v1 import router_service_pb2, traffic_pb2, traffic_rule_pb2
+
+from services.common.errors import MeshError, Reason
+from services.common.grpc.identity import current_identity
+from services.common.page import check_page_size
+from services.router.convert import (
+    batcher_to_proto,
+    call_from_proto,
+    change_to_proto,
+    gateway_to_proto,
+    plan_to_proto,
+    rule_to_proto,
+    view_to_proto,
+    wish_from_proto,
+)
+from services.router.domain.rules import SPLIT_RULE
+from services.router.engines.batchers import Batchers
+from services.router.engines.publisher import Publisher
+from services.router.engines.traffic import Traffic
+from services.router.ports import Gateways
+from services.router.servicers.later import LaterServicer, refuse_what_comes_later
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class RouterServicer(LaterServicer):
+    """The public calls."""
+
+    def __init__(self, *, traffic: Traffic, publisher: Publisher, batchers: Batchers, gateways: Gateways) -> None:
+        self._traffic = traffic
+        self._publisher = publisher
+        self._batchers = batchers
+        self._gateways = gateways
+
+    async def UpdateTraffic(
+        self, request: router_service_pb2.UpdateTrafficRequest, _context: _Context
+    ) -> traffic_pb2.Traffic:
+        """Changes a model's traffic."""
+        refuse_what_comes_later(request)
+        call, wish = call_from_proto(request, actor=current_identity().user), wish_from_proto(request)
+        if request.validate_only:
+            return view_to_proto((await self._traffic.plan(call, wish)).after)
+        return view_to_proto(await self._traffic.update(call, wish))
+
+    async def PlanTraffic(
+        self, request: router_service_pb2.UpdateTrafficRequest, _context: _Context
+    ) -> router_service_pb2.TrafficPlan:
+        """What a change would do."""
+        refuse_what_comes_later(request)
+        call = call_from_proto(request, actor=current_identity().user)
+        return plan_to_proto(await self._traffic.plan(call, wish_from_proto(request)))
+
+    async def GetTraffic(
+        self, request: router_service_pb2.GetTrafficRequest, _context: _Context
+    ) -> traffic_pb2.Traffic:
+        """The traffic of a model."""
+        return view_to_proto(self._traffic.get(request.model_name))
+
+    async def ListTraffic(
+        self, request: router_service_pb2.ListTrafficRequest, _context: _Context
+    ) -> router_service_pb2.ListTrafficResponse:
+        """A page of models' traffic."""
+        views, token = self._traffic.page(page_size=request.page_size, page_token=request.page_token)
+        return router_service_pb2.ListTrafficResponse(
+            traffic=[view_to_proto(view) for view in views], next_page_token=token
+        )
+
+    async def WatchTraffic(
+        self, request: router_service_pb2.WatchTrafficRequest, _context: _Context
+    ) -> AsyncIterator[traffic_pb2.Traffic]:
+        """Streams the traffic of a model."""
+        async for view in self._traffic.watch(request.model_name):
+            yield view_to_proto(view)
+
+    async def ListTrafficChanges(
+        self, request: router_service_pb2.ListTrafficChangesRequest, _context: _Context
+    ) -> router_service_pb2.ListTrafficChangesResponse:
+        """A page of history."""
+        changes, token = await self._traffic.changes(
+            request.model_name, page_size=request.page_size, page_token=request.page_token
+        )
+        return router_service_pb2.ListTrafficChangesResponse(
+            changes=[change_to_proto(change) for change in changes], next_page_token=token
+        )
+
+    async def UndoTraffic(
+        self, request: router_service_pb2.UndoTrafficRequest, _context: _Context
+    ) -> traffic_pb2.Traffic:
+        """Brings back what held before."""
+        return view_to_proto(await self._traffic.undo(call_from_proto(request, actor=current_identity().user)))
+
+    async def RollBack(self, request: router_service_pb2.RollBackRequest, _context: _Context) -> traffic_pb2.Traffic:
+        """Gives all traffic to one version."""
+        call = call_from_proto(request, actor=current_identity().user)
+        return view_to_proto(await self._traffic.roll_back(call, request.to_version))
+
+    async def ListTrafficRules(
+        self, request: router_service_pb2.ListTrafficRulesRequest, _context: _Context
+    ) -> router_service_pb2.ListTrafficRulesResponse:
+        """The rules of a model; there is at most one for now, so it fits a page."""
+        check_page_size(request.page_size)
+        rule = self._traffic.rule(request.model_name)
+        return router_service_pb2.ListTrafficRulesResponse(traffic_rules=[rule_to_proto(rule)] if rule else [])
+
+    async def GetTrafficRule(
+        self, request: router_service_pb2.GetTrafficRuleRequest, _context: _Context
+    ) -> traffic_rule_pb2.TrafficRule:
+        """One rule."""
+        rule = self._traffic.rule(request.model_name)
+        if rule is None or request.rule_name != SPLIT_RULE:
+            raise MeshError(
+                Reason.TRAFFIC_RULE_NOT_FOUND,
+                f"model {request.model_name!r} has no traffic rule {request.rule_name!r}; list its rules to see them",
+                metadata={"model_name": request.model_name, "rule_name": request.rule_name},
+            )
+        return rule_to_proto(rule)
+
+    async def ListGateways(
+        self, request: router_service_pb2.ListGatewaysRequest, _context: _Context
+    ) -> router_service_pb2.ListGatewaysResponse:
+        """The gateways that are connected; they are few, so they fit a page."""
+        check_page_size(request.page_size)
+        newest = self._publisher.routing.revision
+        return router_service_pb2.ListGatewaysResponse(
+            gateways=[gateway_to_proto(state, newest=newest) for state in self._gateways.connected()],
+            revision=newest,
+        )
+
+    async def ListBatchers(
+        self, request: router_service_pb2.ListBatchersRequest, _context: _Context
+    ) -> router_service_pb2.ListBatchersResponse:
+        """The batchers that are connected; they are few, so they fit a page."""
+        check_page_size(request.page_size)
+        newest = self._batchers.table.revision
+        return router_service_pb2.ListBatchersResponse(
+            batchers=[batcher_to_proto(session, newest=newest) for session in self._batchers.connected],
+            revision=newest,
+        )

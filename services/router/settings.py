@@ -1,0 +1,48 @@
+"""What the router can be told."""
+
+from pydantic import Field, SecretStr
+
+from services.common.settings import ServiceSettings, settings_config
+
+
+class RouterSettings(ServiceSettings):
+    """Environment variables INFERMESH_ROUTER_<FIELD>."""
+
+    model_config = settings_config("router")
+
+    port: int = 8102
+    metrics_port: int = 8202
+    instance: str = "router-0"
+    database_url: SecretStr
+    """postgresql+psycopg://… of the database; the tables are in its schema `router`."""
+    deployer_address: str = "127.0.0.1:8103"
+    """host:port of the deployer, which says what is ready."""
+    registry_address: str = "127.0.0.1:8101"
+    """host:port of the registry, as the router and the gateway reach it."""
+    batch_address: str = "127.0.0.1:8105"
+    """host:port of the batch service."""
+    monitor_address: str = "127.0.0.1:8106"
+    """host:port of the monitor."""
+    batcher_address: str = "127.0.0.1:8104"
+    """host:port of each batcher, separated by commas, as the gateway reaches them."""
+    own_address: str = ""
+    """host:port of this router, as the gateway reaches it. Empty: its own host and port, which fits one machine."""
+    gateway_host: str = "127.0.0.1"
+    """The address that the gateway listens on. Loopback by default: whoever exposes the mesh says so."""
+    gateway_port: int = 8080
+    """The port that the gateway listens on."""
+    batchers_patience_s: float = Field(default=2.0, gt=0, le=60)
+    """How long a change waits for the acknowledgement of connected batchers before gateways are told, in seconds."""
+    first_batcher_s: float = Field(default=2.0, ge=0, le=60)
+    """How long the first publication after the start waits for a batcher, in seconds: they need up to 2 s to dial
+    again."""
+    change_patience_s: float = Field(default=5.0, gt=0, le=25)
+    """How long a call waits for its change to reach the gateways, in seconds: both waits of a publication and some."""
+    ready_patience_s: float = Field(default=1.0, ge=0, le=10)
+    """How long a change waits for a version that is not ready yet before it is refused, in seconds."""
+    rules_period_s: float = Field(default=10.0, gt=0, le=3600)
+    """Seconds between readings of all traffic rules, which find what another router stored."""
+    database_patience_s: float = Field(default=20.0, ge=0, le=600)
+    """How long a start waits for a database that does not answer, in seconds."""
+    health_timeout_s: float = Field(default=1.0, gt=0, le=10)
+    """How long another service may take to say that it is healthy, in seconds."""

@@ -1,0 +1,200 @@
+"""How the router is put together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.descriptor import FileDescriptor
+from inference import grpc_service_pb2
+from infermesh.batch.v1 import batch_service_pb2
+from infermesh.deployer.v1 import deployer_service_pb2
+from infermesh.monitor.v1 import monitor_service_pb2
+from infermesh.prediction.v1 import prediction_service_pb2
+from infermesh.registry.v1 import artifact_service_pb2, registry_service_pb2, team_service_pb2
+from infermesh.router.v1 import router_service_pb2_grpc, serving_table_pb2_grpc
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.common.clock import Clock
+from services.common.database import create_engine
+from services.common.grpc.channel import open_channel
+from services.common.grpc.server import GrpcServer, Service, add_grpc_server
+from services.common.lifecycle import Lifecycle
+from services.common.telemetry.metrics import new_registry
+from services.router.adapters.deployer import DeployerBackendSource
+from services.router.adapters.envoy.control_plane import EnvoyControlPlane
+from services.router.adapters.envoy.options import EnvoyOptions
+from services.router.adapters.health import GrpcHealthSource, ReadyPathHealthSource
+from services.router.adapters.postgres import SCHEMA, migrate_patiently
+from services.router.adapters.prometheus import PrometheusBoard
+from services.router.adapters.rule_store import PostgresRuleStore
+from services.router.adapters.table_store import PostgresTableStore
+from services.router.engines.batchers import Batchers
+from services.router.engines.follower import Follower
+from services.router.engines.neighbours import Neighbours
+from services.router.engines.publisher import Publisher, PublisherOptions
+from services.router.engines.rules import RuleBook
+from services.router.engines.traffic import Traffic, TrafficOptions
+from services.router.ports import Gateways, HealthSource
+from services.router.servicers.health import MeshHealthServicer
+from services.router.servicers.router import RouterServicer
+from services.router.servicers.serving_table import ServingTableServicer
+from services.router.settings import RouterSettings
+
+_ROUTER_SERVICE = "infermesh.router.v1.RouterService"
+_BY_BATCHERS = (prediction_service_pb2.DESCRIPTOR, grpc_service_pb2.DESCRIPTOR)
+_BY_OTHERS = {
+    "registry": (registry_service_pb2.DESCRIPTOR, artifact_service_pb2.DESCRIPTOR, team_service_pb2.DESCRIPTOR),
+    "deployer": (deployer_service_pb2.DESCRIPTOR,),
+    "batch": (batch_service_pb2.DESCRIPTOR,),
+    "monitor": (monitor_service_pb2.DESCRIPTOR,),
+}
+"""The files of the public services, by who answers them. All of each file's services are public."""
+
+
+@dataclass(frozen=True)
+class Router:
+    """A router, ready to run."""
+
+    lifecycle: Lifecycle
+    server: GrpcServer
+
+
+def build(settings: RouterSettings, *, clock: Clock) -> Router:
+    """A router with Envoys as its gateways."""
+    gateways = EnvoyControlPlane(
+        EnvoyOptions(
+            batchers=_batchers(settings),
+            registry_address=settings.registry_address,
+            deployer_address=settings.deployer_address,
+            router_address=settings.own_address or f"{settings.host}:{settings.port}",
+            batch_address=settings.batch_address,
+            monitor_address=settings.monitor_address,
+            gateway_host=settings.gateway_host,
+            gateway_port=settings.gateway_port,
+        )
+    )
+    lifecycle = Lifecycle(name="router", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
+    router = assemble(settings, clock=clock, lifecycle=lifecycle, gateways=gateways, internal=[gateways.service])
+    lifecycle.add("streams of gateways", stop=gateways.close)
+    return router
+
+
+def assemble(
+    settings: RouterSettings,
+    *,
+    clock: Clock,
+    lifecycle: Lifecycle,
+    gateways: Gateways,
+    internal: Sequence[Service] = (),
+) -> Router:
+    """A router with these gateways; `internal` are services that it answers beside its own and that callers need not
+    know of."""
+    url = settings.database_url.get_secret_value()
+    engine = create_engine(url, schema=SCHEMA)
+    rule_store = PostgresRuleStore(engine)
+    registry = new_registry()
+    board = PrometheusBoard(registry)
+    rules = RuleBook(store=rule_store, period_s=settings.rules_period_s)
+    batchers = Batchers(clock=clock)
+    publisher = Publisher(
+        rules=rules,
+        batchers=batchers,
+        gateways=gateways,
+        store=PostgresTableStore(engine),
+        board=board,
+        clock=clock,
+        options=PublisherOptions(
+            batchers_patience_s=settings.batchers_patience_s, first_batcher_s=settings.first_batcher_s
+        ),
+    )
+    rules.on_change(publisher.touch)
+    traffic = Traffic(
+        store=rule_store,
+        rules=rules,
+        publisher=publisher,
+        batchers=batchers,
+        gateways=gateways,
+        options=TrafficOptions(patience_s=settings.change_patience_s, ready_patience_s=settings.ready_patience_s),
+    )
+    channels = _channels(settings)
+    source = DeployerBackendSource(channels["deployer"], watcher_id=settings.instance)
+    follower = Follower(source=source, publisher=publisher, board=board, clock=clock)
+    neighbours = Neighbours(_health_sources(settings, channels), clock=clock, timeout_s=settings.health_timeout_s)
+
+    _add_database(lifecycle, engine, settings, clock)
+    lifecycle.add("traffic rules", start=rules.load)
+    lifecycle.add("the last table", start=publisher.restore)
+    for name, channel in channels.items():
+        lifecycle.add(f"channel to {name}", stop=channel.close)
+    lifecycle.add_task("rules", rules.run)
+    lifecycle.add_task("saved table", publisher.save)
+    lifecycle.add_task("publisher", publisher.run)
+    lifecycle.add_task("deployer's word", follower.run)
+    lifecycle.on_health("what is ready is known", lambda: publisher.known)
+    router = RouterServicer(traffic=traffic, publisher=publisher, batchers=batchers, gateways=gateways)
+    server = add_grpc_server(
+        lifecycle,
+        settings,
+        services=[_public(router, ServingTableServicer(batchers), internal)],
+        clock=clock,
+        registry=registry,
+        reflected=_reflected(),
+        health=MeshHealthServicer(neighbours),
+    )
+    lifecycle.add("streams of batchers", stop=batchers.close)
+    return Router(lifecycle, server)
+
+
+def _public(router: RouterServicer, table: ServingTableServicer, internal: Sequence[Service]) -> Service:
+    """All that the router answers, as the one service that callers are shown."""
+
+    def add(server: grpc.aio.Server) -> None:
+        router_service_pb2_grpc.add_RouterServiceServicer_to_server(router, server)
+        serving_table_pb2_grpc.add_ServingTableServiceServicer_to_server(table, server)
+        for add_internal, _ in internal:
+            add_internal(server)
+
+    return add, _ROUTER_SERVICE
+
+
+def _channels(settings: RouterSettings) -> Mapping[str, grpc.aio.Channel]:
+    addresses = {
+        "registry": settings.registry_address,
+        "deployer": settings.deployer_address,
+        "batch": settings.batch_address,
+        "monitor": settings.monitor_address,
+    }
+    return {name: open_channel(address) for name, address in addresses.items()}
+
+
+def _health_sources(settings: RouterSettings, channels: Mapping[str, grpc.aio.Channel]) -> Mapping[str, HealthSource]:
+    sources: dict[str, HealthSource] = {}
+    ready = ReadyPathHealthSource(*_batchers(settings))
+    for file in _BY_BATCHERS:
+        sources |= dict.fromkeys(_services(file), ready)
+    for name, files in _BY_OTHERS.items():
+        source = GrpcHealthSource(channels[name])
+        for file in files:
+            sources |= dict.fromkeys(_services(file), source)
+    return sources
+
+
+def _services(file: FileDescriptor) -> list[str]:
+    return [service.full_name for service in file.services_by_name.values()]
+
+
+def _batchers(settings: RouterSettings) -> tuple[str, ...]:
+    return tuple(address.strip() for address in settings.batcher_address.split(","))
+
+
+def _reflected() -> list[str]:
+    files = [*_BY_BATCHERS, *(file for files in _BY_OTHERS.values() for file in files)]
+    return [service for file in files for service in _services(file)]
+
+
+def _add_database(lifecycle: Lifecycle, engine: AsyncEngine, settings: RouterSettings, clock: Clock) -> None:
+    async def start() -> None:
+        url = settings.database_url.get_secret_value()
+        await migrate_patiently(url, clock=clock, patience_s=settings.database_patience_s)
+
+    lifecycle.add("database", start=start, stop=engine.dispose)

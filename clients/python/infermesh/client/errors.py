@@ -58,6 +58,15 @@ class InfermeshError(Exception):
         """Whether the same call may succeed later without any change."""
         return self.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
+    @property
+    def is_interruption(self) -> bool:
+        """Whether a stream that broke so may be opened again: whoever was restarted is back in a moment."""
+        return self.is_transient or self.code in (
+            grpc.StatusCode.INTERNAL,
+            grpc.StatusCode.UNKNOWN,
+            grpc.StatusCode.DEADLINE_EXCEEDED,
+        )
+
     def to_dict(self) -> dict[str, object]:
         """The error as plain JSON values, as `infermesh --json` prints it."""
         return {

@@ -5,6 +5,7 @@ lists row by row, and the batcher checks all of it against the version's schema.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import UnionType
 from typing import Protocol, runtime_checkable
 
 from infermesh.prediction.v1 import instance_pb2
@@ -114,7 +115,7 @@ def _row(item: object) -> list[object]:
     return list(plain) if isinstance(plain, list | tuple) else [plain]
 
 
-def _typed(values: Sequence[object], kind: type) -> list:  # type: ignore[type-arg]
+def _typed(values: Sequence[object], kind: type | UnionType) -> list:  # type: ignore[type-arg]
     assert all(isinstance(item, kind) for item in values)
     return list(values)
 

@@ -46,7 +46,7 @@ class Health:
         )
 
     def check(self, *, timeout_s: float = CHECK_TIMEOUT_S) -> list[PartHealth]:
-        """Every part's health, asked at the same time. Raises GATEWAY_UNREACHABLE where not even the gateway answers."""
+        """Every part's health, asked at the same time. Raises GATEWAY_UNREACHABLE where no gateway answers."""
         self._transport.wait_until_connected(timeout_s)
         with ThreadPoolExecutor(len(SERVICES)) as pool:
             return list(pool.map(lambda item: self._check(*item, timeout_s=timeout_s), SERVICES.items()))

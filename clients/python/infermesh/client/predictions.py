@@ -133,12 +133,12 @@ class Predictions:
     def tensors(
         self,
         model: str,
-        inputs: "Mapping[str, np.ndarray]",  # type: ignore[type-arg]
+        inputs: "Mapping[str, np.ndarray]",
         *,
         version: str = "",
         outputs: Sequence[str] = (),
         timeout_s: float | None = None,
-    ) -> "dict[str, np.ndarray]":  # type: ignore[type-arg]
+    ) -> "dict[str, np.ndarray]":
         """Numpy arrays in, numpy arrays out, over the Open Inference Protocol: the quickest way for many rows.
 
         `outputs` names the tensors wanted; all where it is empty. Needs numpy.

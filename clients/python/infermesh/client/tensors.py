@@ -20,7 +20,7 @@ _NUMPY_NAMES = {name: numpy_name for numpy_name, name in _TYPES.items()}
 
 def request_of(
     model: str,
-    inputs: "Mapping[str, np.ndarray]",  # type: ignore[type-arg]
+    inputs: "Mapping[str, np.ndarray]",
     *,
     version: str,
     outputs: Sequence[str],
@@ -36,7 +36,7 @@ def request_of(
     return request
 
 
-def tensors_of(response: grpc_service_pb2.ModelInferResponse) -> "dict[str, np.ndarray]":  # type: ignore[type-arg]
+def tensors_of(response: grpc_service_pb2.ModelInferResponse) -> "dict[str, np.ndarray]":
     """The answer's arrays by name. They are views of the answer's bytes and read-only."""
     import numpy as np  # noqa: PLC0415 - optional
 
@@ -54,7 +54,7 @@ def tensors_of(response: grpc_service_pb2.ModelInferResponse) -> "dict[str, np.n
     return arrays
 
 
-def _packed(name: str, array: "np.ndarray") -> tuple[str, bytes]:  # type: ignore[type-arg]
+def _packed(name: str, array: "np.ndarray") -> tuple[str, bytes]:
     import numpy as np  # noqa: PLC0415 - optional
 
     if array.dtype.kind in "OSU":

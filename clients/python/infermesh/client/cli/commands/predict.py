@@ -21,8 +21,8 @@ def add_to(app: typer.Typer) -> None:
     @command(
         app,
         "predict",
-        epilog="""Examples: infermesh predict iris '{"petal_length": 4.9}' · infermesh predict digits --file rows.jsonl · """
-        "cat rows.jsonl | infermesh predict digits --json",
+        epilog="""Examples: infermesh predict iris '{"petal_length": 4.9}' · """
+        "infermesh predict digits --file rows.jsonl · cat rows.jsonl | infermesh predict digits --json",
     )
     def predict(
         session: Session,
@@ -31,9 +31,10 @@ def add_to(app: typer.Typer) -> None:
             str | None,
             typer.Argument(
                 metavar="[INSTANCES]",
-                help="JSON: one object, an array of objects, or a request body; `-` reads standard input, `@PATH` a file.",
+                help="JSON: an object, an array of objects, or a request body; `-` is standard input, `@PATH` a file.",
             ),
         ] = None,
+        *,
         file: Annotated[
             Path | None, typer.Option("--file", "-f", metavar="PATH", help="A JSON or JSON Lines file.")
         ] = None,
@@ -58,8 +59,8 @@ def _drawn(answer: Answer) -> RenderableType:
         drawing = "" if item.confidence is None else f"[cyan]{bar(item.confidence, width=10)}[/]"
         columns = [escape(item.label), _short(item.output), confidence, drawing, _others(item)]
         shown.add_row(str(place), *columns, *([_why(item)] if explained else []))
-    end = f"[dim]{escape(answer.model_name)} {answer.model_version} · {answer.latency_ms:.1f} ms · {escape(answer.request_id)}[/]"
-    return Group(shown, end)
+    made_by = f"{escape(answer.model_name)} {answer.model_version}"
+    return Group(shown, f"[dim]{made_by} · {answer.latency_ms:.1f} ms · {escape(answer.request_id)}[/]")
 
 
 def _others(item: Prediction) -> str:

@@ -1,0 +1,201 @@
+"""`infermesh deploy`, `undeploy`, `deployments`: which versions answer."""
+
+import re
+from typing import Annotated
+
+import grpc
+import typer
+from infermesh.client.cli.output import facts, state, table, when
+from infermesh.client.cli.session import ModelArgument, Session, VersionArgument, command
+from infermesh.client.cli.splits import parse_split
+from infermesh.client.deployments import WAIT_TIMEOUT_S, is_settled, raise_if_failed
+from infermesh.client.errors import InfermeshError
+from infermesh.deployer.v1 import deployment_pb2
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.markup import escape
+from rich.spinner import Spinner
+
+_MARKS = {"True": "[green]✓[/]", "False": "[red]✗[/]"}
+_UNSTARTED = "[dim]·[/]"
+
+WaitOption = Annotated[
+    float, typer.Option("--for", metavar="SECONDS", min=0.001, help="The longest to wait; it goes on afterwards.")
+]
+NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Return at once.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Registers the commands."""
+    _add_deploy(app)
+    _add_undeploy(app)
+
+    @command(app, "deployments")
+    def deployments(
+        session: Session,
+        model: Annotated[
+            str | None, typer.Argument(metavar="[MODEL]", help="Only of this model.", show_default=False)
+        ] = None,
+        status: Annotated[str, typer.Option(metavar="STATUS", help="Only with this status.")] = "",
+        limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 200,
+    ) -> None:
+        """List what is deployed, and why what does not answer does not."""
+        found = list(session.client.deployments.list(model=model or "", status=status, limit=limit))
+        session.output.result({"deployments": found}, lambda: listed(found))
+
+
+def _add_deploy(app: typer.Typer) -> None:
+    @command(
+        app,
+        "deploy",
+        epilog="Examples: infermesh deploy iris v1.0.0 · infermesh deploy iris v1.1.0 --traffic v1.0.0=90,v1.1.0=10",
+    )
+    def deploy(
+        session: Session,
+        model: ModelArgument,
+        version: VersionArgument,
+        *,
+        name: Annotated[
+            str, typer.Option("--name", "-n", metavar="NAME", help="The deployment's name. Default: after the version.")
+        ] = "",
+        environment: Annotated[str, typer.Option(metavar="NAME", help="prod, staging or dev. Default: prod.")] = "",
+        traffic: Annotated[
+            str, typer.Option(metavar="SPLIT", help="The shares once it answers, as in v1.0.0=90,v1.1.0=10.")
+        ] = "",
+        batch_size: Annotated[int, typer.Option(metavar="ROWS", min=0, help="The most rows in one batch.")] = 0,
+        batch_timeout_ms: Annotated[
+            float | None, typer.Option(metavar="MS", min=0, help="The longest that a request waits for others.")
+        ] = None,
+        cache: Annotated[
+            bool, typer.Option("--cache", help="The same input always gives the same output: keep answers.")
+        ] = False,
+        no_wait: NoWaitOption = False,
+        for_s: WaitOption = WAIT_TIMEOUT_S,
+    ) -> None:
+        """Deploy a registered version, and show how it comes up until it answers.
+
+        A model's first version gets all its traffic. Later ones answer when asked for by name, until
+        `infermesh traffic set` gives them a share.
+        """
+        batching = deployment_pb2.Batching(max_batch_size=batch_size or None, batch_timeout_ms=batch_timeout_ms)
+        made = session.client.deployments.deploy(
+            model,
+            version,
+            name=name,
+            environment=environment,
+            traffic_split=parse_split(traffic.split(","), "--traffic") if traffic else None,
+            batching=batching if batch_size or batch_timeout_ms is not None else None,
+            serving=deployment_pb2.ServingOptions(deterministic=True) if cache else None,
+        )
+        last = made if no_wait else _followed(session, made, for_s)
+        session.output.result(last, lambda: _deployed(last))
+
+
+def _add_undeploy(app: typer.Typer) -> None:
+    @command(app, "undeploy", epilog="Examples: infermesh undeploy iris v1-0-0 · infermesh undeploy iris v1.0.0")
+    def undeploy(
+        session: Session,
+        model: ModelArgument,
+        deployment: Annotated[
+            str,
+            typer.Argument(metavar="DEPLOYMENT", help="The deployment's name, or its version.", show_default=False),
+        ],
+        *,
+        no_wait: NoWaitOption = False,
+        for_s: WaitOption = WAIT_TIMEOUT_S,
+    ) -> None:
+        """Take a deployment away: out of the traffic, drained, unloaded. The version stays registered."""
+        name = _name_of(session, model, deployment)
+        last = session.client.deployments.remove(model, name)
+        if not no_wait:
+            session.client.deployments.wait_removed(model, name, timeout_s=for_s)
+        done = "is being removed" if no_wait else "is removed"
+        session.output.result(
+            {"removed": not no_wait, "deployment": last},
+            lambda: f"deployment {escape(name)} of {escape(model)} ({escape(last.version)}) {done}",
+        )
+
+
+def _name_of(session: Session, model: str, given: str) -> str:
+    """The deployment's name; a version, which no deployment can be called after, is looked up."""
+    if re.fullmatch(r"v?\d+\.\d+\.\d+\S*", given) is None:
+        return given
+    version = given if given.startswith("v") else f"v{given}"
+    for deployment in session.client.deployments.list(model=model):
+        if deployment.version == version:
+            return deployment.deployment_name
+    raise InfermeshError(
+        f"version {version} of {model} is not deployed",
+        code=grpc.StatusCode.NOT_FOUND,
+        reason="DEPLOYMENT_NOT_FOUND",
+    )
+
+
+def _followed(session: Session, made: deployment_pb2.Deployment, timeout_s: float) -> deployment_pb2.Deployment:
+    """The deployment once it answers; its steps are drawn as they are reached. Raises where it failed."""
+    last = made
+    drawn = not session.output.as_json and session.output.err.is_terminal
+    with Live(console=session.output.err, transient=True, refresh_per_second=10, auto_refresh=drawn) as live:
+        for last in session.client.deployments.watch(made.model_name, made.deployment_name, timeout_s=timeout_s):
+            if drawn:
+                live.update(_coming_up(last))
+            if is_settled(last):
+                break
+        else:
+            raise InfermeshError(
+                f"deployment {made.deployment_name} of {made.model_name} was removed before it answered",
+                code=grpc.StatusCode.NOT_FOUND,
+                reason="DEPLOYMENT_NOT_FOUND",
+            )
+    raise_if_failed(last)
+    return last
+
+
+def _coming_up(deployment: deployment_pb2.Deployment) -> RenderableType:
+    title = f"{escape(deployment.model_name)} {escape(deployment.version)} {state(deployment.status)}"
+    return Group(Spinner("dots", text=title), *(f"  {line}" for line in steps(deployment)))
+
+
+def steps(deployment: deployment_pb2.Deployment) -> list[str]:
+    """What is known of each step, a line each, as rich markup."""
+    return [
+        f"{_MARKS.get(step.status, _UNSTARTED)} {escape(step.type)}"
+        + (f" [dim]{escape(step.message)}[/]" if step.message else "")
+        for step in deployment.conditions
+    ]
+
+
+def _deployed(deployment: deployment_pb2.Deployment) -> RenderableType:
+    name, version = escape(deployment.model_name), escape(deployment.version)
+    title = f"[bold]{name} {version}[/] {state(deployment.status)} as {escape(deployment.deployment_name)}"
+    if deployment.status != "active":
+        return Group(title, f"[dim]infermesh deployments {name} shows how far it is.[/]")
+    took = f", loaded in {deployment.load_time_ms:.0f} ms" if deployment.load_time_ms else ""
+    return Group(
+        title + took,
+        *(f"  {line}" for line in steps(deployment)),
+        f"[dim]infermesh predict {name} --version {version} asks it.[/]",
+    )
+
+
+def listed(deployments: list[deployment_pb2.Deployment]) -> RenderableType:
+    """A table of deployments, and under it what is wrong with any."""
+    if not deployments:
+        return "[dim]nothing is deployed; `infermesh deploy MODEL VERSION` makes a registered version answer[/]"
+    shown = table("model", "deployment", "version", "status", "replicas", "since", right=["replicas"])
+    for one in deployments:
+        changing = one.served_version and one.served_version != one.version
+        version = f"{one.served_version} → {one.version}" if changing else one.version
+        shown.add_row(
+            escape(one.model_name),
+            escape(one.deployment_name),
+            escape(version),
+            state(one.status),
+            f"{one.ready_replicas}/{one.replicas}",
+            when(one.deployed_at),
+        )
+    wrong = [one for one in deployments if one.error_message]
+    if not wrong:
+        return shown
+    names = ((f"{one.model_name} {one.version}", f"[red]{escape(one.error_message)}[/]") for one in wrong)
+    return Group(shown, "", facts((escape(name), text) for name, text in names))

@@ -1,0 +1,204 @@
+"""Deployments: make registered versions answer, follow how far they are, take them away."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import grpc
+from infermesh.client.errors import InfermeshError
+from infermesh.client.transport import Pacer, Transport, all_pages, new_request_id
+from infermesh.deployer.v1 import deployer_service_pb2, deployer_service_pb2_grpc, deployment_pb2
+
+WAIT_TIMEOUT_S = 120.0
+"""How long a deployment is waited for where nothing else is said: four times what the slowest load should take."""
+OUTAGE_TIMEOUT_S = 30.0
+"""How long a deployment that is being followed may be out of reach before following fails."""
+_LOOK_AGAIN_S = 15.0
+"""A stream is trusted for so long, then the deployment is read anew: what happened between reading and watching is not
+in the stream."""
+_PAGE_SIZE = 200
+
+
+class Deployments:
+    """What is deployed."""
+
+    def __init__(self, transport: Transport, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._transport = transport
+        self._stub = deployer_service_pb2_grpc.DeployerServiceStub(transport.channel)
+        self._monotonic = monotonic
+
+    def deploy(
+        self,
+        model: str,
+        version: str,
+        *,
+        name: str = "",
+        environment: str = "",
+        resources: deployment_pb2.Resources | None = None,
+        autoscaling: deployment_pb2.Autoscaling | None = None,
+        batching: deployment_pb2.Batching | None = None,
+        serving: deployment_pb2.ServingOptions | None = None,
+        traffic_split: Mapping[str, int] | None = None,
+        request_id: str = "",
+        timeout_s: float | None = None,
+    ) -> deployment_pb2.Deployment:
+        """Deploys a registered version and returns at once; `wait` returns when it answers.
+
+        Without a name it is called after the version, "v1-0-0". `traffic_split` (whole percent by version) holds once
+        the version answers; without it the shares stay as they are, and a model's first version gets all. The same
+        `request_id` again is the same deployment; one is made where none is given. Raises DEPLOYMENT_EXISTS where the
+        version is deployed.
+        """
+        request = deployer_service_pb2.CreateDeploymentRequest(
+            model_name=model,
+            version=version,
+            deployment_name=name or default_name(version),
+            environment=environment,
+            resources=resources,
+            autoscaling=autoscaling,
+            batching=batching,
+            serving=serving,
+            traffic_split=traffic_split,
+            request_id=request_id or new_request_id(),
+        )
+        return self._transport.call(self._stub.CreateDeployment, request, timeout_s=timeout_s)
+
+    def get(self, model: str, name: str, *, timeout_s: float | None = None) -> deployment_pb2.Deployment:
+        """One deployment, as it is now. Raises DEPLOYMENT_NOT_FOUND."""
+        request = deployer_service_pb2.GetDeploymentRequest(model_name=model, deployment_name=name)
+        return self._transport.call(self._stub.GetDeployment, request, timeout_s=timeout_s)
+
+    def list(
+        self, *, model: str = "", status: str = "", limit: int | None = None, timeout_s: float | None = None
+    ) -> Iterator[deployment_pb2.Deployment]:
+        """Deployments of a model, or of all, in order of model and name."""
+        size = _PAGE_SIZE if limit is None else max(1, min(limit, _PAGE_SIZE))
+
+        def fetch(token: str) -> deployer_service_pb2.ListDeploymentsResponse:
+            request = deployer_service_pb2.ListDeploymentsRequest(
+                model_name=model, status=status, page_size=size, page_token=token
+            )
+            return self._transport.call(self._stub.ListDeployments, request, timeout_s=timeout_s)
+
+        return all_pages(fetch, lambda page: page.deployments, limit=limit)
+
+    def remove(
+        self, model: str, name: str, *, etag: str = "", timeout_s: float | None = None
+    ) -> deployment_pb2.Deployment:
+        """Begins to remove a deployment: it is taken out of the traffic, drained, unloaded, forgotten."""
+        request = deployer_service_pb2.DeleteDeploymentRequest(model_name=model, deployment_name=name, etag=etag)
+        return self._transport.call(self._stub.DeleteDeployment, request, timeout_s=timeout_s)
+
+    def restart(self, model: str, name: str, *, timeout_s: float | None = None) -> deployment_pb2.Deployment:
+        """Tries again at once what failed, and loads anew what is loaded."""
+        request = deployer_service_pb2.RestartDeploymentRequest(model_name=model, deployment_name=name)
+        return self._transport.call(self._stub.RestartDeployment, request, timeout_s=timeout_s)
+
+    def watch(
+        self, model: str, name: str, *, timeout_s: float = WAIT_TIMEOUT_S, outage_timeout_s: float = OUTAGE_TIMEOUT_S
+    ) -> Iterator[deployment_pb2.Deployment]:
+        """The deployment as it is, then whenever it changes; ends when it is removed.
+
+        A stream that breaks is opened again, so that a restart of the deployer or of the gateway goes unseen, up to
+        `outage_timeout_s` seconds. Raises InfermeshError: DEPLOYMENT_NOT_FOUND where there is none, DEADLINE_EXCEEDED
+        after `timeout_s` seconds.
+        """
+        deadline = self._monotonic() + timeout_s
+        seen: deployment_pb2.Deployment | None = None
+        pacer: Pacer | None = None
+        while (left_s := deadline - self._monotonic()) > 0:
+            trusted_s = min(left_s, _LOOK_AGAIN_S)
+            opened_s = self._monotonic()
+            try:
+                for now, removed in self._changes(model, name, timeout_s=trusted_s):
+                    if seen is not None and now.deployment_id != seen.deployment_id:
+                        return
+                    if now != seen:
+                        pacer, seen = None, now
+                        yield now
+                    if removed:
+                        return
+                error = _broken(model, name)
+            except InfermeshError as met:
+                error = met
+            if error.reason == "DEPLOYMENT_NOT_FOUND" and seen is not None:
+                return
+            if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and self._monotonic() - opened_s >= trusted_s:
+                pacer = None
+                continue
+            pacer = pacer or Pacer(timeout_s=outage_timeout_s)
+            if seen is None or not error.is_interruption or not pacer.pause():
+                raise error
+        raise _overdue(model, name, seen, timeout_s)
+
+    def wait(self, model: str, name: str, *, timeout_s: float = WAIT_TIMEOUT_S) -> deployment_pb2.Deployment:
+        """The deployment once it is active. Raises InfermeshError with the deployment's own reason where it failed."""
+        for deployment in self.watch(model, name, timeout_s=timeout_s):
+            if is_settled(deployment):
+                raise_if_failed(deployment)
+                return deployment
+        raise _gone(model, name)
+
+    def wait_removed(self, model: str, name: str, *, timeout_s: float = WAIT_TIMEOUT_S) -> None:
+        """Returns once there is no such deployment any more."""
+        try:
+            for _ in self.watch(model, name, timeout_s=timeout_s):
+                continue
+        except InfermeshError as error:
+            if error.reason != "DEPLOYMENT_NOT_FOUND":
+                raise
+
+    def _changes(self, model: str, name: str, *, timeout_s: float) -> Iterator[tuple[deployment_pb2.Deployment, bool]]:
+        """The deployment as it is, then its changes; the flag says that it was removed."""
+        current = self.get(model, name, timeout_s=min(timeout_s, self._transport.timeout_s))
+        yield current, False
+        request = deployer_service_pb2.WatchDeploymentsRequest(model_name=model)
+        for change in self._transport.stream(self._stub.WatchDeployments, request, timeout_s=timeout_s):
+            if change.deployment.deployment_id == current.deployment_id:
+                yield change.deployment, change.removed
+
+
+def default_name(version: str) -> str:
+    """What a deployment of a version is called where nobody names it: "v1.0.0-rc.1" is "v1-0-0-rc-1"."""
+    digits = version.strip().lower()
+    return (digits if digits.startswith("v") else f"v{digits}").replace(".", "-").replace("+", "-")
+
+
+def is_settled(deployment: deployment_pb2.Deployment) -> bool:
+    """Whether what is wished now has been carried out, or has failed."""
+    return deployment.status in {"active", "failed"} and deployment.observed_generation >= deployment.generation
+
+
+def raise_if_failed(deployment: deployment_pb2.Deployment) -> None:
+    """Raises the failure of a deployment that failed."""
+    if deployment.status == "failed":
+        raise InfermeshError(
+            f"{deployment.model_name} {deployment.version} cannot be deployed: {deployment.error_message}",
+            code=grpc.StatusCode.FAILED_PRECONDITION,
+            reason=deployment.error_reason or grpc.StatusCode.FAILED_PRECONDITION.name,
+        )
+
+
+def _broken(model: str, name: str) -> InfermeshError:
+    return InfermeshError(
+        f"the mesh stopped telling of deployment {name} of {model}",
+        code=grpc.StatusCode.UNAVAILABLE,
+        reason=grpc.StatusCode.UNAVAILABLE.name,
+    )
+
+
+def _gone(model: str, name: str) -> InfermeshError:
+    return InfermeshError(
+        f"deployment {name} of {model} was removed", code=grpc.StatusCode.NOT_FOUND, reason="DEPLOYMENT_NOT_FOUND"
+    )
+
+
+def _overdue(model: str, name: str, seen: deployment_pb2.Deployment | None, timeout_s: float) -> InfermeshError:
+    state = "not heard of" if seen is None else seen.status
+    said = [step.message for step in seen.conditions if step.status != "True" and step.message] if seen else []
+    why = f" ({said[0]})" if said else ""
+    return InfermeshError(
+        f"deployment {name} of {model} is {state} after {timeout_s:g} s{why}",
+        code=grpc.StatusCode.DEADLINE_EXCEEDED,
+        reason=grpc.StatusCode.DEADLINE_EXCEEDED.name,
+        advice=f"It goes on: `infermesh deployments {model}` shows how far it is.",
+    )

@@ -1,0 +1,165 @@
+"""Models: register versions, find them, say what each one takes and gives."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import grpc
+from google.api import httpbody_pb2
+from google.protobuf.struct_pb2 import Struct
+from infermesh.client.errors import InfermeshError
+from infermesh.client.transport import Transport, all_pages, new_request_id
+from infermesh.registry.v1 import (
+    artifact_pb2,
+    artifact_service_pb2,
+    artifact_service_pb2_grpc,
+    model_pb2,
+    model_version_pb2,
+    registry_service_pb2,
+    registry_service_pb2_grpc,
+)
+
+REGISTER_TIMEOUT_S = 120.0
+"""Registering reads the whole artifact."""
+UPLOAD_TIMEOUT_S = 3600.0
+"""An upload may be of many gigabytes."""
+PIECE_BYTES = 1024 * 1024
+"""How much of an artifact one message carries."""
+_PAGE_SIZE = 200
+
+
+class Models:
+    """What is registered."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._stub = registry_service_pb2_grpc.RegistryServiceStub(transport.channel)
+        self._artifacts = artifact_service_pb2_grpc.ArtifactServiceStub(transport.channel)
+
+    def register(
+        self,
+        name: str,
+        version: str,
+        artifact: str | Path,
+        *,
+        framework: str = "",
+        framework_version: str = "",
+        metadata: Mapping[str, object] | None = None,
+        input_schema: Mapping[str, object] | None = None,
+        output_schema: Mapping[str, object] | None = None,
+        description: str = "",
+        stage: str = "",
+        request_id: str = "",
+        timeout_s: float = REGISTER_TIMEOUT_S,
+    ) -> model_version_pb2.ModelVersion:
+        """Registers a version of a model, and the model where it is new.
+
+        `artifact` is a path or a URI that the registry itself can read; a relative path is one of this process's
+        folder, and what only this process can read is brought to the registry by `upload`. The framework may be left
+        out where the artifact tells it, schemas where it states them: an ONNX file does both. `metadata` is anything as
+        JSON has it; "tags" and "class_names" are understood. The same content again is the same registration. Raises
+        VERSION_EXISTS where the version is registered with other content: versions never change.
+        """
+        request = registry_service_pb2.CreateModelRequest(
+            name=name,
+            version=version,
+            framework=framework,
+            framework_version=framework_version,
+            artifact_uri=artifact_uri(artifact),
+            metadata=struct(metadata, "metadata"),
+            input_schema=struct(input_schema, "input_schema"),
+            output_schema=struct(output_schema, "output_schema"),
+            description=description,
+            stage=stage,
+            request_id=request_id or new_request_id(),
+        )
+        return self._transport.call(self._stub.CreateModel, request, timeout_s=timeout_s)
+
+    def upload(self, path: str | Path, *, timeout_s: float = UPLOAD_TIMEOUT_S) -> artifact_pb2.Artifact:
+        """Sends a file to the registry; register with the `artifact_uri` of what comes back.
+
+        Raises OSError where the file cannot be read, ARTIFACT_CORRUPT where it changed on its way.
+        """
+        return self._transport.send(self._artifacts.UploadArtifact, pieces(Path(path)), timeout_s=timeout_s)
+
+    def get(self, name: str, *, timeout_s: float | None = None) -> model_pb2.Model:
+        """One model. Raises MODEL_NOT_FOUND."""
+        request = registry_service_pb2.GetModelRequest(model_name=name)
+        return self._transport.call(self._stub.GetModel, request, timeout_s=timeout_s)
+
+    def list(
+        self,
+        *,
+        prefix: str = "",
+        framework: str = "",
+        tags: Sequence[str] = (),
+        limit: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[model_pb2.Model]:
+        """Models in alphabetical order; every tag must be there."""
+        size = _size(limit)
+
+        def fetch(token: str) -> registry_service_pb2.ListModelsResponse:
+            request = registry_service_pb2.ListModelsRequest(
+                name_prefix=prefix, framework=framework, tags=tags, page_size=size, page_token=token
+            )
+            return self._transport.call(self._stub.ListModels, request, timeout_s=timeout_s)
+
+        return all_pages(fetch, lambda page: page.models, limit=limit)
+
+    def version(self, name: str, version: str, *, timeout_s: float | None = None) -> model_version_pb2.ModelVersion:
+        """One version, by its number, as "latest", or by an alias. Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND."""
+        request = registry_service_pb2.GetModelVersionRequest(model_name=name, version=version)
+        return self._transport.call(self._stub.GetModelVersion, request, timeout_s=timeout_s)
+
+    def versions(
+        self, name: str, *, stage: str = "", limit: int | None = None, timeout_s: float | None = None
+    ) -> Iterator[model_version_pb2.ModelVersion]:
+        """The versions of a model, the highest first. Raises MODEL_NOT_FOUND."""
+        size = _size(limit)
+
+        def fetch(token: str) -> registry_service_pb2.ListModelVersionsResponse:
+            request = registry_service_pb2.ListModelVersionsRequest(
+                model_name=name, stage=stage, page_size=size, page_token=token
+            )
+            return self._transport.call(self._stub.ListModelVersions, request, timeout_s=timeout_s)
+
+        return all_pages(fetch, lambda page: page.versions, limit=limit)
+
+
+def artifact_uri(artifact: str | Path) -> str:
+    """A URI as it is; a path as an absolute file:// URI, because the registry has another working folder."""
+    text = str(artifact)
+    return text if "://" in text or not text else Path(text).expanduser().absolute().as_uri()
+
+
+def struct(value: Mapping[str, object] | None, field: str) -> Struct | None:
+    """A JSON object as a message. Raises InfermeshError where something in it is not of JSON."""
+    if value is None:
+        return None
+    made = Struct()
+    try:
+        made.update(dict(value))  # type: ignore[arg-type]
+    except (ValueError, TypeError) as fault:
+        raise InfermeshError(
+            f"{field} holds what JSON cannot: {fault}",
+            code=grpc.StatusCode.INVALID_ARGUMENT,
+            reason="INVALID_FIELD",
+            advice="Use objects, lists, texts, numbers, true, false and null.",
+        ) from None
+    return made
+
+
+def pieces(path: Path) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
+    """The messages of an upload: what the file is first, then its bytes."""
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        size = stream.tell()
+        stream.seek(0)
+        yield artifact_service_pb2.UploadArtifactRequest(filename=path.name, digest=digest, size_bytes=size)
+        while piece := stream.read(PIECE_BYTES):
+            yield artifact_service_pb2.UploadArtifactRequest(body=httpbody_pb2.HttpBody(data=piece))
+
+
+def _size(limit: int | None) -> int:
+    return _PAGE_SIZE if limit is None else max(1, min(limit, _PAGE_SIZE))

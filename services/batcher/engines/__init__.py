@@ -1,0 +1,1 @@
+"""What the batcher does over time: queues, batches on their way, servers that come and go."""

@@ -1,0 +1,28 @@
+"""How the engine behaves; every field's default suits a small machine with one Triton."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Bounds and patience of the engine."""
+
+    in_flight_per_backend: int = 2
+    """Batches that a backend of capacity 1 is given at a time, of one version: one runs while the next one waits."""
+    queue_rows_max: int = 20_000
+    """Rows of one version that may wait; beyond it QUEUE_FULL."""
+    queue_bytes_max: int = 256 * 1024 * 1024
+    """Input bytes of all requests that are not answered yet; beyond it QUEUE_FULL."""
+    attempts_max: int = 4
+    """How often one request may be sent before its failure is final, counting only what may have reached a model."""
+    outage_patience_s: float = 10.0
+    """How long requests wait for a version that no backend can run now: it covers a restart of Triton. After that
+    they are refused at once until a backend is back."""
+    backend_timeout_s: float = 60.0
+    """The longest that one batch may take, whatever its callers' deadlines."""
+    probe_delay_min_s: float = 0.05
+    """The first pause before a server or a model that failed is tried again; it doubles."""
+    probe_delay_max_s: float = 1.0
+    """The longest such pause."""
+    idle_groups_max: int = 4096
+    """Groups without requests that are remembered, so that the next request finds them ready."""

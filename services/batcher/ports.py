@@ -1,0 +1,80 @@
+"""What the engine needs of the world, as small protocols. Each has a fake that passes the same tests.
+
+A batch goes out by one call and its answer comes back by one call, both synchronous: at tens of thousands of requests a
+second a task or a coroutine for each batch is what costs most.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from services.batcher.domain.failure import BackendFailure
+from services.batcher.domain.request import Tensor
+from services.batcher.domain.shape import CallShape
+
+
+class BatchReceiver(Protocol):
+    """Whoever sent a batch. Exactly one of the two is called, once, unless the exchange was aborted before."""
+
+    def answered(self, outputs: Sequence[Tensor]) -> None:
+        """The backend's outputs, as it ordered and shaped them: nothing is checked yet."""
+        ...
+
+    def failed(self, failure: BackendFailure) -> None:
+        """There is no answer."""
+        ...
+
+
+class Exchange(Protocol):
+    """A batch on its way."""
+
+    def abort(self) -> None:
+        """Gives up at once; the receiver hears nothing more."""
+        ...
+
+
+class PreparedCall(Protocol):
+    """A call of one model with tensors of one shape: all but rows and data is settled."""
+
+    def send(
+        self, rows: int, sizes_bytes: Sequence[int], buffers: Sequence[bytes | memoryview], receiver: BatchReceiver
+    ) -> Exchange:
+        """Sends one batch. `buffers` follow one another as tensors do; `sizes_bytes` has one entry for each tensor.
+
+        Never blocks, and never calls the receiver before it returned.
+        """
+        ...
+
+
+class BackendClient(Protocol):
+    """One model server."""
+
+    def prepare(self, shape: CallShape, *, server_model_name: str) -> PreparedCall:
+        """Settles what batches of that shape have in common."""
+        ...
+
+    async def ready(self) -> bool:
+        """Whether the server answers. Never raises and never takes longer than a second."""
+        ...
+
+    async def close(self) -> None:
+        """Closes every connection; what is in flight fails."""
+        ...
+
+
+class BackendClientFactory(Protocol):
+    """Makes clients. Making one opens no connection."""
+
+    def __call__(self, http_address: str) -> BackendClient:
+        """The client of the server at `host:port`."""
+        ...
+
+
+class BatchObserver(Protocol):
+    """Who counts batches, for metrics. Called once for each batch, so it may take a microsecond and no more."""
+
+    def batch_answered(
+        self, model_name: str, version: str, *, rows: int, requests: int, queue_s: float, backend_s: float
+    ) -> None:
+        """A batch was answered: `queue_s` is how long its oldest request had waited, `backend_s` how long the server
+        took."""
+        ...

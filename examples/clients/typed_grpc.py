@@ -1,6 +1,6 @@
 """A typed prediction over gRPC, with nothing but generated stubs.
 
-    python -m examples.clients.typed_grpc 127.0.0.1:8080
+python -m examples.clients.typed_grpc 127.0.0.1:8080
 """
 
 import sys

@@ -1,18 +1,13 @@
 """Models: register versions, find them, say what each one takes and gives."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import grpc
-from google.api import httpbody_pb2
 from google.protobuf.struct_pb2 import Struct
 from infermesh.client.errors import InfermeshError
 from infermesh.client.transport import Transport, all_pages, new_request_id
 from infermesh.registry.v1 import (
-    artifact_pb2,
-    artifact_service_pb2,
-    artifact_service_pb2_grpc,
     model_pb2,
     model_version_pb2,
     registry_service_pb2,
@@ -21,10 +16,6 @@ from infermesh.registry.v1 import (
 
 REGISTER_TIMEOUT_S = 120.0
 """Registering reads the whole artifact."""
-UPLOAD_TIMEOUT_S = 3600.0
-"""An upload may be of many gigabytes."""
-PIECE_BYTES = 1024 * 1024
-"""How much of an artifact one message carries."""
 _PAGE_SIZE = 200
 
 
@@ -34,7 +25,6 @@ class Models:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._stub = registry_service_pb2_grpc.RegistryServiceStub(transport.channel)
-        self._artifacts = artifact_service_pb2_grpc.ArtifactServiceStub(transport.channel)
 
     def register(
         self,
@@ -55,10 +45,10 @@ class Models:
         """Registers a version of a model, and the model where it is new.
 
         `artifact` is a path or a URI that the registry itself can read; a relative path is one of this process's
-        folder, and what only this process can read is brought to the registry by `upload`. The framework may be left
-        out where the artifact tells it, schemas where it states them: an ONNX file does both. `metadata` is anything as
-        JSON has it; "tags" and "class_names" are understood. The same content again is the same registration. Raises
-        VERSION_EXISTS where the version is registered with other content: versions never change.
+        folder. The framework may be left out where the artifact tells it, schemas where it states them: an ONNX file
+        does both. `metadata` is anything as JSON has it; "tags" and "class_names" are understood. The same content
+        again is the same registration. Raises VERSION_EXISTS where the version is registered with other content:
+        versions never change.
         """
         request = registry_service_pb2.CreateModelRequest(
             name=name,
@@ -74,13 +64,6 @@ class Models:
             request_id=request_id or new_request_id(),
         )
         return self._transport.call(self._stub.CreateModel, request, timeout_s=timeout_s)
-
-    def upload(self, path: str | Path, *, timeout_s: float = UPLOAD_TIMEOUT_S) -> artifact_pb2.Artifact:
-        """Sends a file to the registry; register with the `artifact_uri` of what comes back.
-
-        Raises OSError where the file cannot be read, ARTIFACT_CORRUPT where it changed on its way.
-        """
-        return self._transport.send(self._artifacts.UploadArtifact, pieces(Path(path)), timeout_s=timeout_s)
 
     def get(self, name: str, *, timeout_s: float | None = None) -> model_pb2.Model:
         """One model. Raises MODEL_NOT_FOUND."""
@@ -148,17 +131,6 @@ def struct(value: Mapping[str, object] | None, field: str) -> Struct | None:
             advice="Use objects, lists, texts, numbers, true, false and null.",
         ) from None
     return made
-
-
-def pieces(path: Path) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
-    """The messages of an upload: what the file is first, then its bytes."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        size = stream.tell()
-        stream.seek(0)
-        yield artifact_service_pb2.UploadArtifactRequest(filename=path.name, digest=digest, size_bytes=size)
-        while piece := stream.read(PIECE_BYTES):
-            yield artifact_service_pb2.UploadArtifactRequest(body=httpbody_pb2.HttpBody(data=piece))
 
 
 def _size(limit: int | None) -> int:

@@ -81,35 +81,6 @@ class Transport:
         finally:
             call.cancel()
 
-    def send(
-        self,
-        method: "grpc.StreamUnaryMultiCallable[RequestT, ResponseT]",
-        requests: Iterator[RequestT],
-        *,
-        timeout_s: float,
-        metadata: Metadata = (),
-    ) -> ResponseT:
-        """The answer to a stream of requests, over within `timeout_s`. Raises InfermeshError, or what `requests` did.
-
-        Requests are made in another thread.
-        """
-        raised: list[Exception] = []
-
-        def guarded() -> Iterator[RequestT]:
-            # gRPC logs what an iterator raises and cancels the call; the caller should get it.
-            try:
-                yield from requests
-            except Exception as error:
-                raised.append(error)
-                raise
-
-        try:
-            return method(guarded(), timeout=timeout_s, metadata=metadata or None)
-        except grpc.RpcError as error:
-            if raised:
-                raise raised[0] from None
-            raise error_from_rpc(error, address=self.address, timeout_s=timeout_s) from error
-
     def wait_until_connected(self, timeout_s: float) -> None:
         """Returns once the gateway accepts connections. Raises GATEWAY_UNREACHABLE after `timeout_s` seconds."""
         try:

@@ -2,15 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated
 
-import grpc
 import typer
 from infermesh.client.cli.documents import read_document
 from infermesh.client.cli.output import facts, quantity, state, table, when
 from infermesh.client.cli.session import ModelArgument, Session, VersionArgument, command
-from infermesh.client.errors import InfermeshError
 from infermesh.common.v1 import schema_pb2
 from infermesh.registry.v1 import model_pb2, model_version_pb2
 from rich.console import Group, RenderableType
@@ -98,9 +95,6 @@ def _add_register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option("--class", metavar="NAME", help="A class, in the order of the probabilities; repeatable."),
         ] = None,
-        upload: Annotated[
-            bool, typer.Option("--upload", help="Send the file, for a registry that cannot read your disk.")
-        ] = False,
     ) -> None:
         """Register a version of a model, and the model where it is new.
 
@@ -111,7 +105,7 @@ def _add_register(app: typer.Typer) -> None:
         made = session.client.models.register(
             model,
             version,
-            _uploaded(session, artifact) if upload else artifact,
+            artifact,
             framework=framework or _text(document, "framework"),
             framework_version=framework_version or _text(document, "framework_version"),
             metadata=known or None,
@@ -138,20 +132,6 @@ def _text(document: Mapping[str, object], name: str) -> str:
     """A field of a whole registration; metadata alone have it for themselves."""
     value = document.get(name) if isinstance(document.get("metadata"), dict) else None
     return value if isinstance(value, str) else ""
-
-
-def _uploaded(session: Session, artifact: str) -> str:
-    path = Path(artifact).expanduser()
-    try:
-        session.output.note(f"[dim]sending {escape(str(path))}[/]")
-        return session.client.models.upload(path).artifact_uri
-    except OSError as fault:
-        raise InfermeshError(
-            f"cannot read {path}: {(fault.strerror or str(fault)).lower()}",
-            code=grpc.StatusCode.INVALID_ARGUMENT,
-            reason="INVALID_FIELD",
-            advice="Name a file that you may read.",
-        ) from None
 
 
 def _registered(made: model_version_pb2.ModelVersion) -> RenderableType:

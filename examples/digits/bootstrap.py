@@ -118,7 +118,7 @@ class Bootstrap:
             ),
             also=("MODEL_NOT_SERVED", "VERSION_NOT_SERVED", "NOT_FOUND"),
         )
-        # Not judged by samples on which the versions differ: one that is there from another training may differ as well.
+        # Not judged by samples on which the versions differ: one from another training may differ there as well.
         wrong = [
             sample
             for sample, said in zip(samples, answer.predictions, strict=True)

@@ -46,7 +46,7 @@ async def compiled() -> Path:
     return ROOT / "clients/typescript/dist/test/drive.js"
 
 
-async def test_a_node_program_predicts_streams_lists_and_understands_errors(compiled: Path, mesh: Mesh) -> None:
+async def test_a_node_program_predicts_streams_looks_around_and_understands_errors(compiled: Path, mesh: Mesh) -> None:
     samples = mesh.samples[:3]
     task = {"model": "digits", "instances": [sample["instance"] for sample in samples]}
     printed = await run(
@@ -67,6 +67,8 @@ async def test_a_node_program_predicts_streams_lists_and_understands_errors(comp
     assert wrong == {"requestId": "node-wrong", "reason": "SCHEMA_VIOLATION"}
 
     assert "digits" in seen["models"]
+    assert sum(seen["traffic"]["split"].values()) == 100
+    assert {"v1.0.0", "v1.1.0"} <= set(seen["traffic"]["ready"])
 
     assert (seen["unknownModel"]["code"], seen["unknownModel"]["reason"]) == (NOT_FOUND, "MODEL_NOT_SERVED")
     assert "no-such-model" in seen["unknownModel"]["message"]

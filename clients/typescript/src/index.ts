@@ -5,9 +5,12 @@
  */
 import { credentials, type ChannelCredentials, type ChannelOptions } from "@grpc/grpc-js";
 
+import { BatchServiceClient } from "../gen/infermesh/batch/v1/batch_service.js";
+import { DeployerServiceClient } from "../gen/infermesh/deployer/v1/deployer_service.js";
 import { MonitorServiceClient } from "../gen/infermesh/monitor/v1/monitor_service.js";
 import { PredictionServiceClient } from "../gen/infermesh/prediction/v1/prediction_service.js";
 import { RegistryServiceClient } from "../gen/infermesh/registry/v1/registry_service.js";
+import { RouterServiceClient } from "../gen/infermesh/router/v1/router_service.js";
 
 export { feature, instance, type Plain } from "./instances.js";
 export { MeshError, toMeshError } from "./errors.js";
@@ -28,6 +31,9 @@ const MESSAGE_MAX_BYTES = 12 * 1024 * 1024;
 export interface Mesh {
   readonly prediction: PredictionServiceClient;
   readonly registry: RegistryServiceClient;
+  readonly deployer: DeployerServiceClient;
+  readonly router: RouterServiceClient;
+  readonly batch: BatchServiceClient;
   readonly monitor: MonitorServiceClient;
   /** Ends the connection; calls in flight are finished. */
   close(): void;
@@ -43,7 +49,13 @@ export function connect(address: string, options: ConnectOptions = {}): Mesh {
   const secured = options.credentials ?? credentials.createInsecure();
   const prediction = new PredictionServiceClient(address, secured, channel);
   const shared = { ...channel, channelOverride: prediction.getChannel() };
-  const registry = new RegistryServiceClient(address, secured, shared);
-  const monitor = new MonitorServiceClient(address, secured, shared);
-  return { prediction, registry, monitor, close: () => prediction.close() };
+  return {
+    prediction,
+    registry: new RegistryServiceClient(address, secured, shared),
+    deployer: new DeployerServiceClient(address, secured, shared),
+    router: new RouterServiceClient(address, secured, shared),
+    batch: new BatchServiceClient(address, secured, shared),
+    monitor: new MonitorServiceClient(address, secured, shared),
+    close: () => prediction.close(),
+  };
 }

@@ -7,6 +7,7 @@ import { text } from "node:stream/consumers";
 import { call, connect, instance, MeshError, streamPredict, type Plain } from "../src/index.js";
 import { PredictRequest, type PredictResponse } from "../gen/infermesh/prediction/v1/prediction.js";
 import { ListModelsRequest } from "../gen/infermesh/registry/v1/registry_service.js";
+import { GetTrafficRequest } from "../gen/infermesh/router/v1/router_service.js";
 
 interface Task {
   readonly model: string;
@@ -70,6 +71,7 @@ try {
     );
   }
   const listed = await call(mesh.registry, mesh.registry.listModels, ListModelsRequest.fromPartial({ pageSize: 100 }));
+  const traffic = await call(mesh.router, mesh.router.getTraffic, GetTrafficRequest.fromPartial({ modelName: task.model }));
   const unknownModel = await failure(call(prediction, prediction.predict, request("node-unknown", task.instances, "no-such-model")));
   const wrongInstance = await failure(call(prediction, prediction.predict, request("node-bad", [{ no_such_feature: 1 }])));
   console.log(
@@ -77,6 +79,7 @@ try {
       predicted: seen(predicted),
       stream,
       models: listed.models.map((model) => model.name),
+      traffic: { split: traffic.trafficSplit, ready: traffic.readyVersions },
       unknownModel,
       wrongInstance,
     }),

@@ -48,8 +48,12 @@ def batcher_cluster(addresses: Sequence[str]) -> cluster_pb2.Cluster:
         load=_load(connections=1024, requests=20_000, retries_min=20),
         lb_policy=_Cluster.LbPolicy.LEAST_REQUEST,
         health_checks=[_ready_check()],
-        # Half of them must be healthy, else all are tried: an unready batcher answers with a better reason than we can.
-        common_lb_config=_Cluster.CommonLbConfig(healthy_panic_threshold=percent_pb2.Percent(value=50)),
+        common_lb_config=_Cluster.CommonLbConfig(
+            # Half of them must be healthy, else all are tried: an unready batcher has a better answer than we.
+            healthy_panic_threshold=percent_pb2.Percent(value=50),
+            # Envoy would keep what it learns of their health to itself for up to a second.
+            update_merge_window=seconds(0),
+        ),
         outlier_detection=_dead_ones_out(),
         ignore_health_on_host_removal=True,
     )

@@ -1,7 +1,7 @@
 """The HTTP filters of the gateway, in their order, and which of them a route wants.
 
 All but the last are off unless the route on which a request arrives turns them on: a gRPC prediction that names its
-model in a header meets one small script and nothing else.
+model in a header meets the limit of its size and one small script, and nothing else.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,12 +46,17 @@ def http_filters() -> Sequence[http_connection_manager_pb2.HttpFilter]:
 
 def model_named() -> _Config:
     """For gRPC predictions whose model is in a header."""
-    return _on(names.FILTER_MODEL)
+    return _on(names.FILTER_BODY_LIMIT, names.FILTER_MODEL)
 
 
 def model_in_message() -> _Config:
     """For gRPC predictions whose model must be read out of the message."""
-    return _on(names.FILTER_FIELD_EXTRACTION, names.FILTER_MODEL)
+    return _on(names.FILTER_BODY_LIMIT, names.FILTER_FIELD_EXTRACTION, names.FILTER_MODEL)
+
+
+def prediction_compressed() -> _Config:
+    """For gRPC predictions that only the batcher can read."""
+    return _on(names.FILTER_BODY_LIMIT)
 
 
 def prediction_as_json() -> _Config:

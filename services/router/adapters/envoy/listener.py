@@ -13,7 +13,7 @@ from meshxds.envoy.type.matcher.v3 import string_pb2
 
 from services.router.adapters.envoy import names
 from services.router.adapters.envoy.filters import http_filters
-from services.router.adapters.envoy.messages import count, flag, over_ads, packed, seconds, socket_address
+from services.router.adapters.envoy.messages import count, flag, over_ads, overwritten, packed, seconds, socket_address
 from services.router.adapters.envoy.options import EnvoyOptions
 from services.router.adapters.envoy.replies import local_replies
 
@@ -98,7 +98,9 @@ def _clean_headers() -> extension_pb2.TypedExtensionConfig:
         mutation(remove_on_match=mutation.RemoveOnMatch(key_matcher=string_pb2.StringMatcher(prefix=prefix)))
         for prefix in _INSIDE_ONLY_PREFIXES
     ]
-    mutations = [*(mutation(remove=name) for name in _INSIDE_ONLY), *by_prefix]
+    # Envoy has no virtual host, not even the one for everything else, for a request without the header.
+    no_model = mutation(append=overwritten(names.HEADER_MODEL, names.NO_MODEL))
+    mutations = [*(mutation(remove=name) for name in _INSIDE_ONLY), *by_prefix, no_model]
     return extension_pb2.TypedExtensionConfig(
         name="infermesh.clean_headers", typed_config=packed(header_mutation_pb2.HeaderMutation(mutations=mutations))
     )

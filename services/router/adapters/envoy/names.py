@@ -20,6 +20,8 @@ HEADER_ROUTE_VERSION = "x-route-version"
 """To batchers: the version that the traffic rules chose."""
 HEADER_MODEL = "x-mesh-model"
 """Inside the gateway: the model of a prediction, by which its virtual host is found."""
+NO_MODEL = "-"
+"""Its value on requests that are for no model, or for none that is known yet. No model is called so."""
 HEADER_ORIGINAL_PATH = "x-envoy-original-path"
 """Set by the transcoder: the path as the caller wrote it. So its presence tells REST from gRPC."""
 

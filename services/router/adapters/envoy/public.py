@@ -14,6 +14,7 @@ from infermesh.deployer.v1 import deployer_service_pb2
 from infermesh.monitor.v1 import monitor_service_pb2
 from infermesh.prediction.v1 import prediction_service_pb2
 from infermesh.registry.v1 import artifact_service_pb2, registry_service_pb2, team_service_pb2
+from infermesh.router.v1 import router_service_pb2
 
 from services.router.adapters.envoy import names
 
@@ -41,6 +42,7 @@ CONTROL_SERVICES = (
     PublicService("infermesh.registry.v1.ArtifactService", names.REGISTRY),
     PublicService("infermesh.registry.v1.TeamService", names.REGISTRY),
     PublicService("infermesh.deployer.v1.DeployerService", names.DEPLOYER),
+    PublicService("infermesh.router.v1.RouterService", names.ROUTER),
     PublicService("infermesh.batch.v1.BatchService", names.BATCH),
     PublicService("infermesh.monitor.v1.MonitorService", names.MONITOR),
 )
@@ -59,6 +61,7 @@ _DESCRIBED = (
     artifact_service_pb2.DESCRIPTOR,
     registry_service_pb2.DESCRIPTOR,
     team_service_pb2.DESCRIPTOR,
+    router_service_pb2.DESCRIPTOR,
     grpc_service_pb2.DESCRIPTOR,
 )
 _DETAILS = (error_details_pb2.DESCRIPTOR, status_pb2.DESCRIPTOR, error_reason_pb2.DESCRIPTOR)

@@ -8,7 +8,7 @@ from meshxds.envoy.config.route.v3 import route_components_pb2, route_pb2
 from meshxds.envoy.type.matcher.v3 import regex_pb2, string_pb2
 
 from services.router.adapters.envoy import actions, filters, names
-from services.router.adapters.envoy.messages import flag
+from services.router.adapters.envoy.messages import flag, overwritten
 from services.router.adapters.envoy.model_routes import virtual_host
 from services.router.adapters.envoy.public import CONTROL_SERVICES, INFERENCE, INFRASTRUCTURE, PREDICTION, PublicService
 from services.router.domain.routing import ModelRoutes, RoutingTable
@@ -71,9 +71,9 @@ def _predictions() -> list[route_components_pb2.Route]:
     routes = []
     for method in (f"/{PREDICTION}/Predict", f"/{INFERENCE}/ModelInfer", f"/{PREDICTION}/PredictJson"):
         routes.append(_predict(_Match(path=method, headers=[named]), batcher, filters.model_named()))
-        routes.append(_predict(_Match(path=method, headers=[compressed]), batcher, {}))
+        routes.append(_predict(_Match(path=method, headers=[compressed]), batcher, filters.prediction_compressed()))
         routes.append(_predict(_Match(path=method), batcher, filters.model_in_message()))
-    rest = _Match(safe_regex=regex_pb2.RegexMatcher(regex="/v1/models/[^/]+/predict"))
+    rest = _Match(safe_regex=regex_pb2.RegexMatcher(regex="/v1/models/[^/]+/predict"), headers=[_method("POST")])
     routes.append(_predict(rest, batcher, filters.prediction_as_json()))
     routes.append(_predict(_Match(prefix="/v2/"), batcher, filters.open_inference()))
     routes.append(_predict(_Match(path="/v2"), batcher, {}))
@@ -98,15 +98,19 @@ def _control_plane() -> list[route_components_pb2.Route]:
 def _of_the_gateway() -> list[route_components_pb2.Route]:
     admin = actions.to(names.ADMIN, actions.predict())
     admin.prefix_rewrite = "/stats/prometheus"
-    get = _Header(name=":method", string_match=string_pb2.StringMatcher(exact="GET"))
     return [
-        _Route(match=_Match(path="/health"), direct_response=_said(200, '{"status": "healthy"}')),
+        _Route(
+            match=_Match(path="/health"),
+            direct_response=_said(200, '{"status": "healthy"}'),
+            response_headers_to_add=[overwritten("content-type", "application/json")],
+        ),
+        # The filter answers: 200, or 503 while no batcher is ready.
         _Route(
             match=_Match(path="/ready"),
-            direct_response=_said(200, '{"status": "ready"}'),
+            direct_response=_said(200, ""),
             typed_per_filter_config=filters.readiness(),
         ),
-        _Route(match=_Match(path="/metrics", headers=[get]), route=admin),
+        _Route(match=_Match(path="/metrics", headers=[_method("GET")]), route=admin),
         _Route(match=_Match(prefix="/"), direct_response=_said(404, NOTHING_HERE)),
     ]
 
@@ -123,6 +127,10 @@ def _predict(
 
 def _service(service: PublicService) -> route_components_pb2.Route:
     return _Route(match=_Match(prefix=f"/{service.full_name}/"), route=actions.to(service.cluster, actions.call()))
+
+
+def _method(name: str) -> route_components_pb2.HeaderMatcher:
+    return _Header(name=":method", string_match=string_pb2.StringMatcher(exact=name))
 
 
 def _said(status: int, body: str) -> route_components_pb2.DirectResponseAction:

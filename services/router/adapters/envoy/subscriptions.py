@@ -59,17 +59,17 @@ class Subscriptions:
                 names=names, sent=request.version_info, taken=request.version_info, owed=not request.version_info
             )
             return None
+        # Whatever it answers, it names the version that it goes by.
+        known.taken = request.version_info
         if request.response_nonce != known.nonce:
             return None  # about a response that another one has overtaken
         if names - known.names:
             known.owed = True
         known.names = names
-        if request.HasField("error_detail"):
-            known.refused = request.error_detail.message or "refused without a reason"
-            return Refusal(request.type_url, known.sent, known.refused)
-        if known.nonce:
-            known.taken = known.sent
-        return None
+        if not request.HasField("error_detail"):
+            return None
+        known.refused = request.error_detail.message or "refused without a reason"
+        return Refusal(request.type_url, known.sent, known.refused)
 
     def due(self, snapshot: Snapshot) -> Iterator[discovery_pb2.DiscoveryResponse]:
         """The responses that this Envoy has not been sent, in the right order; they count as sent."""

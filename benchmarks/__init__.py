@@ -1,0 +1,1 @@
+"""What anyone can run again: the mesh against bare Triton, in the same run, as ratios."""

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from services.registry.domain.alias import Alias, AliasMove, Move
 from services.registry.domain.artifact_uri import ArtifactPlace
 from services.registry.domain.schemas import StatedSchema
-from services.registry.domain.version import Artifact, Model, NewVersion, Version
+from services.registry.domain.search import Found, Search
+from services.registry.domain.version import Artifact, Model, NewVersion, Stored, Version
 
 
 class Catalogue(Protocol):
@@ -43,8 +45,58 @@ class Catalogue(Protocol):
         """At most `limit` versions, highest first, from behind the precedence key `below` (empty: from the highest)."""
         ...
 
+    async def change_model(self, model: Model) -> Model | None:
+        """Keeps `model`'s description, tags and card if its revision is still the current one, which then rises; else
+        None."""
+        ...
+
+    async def change_version(self, version: Version) -> Version | None:
+        """Keeps `version`'s stage and card if its revision is still the current one, which then rises; else None."""
+        ...
+
+    async def uses(self, digest: str) -> int:
+        """How many versions are made of that artifact."""
+        ...
+
     async def check(self) -> None:
         """Returns where the catalogue answers."""
+        ...
+
+
+class Finder(Protocol):
+    """Finds versions. Every call may raise DEPENDENCY_UNAVAILABLE."""
+
+    async def find(self, search: Search, *, after: tuple[str, ...], limit: int, team: str = "") -> Sequence[Found]:
+        """At most `limit` versions in the order asked for, from behind the position `after` (empty: from the first).
+        Within equals the order is that of model names, then highest version first; without the metric comes last."""
+        ...
+
+
+class AliasBook(Protocol):
+    """Where aliases point, and where they have pointed. Every call may raise DEPENDENCY_UNAVAILABLE."""
+
+    async def find(self, model_name: str, alias: str, *, team: str = "") -> Alias | None:
+        """The alias of that name."""
+        ...
+
+    async def page(self, model_name: str, *, after: str, limit: int, team: str = "") -> Sequence[Alias]:
+        """At most `limit` aliases of a model in alphabetical order, from behind `after`."""
+        ...
+
+    async def move(self, move: Move, *, revision: int | None) -> Alias | None:
+        """Makes, moves or takes away an alias, and notes the move; one that points there already is left alone.
+
+        With `revision` only if that is still the alias's (0: there is none); else None. Returns the alias as it points
+        now, or as it pointed last where it was taken away; None too where there was none to take away.
+
+        Raises VERSION_NOT_FOUND where the model has no such version.
+        """
+        ...
+
+    async def moves(
+        self, model_name: str, alias: str, *, before: int, limit: int, team: str = ""
+    ) -> Sequence[AliasMove]:
+        """At most `limit` moves, newest first, older than the one of the id `before` (0: from the newest)."""
         ...
 
 
@@ -58,6 +110,10 @@ class ArtifactStore(Protocol):
         ARTIFACT_INVALID where they are too many, NOT_IMPLEMENTED for folders, DEPENDENCY_UNAVAILABLE where the disk
         refuses.
         """
+        ...
+
+    async def find(self, digest: str) -> Stored | None:
+        """What is known of the artifact of that digest."""
         ...
 
     def path_of(self, digest: str) -> str:

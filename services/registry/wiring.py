@@ -13,10 +13,17 @@ from services.registry.adapters.artifact_files import FileArtifactStore
 from services.registry.adapters.database import SCHEMA
 from services.registry.adapters.onnx_file import OnnxReader
 from services.registry.adapters.postgres import PostgresCatalogue
+from services.registry.adapters.postgres_aliases import PostgresAliasBook
+from services.registry.adapters.postgres_search import PostgresFinder
+from services.registry.engines.aliasing import Aliasing
+from services.registry.engines.changing import Changing
+from services.registry.engines.inspecting import Inspecting
 from services.registry.engines.reading import Reading
 from services.registry.engines.registering import Registering
+from services.registry.engines.searching import Searching
 from services.registry.engines.watch import DatabaseWatch
-from services.registry.servicers.later import LaterArtifactMethods, LaterTeamMethods
+from services.registry.servicers.artifacts import ArtifactServicer
+from services.registry.servicers.later import LaterTeamMethods
 from services.registry.servicers.registry import RegistryServicer
 from services.registry.settings import RegistrySettings
 
@@ -40,17 +47,22 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
     store = FileArtifactStore(settings.data_dir, bytes_max=settings.artifact_bytes_max, copies_max=settings.copies_max)
     reader = OnnxReader(store)
     watch = DatabaseWatch(catalogue, clock=clock, period_s=settings.database_period_s)
-    servicer = RegistryServicer(
+    reading = Reading(catalogue)
+    registry = RegistryServicer(
         registering=Registering(catalogue=catalogue, store=store, reader=reader),
-        reading=Reading(catalogue),
+        reading=reading,
+        searching=Searching(PostgresFinder(engine)),
+        changing=Changing(catalogue=catalogue, reading=reading),
+        aliasing=Aliasing(book=PostgresAliasBook(engine), reading=reading),
         store=store,
     )
+    artifacts = ArtifactServicer(Inspecting(catalogue=catalogue, store=store, reader=reader))
     _add_database(lifecycle, engine, url)
     lifecycle.add("artifact store", start=store.start)
     lifecycle.add("first look at the database", start=watch.look)
     lifecycle.add_task("database watch", watch.run)
     lifecycle.on_health("the database answers", lambda: watch.reachable)
-    return Registry(lifecycle, _add_server(lifecycle, settings, clock, servicer))
+    return Registry(lifecycle, _add_server(lifecycle, settings, clock, registry, artifacts))
 
 
 def _add_database(lifecycle: Lifecycle, engine: AsyncEngine, url: str) -> None:
@@ -61,9 +73,13 @@ def _add_database(lifecycle: Lifecycle, engine: AsyncEngine, url: str) -> None:
 
 
 def _add_server(
-    lifecycle: Lifecycle, settings: RegistrySettings, clock: Clock, registry: RegistryServicer
+    lifecycle: Lifecycle,
+    settings: RegistrySettings,
+    clock: Clock,
+    registry: RegistryServicer,
+    artifacts: ArtifactServicer,
 ) -> GrpcServer:
-    artifacts, teams = LaterArtifactMethods(), LaterTeamMethods()
+    teams = LaterTeamMethods()
     return add_grpc_server(
         lifecycle,
         settings,

@@ -15,6 +15,7 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 from typing import BinaryIO
@@ -22,7 +23,7 @@ from typing import BinaryIO
 from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
 from services.registry.domain.artifact_uri import ArtifactPlace, filename_of
-from services.registry.domain.version import Artifact
+from services.registry.domain.version import Artifact, Stored
 
 log = get_logger(__name__)
 
@@ -48,6 +49,10 @@ class FileArtifactStore:
         """Absolute path of the copy."""
         return str(self._place(digest))
 
+    async def find(self, digest: str) -> Stored | None:
+        """What the file system knows of the copy."""
+        return await asyncio.to_thread(self._find, digest)
+
     async def keep(self, place: ArtifactPlace, *, digest: str = "") -> Artifact:
         """Takes a copy, off the event loop; a caller who goes away stops it at the next piece."""
         stop = threading.Event()
@@ -66,6 +71,15 @@ class FileArtifactStore:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 left.unlink()
                 log.info("interrupted copy cleared", file=left.name)
+
+    def _find(self, digest: str) -> Stored | None:
+        try:
+            with FileIO(self._place(digest)) as stream:
+                status = os.fstat(stream.fileno())
+                kind = _kind(stream, "")
+        except FileNotFoundError:
+            return None
+        return Stored(digest, kind, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def _place(self, digest: str) -> Path:
         return self._folder / "sha256" / digest[:2] / digest

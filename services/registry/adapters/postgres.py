@@ -57,6 +57,18 @@ _PAGE = text(
     " AND m.tags @> CAST(:tags AS text[]) AND (:of_team = '' OR t.name = :of_team) AND m.name > :after"
     " ORDER BY m.name LIMIT :limit"
 )
+_CHANGE_MODEL = text("""
+    UPDATE models SET description = :description, tags = :tags, model_card = :card, revision = revision + 1,
+        updated_at = now()
+    WHERE id = CAST(:id AS uuid) AND revision = :revision
+    RETURNING name
+""")
+_CHANGE_VERSION = text("""
+    UPDATE model_versions SET status = :stage, model_card = :card, revision = revision + 1, updated_at = now()
+    WHERE id = CAST(:id AS uuid) AND revision = :revision
+    RETURNING id
+""")
+_USES = text("SELECT count(*) FROM model_versions WHERE artifact_digest = :digest")
 _NOBODY = ""
 
 
@@ -121,6 +133,42 @@ class PostgresCatalogue:
         parameters = {"model": model_name, "stage": stage, "below": below, "limit": limit, "viewer": team}
         async with transaction(self._engine) as connection:
             return [version_of(row) for row in (await connection.execute(_VERSIONS, parameters)).mappings()]
+
+    async def change_model(self, model: Model) -> Model | None:
+        """Keeps description, tags and card if the revision is still the current one."""
+        parameters = {
+            "id": model.model_id,
+            "revision": model.revision,
+            "description": model.description,
+            "tags": list(model.tags),
+            "card": model.model_card,
+        }
+        async with transaction(self._engine) as connection:
+            name = (await connection.execute(_CHANGE_MODEL, parameters)).scalar_one_or_none()
+            if name is None:
+                return None
+            row = (await connection.execute(_ONE, {"name": name, "viewer": _NOBODY})).mappings().one()
+        return model_of(row)
+
+    async def change_version(self, version: Version) -> Version | None:
+        """Keeps stage and card if the revision is still the current one."""
+        parameters = {
+            "id": version.version_id,
+            "revision": version.revision,
+            "stage": version.stage.value,
+            "card": version.model_card,
+        }
+        async with transaction(self._engine) as connection:
+            changed = (await connection.execute(_CHANGE_VERSION, parameters)).scalar_one_or_none()
+            if changed is None:
+                return None
+            row = (await connection.execute(_BY_ID, {"id": str(changed), "viewer": _NOBODY})).mappings().one()
+        return version_of(row)
+
+    async def uses(self, digest: str) -> int:
+        """How many versions are made of that artifact."""
+        async with transaction(self._engine) as connection:
+            return int((await connection.execute(_USES, {"digest": digest})).scalar_one())
 
     async def check(self) -> None:
         """A query that any living database answers."""

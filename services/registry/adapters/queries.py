@@ -19,3 +19,9 @@ MODELS = """
     FROM models m LEFT JOIN teams t ON t.id = m.team_id
     WHERE (:viewer = '' OR m.team_id IS NULL OR t.name = :viewer)
 """
+ALIASES = """
+    SELECT a.model_id, m.name AS model_name, a.alias, v.version, a.updated_by, a.updated_at, a.revision
+    FROM model_aliases a JOIN models m ON m.id = a.model_id JOIN model_versions v ON v.id = a.version_id
+        LEFT JOIN teams t ON t.id = m.team_id
+    WHERE (:viewer = '' OR m.team_id IS NULL OR t.name = :viewer)
+"""

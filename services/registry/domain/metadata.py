@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from services.common.errors import MeshError, invalid
@@ -19,7 +19,7 @@ _TEXTS = ("training_run", "dataset", "dataset_uri", "code_commit", "code_reposit
 def check_tags(tags: object, field: str) -> tuple[str, ...]:
     """Words without doubles, in alphabetical order. Raises INVALID_FIELD."""
     allowed = f"a list of at most {TAGS_MAX} words of 1 to {TAG_LENGTH_MAX} characters"
-    if not isinstance(tags, list | tuple) or len(tags) > TAGS_MAX:
+    if isinstance(tags, str) or not isinstance(tags, Sequence) or len(tags) > TAGS_MAX:
         raise invalid(field, tags, allowed)
     words: set[str] = set()
     for tag in tags:

@@ -49,6 +49,16 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True)
+class Stored:
+    """An artifact in the store: how large it is, as sent and as stored, and since when it is there."""
+
+    digest: str
+    kind: str
+    size_bytes: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """What of a version is fixed for good."""
 

@@ -32,3 +32,11 @@ class Violations:
         """Raises INVALID_FIELD naming all of them."""
         if self.found:
             raise invalid_fields(self.found)
+
+
+def check_texts(**texts: str) -> None:
+    """Raises INVALID_FIELD naming every filter that is no short text."""
+    violations = Violations()
+    for field, text in texts.items():
+        violations.at_most(field, text, 256)
+    violations.raise_if_any()

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 
 from services.common.errors import MeshError, Reason, invalid
 from services.common.names import check_model_name
-from services.common.page import check_page_size, decode_page_token, encode_page_token
+from services.common.page import check_page_size, encode_page_token
 from services.registry.domain.metadata import check_tags
 from services.registry.domain.names import check_reference
+from services.registry.domain.pages import position_of
 from services.registry.domain.version import FRAMEWORKS, Model, Stage, Version, precedence_key
+from services.registry.domain.violations import check_texts
 from services.registry.ports import Catalogue
 
 
@@ -56,10 +58,11 @@ class Reading:
         """A page of models, in alphabetical order. Raises INVALID_FIELD, INVALID_PAGE_TOKEN."""
         if framework and framework not in FRAMEWORKS:
             raise invalid("framework", framework, "empty or one of " + ", ".join(FRAMEWORKS))
-        wanted = check_tags(list(tags), "tags")
+        wanted = check_tags(tags, "tags")
+        check_texts(name_prefix=prefix, team=of_team)
         size = check_page_size(page_size)
         query = "\0".join(("models", prefix, framework, of_team, *wanted))
-        (after,) = decode_page_token(page_token, query=query) or ("",)
+        (after,) = position_of(page_token, query=query, parts=1) or ("",)
         found = await self._catalogue.models(
             prefix=prefix, framework=framework, tags=wanted, of_team=of_team, after=after, limit=size + 1, team=team
         )
@@ -88,7 +91,7 @@ class Reading:
             raise invalid("stage", stage, "empty or one of " + ", ".join(Stage))
         size = check_page_size(page_size)
         query = f"versions\0{model_name}\0{stage}"
-        (below,) = decode_page_token(page_token, query=query) or ("",)
+        (below,) = position_of(page_token, query=query, parts=1) or ("",)
         found = await self._catalogue.versions(model_name, stage=stage, below=below, limit=size + 1, team=team)
         if not found:
             await self.model(model_name, team=team)

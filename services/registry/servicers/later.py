@@ -17,40 +17,26 @@ def later(sentence: str) -> Callable[..., Never]:
     return cast("Callable[..., Never]", refuse)
 
 
-_SEARCH = "search is not built yet; ListModels finds models by name_prefix, framework and tags"
-_UPDATE = "models cannot be changed yet; register the next version with what it needs"
 _DELETE = "nothing can be removed yet; SetStage with the stage archived keeps a version from being deployed"
 _TEAMS = "teams are not administered yet; every model is open to every caller who reaches the gateway"
-_STAGE = "stages cannot be changed yet; register a version with the stage it should begin with"
 _COMPARE = "schemas are not compared yet; GetModelVersion of both versions has them to compare"
-_ALIASES = "aliases are not built yet; name versions by their number, or the highest by 'latest'"
 _LINEAGE = "lineage is not followed yet; GetModelVersion has what each version was made from"
 _IMPORT = "other registries cannot be imported yet; CreateModel registers one ONNX file at a time"
 _CHANGES = "changes are not kept yet; updated_at of GetModel and GetModelVersion says when something last changed"
 _UPLOAD = "artifacts cannot be sent yet; put the file where the registry can read it and register its path"
-_ARTIFACT = "artifacts cannot be asked for yet; GetModelVersion has the digest, size and place of a version's artifact"
-_INSPECT = "artifacts cannot be looked into without registering yet; CreateModel names what is wrong with one"
+_DOWNLOAD = "artifacts cannot be fetched yet; copy the file at artifact_path of GetModelVersion on the registry's host"
 _GARBAGE = "artifacts are not cleared away yet; none is ever removed"
 
 
 class LaterRegistryMethods(registry_service_pb2_grpc.RegistryServiceServicer):
     """All that RegistryService does not do yet."""
 
-    SearchModels = later(_SEARCH)
-    UpdateModel = later(_UPDATE)
     DeleteModel = later(_DELETE)
     ShareModel = later(_TEAMS)
     UnshareModel = later(_TEAMS)
     TransferModel = later(_TEAMS)
-    UpdateModelVersion = later(_UPDATE)
     DeleteModelVersion = later(_DELETE)
-    SetStage = later(_STAGE)
     CompareSchemas = later(_COMPARE)
-    SetAlias = later(_ALIASES)
-    GetAlias = later(_ALIASES)
-    ListAliases = later(_ALIASES)
-    DeleteAlias = later(_ALIASES)
-    ListAliasMoves = later(_ALIASES)
     GetLineage = later(_LINEAGE)
     ImportModels = later(_IMPORT)
     WatchChanges = later(_CHANGES)
@@ -66,9 +52,7 @@ class LaterArtifactMethods(artifact_service_pb2_grpc.ArtifactServiceServicer):
     AppendUpload = later(_UPLOAD)
     CompleteUpload = later(_UPLOAD)
     DeleteUpload = later(_UPLOAD)
-    GetArtifact = later(_ARTIFACT)
-    DownloadArtifact = later(_ARTIFACT)
-    InspectArtifact = later(_INSPECT)
+    DownloadArtifact = later(_DOWNLOAD)
     CollectGarbage = later(_GARBAGE)
 
 

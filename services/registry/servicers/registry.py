@@ -6,24 +6,38 @@ import grpc
 from infermesh.registry.v1 import model_pb2, model_version_pb2, registry_service_pb2
 
 from services.common.grpc.identity import current_identity
-from services.registry.convert import model_to_proto, registration_from_proto, version_to_proto
+from services.registry.convert.changes import search_from_proto
+from services.registry.convert.versions import model_to_proto, registration_from_proto
 from services.registry.domain.registration import check_registration
-from services.registry.domain.version import Version
+from services.registry.engines.aliasing import Aliasing
+from services.registry.engines.changing import Changing
 from services.registry.engines.reading import Reading
 from services.registry.engines.registering import Registering
+from services.registry.engines.searching import Searching
 from services.registry.ports import ArtifactStore
+from services.registry.servicers.changing import ChangingMethods, caller_team
 from services.registry.servicers.later import LaterRegistryMethods
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class RegistryServicer(LaterRegistryMethods):
-    """The public calls."""
+class RegistryServicer(ChangingMethods, LaterRegistryMethods):
+    """The public calls: registering and finding here, changing in its base."""
 
-    def __init__(self, *, registering: Registering, reading: Reading, store: ArtifactStore) -> None:
+    def __init__(
+        self,
+        *,
+        registering: Registering,
+        reading: Reading,
+        searching: Searching,
+        changing: Changing,
+        aliasing: Aliasing,
+        store: ArtifactStore,
+    ) -> None:
+        super().__init__(changing=changing, aliasing=aliasing, path_of=store.path_of)
         self._registering = registering
         self._reading = reading
-        self._store = store
+        self._searching = searching
 
     async def CreateModel(
         self, request: registry_service_pb2.CreateModelRequest, _context: _Context
@@ -31,11 +45,11 @@ class RegistryServicer(LaterRegistryMethods):
         """Registers a version."""
         asked, violations = registration_from_proto(request, current_identity())
         check_registration(asked, violations)
-        return self._shown(await self._registering.register(asked))
+        return self.shown(await self._registering.register(asked))
 
     async def GetModel(self, request: registry_service_pb2.GetModelRequest, _context: _Context) -> model_pb2.Model:
         """One model."""
-        return model_to_proto(await self._reading.model(request.model_name, team=_team()))
+        return model_to_proto(await self._reading.model(request.model_name, team=caller_team()))
 
     async def ListModels(
         self, request: registry_service_pb2.ListModelsRequest, _context: _Context
@@ -48,7 +62,7 @@ class RegistryServicer(LaterRegistryMethods):
             of_team=request.team,
             page_size=request.page_size,
             page_token=request.page_token,
-            team=_team(),
+            team=caller_team(),
         )
         return registry_service_pb2.ListModelsResponse(
             models=[model_to_proto(model) for model in page.models], next_page_token=page.next_page_token
@@ -58,7 +72,7 @@ class RegistryServicer(LaterRegistryMethods):
         self, request: registry_service_pb2.GetModelVersionRequest, _context: _Context
     ) -> model_version_pb2.ModelVersion:
         """One version."""
-        return self._shown(await self._reading.version(request.model_name, request.version, team=_team()))
+        return self.shown(await self._reading.version(request.model_name, request.version, team=caller_team()))
 
     async def ListModelVersions(
         self, request: registry_service_pb2.ListModelVersionsRequest, _context: _Context
@@ -69,17 +83,22 @@ class RegistryServicer(LaterRegistryMethods):
             stage=request.stage,
             page_size=request.page_size,
             page_token=request.page_token,
-            team=_team(),
+            team=caller_team(),
         )
         return registry_service_pb2.ListModelVersionsResponse(
-            versions=[self._shown(version) for version in page.versions], next_page_token=page.next_page_token
+            versions=[self.shown(version) for version in page.versions], next_page_token=page.next_page_token
         )
 
-    def _shown(self, version: Version) -> model_version_pb2.ModelVersion:
-        return version_to_proto(version, self._store.path_of)
-
-
-def _team() -> str:
-    """The team whose eyes look: operators of the mesh and callers without a team see all."""
-    identity = current_identity()
-    return "" if identity.role == "platform-admin" else identity.team
+    async def SearchModels(
+        self, request: registry_service_pb2.SearchModelsRequest, _context: _Context
+    ) -> registry_service_pb2.SearchModelsResponse:
+        """A page of versions that are like what is asked for."""
+        page = await self._searching.page(
+            search_from_proto(request),
+            page_size=request.page_size,
+            page_token=request.page_token,
+            team=caller_team(),
+        )
+        return registry_service_pb2.SearchModelsResponse(
+            versions=[self.shown(version) for version in page.versions], next_page_token=page.next_page_token
+        )

@@ -1,21 +1,17 @@
 """Models and versions between their protobuf and domain forms."""
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
-from typing import cast
 
-from google.protobuf import struct_pb2
-from google.protobuf.timestamp_pb2 import Timestamp
 from infermesh.registry.v1 import model_pb2, model_version_pb2, registry_service_pb2
 
 from services.common.errors import FieldViolation, MeshError, Reason
 from services.common.grpc.identity import Identity
 from services.common.schema import ModelSchema
 from services.common.schema_proto import mapping_from_proto, mapping_to_proto, schema_from_proto, schema_to_proto
+from services.registry.convert.values import object_from_proto, object_to_proto, timestamp
 from services.registry.domain.registration import Registration
-from services.registry.domain.version import JsonObject, Lineage, Model, Version
+from services.registry.domain.version import Lineage, Model, Version
 
-_Json = None | bool | float | str | Mapping[str, "_Json"] | Sequence["_Json"]
 _LINEAGE_TEXTS = (
     "training_run",
     "dataset",
@@ -121,34 +117,6 @@ def model_to_proto(model: Model) -> model_pb2.Model:
         updated_at=timestamp(model.updated_at),
         etag=model.etag,
     )
-
-
-def object_from_proto(message: struct_pb2.Struct) -> JsonObject:
-    """The JSON object; unlike protobuf's own conversion it passes numbers that are not finite, for checks to name."""
-    return {name: _value_from_proto(value) for name, value in message.fields.items()}
-
-
-def object_to_proto(value: JsonObject) -> struct_pb2.Struct:
-    """The wire form of a JSON object."""
-    message = struct_pb2.Struct()
-    message.update({name: cast("_Json", item) for name, item in value.items()})
-    return message
-
-
-def timestamp(moment: datetime) -> Timestamp:
-    """The wire form of a moment."""
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp
-
-
-def _value_from_proto(value: struct_pb2.Value) -> object:
-    kind = value.WhichOneof("kind")
-    if kind == "struct_value":
-        return object_from_proto(value.struct_value)
-    if kind == "list_value":
-        return [_value_from_proto(item) for item in value.list_value.values]
-    return None if kind in (None, "null_value") else getattr(value, kind)
 
 
 def _lineage_from_proto(message: model_version_pb2.Lineage) -> Lineage:

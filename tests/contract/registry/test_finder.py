@@ -1,0 +1,95 @@
+"""What every `Finder` promises."""
+
+import pytest
+
+from services.common.errors import MeshError, Reason
+from services.registry.domain.alias import Move
+from services.registry.domain.search import Comparison, Order, Search
+from services.registry.domain.version import Stage
+from tests.contract.registry.conftest import Kept
+from tests.support.registry_fakes import content, new
+
+
+@pytest.fixture
+async def found(kept: Kept) -> Kept:
+    """Two models of three versions."""
+    for model, version, accuracy, tags, stage in (
+        ("iris", "v1.0.0", 0.8, ("flower",), Stage.ACTIVE),
+        ("iris", "v1.10.0", 0.95, (), Stage.DRAFT),
+        ("letters", "v1.0.0", 0.9, ("Text",), Stage.DRAFT),
+    ):
+        made = content(f"{model}{version}", metrics={"accuracy": accuracy, model: 1.0}, tags=tags)
+        await kept.catalogue.register(
+            new(model, version, content=made, stage=stage, description=f"Recognises {model}", model_card="100 % sure_")
+        )
+    await kept.book.move(Move("iris", "champion", "v1.0.0"), revision=None)
+    return kept
+
+
+async def names(kept: Kept, search: Search, team: str = "") -> list[str]:
+    found = await kept.finder.find(search, after=(), limit=10, team=team)
+    return [f"{one.version.model_name}@{one.version.version}" for one in found]
+
+
+IRIS_1, IRIS_10, LETTERS = "iris@v1.0.0", "iris@v1.10.0", "letters@v1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, [IRIS_10, IRIS_1, LETTERS]),
+        ({"words": ("recognises", "LETTERS")}, [LETTERS]),
+        ({"words": ("text",)}, [LETTERS]),
+        ({"words": ("%", "sure_")}, [IRIS_10, IRIS_1, LETTERS]),
+        ({"words": ("sure__",)}, []),
+        ({"prefix": "let"}, [LETTERS]),
+        ({"tags": ("flower",)}, [IRIS_10, IRIS_1]),
+        ({"framework": "onnx", "stage": "active"}, [IRIS_1]),
+        ({"framework": "xgboost"}, []),
+        ({"alias": "champion"}, [IRIS_1]),
+        ({"of_team": "vision"}, []),
+        ({"metrics": (Comparison("accuracy", ">", 0.8),)}, [IRIS_10, LETTERS]),
+        ({"metrics": (Comparison("accuracy", ">=", 0.8), Comparison("accuracy", "!=", 0.9))}, [IRIS_10, IRIS_1]),
+        ({"metrics": (Comparison("letters", "=", 1.0),)}, [LETTERS]),
+        ({"metrics": (Comparison("unknown'--", "<", 1.0),)}, []),
+        ({"latest_only": True}, [IRIS_10, LETTERS]),
+        ({"latest_only": True, "stage": "active"}, [IRIS_1]),
+        ({"order": Order("name", descending=True)}, [LETTERS, IRIS_10, IRIS_1]),
+        ({"order": Order("metric", "accuracy")}, [IRIS_1, LETTERS, IRIS_10]),
+        ({"order": Order("metric", "letters", descending=True)}, [LETTERS, IRIS_10, IRIS_1]),
+        ({"order": Order("metric", "letters")}, [LETTERS, IRIS_10, IRIS_1]),
+    ],
+)
+async def test_all_that_is_asked_holds_of_what_is_found(
+    found: Kept, asked: dict[str, object], expected: list[str]
+) -> None:
+    assert await names(found, Search(**asked)) == expected  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("by", ["name", "created_at", "updated_at", "metric"])
+@pytest.mark.parametrize("descending", [False, True])
+async def test_pages_follow_on_each_other_in_every_order(found: Kept, by: str, descending: bool) -> None:
+    search = Search(order=Order(by, "iris" if by == "metric" else "", descending))
+    every = [one.version for one in await found.finder.find(search, after=(), limit=10)]
+    paged = []
+    after: tuple[str, ...] = ()
+    while page := await found.finder.find(search, after=after, limit=1):
+        paged += [one.version for one in page]
+        after = page[-1].position
+    assert paged == every
+    assert len(every) == 3
+
+
+async def test_what_is_another_teams_is_not_found(kept: Kept) -> None:
+    await kept.catalogue.register(new(team="vision"))
+    assert await names(kept, Search(), team="vision") == ["iris@v1.0.0"]
+    assert await names(kept, Search(of_team="vision")) == ["iris@v1.0.0"]
+    assert await names(kept, Search(), team="fraud") == []
+
+
+async def test_a_position_that_no_page_had_is_refused(kept: Kept, url: str) -> None:
+    if not url:
+        pytest.skip("the memory looks positions up; only the database reads them")
+    with pytest.raises(MeshError) as caught:
+        await kept.finder.find(Search(order=Order("created_at")), after=("noon", "a", "b"), limit=1)
+    assert caught.value.reason is Reason.INVALID_PAGE_TOKEN

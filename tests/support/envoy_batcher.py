@@ -69,7 +69,8 @@ def _answered(path: str, message: bytes, seen: dict[str, Any]) -> Message:
     if name == "PredictJson":
         asked = prediction_service_pb2.PredictJsonRequest.FromString(message)
         said = {**seen, "model_name": asked.model_name, "body_bytes": len(asked.body.data)}
-        return httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(said).encode())
+        body: Message = httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(said).encode())
+        return body
     if name == "ModelInfer":
         infer = grpc_service_pb2.ModelInferRequest.FromString(message)
         return grpc_service_pb2.ModelInferResponse(model_name=infer.model_name, id=json.dumps(seen))

@@ -44,6 +44,48 @@ def test_every_error_of_the_catalogue_has_its_status_and_its_details(gateway: Ga
     assert details["BadRequest"]["field_violations"][0]["field"] == "model_name"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "content", "said"),
+    [
+        ("PATCH", "/v1/models/m/deployments/d", '{"resources": {"replica": 1}}', "field resources.replica; "),
+        ("PATCH", "/v1/models/m/deployments/d", ' \n{ "versions" :"v1"}', "field versions; Deployment has"),
+        ("POST", "/v1/models/m/deployments/d:scale", '{"replicas": 1, "replicaCount": 2}', "field replicaCount; "),
+        ("POST", "/v1/outcomes:batch", '{"outcomes": [{"request_id": "a"}, {"id": 1}]}', "field outcomes.id; "),
+    ],
+)
+def test_fields_that_nobody_knows_are_refused_wherever_they_are(
+    gateway: Gateway, method: str, path: str, content: str, said: str
+) -> None:
+    answer = gateway.rest(method, path, content=content)
+    assert answer.status_code == 400, answer.text
+    assert said in answer.json()["message"]
+    assert answer.json()["code"] == 3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"modelName": "digits", "deploymentName": "other"},
+        {"version": "v1.0.0", "resources": {"replicas": 1, "cpu": "1"}},
+        {"resources": None, "conditions": []},
+        {"created_by": 'a "quoted\\" {brace} \u00e4', "version": "\\"},
+        {"created_by": "x" * 2_000_000},
+    ],
+)
+def test_what_the_contract_knows_is_taken_however_it_is_written(gateway: Gateway, fields: dict[str, Any]) -> None:
+    for content in (json.dumps(fields), json.dumps(fields, indent=2, ensure_ascii=False)):
+        answer = gateway.rest("PATCH", "/v1/models/digits/deployments/prod", content=content)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["created_by"] == fields.get("created_by", "")
+
+
+def test_what_may_hold_anything_may_hold_anything(gateway: Gateway) -> None:
+    body = {"name": "digits", "metadata": {"colour": {"red": [1, {"deep": None}]}}, "input_schema": {"x": "int"}}
+    answer = gateway.rest("POST", "/v1/models", json=body)
+    assert answer.status_code == 200, answer.text
+
+
 def test_who_is_refused_for_a_while_is_told_how_long(gateway: Gateway) -> None:
     answer = gateway.rest("GET", "/v1/models/quota-exceeded")
     assert answer.status_code == 429
@@ -77,6 +119,7 @@ def test_bodies_queries_and_paths_become_fields(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "content", "word"),
     [
+        ("POST", "/v1/models", '{"name": "digits", "colour": "red"}', "unknown field colour; CreateModelRequest has"),
         ("POST", "/v1/models", '{"name": ', "end of string"),
         ("POST", "/v1/models", "[]", ""),
         ("POST", "/v1/models", '{"name": {"a": 1}}', "name"),
@@ -146,7 +189,8 @@ def test_grpc_calls_pass_with_their_details_and_without_what_only_the_gateway_sa
         with pytest.raises(grpc.RpcError) as caught:
             stub.GetModel(registry_service_pb2.GetModelRequest(model_name="etag-mismatch"), timeout=TIMEOUT_S)
         assert caught.value.code() is grpc.StatusCode.ABORTED
-        status = rpc_status.from_call(caught.value)
+        call: Any = caught.value
+        status = rpc_status.from_call(call)
         assert status is not None
         assert status.details
 

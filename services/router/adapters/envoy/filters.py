@@ -21,6 +21,7 @@ from meshxds.envoy.extensions.filters.network.http_connection_manager.v3 import 
 from meshxds.envoy.type.v3 import percent_pb2
 
 from services.router.adapters.envoy import names
+from services.router.adapters.envoy.known_fields import tables
 from services.router.adapters.envoy.messages import count, flag, packed
 from services.router.adapters.envoy.public import descriptors, extracted_fields, transcoded
 
@@ -33,7 +34,7 @@ _SCRIPTS = Path(__file__).parent / "scripts"
 def http_filters() -> Sequence[http_connection_manager_pb2.HttpFilter]:
     """Requests pass them in this order, answers the other way round."""
     return [
-        _optional(names.FILTER_HTTP_STATUS, _script("http_status.lua")),
+        _optional(names.FILTER_REST, _script("rest.lua", above=tables())),
         _optional(names.FILTER_READY, _ready()),
         _optional(names.FILTER_BODY_LIMIT, buffer_pb2.Buffer(max_request_bytes=count(names.BODY_MAX_BYTES))),
         _optional(names.FILTER_TRANSCODER, _transcoder()),
@@ -71,7 +72,7 @@ def open_inference() -> _Config:
 
 def rest_call() -> _Config:
     """For the control plane's REST."""
-    return _on(names.FILTER_HTTP_STATUS, names.FILTER_TRANSCODER)
+    return _on(names.FILTER_REST, names.FILTER_TRANSCODER)
 
 
 def readiness() -> _Config:
@@ -88,8 +89,8 @@ def _optional(name: str, config: Message) -> http_connection_manager_pb2.HttpFil
     return _Filter(name=name, typed_config=packed(config), disabled=True)
 
 
-def _script(name: str) -> lua_pb2.Lua:
-    source = base_pb2.DataSource(inline_string=(_SCRIPTS / name).read_text())
+def _script(name: str, *, above: str = "") -> lua_pb2.Lua:
+    source = base_pb2.DataSource(inline_string=above + (_SCRIPTS / name).read_text())
     # Scripts say themselves when the route must be found anew.
     return lua_pb2.Lua(default_source_code=source, clear_route_cache=flag(False))
 

@@ -25,7 +25,7 @@ NO_MODEL = "-"
 HEADER_ORIGINAL_PATH = "x-envoy-original-path"
 """Set by the transcoder: the path as the caller wrote it. So its presence tells REST from gRPC."""
 
-FILTER_HTTP_STATUS = "infermesh.http_status"
+FILTER_REST = "infermesh.rest"
 FILTER_READY = "infermesh.ready"
 FILTER_BODY_LIMIT = "infermesh.body_limit"
 FILTER_TRANSCODER = "infermesh.transcoder"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from google.protobuf import descriptor_pb2
-from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor import FileDescriptor, ServiceDescriptor
 from google.rpc import error_details_pb2, status_pb2
 from inference import grpc_service_pb2
 from infermesh.batch.v1 import batch_service_pb2
@@ -71,6 +71,17 @@ _DETAILS = (error_details_pb2.DESCRIPTOR, status_pb2.DESCRIPTOR, error_reason_pb
 def transcoded() -> Sequence[str]:
     """The full names of the services that have a REST form."""
     return [service.full_name for service in (*PREDICTION_SERVICES, *CONTROL_SERVICES) if service.rest]
+
+
+def control_services() -> Iterator[ServiceDescriptor]:
+    """The descriptors of the control plane's services."""
+    for service in CONTROL_SERVICES:
+        yield next(
+            described
+            for file in _DESCRIBED
+            for described in file.services_by_name.values()
+            if described.full_name == service.full_name
+        )
 
 
 @cache

@@ -1,0 +1,138 @@
+-- What the transcoder leaves to be wished for of our REST contract. MESSAGES and BINDINGS stand above, made of the
+-- descriptors: a message is {name, fields}, where a field has the number of its message, 0 where anything may stand; a map
+-- is {name, nil, number of its values' message}. A binding is {pattern of the path, number of the body's message}.
+
+-- The JSON value at `at`, of message `kind`, named `path`. Returns the position after it and what is wrong with it. No
+-- position: it is no JSON, which the transcoder will say. Deeper than `depth` nothing is looked at.
+local value
+
+local function after_string(text, at)
+  local stop = at
+  repeat
+    stop = string.find(text, '["\\]', stop + 1)
+    if stop ~= nil and string.byte(text, stop) == 92 then
+      stop = stop + 1
+    elseif stop ~= nil then
+      return stop + 1
+    end
+  until stop == nil
+end
+
+local function after_space(text, at)
+  return string.find(text, "[^ \t\r\n]", at) or #text + 1
+end
+
+local function unknown(message, key, path)
+  local names = {}
+  for name in pairs(message[2]) do
+    -- Both spellings of a name are taken; the contract's is told.
+    if not string.find(name, "%u") then
+      names[#names + 1] = name
+    end
+  end
+  table.sort(names)
+  return string.format("unknown field %s; %s has %s", path .. key, message[1], table.concat(names, ", "))
+end
+
+local function member(text, at, kind, path, depth)
+  local last = after_string(text, at)
+  if last == nil then
+    return nil
+  end
+  local key = string.sub(text, at + 1, last - 2)
+  local colon = after_space(text, last)
+  if string.sub(text, colon, colon) ~= ":" then
+    return nil
+  end
+  local message = MESSAGES[kind]
+  local child = 0
+  -- A key that is written with escapes is left alone.
+  if message ~= nil and not string.find(key, "\\", 1, true) then
+    child = message[3] or message[2][key]
+    if child == nil then
+      return last, unknown(message, key, path)
+    end
+  end
+  return value(text, after_space(text, colon + 1), child, path .. key .. ".", depth - 1)
+end
+
+local function sequence(text, at, kind, path, depth, close)
+  at = after_space(text, at + 1)
+  if string.sub(text, at, at) == close then
+    return at + 1
+  end
+  while true do
+    local wrong
+    if close == "}" then
+      if string.sub(text, at, at) ~= '"' then
+        return nil
+      end
+      at, wrong = member(text, at, kind, path, depth)
+    else
+      at, wrong = value(text, at, kind, path, depth - 1)
+    end
+    if at == nil or wrong ~= nil then
+      return at, wrong
+    end
+    at = after_space(text, at)
+    local mark = string.sub(text, at, at)
+    if mark == close then
+      return at + 1
+    elseif mark ~= "," then
+      return nil
+    end
+    at = after_space(text, at + 1)
+  end
+end
+
+value = function(text, at, kind, path, depth)
+  local first = string.sub(text, at, at)
+  if depth == 0 then
+    return nil
+  elseif first == "{" then
+    return sequence(text, at, kind, path, depth, "}")
+  elseif first == "[" then
+    return sequence(text, at, kind, path, depth, "]")
+  elseif first == '"' then
+    return after_string(text, at)
+  end
+  return string.match(text, "^[%w.+-]+()", at)
+end
+
+local function body_message(headers)
+  local path = string.match(headers:get(":path"), "^[^?]*")
+  for _, binding in ipairs(BINDINGS[headers:get(":method")] or {}) do
+    if string.find(path, binding[1]) then
+      return binding[2]
+    end
+  end
+end
+
+-- The transcoder drops fields that it does not know. Who misspells one would believe it taken.
+function envoy_on_request(handle)
+  local kind = body_message(handle:headers())
+  if kind == nil then
+    return
+  end
+  local body = handle:body()
+  if body == nil or body:length() == 0 then
+    return
+  end
+  local text = body:getBytes(0, body:length())
+  local _, wrong = value(text, after_space(text, 1), kind, "", 100)
+  if wrong ~= nil then
+    handle:respond({[":status"] = "400"}, wrong)
+  end
+end
+
+-- Envoy gives FAILED_PRECONDITION (9) the status 400; our REST contract says 412, so that callers can tell "not now" from
+-- "never". When the transcoder has written its body, the code is there and nowhere else.
+function envoy_on_response(handle)
+  if handle:headers():get(":status") ~= "400" then
+    return
+  end
+  local body = handle:body()
+  if body ~= nil and string.find(body:getBytes(0, math.min(body:length(), 16)), '^{"code":9[,}]') then
+    handle:headers():replace(":status", "412")
+  end
+end

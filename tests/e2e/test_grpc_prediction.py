@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import cast
 
 import grpc
 import numpy as np
@@ -61,7 +62,7 @@ def test_bad_features_carry_rich_details(mesh: Mesh, stub: prediction_service_pb
     bad.instances[2].CopyFrom(instance([1.0, 2.0]))
     with pytest.raises(grpc.RpcError) as caught:
         stub.Predict(bad, timeout=TIMEOUT_S)
-    status = rpc_status.from_call(caught.value)
+    status = rpc_status.from_call(cast("grpc.Call", caught.value))
     assert status is not None
     assert status.code == 3
     info, request_fault = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
@@ -80,7 +81,7 @@ def test_what_is_not_there_is_not_found(
     with pytest.raises(grpc.RpcError) as caught:
         stub.Predict(wanted, timeout=TIMEOUT_S)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
-    assert (version or model) in caught.value.details()
+    assert (version or model) in str(caught.value.details())
 
 
 def test_a_stream_answers_in_order_and_goes_on_after_an_error(

@@ -1,0 +1,92 @@
+"""Registering and looking at what is registered, through the client and the command."""
+
+import json
+from pathlib import Path
+
+import pytest
+from google.protobuf.json_format import MessageToDict
+from infermesh.client import Client, InfermeshError
+
+from tests.integration.client.scripted import Scripted
+
+
+def test_a_path_travels_as_a_uri_and_metadata_as_they_are(client: Client, scripted: Scripted, artifact: Path) -> None:
+    made = client.models.register(
+        "iris", "v1.0.0", artifact, metadata={"accuracy": 0.97, "class_names": ["a", "b"]}, description="flowers"
+    )
+    (sent,) = scripted.registry.requests
+    assert (made.model_name, made.version) == ("iris", "v1.0.0")
+    assert sent.artifact_uri == artifact.as_uri()
+    assert MessageToDict(sent.metadata) == {"accuracy": 0.97, "class_names": ["a", "b"]}
+    assert sent.description == "flowers"
+    assert sent.request_id
+
+
+def test_another_content_is_refused_with_the_reason(client: Client, artifact: Path) -> None:
+    client.models.register("iris", "v1.0.0", artifact)
+    with pytest.raises(InfermeshError) as caught:
+        client.models.register("iris", "v1.0.0", "s3://bucket/other.onnx")
+    assert caught.value.reason == "VERSION_EXISTS"
+    assert "higher version" in caught.value.advice
+
+
+def test_lists_go_over_all_pages_and_stop_at_the_limit(client: Client, artifact: Path) -> None:
+    for name in "abcde":
+        client.models.register(name, "v1.0.0", artifact)
+    assert [model.name for model in client.models.list()] == list("abcde")
+    assert [model.name for model in client.models.list(limit=3)] == list("abc")
+    assert [model.name for model in client.models.list(prefix="d")] == ["d"]
+
+
+def test_the_command_takes_metadata_from_what_training_wrote(
+    scripted: Scripted, artifact: Path, tmp_path: Path
+) -> None:
+    document = tmp_path / "trained.json"
+    document.write_text(
+        json.dumps(
+            {"framework": "onnx", "framework_version": "1.23.2", "metadata": {"accuracy": 0.9, "tags": ["vision"]}}
+        )
+    )
+    result = scripted.run(
+        *("register", "iris", "v1.0.0", str(artifact), "--metadata", f"@{document}", "--tag", "mine", "--json"),
+        *("--class", "setosa", "--class", "virginica"),
+    )
+    assert json.loads(result.stdout)["version"] == "v1.0.0"
+    (sent,) = scripted.registry.requests
+    assert (sent.framework, sent.framework_version) == ("onnx", "1.23.2")
+    assert MessageToDict(sent.metadata) == {
+        "accuracy": 0.9,
+        "tags": ["mine", "vision"],
+        "class_names": ["setosa", "virginica"],
+    }
+
+
+def test_people_see_tensors_and_what_to_do_next(scripted: Scripted, artifact: Path) -> None:
+    shown = scripted.run("register", "iris", "v1.0.0", str(artifact)).stdout
+    assert "X" in shown
+    assert "FP32" in shown
+    assert "0 to 16" in shown
+    assert "infermesh deploy iris v1.0.0" in shown
+    assert "iris" in scripted.run("models", "list").stdout
+    assert "draft" in scripted.run("models", "show", "iris").stdout
+    assert "label" in scripted.run("models", "show", "iris", "v1.0.0").stdout
+    assert json.loads(scripted.run("models", "versions", "iris", "--json").stdout)["versions"][0]["version"] == "v1.0.0"
+
+
+def test_what_is_not_there_is_named(scripted: Scripted) -> None:
+    result = scripted.run("models", "show", "nothing", code=3)
+    assert result.stdout == ""
+    assert "nothing" in result.stderr
+    assert "infermesh models list" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [("{", "no JSON"), ("[1]", "must be a JSON object"), ("@/nowhere/at-all.json", "no such file")],
+)
+def test_metadata_that_are_none_never_reach_the_registry(
+    scripted: Scripted, artifact: Path, metadata: str, words: str
+) -> None:
+    result = scripted.run("register", "iris", "v1.0.0", str(artifact), "--metadata", metadata, code=2)
+    assert words in " ".join(result.stderr.split())
+    assert scripted.registry.requests == []

@@ -13,7 +13,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from services.common.errors import MeshError, Reason
+from services.common.errors import MeshError, Reason, shown
 from services.common.schema import DataType
 from services.registry.domain.schemas import StatedSchema, StatedTensor
 from services.registry.domain.version import Artifact
@@ -23,6 +23,7 @@ _BYTES_MAX = 2**31 - 1
 """Protobuf takes no larger message, so no runtime can load a larger ONNX file."""
 _TENSORS_MAX = 4096
 _FIELDS_MAX = 5_000_000
+_NAME_LENGTH_MAX = 256
 _TENSOR_BYTES_MAX = 1024 * 1024
 _MODEL_GRAPH, _MODEL_OPSET = 7, 8
 _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE = 5, 11, 12, 15
@@ -72,8 +73,9 @@ def read_onnx(path: Path, artifact: Artifact) -> StatedSchema:
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
         try:
             return _Walk(data, artifact).schema()
-        except (_BrokenError, DecodeError) as error:
-            raise _invalid(artifact, str(error) or "it cannot be parsed", "export the model to ONNX again") from error
+        except (_BrokenError, DecodeError, UnicodeDecodeError) as error:
+            problem = str(error) if isinstance(error, _BrokenError) else "a name or type in it is broken"
+            raise _invalid(artifact, problem, "export the model to ONNX again") from error
 
 
 class _BrokenError(Exception):
@@ -115,7 +117,7 @@ class _Walk:
         made = [tensor for span in outputs if (tensor := self._tensor(span, "output", set())) is not None]
         names = [[tensor.name for tensor in side] for side in (given, made)]
         if not given or not made or any(len(set(side)) != len(side) for side in names):
-            raise _BrokenError("it is no ONNX model to serve: its inputs and outputs need names, each its own")
+            raise _BrokenError("it is no ONNX model to serve: it needs inputs and outputs, each with a name of its own")
         return StatedSchema(tuple(given), tuple(made))
 
     def _weight(self, span: Span) -> str:
@@ -123,7 +125,7 @@ class _Walk:
         name = ""
         for number, kind, part in self._fields(span):
             if number == _TENSOR_NAME and kind == _LENGTH:
-                name = self._bytes(part).decode(errors="replace")
+                name = self._bytes(part).decode()
             elif number == _TENSOR_LOCATION and kind == _VARINT and part[0] == onnx.TensorProto.EXTERNAL:
                 raise _invalid(
                     self._artifact,
@@ -135,9 +137,10 @@ class _Walk:
     def _tensor(self, span: Span, side: str, weights: set[str]) -> StatedTensor | None:
         """A graph input or output; None for weights."""
         value = onnx.ValueInfoProto.FromString(self._bytes(span))
-        if value.name in weights:
+        name = _name(value.name)
+        if name in weights:
             return None
-        what = f"{side} {value.name!r}"
+        what = f"{side} {name!r}"
         kind = value.type.WhichOneof("value")
         if kind != "tensor_type":
             stated = {"sequence_type": "a sequence", "map_type": "a map"}.get(kind, "no dense tensor")
@@ -149,12 +152,12 @@ class _Walk:
             problem = f"its {what} has elements of ONNX type {tensor.elem_type}"
             raise _invalid(self._artifact, problem, "export it with " + ", ".join(DataType))
         if not tensor.HasField("shape"):
-            return StatedTensor(value.name, data_type, None)
+            return StatedTensor(name, data_type, None)
         sizes = [dim.dim_value if dim.dim_value > 0 else -1 for dim in tensor.shape.dim]
         if not sizes or sizes[0] not in (-1, 1):
             problem = f"its {what} has the fixed shape {sizes}, without a first dimension for the batch"
             raise _invalid(self._artifact, problem, "export it with a dynamic first dimension")
-        return StatedTensor(value.name, data_type, tuple(sizes[1:]))
+        return StatedTensor(name, data_type, tuple(sizes[1:]))
 
     def _bytes(self, span: Span) -> bytes:
         if span[1] - span[0] > _TENSOR_BYTES_MAX:
@@ -193,6 +196,14 @@ class _Walk:
             if byte < 0x80:
                 return value, at
         raise _BrokenError("it is no ONNX model, or the end of it is missing")
+
+
+def _name(name: object) -> str:
+    """`name` itself; protobuf gives bytes where a name is no UTF-8."""
+    if not isinstance(name, str) or not 0 < len(name) <= _NAME_LENGTH_MAX or not name.isprintable():
+        allowed = f"1 to {_NAME_LENGTH_MAX} printable characters"
+        raise _BrokenError(f"an input or output of it has the name {shown(name)}; allowed: {allowed}")
+    return name
 
 
 def _invalid(artifact: Artifact, problem: str, advice: str) -> MeshError:

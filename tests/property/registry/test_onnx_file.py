@@ -1,0 +1,45 @@
+"""Whatever bytes are sent as a model: they are read, or refused as no model. Nothing else."""
+
+import tempfile
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.common.errors import MeshError, Reason
+from services.registry.adapters.onnx_file import read_onnx
+from services.registry.domain.version import Artifact
+from tests.support.registry_onnx import model
+
+CONTENT = model().SerializeToString()
+changes = st.lists(st.tuples(st.integers(0, len(CONTENT) - 1), st.integers(0, 255)), min_size=1, max_size=8)
+
+
+def read_or_refuse(content: bytes) -> None:
+    with tempfile.NamedTemporaryFile() as stream:
+        stream.write(content)
+        stream.flush()
+        refusals = set()
+        try:
+            stated = read_onnx(Path(stream.name), Artifact("0" * 64, "file", "model.onnx", len(content)))
+        except MeshError as error:
+            refusals = {error.reason}
+        else:
+            assert stated.inputs
+            assert stated.outputs
+        assert refusals <= {Reason.ARTIFACT_INVALID}
+
+
+@settings(max_examples=400, deadline=None)
+@given(changes)
+def test_changed_bytes(made: list[tuple[int, int]]) -> None:
+    content = bytearray(CONTENT)
+    for place, value in made:
+        content[place] = value
+    read_or_refuse(bytes(content))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=256))
+def test_any_bytes(content: bytes) -> None:
+    read_or_refuse(content)

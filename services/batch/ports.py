@@ -1,5 +1,6 @@
 """What the engines need from outside, each port as small as its users allow."""
 
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,10 +10,22 @@ import pyarrow as pa
 from services.batch.domain.chunks import Chunk, ChunkResult, FailedRow, Part, Plan
 from services.batch.domain.job import Input, Job, JobSpec, Output, Status, Version
 from services.batch.domain.rows import RowBlock, Tensor
+from services.common.errors import MeshError, Reason
 
 
 class FencedError(Exception):
     """The job is no longer this process's: its lease ran out, or someone cancelled, paused or deleted the job."""
+
+
+class StoreAwayError(MeshError):
+    """The stores cannot be reached. Says nothing about the job: whoever works on it waits, and goes on later."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            Reason.DEPENDENCY_UNAVAILABLE,
+            f"the batch service's database does not answer ({why}); see whether PostgreSQL runs and try again",
+            retry_after_s=2.0,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +50,37 @@ class StoredChunk:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to be stored. An empty `request_id` makes the call unrepeatable."""
+    """A job to be stored. An empty `request_id` makes the call unrepeatable; `wish_digest` tells wishes apart."""
 
     job_id: str
     spec: JobSpec
     created_by: str
     team: str
-    request_id: str
+    request_id: str = ""
+    wish_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class JobQuery:
-    """Which jobs to list, newest first, from after the job `after`."""
+    """Which jobs to list, newest first: those made before the one whose sequence is `before`; 0 means all."""
 
     model: str = ""
     status: str = ""
     labels: Mapping[str, str] | None = None
-    after: str = ""
+    before: int = 0
     limit: int = 50
 
 
 class JobStore(Protocol):
-    """Jobs as callers see them. Raises DEPENDENCY_UNAVAILABLE where it cannot be reached, JOB_NOT_FOUND."""
+    """Jobs as callers see them. Raises StoreAwayError where it cannot be reached, JOB_NOT_FOUND."""
 
     async def create(self, job: NewJob) -> Job:
-        """Stores a job, or returns the one that its request id made before. Raises REQUEST_ID_REUSED."""
+        """Stores a job, or returns the one that its request id made before. Raises REQUEST_ID_REUSED, and
+        OUTPUT_UNWRITABLE where a job that has not ended writes the same output."""
+        ...
+
+    async def repeated(self, request_id: str, wish_digest: str) -> Job | None:
+        """The job that a request id made before. Raises REQUEST_ID_REUSED where it was for another wish."""
         ...
 
     async def get(self, job_id: str) -> Job:
@@ -73,7 +92,8 @@ class JobStore(Protocol):
         ...
 
     async def change(self, job_id: str, change: Callable[[Job], "Change | None"]) -> Job:
-        """Applies what `change` makes of the job as it is; None leaves it. Nothing else changes it meanwhile."""
+        """Applies what `change` makes of the job as it is; None leaves it. Nothing else changes it meanwhile. Raises
+        OUTPUT_UNWRITABLE where the job would begin again and another one writes its output."""
         ...
 
     async def delete(self, job_id: str, check: Callable[[Job], None]) -> None:
@@ -153,12 +173,12 @@ class WorkStore(Protocol):
         """Records the job as failed."""
         ...
 
-    async def leftovers(self, limit: int) -> Sequence["Leftover"]:
-        """Ended jobs whose files have not been cleaned up."""
+    async def leftovers(self, *, settle_s: float, limit: int) -> Sequence["Leftover"]:
+        """Jobs that are completed or cancelled for `settle_s` seconds and whose files have not been cleaned up."""
         ...
 
-    async def cleaned(self, job_id: str) -> None:
-        """Records that a job's files are cleaned up."""
+    async def clean(self, job_id: str, discard: Callable[[], None]) -> None:
+        """Calls `discard` and records the job as clean, while nobody can begin it again."""
         ...
 
     async def failed_after(self, job_id: str, row_number: int, limit: int) -> Sequence[FailedRow]:
@@ -168,11 +188,11 @@ class WorkStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """An ended job's files: its parts, and the output where it must not stay."""
+    """An ended job's files: its parts, and the output with digest `digest` where it must not stay."""
 
     job_id: str
     status: Status
-    output_path: str
+    output: Output
     digest: str
 
 
@@ -183,8 +203,9 @@ class Source(Protocol):
         """The columns, from the header, the file's schema or the first row."""
         ...
 
-    def cut(self, rows: int, *, bytes_max: int, key_column: str) -> Plan:
-        """Counts the rows and cuts them into chunks of at most so many rows and about so many bytes."""
+    def cut(self, rows: int, *, bytes_max: int, key_column: str, chunks_max: int = 0) -> Plan:
+        """Counts the rows and cuts them into chunks of at most so many rows and about so many bytes; only the first
+        `chunks_max` chunks where that is not 0."""
         ...
 
     def fingerprint(self) -> str:
@@ -207,7 +228,7 @@ class Sources(Protocol):
 class Workspace(Protocol):
     """Where a job's parts are, and how they become the output. Methods block and are called from a thread."""
 
-    def check_output(self, output: Output) -> None:
+    def check_output(self, output: Output, input_path: str) -> None:
         """Raises OUTPUT_UNWRITABLE where the output cannot be written there, or exists and may not be replaced."""
         ...
 
@@ -220,16 +241,28 @@ class Workspace(Protocol):
         ...
 
     def assemble(
-        self, lease: Lease, output: Output, parts: Sequence[Part], failed: Iterator[FailedRow], columns: Sequence[str]
+        self,
+        lease: Lease,
+        output: Output,
+        parts: Sequence[Part],
+        failed: Iterator[FailedRow],
+        columns: Sequence[str],
+        *,
+        stop: threading.Event,
     ) -> "Assembled":
-        """Puts the parts together beside the output, under a hidden name, together with the failed rows."""
+        """Puts the parts together beside the output, under a hidden name, together with the failed rows. Gives up, and
+        leaves nothing, soon after `stop` is set."""
         ...
 
     def digest(self, path: str) -> str:
         """The SHA-256 of a file, empty where there is none."""
         ...
 
-    def discard(self, job_id: str, output: Output | None) -> None:
+    def withdraw(self, output: Output, digest: str) -> None:
+        """Removes an output that appeared, with its failed rows, where it still is the one with that digest."""
+        ...
+
+    def discard(self, job_id: str, output: Output) -> None:
         """Removes a job's parts and hidden files."""
         ...
 
@@ -291,4 +324,3 @@ class Board(Protocol):
     def retried(self, reason: str) -> None:
         """A request is sent again."""
         ...
-

@@ -30,6 +30,9 @@ class BatchSettings(ServiceSettings):
     sooner; longer: a database that is away for a while interrupts nothing."""
     poll_period_s: float = Field(default=1.0, ge=0.05, le=60)
     """Seconds between looks for jobs to run and for changes of those that run. A cancelled job stops within it."""
+    chunk_rows_min: int = Field(default=1_000, ge=1, le=20_000)
+    """The fewest rows of a chunk, the step that is done as a whole or again. Smaller: less is done again after a death;
+    larger: fewer files and transactions."""
     request_timeout_s: float = Field(default=30.0, gt=0, le=600)
     """Deadline of one request to the batcher, in seconds."""
     outage_timeout_s: float = Field(default=600.0, ge=0, le=86_400)

@@ -1,19 +1,21 @@
 """What both PostgreSQL adapters share: transactions, and a job's row."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from pydantic import TypeAdapter
-from sqlalchemy import Row
+from sqlalchemy import Row, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.batch.domain.job import Job, JobSpec, Spent, Status
-from services.common.errors import MeshError, Reason
+from services.batch.domain.chunks import FailedRow
+from services.batch.domain.job import Job, JobSpec, Output, Spent, Status
+from services.batch.ports import StoreAwayError
 
 SCHEMA = "batch"
 SPEC = TypeAdapter(JobSpec)
+OUTPUT = TypeAdapter(Output)
 SPENT = TypeAdapter(Spent)
 
 COLUMNS = """job_id, spec, status, created_at, updated_at, started_at, completed_at, paused, attempt, total_records,
@@ -23,7 +25,7 @@ COLUMNS = """job_id, spec, status, created_at, updated_at, started_at, completed
 
 @asynccontextmanager
 async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """A transaction. Raises DEPENDENCY_UNAVAILABLE where the database is away, restarting or too slow."""
+    """A transaction. Raises StoreAwayError where the database is away, restarting or too slow."""
     try:
         async with engine.begin() as connection:
             yield connection
@@ -35,13 +37,21 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         raise
 
 
-def _unavailable(error: Exception) -> MeshError:
-    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return MeshError(
-        Reason.DEPENDENCY_UNAVAILABLE,
-        f"the batch service's database does not answer ({first_line}); see whether PostgreSQL runs and try again",
-        retry_after_s=2.0,
-    )
+def _unavailable(error: Exception) -> StoreAwayError:
+    return StoreAwayError(str(error).splitlines()[0] if str(error) else type(error).__name__)
+
+
+_FAILED_ROWS = text("""
+    SELECT row_number, key, error_reason, error_message FROM batch_failed_rows
+    WHERE job_id = :job_id AND row_number > :after ORDER BY row_number LIMIT :limit
+""")
+
+
+async def failed_rows_after(engine: AsyncEngine, job_id: str, after: int, limit: int) -> Sequence[FailedRow]:
+    """Rows that failed, by number, from after number `after`."""
+    async with transaction(engine) as connection:
+        values = {"job_id": job_id, "after": after, "limit": limit}
+        return [FailedRow(*row) for row in await connection.execute(_FAILED_ROWS, values)]
 
 
 def job_from_row(row: "Row[tuple[object, ...]]") -> Job:
@@ -69,13 +79,5 @@ def job_from_row(row: "Row[tuple[object, ...]]") -> Job:
         created_by=values["created_by"],
         team=values["team"],
         revision=values["revision"],
-    )
-
-
-def job_not_found(job_id: str) -> MeshError:
-    """JOB_NOT_FOUND in the usual words."""
-    return MeshError(
-        Reason.JOB_NOT_FOUND,
-        f"there is no batch job {job_id!r}; ListBatchJobs shows those that there are",
-        metadata={"job_id": job_id},
+        sequence=values["sequence"],
     )

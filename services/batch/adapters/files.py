@@ -1,14 +1,15 @@
 """Parts and outputs on a local file system.
 
 A part is written under a name that holds its lease's token, so that two processes never write one file, and synced
-before the database hears of it. The output is put together beside its place, under a hidden name, synced, and appears by
-one rename or link.
+before the database hears of it. The output is put together beside its place, under a hidden name, synced, and appears
+by one rename or link.
 """
 
 import contextlib
 import hashlib
 import os
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,11 @@ import pyarrow.parquet as pq
 
 from services.batch.domain.chunks import FailedRow, Part
 from services.batch.domain.job import Format, Output
+from services.batch.domain.lines import json_lines
 from services.batch.ports import Lease
 from services.common.errors import MeshError, Reason
 
 _BLOCK_BYTES = 1024 * 1024
-_JSON_ROWS = 2_000
 
 
 class LocalWorkspace:
@@ -33,15 +34,24 @@ class LocalWorkspace:
     def __init__(self, data_dir: Path) -> None:
         self._jobs = data_dir / "jobs"
 
-    def check_output(self, output: Output) -> None:
+    def check_output(self, output: Output, input_path: str) -> None:
         """Raises OUTPUT_UNWRITABLE with what to do."""
-        path, folder = Path(output.path), Path(output.path).parent
+        path, errors_path, folder = Path(output.path), Path(output.errors_path), Path(output.path).parent
         if not folder.is_dir():
             raise unwritable(output, f"there is no folder {str(folder)!r}; make it first")
-        if path.is_dir():
+        if path.is_dir() or errors_path.is_dir():
             raise unwritable(output, "it is a folder; name a file in it")
-        if path.exists() and not output.overwrite:
-            raise unwritable(output, "it exists; name another, remove it, or set output.overwrite")
+        if path.exists() and path.samefile(input_path):
+            raise unwritable(output, "it is the input under another name; name another file")
+        if not output.overwrite:
+            if path.exists():
+                raise unwritable(output, "it exists; name another, remove it, or set output.overwrite")
+            if errors_path.exists():
+                raise unwritable(
+                    output,
+                    f"{str(errors_path)!r}, which holds the failed rows of an earlier job, exists; remove it, or set "
+                    "output.overwrite",
+                )
         probe = folder / f".{path.name}.{os.getpid()}.probe"
         try:
             probe.touch(exist_ok=True)
@@ -73,25 +83,35 @@ class LocalWorkspace:
             return False
 
     def assemble(
-        self, lease: Lease, output: Output, parts: Sequence[Part], failed: Iterator[FailedRow], columns: Sequence[str]
+        self,
+        lease: Lease,
+        output: Output,
+        parts: Sequence[Part],
+        failed: Iterator[FailedRow],
+        columns: Sequence[str],
+        *,
+        stop: threading.Event,
     ) -> "AssembledFile":
         """Puts the parts together, of which there is at least one."""
         hidden = _hidden(output.path, lease.job_id, str(lease.token))
         errors = _hidden(output.errors_path, lease.job_id, str(lease.token))
-        paths = [self._folder(lease.job_id) / part.name for part in parts]
+        paths = _until(stop, [self._folder(lease.job_id) / part.name for part in parts])
         try:
             if output.format is Format.PARQUET:
-                _join_parquet(paths, hidden)
+                schema = pq.read_schema(self._folder(lease.job_id) / parts[0].name)
+                _join_parquet(paths, schema, hidden)
             else:
                 _join_text(paths, hidden, _head(columns, output.format))
             any_failed = _write_errors(failed, errors)
             for path in (hidden, errors):
                 _sync(path)
-        except OSError as error:
+            return AssembledFile(output, hidden, errors, any_failed=any_failed, digest=self.digest(str(hidden)))
+        except BaseException as error:
             for path in (hidden, errors):
                 path.unlink(missing_ok=True)
-            raise unwritable(output, f"{error.strerror}; the parts are kept, retry the job") from error
-        return AssembledFile(output, hidden, errors if any_failed else None, errors, self.digest(str(hidden)))
+            if isinstance(error, OSError):
+                raise unwritable(output, f"{error.strerror}; the parts are kept, retry the job") from error
+            raise
 
     def digest(self, path: str) -> str:
         """The SHA-256 of a file, empty where there is none."""
@@ -101,13 +121,18 @@ class LocalWorkspace:
         except FileNotFoundError:
             return ""
 
-    def discard(self, job_id: str, output: Output | None) -> None:
+    def withdraw(self, output: Output, digest: str) -> None:
+        """Removes an output that appeared although its job did not complete."""
+        if digest and self.digest(output.path) == digest:
+            Path(output.errors_path).unlink(missing_ok=True)
+            Path(output.path).unlink(missing_ok=True)
+
+    def discard(self, job_id: str, output: Output) -> None:
         """Removes a job's parts and hidden files."""
         shutil.rmtree(self._folder(job_id), ignore_errors=True)
-        if output is not None:
-            for target in (Path(output.path), Path(output.errors_path)):
-                for path in target.parent.glob(f".{_glob_safe(target.name)}.{job_id}.*.partial"):
-                    path.unlink(missing_ok=True)
+        for target in (Path(output.path), Path(output.errors_path)):
+            for path in target.parent.glob(f".{_glob_safe(target.name)}.{job_id}.*.partial"):
+                path.unlink(missing_ok=True)
 
     def _folder(self, job_id: str) -> Path:
         return self._jobs / job_id
@@ -119,39 +144,37 @@ class AssembledFile:
 
     output: Output
     hidden: Path
-    errors: Path | None
-    errors_hidden: Path
+    hidden_errors: Path
+    any_failed: bool
     digest: str
 
     def publish(self) -> None:
         """Shows the failed rows, then the output: whoever sees the output finds the errors beside it."""
-        target, errors_target = Path(self.output.path), Path(self.output.errors_path)
-        if self.errors is not None:
-            self.errors.rename(errors_target)
-        else:
-            self.errors_hidden.unlink(missing_ok=True)
-            if self.output.overwrite:
-                errors_target.unlink(missing_ok=True)
-        if self.output.overwrite:
-            self.hidden.rename(target)
-        else:
-            self._link(target)
-        _sync(target.parent)
-
-    def _link(self, target: Path) -> None:
-        """A rename that never replaces."""
+        target = Path(self.output.path)
+        if target.exists() and not self.output.overwrite:
+            raise self._in_the_way()
         try:
-            os.link(self.hidden, target)
-        except FileExistsError:
-            raise unwritable(
-                self.output, "it exists now; move it away and retry the job, whose parts are kept"
-            ) from None
-        except OSError:
-            # Not every file system has links. What is there now is ours to fill, for we made it.
-            with target.open("xb"):
+            self._show_errors(Path(self.output.errors_path))
+            if self.output.overwrite:
                 self.hidden.rename(target)
+            else:
+                _rename_to_new(self.hidden, target)
+            _sync(target.parent)
+        except FileExistsError:
+            raise self._in_the_way() from None
+        except OSError as error:
+            raise unwritable(self.output, f"{error.strerror}; the parts are kept, retry the job") from error
+
+    def _show_errors(self, target: Path) -> None:
+        if self.any_failed:
+            self.hidden_errors.rename(target)
             return
-        self.hidden.unlink()
+        self.hidden_errors.unlink(missing_ok=True)
+        if self.output.overwrite:
+            target.unlink(missing_ok=True)
+
+    def _in_the_way(self) -> MeshError:
+        return unwritable(self.output, "it exists now; move it away and retry the job, whose parts are kept")
 
 
 def unwritable(output: Output, why: str) -> MeshError:
@@ -161,6 +184,27 @@ def unwritable(output: Output, why: str) -> MeshError:
         f"output_uri {output.uri!r} cannot be written: {why}",
         metadata={"output_uri": output.uri},
     )
+
+
+def _rename_to_new(source: Path, target: Path) -> None:
+    """A rename that never replaces."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        # Not every file system has links. What is there now is ours to fill, for we made it.
+        with target.open("xb"):
+            source.rename(target)
+    else:
+        source.unlink()
+
+
+def _until(stop: threading.Event, paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if stop.is_set():
+            raise InterruptedError(0, "the job was stopped")
+        yield path
 
 
 def _hidden(path: str, job_id: str, token: str) -> Path:
@@ -179,10 +223,7 @@ def _write(table: pa.Table, path: Path, kind: Format) -> None:
         options = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
         pa_csv.write_csv(_flat(table), path, options)
     else:
-        with path.open("wb") as file:
-            for batch in table.to_batches(max_chunksize=_JSON_ROWS):
-                lines = [orjson.dumps(row, default=str, option=orjson.OPT_APPEND_NEWLINE) for row in batch.to_pylist()]
-                file.write(b"".join(lines))
+        path.write_bytes(json_lines(table))
 
 
 def _flat(table: pa.Table) -> pa.Table:
@@ -203,7 +244,7 @@ def _head(columns: Sequence[str], kind: Format) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _join_text(paths: Sequence[Path], target: Path, head: bytes) -> None:
+def _join_text(paths: Iterator[Path], target: Path, head: bytes) -> None:
     with target.open("wb") as joined:
         joined.write(head)
         for path in paths:
@@ -211,9 +252,9 @@ def _join_text(paths: Sequence[Path], target: Path, head: bytes) -> None:
                 shutil.copyfileobj(part, joined, _BLOCK_BYTES)
 
 
-def _join_parquet(paths: Sequence[Path], target: Path) -> None:
+def _join_parquet(paths: Iterator[Path], schema: pa.Schema, target: Path) -> None:
     # The columns' types follow from the version and the key's type, so every part has those of the first.
-    with pq.ParquetWriter(target, pq.read_schema(paths[0]), compression="zstd") as writer:
+    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
         for path in paths:
             with pq.ParquetFile(path) as part:
                 for place in range(part.num_row_groups):

@@ -1,18 +1,19 @@
 """Jobs as callers see them, in PostgreSQL."""
 
-import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.batch.adapters.database import COLUMNS, SPEC, job_from_row, job_not_found, transaction
+from services.batch.adapters.database import COLUMNS, SPEC, failed_rows_after, job_from_row, transaction
 from services.batch.domain.chunks import Chunk, FailedRow, Part
-from services.batch.domain.job import Job, JobSpec
-from services.batch.ports import Change, JobQuery, NewJob, StoredChunk
-from services.common.errors import MeshError, Reason
+from services.batch.domain.job import Job, JobSpec, job_not_found, output_taken, request_id_reused
+from services.batch.ports import Change, JobQuery, NewJob, StoreAwayError, StoredChunk
 
+_OUTPUT_INDEX = "batch_jobs_output"
 _INSERT = text(f"""
     INSERT INTO batch_jobs (job_id, job_name, model_id, version_id, input_uri, output_uri, batch_size, max_parallelism,
                             spec, labels, created_by, team, request_id, request_digest)
@@ -28,7 +29,7 @@ _QUERY = text(f"""
     SELECT {COLUMNS} FROM batch_jobs
     WHERE (:model = '' OR model_id = :model) AND (:status = '' OR status = :status)
       AND labels @> CAST(:labels AS jsonb)
-      AND (:after = '' OR sequence < (SELECT sequence FROM batch_jobs WHERE job_id = :after))
+      AND (:before = 0 OR sequence < :before)
     ORDER BY sequence DESC LIMIT :limit
 """)  # noqa: S608 - constants alone are put in
 _CHANGE = text(f"""
@@ -64,12 +65,9 @@ _CHANGE = text(f"""
 """)  # noqa: S608 - constants alone are put in
 _FORGET_CHUNKS = text("DELETE FROM batch_chunks WHERE job_id = :job_id")
 _DELETE = text("DELETE FROM batch_jobs WHERE job_id = :job_id")
-_FAILED = text("""
-    SELECT row_number, key, error_reason, error_message FROM batch_failed_rows
-    WHERE job_id = :job_id AND row_number > :after ORDER BY row_number LIMIT :limit
-""")
 _CHUNKS = text("""
-    SELECT index, first_row, row_count, start_byte, stop_byte, part_name, part_bytes, part_rows, failed_rows, worker,
+    SELECT index AS place, first_row, row_count, start_byte, stop_byte, part_name, part_bytes, part_rows, failed_rows,
+           worker,
            extract(epoch FROM completed_at)::float8 AS completed_at
     FROM batch_chunks WHERE job_id = :job_id AND index > :after ORDER BY index LIMIT :limit
 """)
@@ -84,7 +82,6 @@ class PostgresJobStore:
     async def create(self, job: NewJob) -> Job:
         """Stores a job, or returns the one that the same call made before."""
         spec = SPEC.dump_json(job.spec).decode()
-        digest = _digest(job.spec)
         values = {
             "job_id": job.job_id,
             "job_name": job.spec.job_name,
@@ -98,19 +95,25 @@ class PostgresJobStore:
             "created_by": job.created_by,
             "team": job.team,
             "request_id": job.request_id or None,
-            "request_digest": digest,
+            "request_digest": job.wish_digest,
         }
-        async with transaction(self._engine) as connection:
+        async with _one_writer(job.spec), transaction(self._engine) as connection:
             row = (await connection.execute(_INSERT, values)).one_or_none()
-            if row is not None:
-                return job_from_row(row)
-            row = (await connection.execute(_BY_REQUEST, {"request_id": job.request_id})).one()
-        if row.request_digest != digest:
-            raise MeshError(
-                Reason.REQUEST_ID_REUSED,
-                f"request_id {job.request_id!r} made job {row.job_id} with other content; use a new one",
-                metadata={"job_id": row.job_id},
-            )
+        if row is not None:
+            return job_from_row(row)
+        made = await self.repeated(job.request_id, job.wish_digest)
+        if made is None:
+            raise StoreAwayError("the job of the same request was deleted at this moment")
+        return made
+
+    async def repeated(self, request_id: str, wish_digest: str) -> Job | None:
+        """The job that a request id made before."""
+        async with transaction(self._engine) as connection:
+            row = (await connection.execute(_BY_REQUEST, {"request_id": request_id})).one_or_none()
+        if row is None:
+            return None
+        if row.request_digest != wish_digest:
+            raise request_id_reused(request_id, row.job_id)
         return job_from_row(row)
 
     async def get(self, job_id: str) -> Job:
@@ -127,7 +130,7 @@ class PostgresJobStore:
             "model": query.model,
             "status": query.status,
             "labels": json.dumps(dict(query.labels or {})),
-            "after": query.after,
+            "before": query.before,
             "limit": query.limit,
         }
         async with transaction(self._engine) as connection:
@@ -135,7 +138,7 @@ class PostgresJobStore:
 
     async def change(self, job_id: str, change: Callable[[Job], Change | None]) -> Job:
         """Reads, decides and writes under the job's lock."""
-        async with transaction(self._engine) as connection:
+        async with _one_writer(None), transaction(self._engine) as connection:
             job = await _locked(connection, job_id)
             wanted = change(job)
             if wanted is None:
@@ -162,9 +165,7 @@ class PostgresJobStore:
 
     async def failed_rows(self, job_id: str, *, after: int, limit: int) -> Sequence[FailedRow]:
         """Rows that failed, by number."""
-        async with transaction(self._engine) as connection:
-            rows = await connection.execute(_FAILED, {"job_id": job_id, "after": after, "limit": limit})
-            return [FailedRow(*row) for row in rows]
+        return await failed_rows_after(self._engine, job_id, after, limit)
 
     async def chunks(self, job_id: str, *, after: int, limit: int) -> Sequence[StoredChunk]:
         """Chunks by index."""
@@ -172,7 +173,7 @@ class PostgresJobStore:
             rows = await connection.execute(_CHUNKS, {"job_id": job_id, "after": after, "limit": limit})
             return [
                 StoredChunk(
-                    Chunk(row.index, row.first_row, row.row_count, row.start_byte, row.stop_byte),
+                    Chunk(row.place, row.first_row, row.row_count, row.start_byte, row.stop_byte),
                     Part(row.part_name, row.part_bytes, row.part_rows) if row.part_name else None,
                     row.failed_rows,
                     row.worker,
@@ -189,5 +190,12 @@ async def _locked(connection: AsyncConnection, job_id: str) -> Job:
     return job_from_row(row)
 
 
-def _digest(spec: JobSpec) -> str:
-    return hashlib.sha256(SPEC.dump_json(spec)).hexdigest()
+@asynccontextmanager
+async def _one_writer(spec: JobSpec | None) -> AsyncIterator[None]:
+    """Turns the unique index on the outputs of jobs that have not ended into OUTPUT_UNWRITABLE."""
+    try:
+        yield
+    except IntegrityError as error:
+        if _OUTPUT_INDEX not in str(error.orig):
+            raise
+        raise output_taken(spec.output.uri if spec is not None else "") from error

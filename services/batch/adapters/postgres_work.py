@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from services.batch.adapters.database import COLUMNS, SPENT, job_from_row, transaction
+from services.batch.adapters.database import COLUMNS, OUTPUT, SPENT, failed_rows_after, job_from_row, transaction
 from services.batch.domain.chunks import Chunk, ChunkResult, FailedRow, Part, Plan
 from services.batch.domain.job import Job, Status
 from services.batch.ports import FencedError, Lease, Leftover
@@ -33,7 +33,7 @@ _CLAIM = text("""
         ORDER BY sequence LIMIT :limit FOR UPDATE SKIP LOCKED)
     RETURNING job_id, lease_token
 """)
-_LOCK = text("SELECT metrics, cleaned FROM batch_jobs WHERE job_id = :job_id AND lease_token = :token FOR UPDATE")
+_LOCK = text("SELECT metrics FROM batch_jobs WHERE job_id = :job_id AND lease_token = :token FOR UPDATE")
 _RUNNING = """running_s = running_s + GREATEST(0, extract(epoch FROM clock_timestamp() - counted_at)),
         counted_at = clock_timestamp(), updated_at = clock_timestamp()"""
 _RENEW = text(f"""
@@ -59,7 +59,7 @@ _CHUNKS = text("""
     SELECT index, first_row, row_count, start_byte, stop_byte FROM batch_chunks WHERE job_id = :job_id ORDER BY index
 """)
 _PARTS = text("""
-    SELECT index, part_name, part_bytes, part_rows FROM batch_chunks
+    SELECT index AS place, part_name, part_bytes, part_rows FROM batch_chunks
     WHERE job_id = :job_id AND part_name IS NOT NULL
 """)
 _COMPLETE_CHUNK = text("""
@@ -88,20 +88,20 @@ _INTEND = text("UPDATE batch_jobs SET output_digest = :digest WHERE job_id = :jo
 _INTENDED = text("SELECT output_digest FROM batch_jobs WHERE job_id = :job_id")
 _END = text(f"""
     UPDATE batch_jobs SET status = :status, error_reason = :reason, error_message = :message,
-        lease_until = NULL, lease_owner = NULL, lease_token = lease_token + 1, completed_at = clock_timestamp(), {_RUNNING}
+        lease_until = NULL, lease_owner = NULL, lease_token = lease_token + 1,
+        completed_at = clock_timestamp(), {_RUNNING}
     WHERE job_id = :job_id
 """)  # noqa: S608 - constants alone are put in
 _LEFTOVERS = text("""
-    SELECT job_id, status, spec -> 'output' ->> 'path' AS path, output_digest FROM batch_jobs
-    WHERE NOT cleaned AND status IN ('completed', 'cancelled') ORDER BY sequence LIMIT :limit
+    SELECT job_id, status, spec -> 'output' AS output, output_digest FROM batch_jobs
+    WHERE NOT cleaned AND status IN ('completed', 'cancelled')
+      AND completed_at <= clock_timestamp() - make_interval(secs => :settle_s)
+    ORDER BY sequence LIMIT :limit
 """)
-_CLEANED = text("""
-    UPDATE batch_jobs SET cleaned = true WHERE job_id = :job_id AND status IN ('completed', 'cancelled')
+_LOCK_UNCLEAN = text("""
+    SELECT 1 FROM batch_jobs WHERE job_id = :job_id AND NOT cleaned AND status IN ('completed', 'cancelled') FOR UPDATE
 """)
-_FAILED_AFTER = text("""
-    SELECT row_number, key, error_reason, error_message FROM batch_failed_rows
-    WHERE job_id = :job_id AND row_number > :after ORDER BY row_number LIMIT :limit
-""")
+_CLEANED = text("UPDATE batch_jobs SET cleaned = true WHERE job_id = :job_id")
 
 
 class PostgresWorkStore:
@@ -161,7 +161,7 @@ class PostgresWorkStore:
         """The parts of the chunks that are done."""
         async with self._holding(lease) as (connection, _):
             rows = await connection.execute(_PARTS, {"job_id": lease.job_id})
-            return {row.index: Part(row.part_name, row.part_bytes, row.part_rows) for row in rows}
+            return {row.place: Part(row.part_name, row.part_bytes, row.part_rows) for row in rows}
 
     async def complete_chunk(self, lease: Lease, result: ChunkResult) -> Job:
         """Records a chunk, its failed rows and the progress in one transaction."""
@@ -233,22 +233,26 @@ class PostgresWorkStore:
         async with self._holding(lease) as (connection, _):
             await connection.execute(_END, _ending(lease, Status.FAILED, reason, message))
 
-    async def leftovers(self, limit: int) -> Sequence[Leftover]:
+    async def leftovers(self, *, settle_s: float, limit: int) -> Sequence[Leftover]:
         """Ended jobs whose files have not been cleaned up. Those of failed jobs are kept for a retry."""
         async with transaction(self._engine) as connection:
-            rows = await connection.execute(_LEFTOVERS, {"limit": limit})
-            return [Leftover(row.job_id, Status(row.status), row.path, row.output_digest) for row in rows]
+            rows = await connection.execute(_LEFTOVERS, {"settle_s": settle_s, "limit": limit})
+            return [
+                Leftover(row.job_id, Status(row.status), OUTPUT.validate_python(row.output), row.output_digest)
+                for row in rows
+            ]
 
-    async def cleaned(self, job_id: str) -> None:
-        """Records that a job's files are cleaned up."""
+    async def clean(self, job_id: str, discard: Callable[[], None]) -> None:
+        """Discards under the job's lock: a retry comes wholly before, so that nothing is discarded, or wholly after."""
         async with transaction(self._engine) as connection:
+            if (await connection.execute(_LOCK_UNCLEAN, {"job_id": job_id})).one_or_none() is None:
+                return
+            await asyncio.to_thread(discard)
             await connection.execute(_CLEANED, {"job_id": job_id})
 
     async def failed_after(self, job_id: str, row_number: int, limit: int) -> Sequence[FailedRow]:
         """Rows that failed, by number."""
-        async with transaction(self._engine) as connection:
-            values = {"job_id": job_id, "after": row_number, "limit": limit}
-            return [FailedRow(*row) for row in await connection.execute(_FAILED_AFTER, values)]
+        return await failed_rows_after(self._engine, job_id, row_number, limit)
 
     @asynccontextmanager
     async def _holding(self, lease: Lease) -> AsyncIterator[tuple[AsyncConnection, "Row[tuple[object, ...]]"]]:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from services.batch.domain.job import Spent
 
+CHUNK_ROWS_MIN = 1_000
+"""A chunk costs a synced file and a transaction, which must not outweigh its predictions."""
 CHUNK_ROWS_MAX = 20_000
 CHUNK_BATCHES = 8
 """Requests in one chunk: enough to keep several in flight, few enough to lose little when a process dies."""
@@ -68,14 +70,14 @@ class ChunkResult:
     spent: Spent
 
 
-def chunk_rows(batch_size: int) -> int:
+def chunk_rows(batch_size: int, *, least: int = CHUNK_ROWS_MIN) -> int:
     """Rows in one chunk of a job, unless its bytes are too many."""
-    return max(batch_size, min(CHUNK_ROWS_MAX, batch_size * CHUNK_BATCHES))
+    return max(batch_size, min(CHUNK_ROWS_MAX, max(least, batch_size * CHUNK_BATCHES)))
 
 
-def chunks_in_flight(batch_size: int, max_parallelism: int) -> int:
+def chunks_in_flight(batch_size: int, max_parallelism: int, *, least: int = CHUNK_ROWS_MIN) -> int:
     """How many chunks are worked on at once, so that `max_parallelism` requests are in flight while one is written."""
-    batches = -(-chunk_rows(batch_size) // batch_size)
+    batches = -(-chunk_rows(batch_size, least=least) // batch_size)
     return min(CHUNKS_IN_FLIGHT_MAX, 1 + -(-max_parallelism // batches))
 
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from services.common.errors import MeshError, Reason
+from services.common.errors import MeshError, Reason, shown
 from services.common.schema import ModelSchema, PredictionMapping
+
+_ID_SHOWN_MAX = 128
 
 
 class Status(StrEnum):
@@ -140,6 +142,13 @@ class Job:
     created_by: str = ""
     team: str = ""
     revision: int = 1
+    sequence: int = 0
+    """Grows with every job that is made: the order of lists."""
+
+    @property
+    def etag(self) -> str:
+        """Changes with what is asked of the job, not with its progress."""
+        return f"r{self.revision}"
 
     @property
     def rows_per_s(self) -> float:
@@ -180,6 +189,34 @@ def state_invalid(job: Job, wish: str, why: str) -> MeshError:
         Reason.JOB_STATE_INVALID,
         f"job {job.job_id} is {job.status} and cannot be {wish}: {why}",
         metadata={"job_id": job.job_id, "status": job.status},
+    )
+
+
+def job_not_found(job_id: str) -> MeshError:
+    """JOB_NOT_FOUND in the usual words."""
+    return MeshError(
+        Reason.JOB_NOT_FOUND,
+        f"there is no batch job {shown(job_id)}; ListBatchJobs shows those that there are",
+        metadata={"job_id": job_id[:_ID_SHOWN_MAX]},
+    )
+
+
+def request_id_reused(request_id: str, job_id: str) -> MeshError:
+    """REQUEST_ID_REUSED in the usual words."""
+    return MeshError(
+        Reason.REQUEST_ID_REUSED,
+        f"request_id {request_id!r} made job {job_id} for another wish; use a new one",
+        metadata={"job_id": job_id},
+    )
+
+
+def output_taken(uri: str) -> MeshError:
+    """OUTPUT_UNWRITABLE for an output that a job which has not ended will write."""
+    named = f"output_uri {uri!r}" if uri else "the job's output"
+    return MeshError(
+        Reason.OUTPUT_UNWRITABLE,
+        f"{named} is the output of another job that has not ended; name another, or cancel that job",
+        metadata={"output_uri": uri} if uri else {},
     )
 
 

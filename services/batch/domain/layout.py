@@ -46,13 +46,15 @@ class Layout:
 
 
 def check_schema(schema: ModelSchema) -> None:
-    """Raises NOT_IMPLEMENTED for a schema whose rows cannot be joined into requests here."""
+    """Raises NOT_IMPLEMENTED for a schema whose rows cannot be joined into requests here, SCHEMA_REQUIRED for none."""
+    if not schema.inputs:
+        raise MeshError(Reason.SCHEMA_REQUIRED, "the version states no features, so columns cannot be matched to them")
     for spec in schema.inputs:
         if spec.data_type is DataType.BF16 or any(size < 0 for size in spec.shape):
             raise MeshError(
                 Reason.NOT_IMPLEMENTED,
-                f"feature {spec.name!r} is {spec.data_type} of shape {list(spec.shape)}: batch jobs do not take bfloat16 "
-                "or dimensions of any size yet; call the model's predict endpoint for such rows",
+                f"feature {spec.name!r} is {spec.data_type} of shape {list(spec.shape)}: batch jobs do not take "
+                "bfloat16 or dimensions of any size yet; call the model's predict endpoint for such rows",
             )
 
 
@@ -71,11 +73,18 @@ def lay_out(columns: Sequence[str], schema: ModelSchema, wish: Input) -> Layout:
     if missing:
         raise MeshError(
             Reason.INPUT_UNREADABLE,
-            f"the input has no column for {', '.join(map(repr, missing))}; it has {shown(list(columns), length_max=400)}. "
-            "Add the columns, or say in input.feature_columns how they are called",
+            f"the input has no column for {', '.join(map(repr, missing))}; it has "
+            f"{shown(list(columns), length_max=400)}. Add the columns, or say in input.feature_columns how they are "
+            "called",
             metadata={"missing_columns": ",".join(missing)},
         )
     used = {name for feature in features for name in feature.columns}
+    if not used:
+        raise MeshError(
+            Reason.INPUT_UNREADABLE,
+            f"the input has no column of any feature; it has {shown(list(columns), length_max=400)}, and the version "
+            "takes " + ", ".join(repr(spec.name) for spec in schema.inputs),
+        )
     return Layout(_key(columns, used, wish.key_column), tuple(features))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 import pyarrow as pa
 
 from services.batch.domain.job import Version
@@ -45,6 +46,13 @@ class ResultShape:
         self._output = outputs.get(mapping.output_tensor) or version.schema.outputs[0]
         self._probabilities = outputs.get(mapping.probabilities_tensor) if mapping.probabilities_tensor else None
         self._classes = _class_names(self._probabilities, mapping.class_names)
+        for spec in (self._output, self._probabilities):
+            if spec is not None and spec.data_type not in _ARROW:
+                raise MeshError(
+                    Reason.NOT_IMPLEMENTED,
+                    f"output {spec.name!r} is {spec.data_type}: batch jobs do not write it yet; call the model's "
+                    "predict endpoint instead",
+                )
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -132,7 +140,7 @@ def _column(tensor: Tensor, spec: TensorSpec) -> pa.Array:
     if _is_single(spec):
         return values
     width = flat.shape[1]
-    offsets = pa.array(np.arange(0, len(values) + 1, width or 1, dtype=np.int32)[: len(tensor) + 1])
+    offsets = pa.array(np.arange(len(tensor) + 1, dtype=np.int32) * width)
     return pa.ListArray.from_arrays(offsets, values)
 
 
@@ -169,7 +177,7 @@ def _is_whole(value: object) -> bool:
 
 
 def _key_text(value: object) -> str:
-    return value if isinstance(value, str) else str(value)
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 
 def select(tensors: Mapping[str, Tensor], places: npt.NDArray[np.int64]) -> dict[str, Tensor]:

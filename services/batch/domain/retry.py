@@ -29,6 +29,8 @@ _OF_ROWS = frozenset(
         Reason.MESSAGE_TOO_LARGE,
     }
 )
+_NOT_SERVED = frozenset({Reason.MODEL_NOT_SERVED, Reason.VERSION_NOT_SERVED})
+_NOT_SERVED_PATIENCE_S = 60.0
 _DELAY_MIN_S = 0.05
 _DELAY_MAX_S = 5.0
 
@@ -49,6 +51,12 @@ def judge(error: MeshError) -> Verdict:
     if error.reason in _PASSING:
         return Verdict.AGAIN
     return Verdict.HALVE if error.reason in _OF_ROWS else Verdict.GIVE_UP
+
+
+def patience(error: MeshError, outage_timeout_s: float) -> float:
+    """How long failures of this kind may go on without any answer, in seconds. A version that is loaded again is back
+    within a minute; one that is not served after it was probably never deployed, and the caller should hear of it."""
+    return min(_NOT_SERVED_PATIENCE_S, outage_timeout_s) if error.reason in _NOT_SERVED else outage_timeout_s
 
 
 def delay_s(attempt: int, asked_s: float | None, chance: float) -> float:

@@ -6,6 +6,7 @@ turned as a whole; only where that fails is it looked at value by value, to find
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from services.batch.domain.layout import FeatureColumns, Layout
 from services.common.errors import Reason, shown
 from services.common.schema import DataType, TensorSpec
 
-Column = pa.Array | list[object]
+Column: TypeAlias = "pa.Array | list[object]"
 Tensor = npt.NDArray[np.generic]
 Bad = dict[int, tuple[str, str]]
 """Reason and message by the row's place in its block."""
@@ -108,12 +109,19 @@ def _whole(column: Column, spec: TensorSpec) -> Tensor | None:
         if flat is None:
             return None
         length *= size
+    if pa.types.is_decimal(flat.type):
+        flat = flat.cast(pa.float64())
     if not (pa.types.is_integer(flat.type) or pa.types.is_floating(flat.type) or pa.types.is_boolean(flat.type)):
         return None
-    numbers = flat.to_numpy(zero_copy_only=False)
+    numbers = _array(flat)
     if len(numbers) != len(column) * length:
         return None
     return _cast(numbers.reshape(len(column), *spec.shape), spec)
+
+
+def _array(column: pa.Array) -> Tensor:
+    numbers: Tensor = column.to_numpy(zero_copy_only=False)
+    return numbers
 
 
 def _flatten(column: pa.Array, size: int) -> pa.Array | None:
@@ -133,10 +141,10 @@ def _from_text(column: pa.Array, spec: TensorSpec) -> Tensor | None:
         return np.array(column.to_pylist(), dtype=np.object_)
     try:
         if spec.data_type is DataType.BOOL:
-            return column.cast(pa.bool_()).to_numpy(zero_copy_only=False)
+            return _array(column.cast(pa.bool_()))
         target = pa.int64() if spec.data_type.is_integer and spec.data_type is not DataType.UINT64 else pa.float64()
         target = pa.uint64() if spec.data_type is DataType.UINT64 else target
-        return _cast(pc.cast(pc.utf8_trim_whitespace(column), target).to_numpy(zero_copy_only=False), spec)
+        return _cast(_array(pc.cast(pc.utf8_trim_whitespace(column), target)), spec)
     except pa.ArrowInvalid:
         return None
 
@@ -167,12 +175,10 @@ def _cast(numbers: Tensor, spec: TensorSpec) -> Tensor | None:
         limits = np.iinfo(target)
         if int(numbers.min()) < limits.min or int(numbers.max()) > limits.max:
             return None
-    if spec.data_type.is_float and numbers.size and not bool(np.isfinite(numbers).all()):
-        # NaN and infinity may be meant; a number that the type cannot hold is not.
-        return numbers.astype(target)
     with np.errstate(over="ignore"):
         cast = numbers.astype(target)
-    if spec.data_type.is_float and not bool(np.isfinite(cast).all()):
+    # NaN and infinity may be meant; a number that the type cannot hold is not.
+    if spec.data_type.is_float and not np.array_equal(np.isfinite(cast), np.isfinite(numbers)):
         return None
     return cast
 
@@ -239,11 +245,16 @@ def _check_values(tensor: Tensor, spec: TensorSpec, name: str, wrong: dict[int, 
             outside = np.array([any(item not in allowed for item in row) for row in flat], dtype=bool)
     else:
         if spec.minimum is not None:
-            outside |= (flat < spec.minimum).any(axis=1)
+            outside |= np.less(flat, spec.minimum).any(axis=1)
         if spec.maximum is not None:
-            outside |= (flat > spec.maximum).any(axis=1)
+            outside |= np.greater(flat, spec.maximum).any(axis=1)
     for place in np.flatnonzero(outside).tolist():
-        wrong.setdefault(place, f"column {name!r} is {shown(tensor[place].tolist())}; expected {expectation(spec)}")
+        value = flat[place].tolist() if spec.shape else flat[place, 0]
+        wrong.setdefault(place, f"column {name!r} is {_plain(value)}; expected {expectation(spec)}")
+
+
+def _plain(value: object) -> str:
+    return shown(value.item() if isinstance(value, np.generic) else value)
 
 
 def expectation(spec: TensorSpec) -> str:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from services.batch.domain.job import JobSpec, Spent
 from services.batch.domain.results import ResultShape, select
-from services.batch.domain.retry import Verdict, delay_s, judge
+from services.batch.domain.retry import Verdict, delay_s, judge, patience
 from services.batch.domain.rows import Tensor
 from services.batch.ports import Board, Model
 from services.common.clock import Clock
@@ -75,7 +75,7 @@ class Predictor:
         self._spec = spec
         self._batch_size = spec.batch_size
         self._gate = Gate(spec.max_parallelism)
-        self._last_answer_s = clock.monotonic()
+        self._silent_since_s: float | None = None
         self.shape = ResultShape(spec.version)
 
     async def adjust(self, *, batch_size: int, max_parallelism: int) -> None:
@@ -98,7 +98,7 @@ class Predictor:
         return outcome
 
     async def _piece(self, tensors: Mapping[str, Tensor], places: Places, outcome: Outcome) -> None:
-        """Predicts rows, halving them around those that the model refuses. A stack, so that depth has no bound to hit."""
+        """Predicts rows, halving them around those that the model refuses. A stack: depth has no bound to hit."""
         left = [places]
         while left:
             piece = left.pop()
@@ -128,23 +128,29 @@ class Predictor:
             except MeshError as error:
                 if judge(error) is Verdict.HALVE:
                     # It answers, if not as one would wish.
-                    self._last_answer_s = self._clock.monotonic()
+                    self._silent_since_s = None
                     raise
-                silent_s = self._clock.monotonic() - self._last_answer_s
-                if judge(error) is Verdict.GIVE_UP or silent_s > self._outage_timeout_s:
+                silent_s, patience_s = self._silent_s(), patience(error, self._outage_timeout_s)
+                if judge(error) is Verdict.GIVE_UP or silent_s >= patience_s:
                     raise
                 self._board.retried(error.reason)
                 outcome.spent = replace(outcome.spent, retries=outcome.spent.retries + 1)
                 # A budget may not cover one more whole wait, and then the last attempt is at its end.
-                left_s = max(0.0, self._outage_timeout_s - silent_s) + 0.01
-                await self._clock.sleep(min(left_s, delay_s(attempt, error.retry_after_s, self._rng.random())))
+                pause_s = delay_s(attempt, error.retry_after_s, self._rng.random())
+                await self._clock.sleep(min(patience_s - silent_s, pause_s))
                 continue
-            self._last_answer_s = self._clock.monotonic()
+            self._silent_since_s = None
             self.shape.check(answer.tensors, row_count)
             outcome.spent += Spent(
-                requests=1, latency_ms_sum=answer.latency_ms, predict_s=self._last_answer_s - began_s
+                requests=1, latency_ms_sum=answer.latency_ms, predict_s=self._clock.monotonic() - began_s
             )
             return answer.tensors
+
+    def _silent_s(self) -> float:
+        """Seconds since the first failure after the last answer to any request of the job."""
+        now_s = self._clock.monotonic()
+        self._silent_since_s = now_s if self._silent_since_s is None else self._silent_since_s
+        return now_s - self._silent_since_s
 
 
 def _rows_that_fit(tensors: Mapping[str, Tensor]) -> int:

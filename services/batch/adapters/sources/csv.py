@@ -1,20 +1,26 @@
-"""CSV as RFC 4180 has it: quoted cells may hold separators, line ends and doubled quotes. Cells are read as text."""
+"""CSV as RFC 4180 has it: quoted cells may hold separators, line ends and doubled quotes. Cells are read as text.
 
-from collections.abc import Iterator, Sequence
+A row with another number of cells than the first line, or with text that is no UTF-8, is a failed row, not a failed
+job.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from services.batch.adapters.sources.problems import fingerprint_of, unreadable
-from services.batch.adapters.sources.records import RecordTooLongError, cut_records, record_spans
+from services.batch.adapters.sources.problems import fingerprint_of, naming_lines, unreadable
+from services.batch.adapters.sources.records import cut_records, line_at, record_spans, text_start
 from services.batch.domain.chunks import Chunk, Plan
 from services.batch.domain.job import Input
 from services.batch.domain.rows import Bad, RowBlock
 from services.common.errors import Reason, shown
 
 RECORD_BYTES_MAX = 8 * 1024 * 1024
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_OnRagged = Callable[[pa_csv.InvalidRow], str]
 
 
 class CsvSource:
@@ -30,24 +36,16 @@ class CsvSource:
 
     def columns(self) -> tuple[str, ...]:
         """The names in the first line; f0, f1, … where there is none."""
-        return self._head()[0]
+        columns, start = self._head()
+        self._cut(start, rows=1, bytes_max=RECORD_BYTES_MAX, chunks_max=1)
+        return columns
 
-    def cut(self, rows: int, *, bytes_max: int, key_column: str) -> Plan:  # noqa: ARG002 - keys are text
-        """Byte ranges that begin and end with a record."""
+    def cut(self, rows: int, *, bytes_max: int, key_column: str, chunks_max: int = 0) -> Plan:  # noqa: ARG002
+        """Byte ranges that begin and end with a record. Keys are text, whichever column holds them."""
         columns, start = self._head()
         fingerprint = self.fingerprint()
-        try:
-            chunks = cut_records(
-                self._path,
-                start=start,
-                quoted=True,
-                length_max=RECORD_BYTES_MAX,
-                rows=rows,
-                bytes_max=bytes_max,
-            )
-        except RecordTooLongError as error:
-            raise self._too_long(error) from None
-        return Plan(fingerprint, columns, False, tuple(chunks))
+        chunks = self._cut(start, rows=rows, bytes_max=bytes_max, chunks_max=chunks_max)
+        return Plan(fingerprint, columns, key_is_integer=False, chunks=chunks)
 
     def read(self, chunks: Sequence[Chunk], columns: Sequence[str], plan: Plan) -> Iterator[RowBlock]:
         """One block for each chunk."""
@@ -55,6 +53,14 @@ class CsvSource:
             for chunk in chunks:
                 file.seek(chunk.start)
                 yield self._block(file.read(chunk.stop - chunk.start), chunk, columns, plan.columns)
+
+    def _cut(self, start: int, *, rows: int, bytes_max: int, chunks_max: int) -> tuple[Chunk, ...]:
+        with naming_lines(self._wish):
+            spans = record_spans(self._path, start=start, quoted=True, length_max=RECORD_BYTES_MAX)
+            chunks = cut_records(spans, rows=rows, bytes_max=bytes_max, chunks_max=chunks_max)
+        if not chunks:
+            raise unreadable(self._wish, "it has no rows")
+        return chunks
 
     def _block(self, data: bytes, chunk: Chunk, wanted: Sequence[str], columns: Sequence[str]) -> RowBlock:
         ragged: dict[int, tuple[int, int]] = {}
@@ -66,27 +72,22 @@ class CsvSource:
         try:
             table = self._parse(data, columns, on_ragged)
         except pa.ArrowInvalid as error:
-            raise unreadable(self._wish, f"{error}, in the rows from {chunk.first_row} on") from None
+            raise self._unparsed(chunk, str(error)) from None
         if table.num_rows + len(ragged) != chunk.row_count:
-            raise unreadable(
-                self._wish,
-                f"the {chunk.row_count} rows from {chunk.first_row} on do not parse; look for a quote that is not closed",
-            )
-        if not ragged:
-            return RowBlock(chunk.first_row, chunk.row_count, {name: _whole(table, name) for name in wanted})
+            raise self._unparsed(chunk, "rows and quotes do not fit together; look for a quote that is not closed")
         # Ragged rows come back as rows without values, so that the others keep their numbers.
         places, at = [], 0
         for place in range(chunk.row_count):
             places.append(None if place in ragged else at)
             at += place not in ragged
-        spread = table.take(pa.array(places, type=pa.int64()))
+        spread = table.take(pa.array(places, type=pa.int64())) if ragged else table
         bad: Bad = {
             place: (Reason.MALFORMED_BODY, f"the row has {actual} columns; expected {expected}")
             for place, (expected, actual) in ragged.items()
         }
-        return RowBlock(chunk.first_row, chunk.row_count, {name: _whole(spread, name) for name in wanted}, bad)
+        return RowBlock(chunk.first_row, chunk.row_count, {name: _text(spread, name, bad) for name in wanted}, bad)
 
-    def _parse(self, data: bytes, columns: Sequence[str], on_ragged: object) -> pa.Table:
+    def _parse(self, data: bytes, columns: Sequence[str], on_ragged: _OnRagged) -> pa.Table:
         return pa_csv.read_csv(
             pa.BufferReader(data),
             # One block and one thread: rows are then numbered as they stand.
@@ -97,19 +98,15 @@ class CsvSource:
                 delimiter=self._wish.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
             ),
             convert_options=pa_csv.ConvertOptions(
-                column_types={name: pa.string() for name in columns}, strings_can_be_null=False
+                column_types={name: pa.binary() for name in columns}, strings_can_be_null=False
             ),
         )
 
     def _head(self) -> tuple[tuple[str, ...], int]:
         """The columns, and the byte at which the rows begin."""
-        with self._path.open("rb") as file:
-            start = len(_BYTE_ORDER_MARK) if file.read(3) == _BYTE_ORDER_MARK else 0
-        try:
-            spans = record_spans(self._path, start=start, quoted=True, length_max=RECORD_BYTES_MAX)
+        with naming_lines(self._wish):
+            spans = record_spans(self._path, start=text_start(self._path), quoted=True, length_max=RECORD_BYTES_MAX)
             found = next((pair for pair in spans if len(pair[0])), None)
-        except RecordTooLongError as error:
-            raise self._too_long(error) from None
         if found is None:
             raise unreadable(self._wish, "it has no rows")
         first, stop = int(found[0][0]), int(found[1][0])
@@ -121,28 +118,33 @@ class CsvSource:
             return tuple(f"f{place}" for place in range(len(names))), first
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
-            raise unreadable(self._wish, f"its first line names {shown(doubled)} twice; columns need different names")
+            raise unreadable(self._wish, f"line 1 names {shown(doubled)} more than once; columns need different names")
         return names, stop
 
     def _cells(self, line: bytes) -> tuple[str, ...]:
-        options = pa_csv.ReadOptions(autogenerate_column_names=True, block_size=len(line) + 1)
-        parse = pa_csv.ParseOptions(delimiter=self._wish.delimiter, newlines_in_values=True)
-        strings = pa_csv.ConvertOptions(column_types={}, strings_can_be_null=False)
         try:
-            table = pa_csv.read_csv(
-                pa.BufferReader(line), read_options=options, parse_options=parse, convert_options=strings
-            )
-        except pa.ArrowInvalid as error:
-            raise unreadable(self._wish, f"its first line does not parse: {error}") from None
-        text = table.cast(pa.schema([(name, pa.string()) for name in table.column_names]))
-        return tuple(column[0].as_py() or "" for column in text.columns)
+            text = line.decode()
+        except UnicodeDecodeError:
+            raise unreadable(self._wish, "line 1 is no UTF-8; save the file with that encoding") from None
+        return tuple(next(csv.reader(io.StringIO(text, newline=""), delimiter=self._wish.delimiter)))
 
-    def _too_long(self, error: RecordTooLongError) -> Exception:
-        return unreadable(
-            self._wish,
-            f"the row at byte {error.start} is longer than {RECORD_BYTES_MAX} bytes; look for a quote that is not closed",
-        )
+    def _unparsed(self, chunk: Chunk, why: str) -> Exception:
+        first = line_at(self._path, chunk.start)
+        last = first + line_at(self._path, chunk.stop) - line_at(self._path, chunk.start)
+        return unreadable(self._wish, f"lines {first} to {last} do not parse: {why}")
 
 
-def _whole(table: pa.Table, name: str) -> pa.Array:
-    return table.column(name).combine_chunks()
+def _text(table: pa.Table, name: str, bad: Bad) -> pa.Array:
+    """A column as text; rows whose bytes are none are added to `bad`."""
+    column = table.column(name).combine_chunks()
+    try:
+        return column.cast(pa.string())
+    except pa.ArrowInvalid:
+        texts: list[str | None] = []
+        for place, value in enumerate(column.to_pylist()):
+            try:
+                texts.append(None if value is None else value.decode())
+            except UnicodeDecodeError:
+                texts.append(None)
+                bad.setdefault(place, (Reason.MALFORMED_BODY, f"column {name!r} is {shown(value)}, which is no UTF-8"))
+        return pa.array(texts, type=pa.string())

@@ -5,15 +5,16 @@ from pathlib import Path
 
 import orjson
 
-from services.batch.adapters.sources.problems import fingerprint_of, unreadable
-from services.batch.adapters.sources.records import RecordTooLongError, cut_records, record_spans
+from services.batch.adapters.sources.problems import fingerprint_of, naming_lines, unreadable
+from services.batch.adapters.sources.records import Ints, cut_records, line_at, record_spans, text_start
 from services.batch.domain.chunks import Chunk, Plan
 from services.batch.domain.job import Input
 from services.batch.domain.rows import Bad, RowBlock
 from services.common.errors import Reason, shown
 
 LINE_BYTES_MAX = 8 * 1024 * 1024
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LOOKED_AT = 100
+"""Rows whose keys are the columns: a feature that all of them leave out is one that the input does not have."""
 
 
 class JsonlSource:
@@ -28,29 +29,20 @@ class JsonlSource:
         return fingerprint_of(self._wish.path)
 
     def columns(self) -> tuple[str, ...]:
-        """The keys of the first row."""
+        """The keys of the first rows, in the order in which they appear."""
         return tuple(self._first())
 
-    def cut(self, rows: int, *, bytes_max: int, key_column: str) -> Plan:
+    def cut(self, rows: int, *, bytes_max: int, key_column: str, chunks_max: int = 0) -> Plan:
         """Byte ranges that begin and end with a line."""
         first = self._first()
         fingerprint = self.fingerprint()
-        try:
-            chunks = cut_records(
-                self._path,
-                start=self._start(),
-                quoted=False,
-                length_max=LINE_BYTES_MAX,
-                rows=rows,
-                bytes_max=bytes_max,
-            )
-        except RecordTooLongError as error:
-            raise self._too_long(error) from None
+        with naming_lines(self._wish):
+            chunks = cut_records(self._spans(), rows=rows, bytes_max=bytes_max, chunks_max=chunks_max)
         key = first.get(key_column)
         is_integer = isinstance(key, int) and not isinstance(key, bool)
-        return Plan(fingerprint, tuple(first), is_integer, tuple(chunks))
+        return Plan(fingerprint, tuple(first), is_integer, chunks)
 
-    def read(self, chunks: Sequence[Chunk], columns: Sequence[str], plan: Plan) -> Iterator[RowBlock]:
+    def read(self, chunks: Sequence[Chunk], columns: Sequence[str], plan: Plan) -> Iterator[RowBlock]:  # noqa: ARG002
         """One block for each chunk."""
         with self._path.open("rb") as file:
             for chunk in chunks:
@@ -77,36 +69,41 @@ class JsonlSource:
         return RowBlock(chunk.first_row, chunk.row_count, values, bad)
 
     def _first(self) -> dict[str, object]:
-        try:
-            starts, stops = next(
-                (pair for pair in self._spans() if len(pair[0])),
-                (None, None),
-            )
-        except RecordTooLongError as error:
-            raise self._too_long(error) from None
-        if starts is None or stops is None:
+        """The first values of each key in the first rows."""
+        with naming_lines(self._wish):
+            found = next((pair for pair in self._spans() if len(pair[0])), None)
+        if found is None:
             raise unreadable(self._wish, "it has no rows")
+        merged: dict[str, object] = {}
         with self._path.open("rb") as file:
-            file.seek(int(starts[0]))
-            line = file.read(int(stops[0] - starts[0]))
+            for number, (start, stop) in enumerate(zip(*(part[:_LOOKED_AT].tolist() for part in found), strict=True)):
+                file.seek(start)
+                line = file.read(stop - start)
+                row = _object_or_nothing(line) if number else self._row(line, start)
+                for name, value in row.items():
+                    merged.setdefault(name, value)
+        return merged
+
+    def _row(self, line: bytes, start: int) -> dict[str, object]:
+        """A row that must be one: what does not begin with an object is probably no JSON Lines at all."""
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            raise unreadable(
-                self._wish, f"its first line is no JSON ({error}): {shown(line.decode('utf-8', 'replace'))}"
-            ) from None
+            text = shown(line.decode("utf-8", "replace"))
+            raise unreadable(self._wish, f"line {line_at(self._path, start)} is no JSON ({error}): {text}") from None
         if not isinstance(row, dict):
-            raise unreadable(self._wish, f"its first line is {shown(row)}; expected a JSON object on each line")
+            raise unreadable(
+                self._wish, f"line {line_at(self._path, start)} is {shown(row)}; expected a JSON object on each line"
+            )
         return row
 
-    def _spans(self) -> Iterator[tuple[object, object]]:
-        return record_spans(self._path, start=self._start(), quoted=False, length_max=LINE_BYTES_MAX)
+    def _spans(self) -> Iterator[tuple[Ints, Ints]]:
+        return record_spans(self._path, start=text_start(self._path), quoted=False, length_max=LINE_BYTES_MAX)
 
-    def _start(self) -> int:
-        with self._path.open("rb") as file:
-            return len(_BYTE_ORDER_MARK) if file.read(3) == _BYTE_ORDER_MARK else 0
 
-    def _too_long(self, error: RecordTooLongError) -> Exception:
-        return unreadable(
-            self._wish, f"the line at byte {error.start} is longer than {LINE_BYTES_MAX} bytes; is it JSON Lines?"
-        )
+def _object_or_nothing(line: bytes) -> dict[str, object]:
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return row if isinstance(row, dict) else {}

@@ -9,6 +9,7 @@ from services.batch.adapters.sources.problems import fingerprint_of, unreadable
 from services.batch.domain.chunks import Chunk, Plan, cut_rows
 from services.batch.domain.job import Input
 from services.batch.domain.rows import RowBlock
+from services.common.errors import shown
 
 _STEP_ROWS = 4096
 
@@ -22,7 +23,7 @@ class ParquetSource:
             with pq.ParquetFile(wish.path) as file:
                 self._metadata = file.metadata
                 self._schema = file.schema_arrow
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise unreadable(wish, f"it is no Parquet file, or it is cut off ({error})") from None
 
     def fingerprint(self) -> str:
@@ -31,18 +32,22 @@ class ParquetSource:
 
     def columns(self) -> tuple[str, ...]:
         """The columns of the file's schema."""
-        return tuple(self._schema.names)
-
-    def cut(self, rows: int, *, bytes_max: int, key_column: str) -> Plan:  # noqa: ARG002 - keys keep their type
-        """Ranges of rows."""
-        total = self._metadata.num_rows
-        if total == 0:
+        names = tuple(self._schema.names)
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise unreadable(self._wish, f"it has more than one column {shown(doubled)}; columns need different names")
+        if self._metadata.num_rows == 0:
             raise unreadable(self._wish, "it has no rows")
+        return names
+
+    def cut(self, rows: int, *, bytes_max: int, key_column: str, chunks_max: int = 0) -> Plan:  # noqa: ARG002
+        """Ranges of rows. Keys keep their type, whichever column holds them."""
+        columns, total = self.columns(), self._metadata.num_rows
         size = sum(self._metadata.row_group(place).total_byte_size for place in range(self._metadata.num_row_groups))
         # Encoded sizes say little about the size in memory; strings and repeated values are some times larger.
         fitting = max(1, bytes_max * total // max(1, size))
         chunks = cut_rows(total, min(rows, fitting))
-        return Plan(self.fingerprint(), self.columns(), False, chunks)
+        return Plan(self.fingerprint(), columns, key_is_integer=False, chunks=chunks[: chunks_max or None])
 
     def read(self, chunks: Sequence[Chunk], columns: Sequence[str], plan: Plan) -> Iterator[RowBlock]:  # noqa: ARG002
         """One block for each chunk; row groups without wanted rows are not read."""
@@ -50,26 +55,26 @@ class ParquetSource:
         try:
             with pq.ParquetFile(self._wish.path, pre_buffer=False) as file:
                 yield from self._blocks(file, wanted, list(columns))
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise unreadable(self._wish, f"its data are damaged ({error})") from None
 
     def _blocks(self, file: pq.ParquetFile, wanted: Sequence[Chunk], columns: list[str]) -> Iterator[RowBlock]:
         pending = list(reversed(wanted))
         held: list[pa.RecordBatch] = []
         for row, batch in self._batches(file, wanted, columns):
-            first = row
-            while pending and batch.num_rows:
+            first, rest = row, batch
+            while pending and rest.num_rows:
                 chunk = pending[-1]
-                if first + batch.num_rows <= chunk.first_row:
+                if first + rest.num_rows <= chunk.first_row:
                     break
                 begin = max(0, chunk.first_row - first)
-                stop = min(batch.num_rows, chunk.first_row + chunk.row_count - first)
-                held.append(batch.slice(begin, stop - begin))
+                stop = min(rest.num_rows, chunk.first_row + chunk.row_count - first)
+                held.append(rest.slice(begin, stop - begin))
                 if first + stop == chunk.first_row + chunk.row_count:
                     yield _block(chunk, held)
                     held = []
                     pending.pop()
-                batch, first = batch.slice(stop), first + stop
+                rest, first = rest.slice(stop), first + stop
 
     def _batches(
         self, file: pq.ParquetFile, wanted: Sequence[Chunk], columns: list[str]
@@ -80,7 +85,6 @@ class ParquetSource:
             stop = first + self._metadata.row_group(place).num_rows
             if any(chunk.first_row < stop and first < chunk.first_row + chunk.row_count for chunk in wanted):
                 row = first
-                # Without a column that is read, the number of rows is still told.
                 for batch in file.iter_batches(_STEP_ROWS, row_groups=[place], columns=columns):
                     yield row, batch
                     row += batch.num_rows
@@ -89,5 +93,12 @@ class ParquetSource:
 
 def _block(chunk: Chunk, held: Sequence[pa.RecordBatch]) -> RowBlock:
     table = pa.Table.from_batches(held)
-    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
-    return RowBlock(chunk.first_row, chunk.row_count, columns)
+    return RowBlock(chunk.first_row, chunk.row_count, {name: _whole(table, name) for name in table.column_names})
+
+
+def _whole(table: pa.Table, name: str) -> pa.Array:
+    """A column in one piece, its dictionary dissolved: parts of one output must have one type."""
+    column = table.column(name).combine_chunks()
+    if isinstance(column, pa.ChunkedArray):
+        column = pa.concat_arrays(column.chunks)
+    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column

@@ -1,7 +1,10 @@
 """What all sources share: how they say what is wrong, and what identifies a file's content."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from services.batch.adapters.sources.records import RecordError, line_at
 from services.batch.domain.job import Input
 from services.common.errors import MeshError, Reason
 
@@ -11,6 +14,15 @@ def unreadable(wish: Input, why: str) -> MeshError:
     return MeshError(
         Reason.INPUT_UNREADABLE, f"input_uri {wish.uri!r} cannot be read: {why}", metadata={"input_uri": wish.uri}
     )
+
+
+@contextmanager
+def naming_lines(wish: Input) -> Iterator[None]:
+    """Says on which line a record is that cannot be told from the next."""
+    try:
+        yield
+    except RecordError as error:
+        raise unreadable(wish, f"line {line_at(Path(wish.path), error.start)} {error.why}") from None
 
 
 def fingerprint_of(path: str) -> str:

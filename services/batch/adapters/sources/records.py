@@ -1,8 +1,8 @@
 """Finds where the records of a text file begin, without parsing them.
 
 A record ends at a line end; in CSV not at one inside quotes, which is known from whether the number of quotes before it
-is even (a doubled quote counts twice and changes nothing). Empty lines are no records. The file is read once, in blocks,
-so that its size does not matter.
+is even (a doubled quote counts twice and changes nothing). Empty lines are no records. The file is read once, in
+blocks, so that its size does not matter.
 """
 
 from collections.abc import Iterator
@@ -17,25 +17,45 @@ _BLOCK_BYTES = 4 * 1024 * 1024
 _LINE_END = 10
 _RETURN = 13
 _QUOTE = 34
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Ints = npt.NDArray[np.int64]
 
 
-class RecordTooLongError(Exception):
-    """A record is longer than allowed; `start` is the byte at which it begins."""
+class RecordError(Exception):
+    """A record cannot be told from the next. `start` is the byte at which it begins."""
 
-    def __init__(self, start: int) -> None:
-        super().__init__(start)
+    def __init__(self, start: int, why: str) -> None:
+        super().__init__(start, why)
         self.start = start
+        self.why = why
 
 
-def record_spans(path: Path, *, start: int, quoted: bool, length_max: int) -> Iterator[tuple[Ints, Ints]]:
+def text_start(path: Path) -> int:
+    """The byte at which the text begins: after a byte order mark, where there is one."""
+    with path.open("rb") as file:
+        return len(_BYTE_ORDER_MARK) if file.read(3) == _BYTE_ORDER_MARK else 0
+
+
+def line_at(path: Path, byte: int) -> int:
+    """The number of the line, counted from 1 as editors do, that holds a byte."""
+    line, left = 1, byte
+    with path.open("rb") as file:
+        while left and (block := file.read(min(_BLOCK_BYTES, left))):
+            line += block.count(b"\n")
+            left -= len(block)
+    return line
+
+
+def record_spans(
+    path: Path, *, start: int, quoted: bool, length_max: int, block_bytes: int = _BLOCK_BYTES
+) -> Iterator[tuple[Ints, Ints]]:
     """Starts and stops of the records from byte `start` on, block by block. A stop is after the line end."""
     position, begin, odd = start, start, 0
     last_byte_return = False
     with path.open("rb", buffering=0) as file:
         file.seek(start)
-        while block := file.read(_BLOCK_BYTES):
+        while block := file.read(block_bytes):
             data = np.frombuffer(block, dtype=np.uint8)
             ends = np.flatnonzero(data == _LINE_END)
             if quoted:
@@ -53,20 +73,29 @@ def record_spans(path: Path, *, start: int, quoted: bool, length_max: int) -> It
             last_byte_return = bool(data[-1] == _RETURN)
             position += len(block)
             if position - begin > length_max:
-                raise RecordTooLongError(begin)
-    if position > begin:
+                raise _too_long(begin, length_max)
+    if odd:
+        raise RecordError(begin, "has a quote that is not closed")
+    if position - begin > int(last_byte_return):
         yield np.array([begin], dtype=np.int64), np.array([position], dtype=np.int64)
 
 
 def _bounded(starts: Ints, stops: Ints, length_max: int) -> tuple[Ints, Ints]:
     long = np.flatnonzero(stops - starts > length_max)
     if len(long):
-        raise RecordTooLongError(int(starts[long[0]]))
+        raise _too_long(int(starts[long[0]]), length_max)
     return starts, stops
 
 
-def cut_records(path: Path, *, start: int, quoted: bool, length_max: int, rows: int, bytes_max: int) -> list[Chunk]:
-    """Chunks of at most `rows` records and, unless a single record is larger, `bytes_max` bytes."""
+def _too_long(start: int, length_max: int) -> RecordError:
+    return RecordError(start, f"begins a row of more than {length_max} bytes; look for a quote that is not closed")
+
+
+def cut_records(
+    spans: Iterator[tuple[Ints, Ints]], *, rows: int, bytes_max: int, chunks_max: int = 0
+) -> tuple[Chunk, ...]:
+    """Chunks of at most `rows` records and, unless a single record is larger, `bytes_max` bytes. Only the first
+    `chunks_max` where that is not 0."""
     chunks: list[Chunk] = []
     first_row = row = 0
     chunk_start, chunk_stop = -1, -1
@@ -77,9 +106,11 @@ def cut_records(path: Path, *, start: int, quoted: bool, length_max: int, rows: 
             chunks.append(Chunk(len(chunks), first_row, row - first_row, chunk_start, chunk_stop))
         first_row, chunk_start = row, -1
 
-    for starts, stops in record_spans(path, start=start, quoted=quoted, length_max=length_max):
+    for starts, stops in spans:
         at = 0
         while at < len(starts):
+            if chunks_max and len(chunks) >= chunks_max:
+                return tuple(chunks)
             if chunk_start < 0:
                 chunk_start = int(starts[at])
             room = rows - (row - first_row)
@@ -94,4 +125,4 @@ def cut_records(path: Path, *, start: int, quoted: bool, length_max: int, rows: 
             if row - first_row >= rows:
                 close()
     close()
-    return chunks
+    return tuple(chunks)

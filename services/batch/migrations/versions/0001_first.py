@@ -63,6 +63,10 @@ _STATEMENTS = (
     "CREATE INDEX batch_jobs_model ON batch_jobs (model_id, sequence DESC)",
     "CREATE INDEX batch_jobs_unclean ON batch_jobs (sequence) WHERE NOT cleaned",
     """
+    CREATE UNIQUE INDEX batch_jobs_output ON batch_jobs ((spec -> 'output' ->> 'path'))
+    WHERE status IN ('pending', 'running')
+    """,
+    """
     CREATE TABLE batch_chunks (
         job_id text NOT NULL REFERENCES batch_jobs (job_id) ON DELETE CASCADE,
         index integer NOT NULL,

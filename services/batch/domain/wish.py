@@ -1,0 +1,239 @@
+"""What a caller asks for, checked without looking at anything outside, and with defaults filled in."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TypeVar
+
+from services.batch.domain.job import Format, Input, JobSpec, Output, Version
+from services.batch.domain.places import format_of, local_path
+from services.common.errors import FieldViolation, MeshError, Reason, invalid, invalid_fields
+from services.common.names import check_model_name, check_version
+
+BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX = 1000, 65_536
+PARALLELISM_DEFAULT, PARALLELISM_MAX = 10, 256
+TIMEOUT_MINUTES_DEFAULT, TIMEOUT_MINUTES_MAX = 1440, 43_200
+NAME_MAX = 128
+REQUEST_ID_MAX = 128
+LABELS_MAX = 32
+LABEL_MAX = 63
+PARAMETERS_MAX = 64
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A request as it came. Zeros and empty words mean the default."""
+
+    model: str
+    version: str = ""
+    input_uri: str = ""
+    output_uri: str = ""
+    job_name: str = ""
+    batch_size: int = 0
+    max_parallelism: int = 0
+    timeout_minutes: int = 0
+    max_failed_fraction: float | None = None
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    runtime: str = ""
+    input_format: str = ""
+    input_compression: str = ""
+    key_column: str = ""
+    feature_columns: Mapping[str, str] = field(default_factory=dict)
+    delimiter: str = ""
+    header: bool = True
+    encoding: str = ""
+    output_format: str = ""
+    output_compression: str = ""
+    overwrite: bool = False
+    not_built: tuple[tuple[str, str], ...] = ()
+    """Fields that were set and ask for what is not built, each with what to do instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A wish that makes sense. `version` is empty where the newest is to be taken."""
+
+    model: str
+    version: str
+    job_name: str
+    input: Input
+    output: Output
+    batch_size: int
+    max_parallelism: int
+    timeout_minutes: int
+    max_failed_fraction: float
+    parameters: Mapping[str, str]
+    labels: Mapping[str, str]
+
+    def pinned(self, version: Version) -> JobSpec:
+        """The job's specification, with its version from the first row to the last."""
+        return JobSpec(
+            job_name=self.job_name,
+            version=version,
+            input=self.input,
+            output=self.output,
+            batch_size=self.batch_size,
+            max_parallelism=self.max_parallelism,
+            timeout_minutes=self.timeout_minutes,
+            max_failed_fraction=self.max_failed_fraction,
+            parameters=self.parameters,
+            labels=self.labels,
+        )
+
+
+class Faults:
+    """Gathers wrong fields, so that the caller mends them in one round."""
+
+    def __init__(self) -> None:
+        self._violations: list[FieldViolation] = []
+
+    def take(self, read: Callable[[], T], instead: T) -> T:
+        """What `read` returns; `instead` where a field is wrong."""
+        try:
+            return read()
+        except MeshError as error:
+            if error.reason is not Reason.INVALID_FIELD:
+                raise
+            self._violations += error.violations
+            return instead
+
+    def done(self) -> None:
+        """Raises INVALID_FIELD with all that was gathered."""
+        if self._violations:
+            raise invalid_fields(self._violations)
+
+
+def draft(wish: Wish, *, writes: bool = True) -> Draft:
+    """The wish, checked; of one that `writes` nothing the output is left empty. Raises INVALID_FIELD naming every wrong
+    field, NOT_IMPLEMENTED for what is not built."""
+    for name, instead in wish.not_built:
+        raise MeshError(Reason.NOT_IMPLEMENTED, f"{name} is not understood by batch jobs yet; {instead}")
+    faults = Faults()
+    model = faults.take(lambda: check_model_name(wish.model), "")
+    version = faults.take(lambda: check_version(wish.version, "model_version") if wish.version else "", "")
+    read = faults.take(lambda: read_input(wish), None)
+    write = faults.take(lambda: _output(wish), None) if writes else Output("", "", Format.JSONL)
+    numbers = (
+        faults.take(lambda: check_batch_size(wish.batch_size), 0),
+        faults.take(lambda: check_parallelism(wish.max_parallelism), 0),
+        faults.take(lambda: check_timeout(wish.timeout_minutes), 0),
+    )
+    fraction = faults.take(lambda: check_fraction(wish.max_failed_fraction), 1.0)
+    parameters = faults.take(lambda: check_parameters(wish.parameters), wish.parameters)
+    labels = faults.take(lambda: check_labels(wish.labels), wish.labels)
+    name = faults.take(lambda: check_job_name(wish.job_name), "")
+    faults.take(lambda: _check_runtime(wish.runtime), None)
+    if read is not None and write is not None:
+        faults.take(lambda: _check_apart(read, write), None)
+    faults.done()
+    assert read is not None
+    assert write is not None
+    name = name or f"{model}: {PurePosixPath(read.path).name}"[:NAME_MAX]
+    return Draft(model, version, name, read, write, *numbers, fraction, parameters, labels)
+
+
+def read_input(wish: Wish) -> Input:
+    """Where the rows are and how they are read."""
+    path = local_path(wish.input_uri, "input_uri")
+    _check_plain(wish.input_compression, "input.compression")
+    kind = format_of(path, wish.input_format, "input.format", "input_uri")
+    delimiter = wish.delimiter or ","
+    if len(delimiter) != 1 or delimiter in '"\r\n' or not delimiter.isascii():
+        raise invalid("input.delimiter", wish.delimiter, "one ASCII character other than a quote or a line end")
+    if (wish.encoding or "utf-8").lower() not in ("utf-8", "utf8"):
+        raise invalid("input.encoding", wish.encoding, "utf-8")
+    return Input(wish.input_uri, path, kind, wish.key_column, dict(wish.feature_columns), delimiter, header=wish.header)
+
+
+def _output(wish: Wish) -> Output:
+    path = local_path(wish.output_uri, "output_uri")
+    _check_plain(wish.output_compression, "output.compression")
+    kind = format_of(path, wish.output_format, "output.format", "output_uri")
+    return Output(wish.output_uri, path, kind, wish.overwrite)
+
+
+def _check_apart(read: Input, write: Output) -> None:
+    if read.path in (write.path, write.errors_path):
+        raise invalid("output_uri", write.uri, "another file than the input")
+
+
+def _check_plain(compression: str, field_name: str) -> None:
+    if compression in ("", "none"):
+        return
+    if compression not in ("gzip", "zstd", "bz2"):
+        raise invalid(field_name, compression, "none")
+    raise MeshError(
+        Reason.NOT_IMPLEMENTED, f"{field_name} is {compression!r}: compressed text is not understood yet; use Parquet"
+    )
+
+
+def check_batch_size(value: int) -> int:
+    """Rows in one request."""
+    return _ranged("batch_size", value, BATCH_SIZE_MAX, BATCH_SIZE_DEFAULT)
+
+
+def check_parallelism(value: int) -> int:
+    """Requests in flight at once."""
+    return _ranged("max_parallelism", value, PARALLELISM_MAX, PARALLELISM_DEFAULT)
+
+
+def check_timeout(value: int) -> int:
+    """Minutes after which a running job fails."""
+    return _ranged("timeout_minutes", value, TIMEOUT_MINUTES_MAX, TIMEOUT_MINUTES_DEFAULT)
+
+
+def check_fraction(value: float | None) -> float:
+    """The share of rows that may fail."""
+    if value is None:
+        return 1.0
+    if not 0 <= value <= 1:
+        raise invalid("max_failed_fraction", value, "0 to 1")
+    return value
+
+
+def check_job_name(value: str) -> str:
+    """A name for people."""
+    if len(value) > NAME_MAX or not value.isprintable():
+        raise invalid("job_name", value, f"at most {NAME_MAX} printable characters")
+    return value
+
+
+def check_labels(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """Free labels."""
+    if len(labels) > LABELS_MAX:
+        raise invalid("labels", f"{len(labels)} labels", f"at most {LABELS_MAX}")
+    for key, value in labels.items():
+        if not key or len(key) > LABEL_MAX or len(value) > LABEL_MAX or "\0" in key + value or "=" in key:
+            allowed = f"1 to {LABEL_MAX} characters without '=' for a key, at most as many for a value"
+            raise invalid(f"labels[{key!r}]", value, allowed)
+    return dict(labels)
+
+
+def check_parameters(parameters: Mapping[str, str]) -> Mapping[str, str]:
+    """What is handed to the model."""
+    if len(parameters) > PARAMETERS_MAX or any("\0" in key + value for key, value in parameters.items()):
+        raise invalid("parameters", f"{len(parameters)} parameters", f"at most {PARAMETERS_MAX}, of text without NUL")
+    return dict(parameters)
+
+
+def check_request_id(value: str) -> str:
+    """What makes a create safe to repeat."""
+    if len(value) > REQUEST_ID_MAX or not value.isprintable():
+        raise invalid("request_id", value, f"at most {REQUEST_ID_MAX} printable characters")
+    return value
+
+
+def _check_runtime(value: str) -> None:
+    if value not in ("", "local"):
+        raise MeshError(
+            Reason.NOT_IMPLEMENTED, f"runtime is {value!r}: batch jobs run on this machine only so far; leave it out"
+        )
+
+
+def _ranged(name: str, value: int, most: int, default: int) -> int:
+    if not 0 <= value <= most:
+        raise invalid(name, value, f"1 to {most}; 0 means {default}")
+    return value or default

@@ -1,0 +1,231 @@
+"""Runs jobs: claims those that wait, keeps their leases, ends them, and clears up after them.
+
+It asks the store again and again what there is to do and never remembers, so a start after any death is a start like
+any other: a job whose process died is one whose lease ran out.
+"""
+
+import asyncio
+import random
+import secrets
+from dataclasses import dataclass
+from functools import partial
+
+from services.batch.domain.chunks import CHUNK_ROWS_MIN
+from services.batch.domain.job import Job, Status
+from services.batch.engines.predictor import Predictor
+from services.batch.engines.run import JobRun
+from services.batch.ports import (
+    Board,
+    FencedError,
+    Lease,
+    Leftover,
+    Model,
+    Sources,
+    StoreAwayError,
+    Workspace,
+    WorkStore,
+)
+from services.common.clock import Clock
+from services.common.errors import MeshError, Reason
+from services.common.grpc.identity import HEADER_TEAM, HEADER_USER, set_identity
+from services.common.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+_LEFTOVERS_PAGE = 100
+_SETTLE_PERIODS = 3
+"""A worker that lost its job stops within one look and the end of its threads; its files are cleared after that."""
+_RENEWALS_PER_LEASE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerOptions:
+    """What the runner can be told; see `BatchSettings`."""
+
+    owner: str
+    jobs_max: int
+    lease_s: float
+    poll_period_s: float
+    outage_timeout_s: float
+    chunk_rows_min: int = CHUNK_ROWS_MIN
+
+
+class Runner:
+    """Owns the tasks of the jobs that run in this process."""
+
+    def __init__(
+        self,
+        *,
+        store: WorkStore,
+        sources: Sources,
+        workspace: Workspace,
+        model: Model,
+        board: Board,
+        clock: Clock,
+        rng: random.Random,
+        options: RunnerOptions,
+    ) -> None:
+        self._store = store
+        self._sources = sources
+        self._workspace = workspace
+        self._model = model
+        self._board = board
+        self._clock = clock
+        self._rng = rng
+        self._options = options
+        self._running: set[asyncio.Task[None]] = set()
+        self._woken = asyncio.Event()
+        self.reachable = False
+        """Whether the store answered when it was last asked."""
+
+    def wake(self) -> None:
+        """Has it look at once."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Looks for work until it is cancelled."""
+        while True:
+            self._woken.clear()
+            try:
+                await self._look()
+            except StoreAwayError as error:
+                if self.reachable:
+                    log.warning("the store is away; jobs wait for it", why=error.message)
+                self.reachable = False
+            else:
+                self.reachable = True
+            await self._pause(self._options.poll_period_s)
+
+    async def stop(self) -> None:
+        """Stops what runs and gives it back, so that the next one goes on at once. Call it once `run` has ended."""
+        running = list(self._running)
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
+
+    async def _look(self) -> None:
+        await self._clear_up()
+        free = self._options.jobs_max - len(self._running)
+        if free <= 0:
+            return
+        for lease in await self._store.claim(self._options.owner, lease_s=self._options.lease_s, limit=free):
+            # A lease that ran out while its work went on: the old work is fenced off and will find out.
+            name = f"batch:job:{lease.job_id}:{lease.token}"
+            task = asyncio.create_task(self._carry(lease), name=name)
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+        self._board.jobs_running(len(self._running))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._board.jobs_running(len(self._running))
+        self.wake()
+
+    async def _carry(self, lease: Lease) -> None:
+        """One lease from its beginning to its end, whatever that is. Raises nothing but a cancellation."""
+        try:
+            job = await self._store.renew(lease, lease_s=self._options.lease_s)
+            set_identity({HEADER_TEAM: job.team, HEADER_USER: job.created_by})
+            log.info("job runs", job_id=lease.job_id, token=lease.token, processed=job.processed_rows)
+            await self._run(lease, job)
+            self._board.job_ended(Status.COMPLETED)
+            log.info("job completed", job_id=lease.job_id)
+        except FencedError:
+            log.info("job was taken away", job_id=lease.job_id, token=lease.token)
+        except StoreAwayError as error:
+            log.warning("job waits for the store", job_id=lease.job_id, why=error.message)
+        except MeshError as error:
+            await self._fail(lease, error)
+        except asyncio.CancelledError:
+            await self._give_back(lease)
+            raise
+        except Exception:
+            error_id = secrets.token_hex(6)
+            log.exception("job failed unforeseen", job_id=lease.job_id, error_id=error_id)
+            why = f"an unforeseen failure; the service's log has it under error_id {error_id}"
+            await self._fail(lease, MeshError(Reason.INTERNAL, why))
+
+    async def _run(self, lease: Lease, job: Job) -> None:
+        """Works and renews side by side; what ends first ends the other."""
+        options = self._options
+        predictor = Predictor(
+            model=self._model,
+            board=self._board,
+            clock=self._clock,
+            rng=self._rng,
+            outage_timeout_s=options.outage_timeout_s,
+            spec=job.spec,
+        )
+        run = JobRun(
+            lease=lease,
+            job=job,
+            store=self._store,
+            sources=self._sources,
+            workspace=self._workspace,
+            predictor=predictor,
+            board=self._board,
+            clock=self._clock,
+            chunk_rows_min=options.chunk_rows_min,
+        )
+        work = asyncio.create_task(run.run(), name=f"batch:work:{lease.job_id}")
+        try:
+            while not work.done():
+                await asyncio.wait([work], timeout=min(options.poll_period_s, options.lease_s / _RENEWALS_PER_LEASE))
+                if not work.done():
+                    await self._renew(lease, run)
+        finally:
+            work.cancel()
+            await asyncio.wait([work])
+            if not work.cancelled():
+                work.exception()  # looked at, so that it is not reported as forgotten where renewing failed first
+        await work
+
+    async def _renew(self, lease: Lease, run: JobRun) -> None:
+        try:
+            job = await self._store.renew(lease, lease_s=self._options.lease_s)
+        except StoreAwayError:
+            # Predictions may go on meanwhile; what cannot be recorded will say so itself.
+            return
+        await run.adjust(job)
+        if job.running_s > job.spec.timeout_minutes * 60:
+            raise MeshError(
+                Reason.DEADLINE_TOO_SHORT,
+                f"the job ran for {job.running_s / 60:.1f} minutes, longer than its timeout_minutes "
+                f"{job.spec.timeout_minutes}, and had done {job.percent:g} %; raise it and retry the job, which goes "
+                "on where it stopped",
+            )
+
+    async def _fail(self, lease: Lease, error: MeshError) -> None:
+        try:
+            await self._store.fail(lease, reason=error.reason, message=error.message)
+        except (FencedError, StoreAwayError) as lost:
+            # Whoever has the job next meets the same failure, unless it has passed.
+            log.warning("job could not be marked failed", job_id=lease.job_id, why=str(lost))
+            return
+        self._board.job_ended(Status.FAILED)
+        log.warning("job failed", job_id=lease.job_id, reason=error.reason, why=error.message)
+
+    async def _give_back(self, lease: Lease) -> None:
+        try:
+            await self._store.release(lease)
+        except (FencedError, StoreAwayError) as lost:
+            log.info("job is not given back; its lease runs out", job_id=lease.job_id, why=str(lost))
+
+    async def _clear_up(self) -> None:
+        settle_s = self._options.poll_period_s * _SETTLE_PERIODS
+        for leftover in await self._store.leftovers(settle_s=settle_s, limit=_LEFTOVERS_PAGE):
+            await self._store.clean(leftover.job_id, partial(_discard, self._workspace, leftover))
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._woken.wait()
+        except TimeoutError:
+            return
+
+
+def _discard(workspace: Workspace, leftover: Leftover) -> None:
+    if leftover.status is Status.CANCELLED:
+        workspace.withdraw(leftover.output, leftover.digest)
+    workspace.discard(leftover.job_id, leftover.output)

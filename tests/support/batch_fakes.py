@@ -1,0 +1,421 @@
+"""What batch jobs meet, in memory. The stores pass the contract tests that the real ones pass."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from services.batch.domain.chunks import Chunk, ChunkResult, FailedRow, Part, Plan
+from services.batch.domain.job import (
+    Format,
+    Input,
+    Job,
+    JobSpec,
+    Output,
+    Spent,
+    Status,
+    Version,
+    job_not_found,
+    output_taken,
+    request_id_reused,
+)
+from services.batch.domain.rows import Tensor
+from services.batch.ports import (
+    Answer,
+    Change,
+    FencedError,
+    JobQuery,
+    Lease,
+    Leftover,
+    NewJob,
+    StoreAwayError,
+    StoredChunk,
+)
+from services.common.clock import Clock
+from services.common.errors import MeshError, Reason
+from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
+
+SUMS = Version(
+    model="sums",
+    version="v1.0.0",
+    artifact_digest="0" * 64,
+    schema=ModelSchema(
+        inputs=(TensorSpec("a", DataType.FP64), TensorSpec("b", DataType.INT64, maximum=1000)),
+        outputs=(TensorSpec("total", DataType.FP64), TensorSpec("shares", DataType.FP64, (2,))),
+    ),
+    mapping=PredictionMapping("total", "shares", ("small", "large")),
+)
+"""A model of two numbers: their sum, and how large it is. It refuses rows whose `b` is 666."""
+
+
+def spec_of(source: str, target: str, **changes: object) -> JobSpec:
+    """A job over two files, named by their endings."""
+    spec = JobSpec(
+        job_name="a job",
+        version=SUMS,
+        input=Input(source, source, Format(source.rsplit(".", 1)[1])),
+        output=Output(target, target, Format(target.rsplit(".", 1)[1])),
+        batch_size=3,
+        max_parallelism=4,
+        timeout_minutes=60,
+    )
+    return replace(spec, **changes)  # type: ignore[arg-type]  # the fields of a JobSpec
+
+
+def sums(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the model answers. Raises MODEL_FAILED where a row is one that it refuses."""
+    a, b = tensors["a"].astype(np.float64), tensors["b"].astype(np.float64)
+    if np.any(b == 666):
+        raise MeshError(Reason.MODEL_FAILED, "the model does not like 666")
+    total = a + b
+    large = 1 / (1 + np.exp(-np.clip(total, -50, 50)))
+    return {"total": total, "shares": np.stack([1 - large, large], axis=1)}
+
+
+class SumsModel:
+    """A `Model`. `trouble` is raised by as many calls as it holds errors, the first one first."""
+
+    def __init__(self) -> None:
+        self.trouble: list[MeshError] = []
+        self.calls: list[int] = []
+        self.inside = 0
+        self.most_inside = 0
+
+    async def infer(
+        self, version: Version, tensors: Mapping[str, Tensor], outputs: Sequence[str], parameters: Mapping[str, str]
+    ) -> Answer:
+        """Sums."""
+        self.inside += 1
+        self.most_inside = max(self.most_inside, self.inside)
+        try:
+            await asyncio.sleep(0)
+            self.calls.append(len(tensors["a"]))
+            if self.trouble:
+                raise self.trouble.pop(0)
+            answer = sums(tensors)
+            return Answer({name: answer[name] for name in outputs}, 1.0)
+        finally:
+            self.inside -= 1
+
+
+class Catalogue:
+    """A `Catalogue` of what it was given, the newest last."""
+
+    def __init__(self, *versions: Version) -> None:
+        self.versions = list(versions)
+
+    async def version(self, model: str, version: str) -> Version:
+        """The version asked for, else the last."""
+        known = [item for item in self.versions if item.model == model]
+        if not known:
+            raise MeshError(Reason.MODEL_NOT_FOUND, f"there is no model {model!r}")
+        found = [item for item in known if version in ("", item.version)]
+        if not found:
+            raise MeshError(Reason.VERSION_NOT_FOUND, f"model {model!r} has no version {version!r}")
+        return found[-1]
+
+
+class CountingBoard:
+    """A `Board` that can be read."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.ended: list[str] = []
+        self.predicted = 0
+        self.failed = 0
+        self.retries: list[str] = []
+
+    def jobs_running(self, count: int) -> None:
+        """So many."""
+        self.running = count
+
+    def job_ended(self, status: str) -> None:
+        """Another."""
+        self.ended.append(status)
+
+    def rows(self, model: str, version: str, *, predicted: int, failed: int) -> None:
+        """Adds them."""
+        self.predicted += predicted
+        self.failed += failed
+
+    def retried(self, reason: str) -> None:
+        """Another."""
+        self.retries.append(reason)
+
+
+@dataclass
+class _Row:
+    job: Job
+    request_id: str
+    wish_digest: str
+    token: int = 0
+    owner: str = ""
+    until: datetime | None = None
+    counted_at: datetime | None = None
+    plan: Plan | None = None
+    done: dict[int, StoredChunk] = field(default_factory=dict)
+    failed: dict[int, tuple[int, FailedRow]] = field(default_factory=dict)
+    digest: str = ""
+    cleaned: bool = False
+
+
+class MemoryBatchStore:
+    """A `JobStore` and a `WorkStore`. With `away` set nothing answers."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._rows: dict[str, _Row] = {}
+        self._made = 0
+        self.away = False
+
+    async def create(self, job: NewJob) -> Job:
+        """Stores it."""
+        made = await self.repeated(job.request_id, job.wish_digest) if job.request_id else None
+        if made is not None:
+            return made
+        self._check_output_free(job.spec, "", named=True)
+        self._made += 1
+        now = self._clock.now()
+        stored = Job(
+            job_id=job.job_id,
+            spec=job.spec,
+            status=Status.PENDING,
+            created_at=now,
+            updated_at=now,
+            created_by=job.created_by,
+            team=job.team,
+            sequence=self._made,
+        )
+        self._rows[job.job_id] = _Row(stored, job.request_id, job.wish_digest)
+        return stored
+
+    async def repeated(self, request_id: str, wish_digest: str) -> Job | None:
+        """By request."""
+        self._reach()
+        row = next((row for row in self._rows.values() if request_id and row.request_id == request_id), None)
+        if row is None:
+            return None
+        if row.wish_digest != wish_digest:
+            raise request_id_reused(request_id, row.job.job_id)
+        return row.job
+
+    async def get(self, job_id: str) -> Job:
+        """By id."""
+        return self._row(job_id).job
+
+    async def query(self, query: JobQuery) -> Sequence[Job]:
+        """Newest first."""
+        self._reach()
+        found = [
+            row.job
+            for row in self._rows.values()
+            if (not query.model or row.job.spec.version.model == query.model)
+            and (not query.status or row.job.status == query.status)
+            and (query.labels or {}).items() <= row.job.spec.labels.items()
+            and (not query.before or row.job.sequence < query.before)
+        ]
+        return sorted(found, key=lambda job: -job.sequence)[: query.limit]
+
+    async def change(self, job_id: str, change: Callable[[Job], Change | None]) -> Job:
+        """Applies it."""
+        row = self._row(job_id)
+        wanted = change(row.job)
+        if wanted is None:
+            return row.job
+        now, job = self._clock.now(), row.job
+        if wanted.status is not None:
+            if not wanted.status.ended:
+                self._check_output_free(job.spec, job_id, named=False)
+            job = replace(job, status=wanted.status)
+        if wanted.paused is not None:
+            job = replace(job, paused=wanted.paused)
+        if wanted.spec is not None:
+            job = replace(job, spec=wanted.spec)
+        if wanted.ended:
+            job = replace(job, completed_at=now)
+        if wanted.begin_again:
+            job = replace(
+                job, completed_at=None, attempt=job.attempt + 1, error_reason="", error_message="", running_s=0.0
+            )
+            job = replace(job, spent=Spent())
+            row.cleaned, row.digest = False, ""
+        if wanted.forget_progress:
+            job = replace(job, total_rows=0, processed_rows=0, failed_rows=0, total_chunks=0, completed_chunks=0)
+            row.plan, row.done, row.failed = None, {}, {}
+        if wanted.fence:
+            row.token, row.owner, row.until = row.token + 1, "", None
+        row.job = replace(job, revision=job.revision + 1, updated_at=now)
+        return row.job
+
+    async def delete(self, job_id: str, check: Callable[[Job], None]) -> None:
+        """Forgets it."""
+        check(self._row(job_id).job)
+        del self._rows[job_id]
+
+    async def failed_rows(self, job_id: str, *, after: int, limit: int) -> Sequence[FailedRow]:
+        """By number."""
+        self._reach()
+        row = self._rows.get(job_id)
+        if row is None:
+            return []
+        return [failed for number, (_, failed) in sorted(row.failed.items()) if number > after][:limit]
+
+    async def chunks(self, job_id: str, *, after: int, limit: int) -> Sequence[StoredChunk]:
+        """By index."""
+        row = self._row(job_id)
+        chunks = row.plan.chunks if row.plan is not None else ()
+        return [row.done.get(chunk.index, StoredChunk(chunk, None)) for chunk in chunks if chunk.index > after][:limit]
+
+    async def claim(self, owner: str, *, lease_s: float, limit: int) -> Sequence[Lease]:
+        """Leases."""
+        self._reach()
+        now = self._clock.now()
+        leases: list[Lease] = []
+        for row in sorted(self._rows.values(), key=lambda row: row.job.sequence):
+            free = row.until is None or row.until < now
+            if len(leases) < limit and not row.job.status.ended and not row.job.paused and free:
+                row.token, row.owner = row.token + 1, owner
+                row.until, row.counted_at = now + timedelta(seconds=lease_s), now
+                row.job = replace(row.job, status=Status.RUNNING, started_at=row.job.started_at or now, updated_at=now)
+                leases.append(Lease(row.job.job_id, owner, row.token))
+        return leases
+
+    async def renew(self, lease: Lease, *, lease_s: float) -> Job:
+        """Prolongs."""
+        row = self._held(lease)
+        row.until = self._clock.now() + timedelta(seconds=lease_s)
+        return self._counted(row)
+
+    async def release(self, lease: Lease) -> None:
+        """Gives back."""
+        row = self._held(lease)
+        row.owner, row.until = "", None
+        self._counted(row)
+        row.job = replace(row.job, status=Status.PENDING)
+
+    async def plan(self, lease: Lease) -> Plan | None:
+        """What was planned."""
+        return self._held(lease).plan
+
+    async def set_plan(self, lease: Lease, plan: Plan) -> None:
+        """Plans."""
+        row = self._held(lease)
+        row.plan = plan
+        row.job = replace(row.job, total_rows=plan.total_rows, total_chunks=len(plan.chunks))
+
+    async def parts(self, lease: Lease) -> Mapping[int, Part]:
+        """What is done."""
+        return {index: done.part for index, done in self._held(lease).done.items() if done.part is not None}
+
+    async def complete_chunk(self, lease: Lease, result: ChunkResult) -> Job:
+        """Records it, once."""
+        row = self._held(lease)
+        index = result.chunk.index
+        row.job = replace(row.job, spent=row.job.spent + result.spent)
+        if index not in row.done:
+            moment = self._clock.now().timestamp()
+            row.done[index] = StoredChunk(result.chunk, result.part, len(result.failed), lease.owner, moment)
+            row.failed |= {failed.row_number: (index, failed) for failed in result.failed}
+            self._progress(row, result.chunk, len(result.failed), 1)
+        return self._counted(row)
+
+    async def reopen_chunk(self, lease: Lease, index: int) -> None:
+        """Takes it back."""
+        row = self._held(lease)
+        done = row.done.pop(index, None)
+        if done is not None:
+            row.failed = {number: item for number, item in row.failed.items() if item[0] != index}
+            self._progress(row, done.chunk, done.failed_rows, -1)
+
+    async def intend(self, lease: Lease, digest: str) -> None:
+        """Keeps it."""
+        self._held(lease).digest = digest
+
+    async def intended(self, lease: Lease) -> str:
+        """What was kept."""
+        return self._held(lease).digest
+
+    async def finish(self, lease: Lease, publish: Callable[[], None]) -> None:
+        """Publishes."""
+        self._held(lease)
+        publish()
+        self._end(lease, Status.COMPLETED)
+
+    async def fail(self, lease: Lease, *, reason: str, message: str) -> None:
+        """Fails it."""
+        self._end(lease, Status.FAILED, reason, message)
+
+    async def leftovers(self, *, settle_s: float, limit: int) -> Sequence[Leftover]:
+        """What is not clean."""
+        self._reach()
+        latest = self._clock.now() - timedelta(seconds=settle_s)
+        return [
+            Leftover(row.job.job_id, row.job.status, row.job.spec.output, row.digest)
+            for row in self._rows.values()
+            if self._unclean(row) and row.job.completed_at is not None and row.job.completed_at <= latest
+        ][:limit]
+
+    async def clean(self, job_id: str, discard: Callable[[], None]) -> None:
+        """Cleans."""
+        self._reach()
+        row = self._rows.get(job_id)
+        if row is not None and self._unclean(row):
+            discard()
+            row.cleaned = True
+
+    async def failed_after(self, job_id: str, row_number: int, limit: int) -> Sequence[FailedRow]:
+        """By number."""
+        return await self.failed_rows(job_id, after=row_number, limit=limit)
+
+    @staticmethod
+    def _unclean(row: _Row) -> bool:
+        return not row.cleaned and row.job.status in (Status.COMPLETED, Status.CANCELLED)
+
+    @staticmethod
+    def _progress(row: _Row, chunk: Chunk, failed: int, sign: int) -> None:
+        row.job = replace(
+            row.job,
+            processed_rows=row.job.processed_rows + sign * chunk.row_count,
+            failed_rows=row.job.failed_rows + sign * failed,
+            completed_chunks=row.job.completed_chunks + sign,
+        )
+
+    def _end(self, lease: Lease, status: Status, reason: str = "", message: str = "") -> None:
+        row = self._held(lease)
+        self._counted(row)
+        row.token, row.owner, row.until = row.token + 1, "", None
+        row.job = replace(
+            row.job, status=status, error_reason=reason, error_message=message, completed_at=self._clock.now()
+        )
+
+    def _counted(self, row: _Row) -> Job:
+        now = self._clock.now()
+        ran_s = (now - (row.counted_at or now)).total_seconds()
+        row.counted_at = now
+        row.job = replace(row.job, running_s=row.job.running_s + max(0.0, ran_s), updated_at=now)
+        return row.job
+
+    def _check_output_free(self, spec: JobSpec, own: str, *, named: bool) -> None:
+        for row in self._rows.values():
+            same = row.job.spec.output.path == spec.output.path and row.job.job_id != own
+            if same and not row.job.status.ended:
+                raise output_taken(spec.output.uri if named else "")
+
+    def _held(self, lease: Lease) -> _Row:
+        self._reach()
+        row = self._rows.get(lease.job_id)
+        if row is None or row.token != lease.token:
+            raise FencedError(lease.job_id)
+        return row
+
+    def _row(self, job_id: str) -> _Row:
+        self._reach()
+        if job_id not in self._rows:
+            raise job_not_found(job_id)
+        return self._rows[job_id]
+
+    def _reach(self) -> None:
+        if self.away:
+            raise StoreAwayError("it is away")

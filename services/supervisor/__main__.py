@@ -19,6 +19,8 @@ def main() -> int:
     parser.add_argument("--free-ports", action="store_true", help="take ports that are free now, for a second mesh")
     arguments = parser.parse_args()
     settings = load(SupervisorSettings)
+    # Parts have working folders of their own: a relative path would be another one for each.
+    settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
     if arguments.action == "clean-data":
         forget(settings.data_dir)
         return 0

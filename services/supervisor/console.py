@@ -1,6 +1,7 @@
 """What a person sees of a local mesh: progress while it starts, a table of what runs where, lines to try."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -44,14 +45,15 @@ class ConsoleReporter:
             case Stopped():
                 self._line(f"  [dim]stopped {name}[/]")
 
-    def table(self) -> None:
-        """What runs where."""
+    def table(self, data_dir: Path) -> None:
+        """What runs where; logs are shown as seen from `data_dir`."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in ("part", "what for", "address", "pid", "log"):
-            table.add_column(heading, no_wrap=heading != "log", overflow="fold")
+            table.add_column(heading, no_wrap=True, justify="right" if heading == "pid" else "left")
         for part, pid in self._ready.values():
             address = f"127.0.0.1:{next(iter(part.ports.values()))}"
-            table.add_row(part.name, _PURPOSES.get(part.name, ""), address, str(pid), str(part.log_path))
+            log = part.log_path.relative_to(data_dir) if part.log_path.is_relative_to(data_dir) else part.log_path
+            table.add_row(part.name, _PURPOSES.get(part.name, ""), address, str(pid), str(log))
         self._console.print()
         self._console.print(table)
 

@@ -24,33 +24,46 @@ _BOOTSTRAP_TIMEOUT_S = 60.0
 
 async def run_local(settings: SupervisorSettings, ports: MeshPorts) -> int:
     """Returns 0 once SIGINT or SIGTERM came and everything is down. Raises PartFailedError with what to do."""
-    clock = SystemClock()
     console = ConsoleReporter(Console())
-    asked = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, asked.set)
+    asked = _stop_asked(console)
     with sole_owner(settings.data_dir):
+        clock = SystemClock()
         state = StateFile(settings.data_dir, ports)
-        began_s = clock.monotonic()
         console.say(f"Starting the mesh; its data and logs are in {settings.data_dir}")
         supervisor = Supervisor(build_stages(settings, ports), clock=clock, reporters=(console, state))
-        try:
-            if await _first(supervisor.start(), asked.wait()) == 1:
-                return 0
-            if settings.bootstrap and await _first(_bootstrap(ports), supervisor.watch(), asked.wait()) == 2:
-                return 0
+        began_s = clock.monotonic()
+
+        async def welcome() -> None:
+            if settings.bootstrap:
+                await _bootstrap(ports)
             state.complete()
-            console.table()
+            console.table(settings.data_dir)
             if settings.bootstrap:
                 console.lines_to_try(lines_to_try(ports))
             console.say(f"\nReady after {clock.monotonic() - began_s:.1f} s. Ctrl-C stops everything.")
-            await _first(supervisor.watch(), asked.wait())
+            await asked.wait()
+
+        try:
+            if await _first(supervisor.start(), asked.wait()) == 0:
+                await _first(welcome(), supervisor.watch(), asked.wait())
         finally:
-            console.say("\nStopping")
             await supervisor.stop()
             state.remove()
     return 0
+
+
+def _stop_asked(console: ConsoleReporter) -> asyncio.Event:
+    """Set by the first signal that asks for the end."""
+    asked = asyncio.Event()
+
+    def ask() -> None:
+        if not asked.is_set():
+            console.say("\nStopping")
+        asked.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, ask)
+    return asked
 
 
 async def _bootstrap(ports: MeshPorts) -> None:

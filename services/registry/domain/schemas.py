@@ -138,7 +138,7 @@ class _Side:
     def _compare(self, specs: Sequence[TensorSpec]) -> None:
         by_name = {spec.name: spec for spec in specs}
         for form, declared in ((f"schema.{self._side}s", self._exact), (f"{self._side}_schema", self._short)):
-            for name in declared.keys() - by_name.keys():
+            for name in [name for name in declared if name not in by_name]:
                 self._add(f"{form}.{name}", f"is declared, and the model has only {shown(', '.join(by_name))}")
         for name, spec in by_name.items():
             if name in self._short:

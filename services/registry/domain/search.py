@@ -12,7 +12,9 @@ from services.registry.domain.violations import check_texts
 
 _WORDS_MAX = 16
 _COMPARISONS_MAX = 16
-_COMPARISON = re.compile(r"\s*(?P<name>\S(?:.*?\S)?)\s*(?P<operator><=|>=|!=|=|<|>)\s*(?P<number>[-+.\w]+)\s*")
+_COMPARISON = re.compile(
+    r"\s*(?P<name>[^\s<>=!](?:[^<>=!]*[^\s<>=!])?)\s*(?P<operator><=|>=|!=|=|<|>)\s*(?P<number>[-+.\w]+)\s*"
+)
 _ORDERS = ("name", "created_at", "updated_at")
 
 

@@ -61,6 +61,15 @@ def test_a_refusal_that_may_pass_is_tried_again_and_others_are_not(gateway: Gate
         assert predict(gateway, ("x-test-fails", key), ("x-test-fails-count", "0"))["attempts"] == 2
 
 
+def test_a_stream_of_which_nothing_was_answered_is_begun_anew(gateway: Gateway) -> None:
+    metadata = (("x-test-fails", secrets.token_hex(4)), ("x-test-fails-count", "1"))
+    request = prediction_pb2.PredictRequest(model_name="digits")
+    with gateway.channel() as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        answers = list(stub.StreamPredict(iter([request, request]), metadata=metadata, timeout=TIMEOUT_S))
+    assert [json.loads(answer.response.request_id)["attempts"] for answer in answers] == [2, 2]
+
+
 def test_a_dead_batcher_is_said_in_every_protocol_and_noticed_as_not_ready(gateway: Gateway) -> None:
     gateway.do(gateway.batcher.stop())
     answer = gateway.rest("POST", PREDICT, json={})

@@ -7,10 +7,11 @@ from google.protobuf import any_pb2
 from meshxds.envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
 from meshxds.envoy.config.core.v3 import health_check_pb2, protocol_pb2
 from meshxds.envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from meshxds.envoy.config.route.v3 import route_components_pb2
 from meshxds.envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from meshxds.envoy.type.v3 import http_pb2, percent_pb2
 
-from services.router.adapters.envoy import names
+from services.router.adapters.envoy import actions, names
 from services.router.adapters.envoy.messages import count, flag, over_ads, packed, seconds, socket_address
 from services.router.adapters.envoy.options import EnvoyOptions, split_address
 
@@ -45,8 +46,8 @@ def batcher_cluster(addresses: Sequence[str]) -> cluster_pb2.Cluster:
     by Envoy again and again."""
     cluster = _cluster(
         names.BATCHER,
+        retries=actions.retry_predictions(),
         load=_load(connections=1024, requests=20_000, retries_min=20),
-        lb_policy=_Cluster.LbPolicy.LEAST_REQUEST,
         health_checks=[_ready_check()],
         common_lb_config=_Cluster.CommonLbConfig(
             # Half of them must be healthy, else all are tried: an unready batcher has a better answer than we.
@@ -73,31 +74,36 @@ def endpoints(addresses: Sequence[str]) -> endpoint_pb2.ClusterLoadAssignment:
 def _service_cluster(name: str, address: str) -> cluster_pb2.Cluster:
     cluster = _cluster(
         name,
+        retries=actions.retry_unsent(),
         load=_load(connections=64, requests=2_000, retries_min=5),
-        lb_policy=_Cluster.LbPolicy.LEAST_REQUEST,
     )
     _resolve_names(cluster, [address])
     return cluster
 
 
 def _cluster(
-    name: str, *, load: circuit_breaker_pb2.CircuitBreakers, lb_policy: "_Cluster.LbPolicy", **more: object
+    name: str,
+    *,
+    retries: route_components_pb2.RetryPolicy,
+    load: circuit_breaker_pb2.CircuitBreakers,
+    **more: object,
 ) -> cluster_pb2.Cluster:
     cluster = cluster_pb2.Cluster(
         name=name,
         connect_timeout=seconds(_CONNECT_TIMEOUT_S),
         per_connection_buffer_limit_bytes=count(names.BODY_MAX_BYTES),
         circuit_breakers=load,
-        lb_policy=lb_policy,
+        lb_policy=_Cluster.LbPolicy.LEAST_REQUEST,
         typed_extension_protocol_options={
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _http2(),
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": _http2(retries),
         },
     )
     cluster.MergeFrom(cluster_pb2.Cluster(**more))  # type: ignore[arg-type]
     return cluster
 
 
-def _http2() -> any_pb2.Any:
+def _http2(retries: route_components_pb2.RetryPolicy) -> any_pb2.Any:
+    """How to speak with a cluster. Retries stand here and not in routes, of which there are thousands."""
     http2 = protocol_pb2.Http2ProtocolOptions(
         max_concurrent_streams=count(names.STREAMS_MAX),
         initial_stream_window_size=count(names.BODY_MAX_BYTES),
@@ -108,7 +114,8 @@ def _http2() -> any_pb2.Any:
         ),
     )
     options = http_protocol_options_pb2.HttpProtocolOptions
-    return packed(options(explicit_http_config=options.ExplicitHttpConfig(http2_protocol_options=http2)))
+    explicit = options.ExplicitHttpConfig(http2_protocol_options=http2)
+    return packed(options(explicit_http_config=explicit, retry_policy=retries))
 
 
 def _load(*, connections: int, requests: int, retries_min: int) -> circuit_breaker_pb2.CircuitBreakers:

@@ -20,25 +20,13 @@ _Weighted = route_components_pb2.WeightedCluster
 def virtual_host(model: ModelRoutes) -> route_components_pb2.VirtualHost:
     """Requests for a model. Only predictions get here, by the header that the gateway itself sets.
 
-    In order: a version that was asked for by header; the split by the sticky header where the request has it; the split
-    by chance. `model` has at least one share.
+    In order: the split by the sticky header where the request has it, the split by chance. `model` has at least one
+    share. Requests that ask for a version by header do not come here.
     """
-    routes = [_asked_for(), _split(model.shares)]
+    routes = [_split(model.shares)]
     if len(model.shares) > 1 and model.sticky_header:
-        routes.insert(1, _sticky_split(model.shares, model.sticky_header))
-    return route_components_pb2.VirtualHost(
-        name=model.model_name,
-        domains=[model.model_name],
-        routes=routes,
-        retry_policy=actions.retry_predictions(),
-    )
-
-
-def _asked_for() -> route_components_pb2.Route:
-    return _Route(
-        match=_Match(prefix="/", headers=[_present(names.HEADER_MODEL_VERSION)]),
-        route=actions.to(names.BATCHER, actions.predict()),
-    )
+        routes.insert(0, _sticky_split(model.shares, model.sticky_header))
+    return route_components_pb2.VirtualHost(name=model.model_name, domains=[model.model_name], routes=routes)
 
 
 def _split(shares: tuple[Share, ...]) -> route_components_pb2.Route:

@@ -57,7 +57,6 @@ def everything_else() -> route_components_pb2.VirtualHost:
         name="everything-else",
         domains=["*"],
         routes=[*_predictions(), *_control_plane(), *_of_the_gateway()],
-        retry_policy=actions.retry_unsent(),
     )
 
 
@@ -120,9 +119,7 @@ def _predict(
     action: route_components_pb2.RouteAction,
     config: Mapping[str, any_pb2.Any],
 ) -> route_components_pb2.Route:
-    action_of_its_own = actions.to(names.BATCHER, action)
-    action_of_its_own.retry_policy.CopyFrom(actions.retry_predictions())
-    return _Route(match=match, route=action_of_its_own, typed_per_filter_config=config)
+    return _Route(match=match, route=action, typed_per_filter_config=config)
 
 
 def _service(service: PublicService) -> route_components_pb2.Route:

@@ -11,6 +11,9 @@ end
 
 function envoy_on_request(handle)
   local headers = handle:headers()
+  if (headers:get("x-model-version") or "") ~= "" then
+    return -- the caller has chosen
+  end
   local path = headers:get("x-envoy-original-path") or headers:get(":path")
   local model
   if string.sub(path, 1, 4) == "/v1/" then

@@ -1,0 +1,88 @@
+"""The route configuration of any table, parsed back: complete, exact and only as different as the table is."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from meshxds.envoy.config.route.v3 import route_components_pb2, route_pb2
+
+from services.router.adapters.envoy import names
+from services.router.adapters.envoy.routes import RouteBuilder
+from services.router.domain.routing import ModelRoutes, RoutingTable, Share
+
+MODEL_NAMES = st.from_regex(r"[a-z0-9]([a-z0-9_-]{0,20}[a-z0-9])?", fullmatch=True)
+VERSIONS = [f"v{number}.0.0" for number in range(1, 6)]
+
+
+@st.composite
+def models(draw: st.DrawFn, name: str) -> ModelRoutes:
+    count = draw(st.integers(0, 4))
+    between = max(0, count - 1)
+    cuts = sorted(draw(st.lists(st.integers(1, 99), min_size=between, max_size=between, unique=True)))
+    percents = [after - before for before, after in zip([0, *cuts], [*cuts, 100], strict=True)] if count else []
+    chosen = draw(st.permutations(VERSIONS))[:count]
+    shares = tuple(Share(version, percent) for version, percent in zip(chosen, percents, strict=True))
+    return ModelRoutes(name, tuple(VERSIONS), shares, draw(st.sampled_from(["", "x-user-id", "x-session"])))
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> RoutingTable:
+    known = draw(st.lists(MODEL_NAMES, unique=True, max_size=6))
+    return RoutingTable(draw(st.integers(1, 2**53)), {name: draw(models(name)) for name in known})
+
+
+def parsed(written: bytes) -> dict[str, route_components_pb2.VirtualHost]:
+    configuration = route_pb2.RouteConfiguration.FromString(written)
+    assert configuration.name == names.ROUTES
+    assert configuration.vhost_header == names.HEADER_MODEL
+    hosts = {host.name: host for host in configuration.virtual_hosts}
+    assert len(hosts) == len(configuration.virtual_hosts)
+    return hosts
+
+
+def shares_of(route: route_components_pb2.Route) -> list[tuple[str, int]]:
+    """The versions and weights of a route, and that they go to the batcher in the one header that it reads."""
+    if route.route.cluster:
+        (header,) = route.request_headers_to_add
+        assert route.route.cluster == names.BATCHER
+        assert header.header.key == names.HEADER_ROUTE_VERSION
+        return [(header.header.value, 100)]
+    found = []
+    for weighted in route.route.weighted_clusters.clusters:
+        (header,) = weighted.request_headers_to_add
+        assert weighted.name == names.BATCHER
+        assert header.header.key == names.HEADER_ROUTE_VERSION
+        found.append((header.header.value, weighted.weight.value))
+    return found
+
+
+@given(tables())
+def test_each_model_with_traffic_has_its_split_and_no_other_has_a_host(table: RoutingTable) -> None:
+    hosts = parsed(RouteBuilder().build(table))
+    assert list(hosts.pop("everything-else").domains) == ["*"]
+    assert set(hosts) == {name for name, model in table.models.items() if model.shares}
+    for name, host in hosts.items():
+        model = table.models[name]
+        assert list(host.domains) == [name]
+        expected = [(share.version, share.percent) for share in model.shares]
+        assert all(shares_of(route) == expected for route in host.routes)
+        assert host.routes[-1].match.prefix == "/"
+        assert not host.routes[-1].match.headers
+        sticky = [route for route in host.routes if route.route.weighted_clusters.use_hash_policy.value]
+        assert len(sticky) == (1 if model.sticky_header and len(model.shares) > 1 else 0)
+        for route in sticky:
+            assert [header.name for header in route.match.headers] == [model.sticky_header]
+            hashed = [policy.header.header_name for policy in route.route.hash_policy]
+            assert hashed == [model.sticky_header, names.HEADER_MODEL]
+
+
+@settings(max_examples=50)
+@given(st.lists(tables(), min_size=2, max_size=4))
+def test_what_a_builder_remembers_changes_nothing(history: list[RoutingTable]) -> None:
+    remembering = RouteBuilder()
+    for table in history:
+        assert remembering.build(table) == RouteBuilder().build(table)
+
+
+@given(tables())
+def test_the_order_in_which_models_are_named_does_not_count(table: RoutingTable) -> None:
+    backwards = RoutingTable(table.revision, dict(reversed(table.models.items())))
+    assert RouteBuilder().build(table) == RouteBuilder().build(backwards)

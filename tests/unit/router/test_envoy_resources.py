@@ -1,0 +1,159 @@
+"""What Envoys are told, built without one: bounds are stated, nothing internal is public, the same gives the same."""
+
+import re
+
+import pytest
+from google.protobuf import descriptor_pb2
+from meshxds.envoy.config.cluster.v3 import cluster_pb2
+from meshxds.envoy.config.route.v3 import route_components_pb2
+
+from services.common.errors import MeshError
+from services.router.adapters.envoy import known_fields, names
+from services.router.adapters.envoy.clusters import clusters, endpoints
+from services.router.adapters.envoy.filters import http_filters
+from services.router.adapters.envoy.listener import listener
+from services.router.adapters.envoy.options import EnvoyOptions
+from services.router.adapters.envoy.public import CONTROL_SERVICES, PREDICTION_SERVICES, descriptors, transcoded
+from services.router.adapters.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, resource, resource_set, revision_of
+from services.router.adapters.envoy.routes import everything_else
+from services.router.adapters.envoy.snapshots import SnapshotBuilder
+
+OPTIONS = EnvoyOptions(
+    batchers=("127.0.0.1:8110",),
+    registry_address="127.0.0.1:8101",
+    deployer_address="deployer.mesh:8103",
+    router_address="127.0.0.1:8102",
+    batch_address="127.0.0.1:8104",
+    monitor_address="127.0.0.1:8105",
+)
+INTERNAL = {"BackendService", "ActivationService", "ServingTableService", "PredictionLogService", "EvidenceService"}
+
+
+def routes() -> list[route_components_pb2.Route]:
+    return list(everything_else().routes)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batchers": ()},
+        {"batchers": ("nowhere",)},
+        {"registry_address": "127.0.0.1"},
+        {"monitor_address": "127.0.0.1:0"},
+        {"batch_address": "127.0.0.1:70000"},
+        {"router_address": ":8102"},
+    ],
+)
+def test_options_name_what_is_wrong(wrong: dict[str, object]) -> None:
+    told = {name: getattr(OPTIONS, name) for name in EnvoyOptions.__dataclass_fields__}
+    with pytest.raises(MeshError) as caught:
+        EnvoyOptions(**{**told, **wrong})
+    assert next(iter(wrong)) in caught.value.message
+
+
+def test_every_route_has_its_limits_of_time() -> None:
+    for route in routes():
+        if route.HasField("route"):
+            action = route.route
+            assert action.HasField("timeout"), route.match
+            assert action.idle_timeout.seconds > 0, route.match
+            assert action.max_stream_duration.grpc_timeout_header_max.seconds > 0, route.match
+            assert action.timeout.seconds or action.max_stream_duration.max_stream_duration.seconds, route.match
+
+
+def test_every_cluster_has_its_bounds_and_its_retry_budget() -> None:
+    for cluster in clusters(OPTIONS):
+        (threshold,) = cluster.circuit_breakers.thresholds
+        assert threshold.max_connections.value > 0
+        assert threshold.max_pending_requests.value > 0
+        assert threshold.max_requests.value > 0
+        assert threshold.retry_budget.budget_percent.value == 20
+        assert cluster.connect_timeout.seconds == 1
+
+
+def test_routes_name_clusters_that_exist() -> None:
+    known = {cluster.name for cluster in clusters(OPTIONS)} | {names.ADMIN}
+    assert {route.route.cluster for route in routes() if route.HasField("route")} == known
+
+
+def test_services_go_to_their_own_cluster() -> None:
+    by_prefix = {route.match.prefix: route.route.cluster for route in routes() if route.match.prefix}
+    for service in (*CONTROL_SERVICES, *PREDICTION_SERVICES):
+        assert by_prefix[f"/{service.full_name}/"] == service.cluster
+    owners = {service.full_name.split(".")[1]: service.cluster for service in CONTROL_SERVICES}
+    assert all(owner == cluster for owner, cluster in owners.items())
+
+
+def test_nothing_internal_is_public() -> None:
+    written = " ".join(str(route.match) for route in routes())
+    assert not [name for name in INTERNAL if name in written]
+    assert "AggregatedDiscoveryService" not in written
+    prefixes = [route.match.prefix for route in routes() if route.HasField("route") and route.match.prefix]
+    # Every open prefix ends with a slash: no service is public because another's name begins like it.
+    assert [prefix for prefix in prefixes if not prefix.endswith("/")] == []
+
+
+def test_the_descriptors_are_complete_and_hold_the_error_details() -> None:
+    files = descriptor_pb2.FileDescriptorSet.FromString(descriptors()).file
+    seen: set[str] = set()
+    for file in files:
+        assert set(file.dependency) <= seen, file.name
+        seen.add(file.name)
+    assert "google/rpc/error_details.proto" in seen
+    services = {f"{file.package}.{service.name}" for file in files for service in file.service}
+    assert set(transcoded()) <= services
+
+
+def test_all_but_the_last_filter_wait_to_be_turned_on_and_each_is() -> None:
+    *optional, router = http_filters()
+    assert all(one.disabled for one in optional)
+    assert router.name == "envoy.filters.http.router"
+    wanted = {name for route in routes() for name in route.typed_per_filter_config}
+    assert wanted == {one.name for one in optional}
+
+
+def test_a_single_batcher_is_never_taken_out() -> None:
+    batcher = next(cluster for cluster in clusters(OPTIONS) if cluster.name == names.BATCHER)
+    outliers = batcher.outlier_detection
+    # Envoy takes one out while (taken out + 1) of all are at most this many percent.
+    assert outliers.max_ejection_percent.value < 100
+    assert not outliers.always_eject_one_host.value
+
+
+def test_batchers_by_ip_are_endpoints_and_by_name_are_resolved() -> None:
+    by_name = EnvoyOptions(
+        **{**{name: getattr(OPTIONS, name) for name in EnvoyOptions.__dataclass_fields__}, "batchers": ("batcher:1",)}
+    )
+    kinds = {
+        one: next(cluster for cluster in clusters(one) if cluster.name == names.BATCHER).type
+        for one in (OPTIONS, by_name)
+    }
+    assert kinds == {OPTIONS: cluster_pb2.Cluster.EDS, by_name: cluster_pb2.Cluster.STRICT_DNS}
+    assignment = endpoints(("127.0.0.1:1", "127.0.0.2:2"))
+    addresses = [item.endpoint.address.socket_address for item in assignment.endpoints[0].lb_endpoints]
+    assert [(one.address, one.port_value) for one in addresses] == [("127.0.0.1", 1), ("127.0.0.2", 2)]
+
+
+def test_the_same_options_give_the_same_versions_and_others_only_what_differs() -> None:
+    one, other = (SnapshotBuilder(OPTIONS).foundation(OPTIONS.batchers) for _ in range(2))
+    assert one == other
+    moved = SnapshotBuilder(OPTIONS).foundation(("127.0.0.1:9999",))
+    assert moved[ENDPOINTS].version != one[ENDPOINTS].version
+    assert (moved[CLUSTER].version, moved[LISTENER].version) == (one[CLUSTER].version, one[LISTENER].version)
+
+
+def test_versions_tell_their_revision() -> None:
+    version = resource_set([resource("gateway", listener(OPTIONS))], revision=42).version
+    assert re.fullmatch(r"42-[0-9a-f]{12}", version)
+    assert [revision_of(text) for text in (version, "", "abc", "abc-1", "7")] == [42, 0, 0, 0, 0]
+
+
+def test_the_tables_of_known_fields_cover_the_bodies_of_the_contract() -> None:
+    written = known_fields.tables()
+    for pattern in ("^/v1/models$", "^/v1/models/[^/]+/deployments/[^/]+$", "^/v1/models/[^/]+/ab%-tests$"):
+        assert f'{{"{pattern}", ' in written
+    assert '["artifact_uri"] = 0' in written
+    assert '["artifactUri"] = 0' in written
+    # Files are streamed, not looked into.
+    assert '"^/v1/artifacts$"' not in written
+    assert known_fields.tables() == written

@@ -33,6 +33,7 @@ class Registry(registry_service_pb2_grpc.RegistryServiceServicer):
 
     def __init__(self) -> None:
         self.requests: list[registry_service_pb2.CreateModelRequest] = []
+        self.searches: list[registry_service_pb2.SearchModelsRequest] = []
         self.versions: dict[tuple[str, str], model_version_pb2.ModelVersion] = {}
 
     def CreateModel(
@@ -79,6 +80,22 @@ class Registry(registry_service_pb2_grpc.RegistryServiceServicer):
     ) -> registry_service_pb2.ListModelVersionsResponse:
         found = [kept for (name, _), kept in sorted(self.versions.items(), reverse=True) if name == request.model_name]
         return registry_service_pb2.ListModelVersionsResponse(versions=found)
+
+    def SearchModels(
+        self, request: registry_service_pb2.SearchModelsRequest, context: grpc.ServicerContext
+    ) -> registry_service_pb2.SearchModelsResponse:
+        self.searches.append(request)
+        return registry_service_pb2.SearchModelsResponse(versions=self.versions.values())
+
+    def SetStage(
+        self, request: registry_service_pb2.SetStageRequest, context: grpc.ServicerContext
+    ) -> model_version_pb2.ModelVersion:
+        found = self.versions[request.model_name, request.version]
+        found.stage = request.stage
+        return found
+
+    def SetAlias(self, request: registry_service_pb2.SetAliasRequest, context: grpc.ServicerContext) -> model_pb2.Alias:
+        return model_pb2.Alias(model_name=request.model_name, alias=request.alias, version=request.version)
 
 
 class Deployer(deployer_service_pb2_grpc.DeployerServiceServicer):
@@ -242,6 +259,17 @@ class Scripted:
         result = CliRunner().invoke(build_app(), arguments, env=told)
         assert result.exit_code == code, f"{arguments}: {result.exit_code}\n{result.output}"
         return result
+
+    def completed(self, line: str) -> str:
+        """What bash is offered at the end of a line."""
+        words = line.split(" ")
+        told = {
+            "_INFERMESH_COMPLETE": "complete_bash",
+            "COMP_WORDS": line,
+            "COMP_CWORD": str(len(words) - 1),
+            "INFERMESH_GATEWAY": self.address,
+        }
+        return CliRunner().invoke(build_app(), [], env=told, prog_name="infermesh").output
 
 
 def deployment(version: str, status: str, *, name: str = "", model: str = "digits", **more: object) -> Deployment:

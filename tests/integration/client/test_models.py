@@ -90,3 +90,23 @@ def test_metadata_that_are_none_never_reach_the_registry(
     result = scripted.run("register", "iris", "v1.0.0", str(artifact), "--metadata", metadata, code=2)
     assert words in " ".join(result.stderr.split())
     assert scripted.registry.requests == []
+
+
+def test_versions_are_found_moved_and_pointed_at(scripted: Scripted, artifact: Path) -> None:
+    scripted.run("register", "iris", "v1.0.0", str(artifact))
+    found = scripted.run("models", "search", "flowers", "red", "--metric", "accuracy > 0.9", "--latest").stdout
+    assert "iris" in found
+    asked = scripted.registry.searches[0]
+    assert (asked.query, list(asked.metrics), asked.latest_only) == ("flowers red", ["accuracy > 0.9"], True)
+    assert json.loads(scripted.run("models", "stage", "iris", "v1.0.0", "active", "--json").stdout)["stage"] == "active"
+    assert "champion of iris is v1.0.0" in scripted.run("models", "alias", "iris", "champion", "v1.0.0").stdout
+
+
+def test_a_shell_is_offered_what_the_mesh_knows(scripted: Scripted, artifact: Path) -> None:
+    scripted.run("register", "iris", "v1.0.0", str(artifact))
+    assert "iris" in scripted.completed("infermesh models show ir")
+    assert "v1.0.0" in scripted.completed("infermesh models show iris v1")
+    assert "v1.0.0" not in scripted.completed("infermesh models show iris v2")
+    # Nobody waits for a mesh that is not there, and nothing is printed into the shell.
+    scripted.address = "127.0.0.1:1"
+    assert scripted.completed("infermesh models show ir").strip() == ""

@@ -109,6 +109,65 @@ class Models:
 
         return all_pages(fetch, lambda page: page.versions, limit=limit)
 
+    def search(
+        self,
+        words: str = "",
+        *,
+        metrics: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        framework: str = "",
+        stage: str = "",
+        alias: str = "",
+        latest_only: bool = False,
+        order_by: str = "",
+        limit: int | None = None,
+        timeout_s: float | None = None,
+    ) -> Iterator[model_version_pb2.ModelVersion]:
+        """Versions for which all that is given holds; a metric is compared as in "accuracy > 0.9"."""
+        size = _size(limit)
+
+        def fetch(token: str) -> registry_service_pb2.SearchModelsResponse:
+            request = registry_service_pb2.SearchModelsRequest(
+                query=words,
+                metrics=metrics,
+                tags=tags,
+                framework=framework,
+                stage=stage,
+                alias=alias,
+                latest_only=latest_only,
+                order_by=order_by,
+                page_size=size,
+                page_token=token,
+            )
+            return self._transport.call(self._stub.SearchModels, request, timeout_s=timeout_s)
+
+        return all_pages(fetch, lambda page: page.versions, limit=limit)
+
+    def set_stage(
+        self, name: str, version: str, stage: str, *, reason: str = "", etag: str = "", timeout_s: float | None = None
+    ) -> model_version_pb2.ModelVersion:
+        """Moves a version to "active", "deprecated" or "archived". Raises STAGE_TRANSITION_INVALID, ETAG_MISMATCH."""
+        request = registry_service_pb2.SetStageRequest(
+            model_name=name, version=version, stage=stage, reason=reason, etag=etag
+        )
+        return self._transport.call(self._stub.SetStage, request, timeout_s=timeout_s)
+
+    def set_alias(
+        self,
+        name: str,
+        alias: str,
+        version: str,
+        *,
+        expected_version: str = "",
+        reason: str = "",
+        timeout_s: float | None = None,
+    ) -> model_pb2.Alias:
+        """Points an alias at a version. Raises ETAG_MISMATCH where it does not point to `expected_version` now."""
+        request = registry_service_pb2.SetAliasRequest(
+            model_name=name, alias=alias, version=version, expected_version=expected_version, reason=reason
+        )
+        return self._transport.call(self._stub.SetAlias, request, timeout_s=timeout_s)
+
 
 def artifact_uri(artifact: str | Path) -> str:
     """A URI as it is; a path as an absolute file:// URI, because the registry has another working folder."""

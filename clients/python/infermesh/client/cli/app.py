@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 from infermesh.client.cli.commands import deployments, jobs, metrics, models, predict, status, traffic, up
+from infermesh.client.cli.completion import GATEWAY_VARIABLE
 from infermesh.client.cli.failures import ExitCode
-from infermesh.client.cli.session import GATEWAY_DEFAULT, GATEWAY_VARIABLE
+from infermesh.client.client import GATEWAY_DEFAULT
 
 _HELP = "Register, deploy and serve machine-learning models, and watch them answer."
 _EPILOG = (

@@ -13,13 +13,12 @@ from functools import cached_property
 from typing import Annotated, Concatenate, ParamSpec
 
 import typer
+from infermesh.client.cli.completion import GATEWAY_VARIABLE, complete_model, complete_version
 from infermesh.client.cli.failures import ExitCode, exit_code
 from infermesh.client.cli.output import Output
-from infermesh.client.client import Client
+from infermesh.client.client import GATEWAY_DEFAULT, Client
 from infermesh.client.errors import InfermeshError
 
-GATEWAY_DEFAULT = "127.0.0.1:8080"
-GATEWAY_VARIABLE = "INFERMESH_GATEWAY"
 TIMEOUT_DEFAULT_S = 30.0
 
 P = ParamSpec("P")
@@ -34,11 +33,22 @@ GatewayOption = Annotated[
 TimeoutOption = Annotated[
     float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="The longest any one call may take.")
 ]
-ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="The model's name.", show_default=False)]
-VersionArgument = Annotated[
-    str, typer.Argument(metavar="VERSION", help="The version, for instance v1.0.0.", show_default=False)
+ModelArgument = Annotated[
+    str, typer.Argument(metavar="MODEL", help="The model's name.", show_default=False, autocompletion=complete_model)
 ]
-VersionOption = Annotated[str, typer.Option("--version", "-v", metavar="VERSION", help="One version alone.")]
+VersionArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="VERSION",
+        help="The version, for instance v1.0.0.",
+        show_default=False,
+        autocompletion=complete_version,
+    ),
+]
+VersionOption = Annotated[
+    str,
+    typer.Option("--version", "-v", metavar="VERSION", help="One version alone.", autocompletion=complete_version),
+]
 
 
 class Session:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import grpc
 import typer
+from infermesh.client.cli.completion import complete_deployment, complete_model
 from infermesh.client.cli.output import facts, state, table, when
 from infermesh.client.cli.session import ModelArgument, Session, VersionArgument, command
 from infermesh.client.cli.splits import parse_split
@@ -34,7 +35,10 @@ def add_to(app: typer.Typer) -> None:
     def deployments(
         session: Session,
         model: Annotated[
-            str | None, typer.Argument(metavar="[MODEL]", help="Only of this model.", show_default=False)
+            str | None,
+            typer.Argument(
+                metavar="[MODEL]", help="Only of this model.", show_default=False, autocompletion=complete_model
+            ),
         ] = None,
         status: Annotated[str, typer.Option(metavar="STATUS", help="Only with this status.")] = "",
         limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 200,
@@ -98,7 +102,12 @@ def _add_undeploy(app: typer.Typer) -> None:
         model: ModelArgument,
         deployment: Annotated[
             str,
-            typer.Argument(metavar="DEPLOYMENT", help="The deployment's name, or its version.", show_default=False),
+            typer.Argument(
+                metavar="DEPLOYMENT",
+                help="The deployment's name, or its version.",
+                show_default=False,
+                autocompletion=complete_deployment,
+            ),
         ],
         *,
         no_wait: NoWaitOption = False,

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from infermesh.client.cli.completion import complete_version
 from infermesh.client.cli.output import bar, facts, table, when
 from infermesh.client.cli.session import ModelArgument, Session, command
 from infermesh.client.cli.splits import parse_split
@@ -77,6 +78,25 @@ def _add_back(group: typer.Typer) -> None:
     ) -> None:
         """Bring back the shares before the last change."""
         traffic = session.client.traffic.undo(model, reason=reason)
+        session.output.result(traffic, lambda: _shown(traffic))
+
+    @command(group, "rollback", epilog="Example: infermesh traffic rollback digits v1.0.0 --reason 'too many errors'")
+    def rollback(
+        session: Session,
+        model: ModelArgument,
+        version: Annotated[
+            str | None,
+            typer.Argument(
+                metavar="[VERSION]",
+                help="Who gets all. Default: who had the most before.",
+                show_default=False,
+                autocompletion=complete_version,
+            ),
+        ] = None,
+        reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the history.")] = "",
+    ) -> None:
+        """Give all traffic to one version, at once."""
+        traffic = session.client.traffic.roll_back(model, to_version=version or "", reason=reason)
         session.output.result(traffic, lambda: _shown(traffic))
 
 

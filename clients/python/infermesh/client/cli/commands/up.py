@@ -69,7 +69,8 @@ def _run_beside(session: Session, arguments: list[str], environment: dict[str, s
     with subprocess.Popen(arguments, stdout=sys.stderr, env=environment) as process:  # noqa: S603 - our own module
         try:
             _wait_ready(gateway, process)
-            session.output.line({"gateway": gateway, "ready": process.poll() is None, "pid": process.pid}, "")
+            if process.poll() is None:
+                session.output.line({"gateway": gateway, "ready": True, "pid": process.pid}, "")
             code = process.wait()
         except KeyboardInterrupt:
             # The terminal sent Ctrl-C to the supervisor as well: it is stopping; give it its time.

@@ -13,6 +13,8 @@ class FailureKind(Enum):
     """Sent, then the connection broke or the answer made no sense. Predictions are idempotent, so try again."""
     MISSING = auto()
     """The server is up and does not have the model, for instance because it has just restarted."""
+    GARBLED = auto()
+    """What came back is not the protocol. Tried again like what was lost."""
     OVERLOADED = auto()
     """The server asks to be left alone for a moment."""
     CRASHED = auto()

@@ -1,38 +1,34 @@
-"""The batching engine: takes requests, answers each exactly once with its own rows or its own error."""
+"""The batching engine: takes requests, answers each exactly once with its own rows or its own error.
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+It works with futures and callbacks and makes no task for a request or a batch. A request costs one key, one future and
+one place in a line; all else is shared by its batch.
+"""
 
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from services.batcher.domain.admission import retry_after_s
+from services.batcher.domain.policy import Policy, WorkConserving
+from services.batcher.domain.queue import Waiter
+from services.batcher.domain.refusals import queue_full, stopping, too_late, unreadable, wrong_size
 from services.batcher.domain.request import InferRequest, InferResult
-from services.batcher.domain.serving import ServingTable
+from services.batcher.domain.rows import RowsError, empty_result, split_inputs
+from services.batcher.domain.serving import ServedVersion, ServingTable
+from services.batcher.domain.shape import GroupKey, call_shape, group_key
+from services.batcher.engines.counters import Counters, Depth
+from services.batcher.engines.group import Group
+from services.batcher.engines.lane import Lane
 from services.batcher.engines.options import EngineOptions
+from services.batcher.engines.servers import Server, Servers
+from services.batcher.engines.split import SplitCall
 from services.batcher.ports import BackendClientFactory, BatchObserver
 from services.common.clock import Clock
-from services.common.errors import MeshError, Reason
+from services.common.errors import MeshError
 
 
-@dataclass(slots=True)
-class Depth:
-    """How much of one version is under way."""
-
-    requests_waiting: int = 0
-    rows_waiting: int = 0
-    batches_in_flight: int = 0
-    rows_in_flight: int = 0
-
-
-@dataclass(slots=True)
-class Counters:
-    """What happened since the start."""
-
-    requests: int = 0
-    rows: int = 0
-    batches: int = 0
-    retries: int = 0
-    refused: int = 0
-    expired: int = 0
-    cancelled: int = 0
-    failed: int = 0
+def _work_conserving(_served: ServedVersion) -> Policy:
+    return WorkConserving()
 
 
 class Engine:
@@ -45,21 +41,61 @@ class Engine:
         open_client: BackendClientFactory,
         options: EngineOptions | None = None,
         observer: BatchObserver | None = None,
+        policy: Callable[[ServedVersion], Policy] = _work_conserving,
     ) -> None:
         self._clock = clock
-        self._open_client = open_client
         self._options = options or EngineOptions()
         self._observer = observer
+        self._policy = policy
+        self._servers = Servers(clock=clock, open_client=open_client, options=self._options, on_up=self._up)
+        self._table: ServingTable | None = None
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._groups: dict[GroupKey, Group] = {}
+        self._groups_max = self._options.idle_groups_max
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = False
+        self._outstanding = 0
+        self._bytes = 0
+        self._drained = asyncio.Event()
         self.counters = Counters()
 
     async def start(self) -> None:
         """Call it on the loop that will carry the requests."""
+        self._loop = asyncio.get_running_loop()
 
     async def stop(self, drain_s: float = 5.0) -> None:
         """Refuses new requests, answers what it has within `drain_s`, fails the rest with SHUTTING_DOWN."""
+        self._stopping = True
+        if self._outstanding:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(drain_s):
+                    await self._drained.wait()
+        for lane in self._lanes.values():
+            lane.close(stopping)
+        await self._servers.close()
 
     def serve(self, table: ServingTable) -> None:
-        """Tells what is served now, so that waiting requests follow their version to its new backends."""
+        """Tells what is served now, so that waiting requests follow their version to its new backends, and what nothing
+        names any more is let go."""
+        self._table = table
+        for key, lane in list(self._lanes.items()):
+            served = self._tabled(key)
+            if served is not None:
+                self._adopt(lane, served)
+            elif lane.idle:
+                lane.close(stopping)
+                del self._lanes[key]
+                self._forget_groups(lane)
+        needed = {
+            backend.http_address
+            for model in table.models.values()
+            for version in model.versions.values()
+            for backend in version.backends
+        }
+        for lane in self._lanes.values():
+            needed |= lane.addresses()
+        for address in [one for one in self._servers.addresses if one not in needed]:
+            self._servers.forget(address)
 
     async def infer(self, request: InferRequest) -> InferResult:
         """The request's own rows. The request was validated; nobody changes it after.
@@ -67,12 +103,158 @@ class Engine:
         Cancelling the caller is free at any time. Raises DEADLINE_TOO_SHORT, QUEUE_FULL, MODEL_FAILED,
         BACKEND_UNAVAILABLE, BACKEND_PROTOCOL, SHUTTING_DOWN.
         """
-        raise MeshError(
-            Reason.BACKEND_UNAVAILABLE,
-            f"no backend runs version {request.served.version} of model {request.served.model_name!r}; try again later",
-            retry_after_s=1.0,
-        )
+        key = group_key(request)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._open(request, key)
+        lane = group.lane
+        if lane.served is not request.served:
+            self._meet(lane, request.served)
+        rows = request.rows
+        size = _size_bytes(group, request)
+        now_s = self._clock.monotonic()
+        self._admit(lane, request, size, now_s)
+        if not rows:
+            return empty_result(group.shape)
+        assert self._loop is not None, "the engine was not started"
+        future: asyncio.Future[InferResult] = self._loop.create_future()
+        if rows <= lane.rows_max:
+            waiters = [Waiter(future, request.inputs, rows, arrived_s=now_s, deadline_s=request.deadline_s)]
+        else:
+            waiters = _parts(request, lane.rows_max, future, now_s)
+        for waiter in waiters:
+            lane.enter(group, waiter)
+        counters = self.counters
+        counters.requests += 1
+        counters.rows += rows
+        self._outstanding += 1
+        self._bytes += size
+        try:
+            return await future
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError):
+                counters.cancelled += 1
+            future.cancel()
+            for waiter in waiters:
+                lane.abandon(waiter)
+            raise
+        finally:
+            self._bytes -= size
+            self._outstanding -= 1
+            if self._stopping and not self._outstanding:
+                self._drained.set()
 
     def depths(self) -> Mapping[tuple[str, str], Depth]:
         """How much is under way, by (model name, version)."""
-        return {}
+        return {key: lane.depth() for key, lane in self._lanes.items()}
+
+    @property
+    def bytes_held(self) -> int:
+        """Input bytes of all requests that are not answered yet."""
+        return self._bytes
+
+    def _admit(self, lane: Lane, request: InferRequest, size: int, now_s: float) -> None:
+        """Raises where the request may not wait."""
+        options, rows = self._options, lane.rows_waiting
+        refusal: MeshError | None = None
+        if self._stopping:
+            refusal = stopping()
+        elif request.deadline_s <= now_s:
+            self.counters.expired += 1
+            raise too_late(lane.served.model_name, lane.served.version, 0.0, sent=False)
+        elif rows and rows + request.rows > options.queue_rows_max:
+            refusal = self._full(lane, "rows", rows, options.queue_rows_max, now_s)
+        elif self._bytes and self._bytes + size > options.queue_bytes_max:
+            refusal = self._full(lane, "bytes", self._bytes, options.queue_bytes_max, now_s)
+        elif lane.outage_s is not None:
+            refusal = lane.refuses(now_s)
+        if refusal is not None:
+            self.counters.refused += 1
+            raise refusal
+
+    def _full(self, lane: Lane, what: str, held: int, allowed: int, now_s: float) -> MeshError:
+        after_s = retry_after_s(lane.rows_waiting, lane.drained.rows_per_s(now_s))
+        served = lane.served
+        return queue_full(
+            served.model_name, served.version, what=what, held=held, allowed=allowed, retry_after_s=after_s
+        )
+
+    def _open(self, request: InferRequest, key: GroupKey) -> Group:
+        """The group of a shape that was not seen lately."""
+        if len(self._groups) >= self._groups_max:
+            self._groups = {key: group for key, group in self._groups.items() if group.listed}
+            self._groups_max = max(self._options.idle_groups_max, 2 * len(self._groups))
+        served = request.served
+        place = (served.model_name, served.version)
+        lane = self._lanes.get(place)
+        if lane is None:
+            assert self._loop is not None, "the engine was not started"
+            lane = self._lanes[place] = Lane(
+                self._tabled(place) or served,
+                clock=self._clock,
+                loop=self._loop,
+                servers=self._servers,
+                options=self._options,
+                policy=self._policy(served),
+                counters=self.counters,
+                observer=self._observer,
+            )
+        group = self._groups[key] = Group(lane, key, call_shape(request), background=request.background)
+        return group
+
+    def _meet(self, lane: Lane, served: ServedVersion) -> None:
+        """A request brings another state of its version than the lane has. The table knows which is newer; without one,
+        the request's is."""
+        if self._tabled((served.model_name, served.version)) is None:
+            self._adopt(lane, served)
+
+    def _adopt(self, lane: Lane, served: ServedVersion) -> None:
+        before = lane.served
+        if served is before:
+            return
+        if served == before:
+            lane.served = served
+            return
+        if served.schema != before.schema:
+            self._forget_groups(lane)
+        lane.adopt(served)
+        lane.pump()
+
+    def _forget_groups(self, lane: Lane) -> None:
+        self._groups = {key: group for key, group in self._groups.items() if group.lane is not lane}
+
+    def _tabled(self, place: tuple[str, str]) -> ServedVersion | None:
+        if self._table is None:
+            return None
+        model = self._table.models.get(place[0])
+        return model.versions.get(place[1]) if model is not None else None
+
+    def _up(self, server: Server) -> None:
+        for lane in list(self._lanes.values()):
+            if any(place.server is server for place in lane.places):
+                lane.revive()
+
+
+def _size_bytes(group: Group, request: InferRequest) -> int:
+    """Bytes of the request's inputs. Raises SCHEMA_VIOLATION where they do not fit its shapes: in a batch they would
+    shift its mates' rows."""
+    total = 0
+    for tensor, row_bytes in zip(request.inputs, group.row_bytes, strict=True):
+        size = len(tensor.data)
+        if size != request.rows * row_bytes and row_bytes >= 0:
+            raise wrong_size(group.shape.model_name, tensor.name, size, request.rows * row_bytes)
+        total += size
+    return total
+
+
+def _parts(request: InferRequest, rows_max: int, future: asyncio.Future[InferResult], now_s: float) -> list[Waiter]:
+    """The waiters of a request that is larger than a batch."""
+    try:
+        parts = split_inputs(request.inputs, request.rows, rows_max)
+    except RowsError as error:
+        raise unreadable(request.served.model_name, str(error)) from error
+    call = SplitCall(request, len(parts), future)
+    return [
+        Waiter(call.part(index), inputs, rows, arrived_s=now_s, deadline_s=request.deadline_s)
+        for index, (rows, inputs) in enumerate(parts)
+    ]

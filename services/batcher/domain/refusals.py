@@ -1,0 +1,91 @@
+"""What callers are told when they get no prediction."""
+
+from services.batcher.domain.failure import BackendFailure, FailureKind
+from services.common.errors import MeshError, Reason
+
+RETRY_OUTAGE_S = 1.0
+"""When to come back while no backend answers: they are asked about once a second."""
+
+
+def too_late(model_name: str, version: str, waited_s: float, *, sent: bool) -> MeshError:
+    """The deadline passed, in the queue or while the model ran."""
+    where = "while the model was running" if sent else "before a backend was free"
+    return MeshError(
+        Reason.DEADLINE_TOO_SHORT,
+        f"the deadline passed {where}, {waited_s * 1000:.0f} ms after the request had come to version {version} of "
+        f"{model_name!r}; allow more time, or give the version more replicas",
+        metadata={"model": model_name, "version": version},
+    )
+
+
+def queue_full(model_name: str, version: str, *, what: str, held: int, allowed: int, retry_after_s: float) -> MeshError:
+    """A bound of the queue is reached."""
+    return MeshError(
+        Reason.QUEUE_FULL,
+        f"version {version} of {model_name!r} cannot take the request: {held} {what} are under way and {allowed} are "
+        f"allowed; come back in {retry_after_s:.2f} s, or give the version more replicas",
+        metadata={"model": model_name, "version": version, "limit": what},
+        retry_after_s=retry_after_s,
+    )
+
+
+def unavailable(model_name: str, version: str, why: str) -> MeshError:
+    """No backend can run the version now."""
+    return MeshError(
+        Reason.BACKEND_UNAVAILABLE,
+        f"no backend can run version {version} of {model_name!r} now: {why}; try again in {RETRY_OUTAGE_S:g} s",
+        metadata={"model": model_name, "version": version},
+        retry_after_s=RETRY_OUTAGE_S,
+    )
+
+
+def failed(model_name: str, version: str, failure: BackendFailure) -> MeshError:
+    """The final word on a request whose batch failed."""
+    metadata = {"model": model_name, "version": version}
+    if failure.kind in (FailureKind.MODEL, FailureKind.CRASHED):
+        return MeshError(
+            Reason.MODEL_FAILED,
+            f"version {version} of {model_name!r} failed on this request: {failure.message}",
+            metadata=metadata,
+        )
+    if failure.kind in (FailureKind.PROTOCOL, FailureKind.GARBLED):
+        return MeshError(
+            Reason.BACKEND_PROTOCOL,
+            f"the answer of version {version} of {model_name!r} is not what its schema promises: {failure.message}; "
+            "register a version whose schema is the one that the model really has",
+            metadata=metadata,
+        )
+    return unavailable(model_name, version, failure.message)
+
+
+def stopping() -> MeshError:
+    """This batcher is about to go."""
+    return MeshError(
+        Reason.SHUTTING_DOWN, "this batcher is shutting down; try again, another one answers", retry_after_s=0.1
+    )
+
+
+def unforeseen(error: Exception) -> MeshError:
+    """A fault of the batcher itself, which its log describes."""
+    return MeshError(
+        Reason.INTERNAL, f"an unforeseen failure in the batcher ({type(error).__name__}); its log says more"
+    )
+
+
+def wrong_size(model_name: str, name: str, size: int, expected: int) -> MeshError:
+    """An input whose bytes do not fit its shape; no face lets one through."""
+    return MeshError(
+        Reason.SCHEMA_VIOLATION,
+        f"input {name!r} of {model_name!r} has {size} bytes and its shape needs {expected}; "
+        "send as many elements as the shape says",
+        metadata={"model": model_name, "input": name},
+    )
+
+
+def unreadable(model_name: str, why: str) -> MeshError:
+    """An input of texts whose lengths do not add up; no face lets one through."""
+    return MeshError(
+        Reason.SCHEMA_VIOLATION,
+        f"an input of {model_name!r} cannot be cut into rows: {why}; send each text behind its own length",
+        metadata={"model": model_name},
+    )

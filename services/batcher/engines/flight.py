@@ -1,0 +1,75 @@
+"""A batch on its way: it knows whose rows are where in it, and hands them out when the answer comes."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from services.batcher.domain.failure import BackendFailure, FailureKind
+from services.batcher.domain.places import Place
+from services.batcher.domain.queue import Waiter
+from services.batcher.domain.request import Tensor
+from services.batcher.domain.rows import RowsError, check_outputs, split_outputs
+from services.batcher.engines.group import Group
+from services.batcher.ports import Exchange
+
+if TYPE_CHECKING:
+    from services.batcher.engines.lane import Lane
+
+_RAN = frozenset({FailureKind.MODEL, FailureKind.CRASHED})
+
+
+class Flight:
+    """A `BatchReceiver`."""
+
+    __slots__ = ("_lane", "exchange", "group", "latest_s", "members", "place", "rows", "sent_s")
+
+    def __init__(
+        self,
+        lane: "Lane",
+        group: Group,
+        place: Place,
+        members: list[Waiter],
+        *,
+        rows: int,
+        sent_s: float,
+        latest_s: float,
+    ) -> None:
+        self._lane = lane
+        self.group = group
+        self.place = place
+        self.members = members
+        self.rows = rows
+        self.sent_s = sent_s
+        self.latest_s = latest_s
+        """When nobody waits for it any longer."""
+        self.exchange: Exchange | None = None
+
+    def answered(self, outputs: Sequence[Tensor]) -> None:
+        """Sends what waits, then hands out the rows, so that the backend works while we do."""
+        lane, members = self._lane, self.members
+        now_s = lane.now_s()
+        lane.landed(self, ran=True)
+        lane.pump()
+        try:
+            counts = [member.rows for member in members]
+            results = split_outputs(check_outputs(self.group.shape, outputs, self.rows), counts, self.rows)
+        except RowsError as error:
+            lane.recover(self, BackendFailure(FailureKind.PROTOCOL, str(error)))
+            return
+        except Exception as error:
+            lane.broken(members, error)
+            return
+        lane.delivered(self, now_s)
+        for member, result in zip(members, results, strict=True):
+            caller = member.caller
+            if not caller.done():
+                caller.set_result(result)
+
+    def failed(self, failure: BackendFailure) -> None:
+        """The lane decides who is tried again."""
+        self._lane.landed(self, ran=failure.kind in _RAN)
+        self._lane.recover(self, failure)
+
+    def abort(self) -> None:
+        """Nobody wants the answer any more."""
+        if self.exchange is not None:
+            self.exchange.abort()

@@ -1,0 +1,39 @@
+"""Requests of one shape: the only ones that may share a batch."""
+
+from typing import TYPE_CHECKING
+
+from services.batcher.domain.places import Place
+from services.batcher.domain.queue import Line
+from services.batcher.domain.shape import CallShape, GroupKey
+from services.batcher.engines.servers import Server
+from services.batcher.ports import PreparedCall
+
+if TYPE_CHECKING:
+    from services.batcher.engines.lane import Lane
+
+
+class Group:
+    """The line of one shape, and the calls that are prepared for it."""
+
+    __slots__ = ("_prepared", "background", "key", "lane", "line", "listed", "row_bytes", "shape")
+
+    def __init__(self, lane: "Lane", key: GroupKey, shape: CallShape, *, background: bool) -> None:
+        self.lane = lane
+        self.key = key
+        self.shape = shape
+        self.background = background
+        self.line = Line()
+        self.row_bytes = tuple(one.row_bytes for one in shape.inputs)
+        self.listed = False
+        """Whether its lane knows that something waits here."""
+        self._prepared: dict[Place, PreparedCall] = {}
+
+    def prepared(self, place: Place) -> PreparedCall:
+        """The call of this shape at that place."""
+        call = self._prepared.get(place)
+        if call is None:
+            server = place.server
+            assert isinstance(server, Server)
+            call = server.client.prepare(self.shape, server_model_name=place.backend.server_model_name)
+            self._prepared[place] = call
+        return call

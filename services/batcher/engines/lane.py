@@ -1,0 +1,429 @@
+"""One version's traffic: its groups, places and batches on their way, and one timer for all that must end in time.
+
+Everything here runs on the loop's thread in short callbacks. What changes the lane (an arrival, a landing, a server that
+is back, the timer) ends in `pump`, which sends whatever may be sent, so no path can forget to.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+from services.batcher.domain.admission import DrainRate
+from services.batcher.domain.failure import BackendFailure, FailureKind
+from services.batcher.domain.places import Place, choose
+from services.batcher.domain.policy import NEVER, Policy, departure_s, rows_max_of
+from services.batcher.domain.queue import Waiter
+from services.batcher.domain.recovery import NEVER_RAN, recover
+from services.batcher.domain.refusals import failed, too_late, unavailable, unforeseen
+from services.batcher.domain.retry import RetryBudget
+from services.batcher.domain.rows import gather
+from services.batcher.domain.serving import ServedVersion
+from services.batcher.engines.counters import Counters, Depth
+from services.batcher.engines.flight import Flight
+from services.batcher.engines.group import Group
+from services.batcher.engines.options import EngineOptions
+from services.batcher.engines.servers import Server, Servers
+from services.batcher.ports import BatchObserver
+from services.common.clock import Clock
+from services.common.errors import MeshError
+from services.common.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+_GRAIN_S = 0.005
+"""Deadlines are enforced to within this, so that many different ones cost few looks."""
+_BACKGROUND_RESERVE = 1
+"""Slots of a place that background work leaves free."""
+_LOST = (FailureKind.UNREACHABLE, FailureKind.LOST)
+
+
+class Lane:
+    """All that happens to one version."""
+
+    def __init__(
+        self,
+        served: ServedVersion,
+        *,
+        clock: Clock,
+        loop: asyncio.AbstractEventLoop,
+        servers: Servers,
+        options: EngineOptions,
+        policy: Policy,
+        counters: Counters,
+        observer: BatchObserver | None,
+    ) -> None:
+        self._clock = clock
+        self._loop = loop
+        self._servers = servers
+        self._options = options
+        self._policy = policy
+        self._counters = counters
+        self._observer = observer
+        self._budget = RetryBudget()
+        self._foreground: deque[Group] = deque()
+        self._background: deque[Group] = deque()
+        self._again: deque[tuple[Group, list[Waiter]]] = deque()
+        self._flights: set[Flight] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._pump_due = False
+        self._full = False
+        self.outage_s: float | None = None
+        """Since when no place can run the version; None while one can, as far as is known."""
+        self.places: list[Place] = []
+        self.wake_s = NEVER
+        """When the timer fires; no deadline of the lane is earlier."""
+        self.rows_waiting = 0
+        self.drained = DrainRate()
+        self.rows_max = 1
+        """The most rows in one batch."""
+        self.served = served
+        self.adopt(served)
+
+    # -- arrivals
+
+    def refuses(self, now_s: float) -> MeshError | None:
+        """Why nothing is taken now: an outage that has lasted too long."""
+        since_s = self.outage_s
+        if since_s is None or now_s < since_s + self._options.outage_patience_s or self._usable(now_s):
+            return None
+        return unavailable(self.served.model_name, self.served.version, f"none answers for {now_s - since_s:.0f} s now")
+
+    def enter(self, group: Group, waiter: Waiter) -> None:
+        """Puts a request into its group's line."""
+        group.line.push(waiter)
+        self.rows_waiting += waiter.rows
+        if not group.listed:
+            group.listed = True
+            (self._background if group.background else self._foreground).append(group)
+        if waiter.deadline_s < self.wake_s:
+            self._wake_at(waiter.deadline_s)
+        if not self._pump_due and not self._full:
+            # At the end of this turn of the loop, so that what arrives together leaves together.
+            self._pump_due = True
+            self._loop.call_soon(self.pump)
+
+    def abandon(self, waiter: Waiter) -> None:
+        """Its caller has gone. On its way already, it is ignored when it lands."""
+        if waiter.line is not None:
+            waiter.line.leave(waiter)
+            self.rows_waiting -= waiter.rows
+        waiter.inputs = ()
+
+    # -- departures
+
+    def pump(self) -> None:
+        """Sends all that may be sent now, and sees to it that what may not is looked at again in time."""
+        self._pump_due = False
+        now_s = self._clock.monotonic()
+        while self._again and self._send_again(now_s):
+            continue
+        wake_s = NEVER
+        if not self._again:
+            wake_s = self._pump_ring(self._foreground, now_s, reserve=0)
+            if self._background and not self._foreground:
+                wake_s = min(wake_s, self._pump_ring(self._background, now_s, reserve=_BACKGROUND_RESERVE))
+        waiting = bool(self._again or self._foreground or self._background)
+        # Full only while something is sure to pump again: a landing, or the timer for what waits.
+        self._full = (waiting or bool(self._flights)) and choose(self.places, 1, now_s) is None
+        if self._full and waiting:
+            wake_s = min(wake_s, self._blocked(now_s))
+        if wake_s < self.wake_s:
+            self._wake_at(wake_s)
+
+    def _pump_ring(self, ring: deque[Group], now_s: float, *, reserve: int) -> float:
+        """Lets groups take turns. Returns when to look again at those that wait for more requests."""
+        batching = self.served.batching
+        wake_s = NEVER
+        unripe = 0
+        while unripe < len(ring):
+            group = ring[0]
+            rows = group.line.rows
+            if not rows:
+                ring.popleft()
+                group.listed = False
+                continue
+            place = choose(self.places, min(rows, batching.max_batch_size), now_s, reserve=reserve)
+            if place is None:
+                break
+            leave_s = departure_s(
+                self._policy,
+                batching,
+                rows=rows,
+                oldest_s=group.line.oldest_s(),
+                in_flight=len(self._flights),
+                now_s=now_s,
+            )
+            if leave_s > now_s:
+                wake_s = min(wake_s, leave_s)
+                unripe += 1
+            else:
+                unripe = 0
+                self._depart(group, place, now_s)
+            ring.rotate(-1)
+        return wake_s
+
+    def _depart(self, group: Group, place: Place, now_s: float) -> None:
+        batching = self.served.batching
+        requests_max = len(group.line) if batching.enabled else 1
+        before = group.line.rows
+        members, expired = group.line.take(rows_max=self.rows_max, requests_max=requests_max, now_s=now_s)
+        self.rows_waiting -= before - group.line.rows
+        for waiter in expired:
+            self._expire(waiter, now_s, sent=False)
+        if members:
+            self._budget.earn()
+            self._send(group, place, members, now_s)
+
+    def _send_again(self, now_s: float) -> bool:
+        group, members = self._again[0]
+        place = choose(self.places, sum(member.rows for member in members), now_s)
+        if place is None:
+            return False
+        self._again.popleft()
+        wanted = [member for member in members if not member.caller.done()]
+        for late in [member for member in wanted if member.deadline_s <= now_s]:
+            wanted.remove(late)
+            self._expire(late, now_s, sent=False)
+        if wanted:
+            self._counters.retries += 1
+            self._send(group, place, wanted, now_s)
+        return True
+
+    def _send(self, group: Group, place: Place, members: list[Waiter], now_s: float) -> None:
+        rows = 0
+        latest_s = now_s
+        for member in members:
+            rows += member.rows
+            latest_s = max(latest_s, member.deadline_s)
+        latest_s = min(latest_s, now_s + self._options.backend_timeout_s)
+        flight = Flight(self, group, place, members, rows=rows, sent_s=now_s, latest_s=latest_s)
+        try:
+            buffers, sizes = gather(group.shape, members, rows)
+            flight.exchange = group.prepared(place).send(rows, sizes, buffers, flight)
+        except Exception as error:
+            self.broken(members, error)
+            return
+        self._flights.add(flight)
+        place.departed(rows)
+        self._counters.batches += 1
+        if latest_s < self.wake_s:
+            self._wake_at(latest_s)
+
+    # -- landings
+
+    def now_s(self) -> float:
+        """The time, on the clock of all deadlines."""
+        return self._clock.monotonic()
+
+    def landed(self, flight: Flight, *, ran: bool) -> None:
+        """A batch is back: its place is free. `ran`: the model was there and did something with it."""
+        self._flights.discard(flight)
+        flight.exchange = None
+        place = flight.place
+        place.left(flight.rows)
+        if ran:
+            place.answered()
+            self.outage_s = None
+
+    def delivered(self, flight: Flight, now_s: float) -> None:
+        """A batch was answered in full."""
+        seconds = now_s - flight.sent_s
+        flight.place.observe(rows=flight.rows, seconds=seconds)
+        self._policy.observe(rows=flight.rows, seconds=seconds)
+        self.drained.add(flight.rows, now_s)
+        if self._observer is not None:
+            self._observer.batch_answered(
+                self.served.model_name,
+                self.served.version,
+                rows=flight.rows,
+                requests=len(flight.members),
+                queue_s=flight.sent_s - flight.members[0].arrived_s,
+                backend_s=seconds,
+            )
+
+    def recover(self, flight: Flight, failure: BackendFailure) -> None:
+        """A batch that has landed without answers: its members are tried again or told."""
+        now_s = self._clock.monotonic()
+        kind = failure.kind
+        place = flight.place
+        if kind in _LOST:
+            server = place.server
+            assert isinstance(server, Server)
+            self._servers.lost(server)
+        if kind in NEVER_RAN or kind in (FailureKind.LOST, FailureKind.GARBLED):
+            options = self._options
+            place.rest(now_s, delay_min_s=options.probe_delay_min_s, delay_max_s=options.probe_delay_max_s)
+        members = [member for member in flight.members if not member.caller.done()]
+        recovery = recover(kind, members, attempts_max=self._options.attempts_max)
+        if recovery.costs_budget and recovery.again and not self._budget.spend():
+            recovery.given_up += [member for batch in recovery.again for member in batch]
+            recovery.again = []
+        for member in recovery.given_up:
+            self._fail(member, failed(self.served.model_name, self.served.version, failure))
+        self._again.extendleft((flight.group, batch) for batch in reversed(recovery.again))
+        self.pump()
+
+    def broken(self, members: list[Waiter], error: Exception) -> None:
+        """A fault of our own befell a batch: it must not leave anybody without an answer."""
+        log.error("a batch broke the batcher", model=self.served.model_name, error=repr(error), exc_info=error)
+        for member in members:
+            self._fail(member, unforeseen(error))
+
+    # -- time
+
+    def _wake_at(self, at_s: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.wake_s = at_s
+        self._timer = self._loop.call_later(max(0.0, at_s - self._clock.monotonic()), self._woken)
+
+    def _woken(self) -> None:
+        self._timer = None
+        self.wake_s = NEVER
+        now_s = self._clock.monotonic()
+        next_s = self._sweep(now_s)
+        self.pump()
+        if next_s < self.wake_s:
+            self._wake_at(max(next_s, now_s + _GRAIN_S))
+
+    def _sweep(self, now_s: float) -> float:
+        """Answers all whose time is up. Returns the next deadline."""
+        next_s = NEVER
+        for ring in (self._foreground, self._background):
+            for group in ring:
+                for waiter in list(group.line):
+                    if waiter.deadline_s <= now_s:
+                        self.abandon(waiter)
+                        self._expire(waiter, now_s, sent=False)
+                    else:
+                        next_s = min(next_s, waiter.deadline_s)
+        for _, members in self._again:
+            next_s = min(next_s, self._sweep_members(members, now_s, sent=False))
+        for flight in list(self._flights):
+            next_s = min(next_s, self._sweep_members(flight.members, now_s, sent=True))
+            if flight.latest_s <= now_s:
+                self._give_up(flight, now_s)
+            else:
+                next_s = min(next_s, flight.latest_s)
+        return next_s
+
+    def _sweep_members(self, members: list[Waiter], now_s: float, *, sent: bool) -> float:
+        next_s = NEVER
+        for member in members:
+            if member.caller.done():
+                continue
+            if member.deadline_s <= now_s:
+                self._expire(member, now_s, sent=sent)
+            else:
+                next_s = min(next_s, member.deadline_s)
+        return next_s
+
+    def _give_up(self, flight: Flight, now_s: float) -> None:
+        """The backend took longer than anybody waits."""
+        flight.abort()
+        self.landed(flight, ran=False)
+        seconds = now_s - flight.sent_s
+        flight.place.observe(rows=flight.rows, seconds=seconds)
+        late = BackendFailure(FailureKind.LOST, f"it did not answer within {seconds:.1f} s")
+        for member in flight.members:
+            self._fail(member, failed(self.served.model_name, self.served.version, late))
+
+    def _blocked(self, now_s: float) -> float:
+        """Work waits and no place has room. Returns when that may change without a landing, or when patience ends."""
+        if self._usable(now_s):
+            return NEVER
+        if self.outage_s is None:
+            self.outage_s = now_s
+        ends_s = self.outage_s + self._options.outage_patience_s
+        if now_s >= ends_s:
+            why = f"none answered for {now_s - self.outage_s:.0f} s"
+            self.fail_waiting(lambda: unavailable(self.served.model_name, self.served.version, why))
+            return NEVER
+        rests = [place.again_s for place in self.places if place.server.up]
+        return min([ends_s, *rests])
+
+    def _usable(self, now_s: float) -> bool:
+        return any(place.usable(now_s) for place in self.places)
+
+    # -- ends
+
+    def _expire(self, waiter: Waiter, now_s: float, *, sent: bool) -> None:
+        if not waiter.caller.done():
+            self._counters.expired += 1
+            late = too_late(self.served.model_name, self.served.version, now_s - waiter.arrived_s, sent=sent)
+            waiter.caller.set_exception(late)
+
+    def _fail(self, waiter: Waiter, error: MeshError) -> None:
+        if not waiter.caller.done():
+            self._counters.failed += 1
+            waiter.caller.set_exception(error)
+
+    def fail_waiting(self, error: Callable[[], MeshError]) -> None:
+        """Answers all that wait with an error."""
+        for ring in (self._foreground, self._background):
+            for group in ring:
+                group.listed = False
+                for waiter in list(group.line):
+                    self.abandon(waiter)
+                    self._fail(waiter, error())
+            ring.clear()
+        while self._again:
+            for member in self._again.popleft()[1]:
+                self._fail(member, error())
+
+    def close(self, error: Callable[[], MeshError]) -> None:
+        """Answers everybody, with `error` where there is nothing better, and lets go of all."""
+        self.fail_waiting(error)
+        for flight in list(self._flights):
+            flight.abort()
+            self.landed(flight, ran=False)
+            for member in flight.members:
+                self._fail(member, error())
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # -- what is served
+
+    def adopt(self, served: ServedVersion) -> None:
+        """Follows a change of backends or of batching. Batches on their way finish where they are."""
+        self.served = served
+        self.rows_max = rows_max_of(served.batching)
+        known = {(place.backend.http_address, place.backend.server_model_name): place for place in self.places}
+        self.places = []
+        for backend in served.backends:
+            place = known.get((backend.http_address, backend.server_model_name))
+            if place is None:
+                server = self._servers.get(backend.http_address)
+                place = Place(backend, server, in_flight_per_backend=self._options.in_flight_per_backend)
+            else:
+                place.resize(backend, in_flight_per_backend=self._options.in_flight_per_backend)
+            self.places.append(place)
+        if any(place not in known.values() for place in self.places):
+            self.outage_s = None
+        self._full = False
+
+    def revive(self) -> None:
+        """A server answers again: patience begins anew, and what waits is sent."""
+        self.outage_s = None
+        self.pump()
+
+    def addresses(self) -> set[str]:
+        """The servers that it needs."""
+        return {place.server.address for place in (*self.places, *(flight.place for flight in self._flights))}
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way."""
+        return not (self._flights or self._again or self._foreground or self._background)
+
+    def depth(self) -> Depth:
+        """How much is under way."""
+        lines = [group.line for ring in (self._foreground, self._background) for group in ring]
+        again = [member for _, members in self._again for member in members]
+        return Depth(
+            requests_waiting=sum(map(len, lines)) + len(again),
+            rows_waiting=self.rows_waiting + sum(member.rows for member in again),
+            batches_in_flight=len(self._flights),
+            rows_in_flight=sum(flight.rows for flight in self._flights),
+        )

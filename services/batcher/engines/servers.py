@@ -1,0 +1,99 @@
+"""The model servers that batches go to: one client each, and whoever is down is asked until it answers again.
+
+One server runs many versions, so whether it is down is known once for all of them, and one probe asks, with pauses that
+double, however many requests wait.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection
+
+from services.batcher.domain.places import ServerState
+from services.batcher.engines.options import EngineOptions
+from services.batcher.ports import BackendClient, BackendClientFactory
+from services.common.clock import Clock
+from services.common.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+
+class Server(ServerState):
+    """A server and how to reach it."""
+
+    __slots__ = ("client",)
+
+    def __init__(self, address: str, client: BackendClient) -> None:
+        super().__init__(address)
+        self.client = client
+
+
+class Servers:
+    """All servers that are named by what is served. `on_up` is called when one answers again."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        open_client: BackendClientFactory,
+        options: EngineOptions,
+        on_up: Callable[[Server], None],
+    ) -> None:
+        self._clock = clock
+        self._open_client = open_client
+        self._options = options
+        self._on_up = on_up
+        self._servers: dict[str, Server] = {}
+        self._probes: dict[str, asyncio.Task[None]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def addresses(self) -> Collection[str]:
+        """The servers that are known."""
+        return self._servers.keys()
+
+    def get(self, address: str) -> Server:
+        """The server at `host:port`; known from now on."""
+        server = self._servers.get(address)
+        if server is None:
+            server = self._servers[address] = Server(address, self._open_client(address))
+        return server
+
+    def lost(self, server: Server) -> None:
+        """A connection failed: nothing goes there until it answers a probe."""
+        if not server.up or self._servers.get(server.address) is not server:
+            return
+        server.up = False
+        log.warning("a model server does not answer", server=server.address)
+        name = f"probe {server.address}"
+        self._probes[server.address] = asyncio.get_running_loop().create_task(self._probe(server), name=name)
+
+    def forget(self, address: str) -> None:
+        """Closes the client of a server that nothing names any more."""
+        server = self._servers.pop(address, None)
+        if server is None:
+            return
+        self._stop_probe(address)
+        task = asyncio.get_running_loop().create_task(server.client.close(), name=f"close {address}")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Stops the probes and closes every client."""
+        probes = list(self._probes.values())
+        for address in list(self._servers):
+            self.forget(address)
+        await asyncio.gather(*probes, *self._closing, return_exceptions=True)
+
+    def _stop_probe(self, address: str) -> None:
+        task = self._probes.pop(address, None)
+        if task is not None:
+            task.cancel()
+
+    async def _probe(self, server: Server) -> None:
+        delay_s = self._options.probe_delay_min_s
+        while not await server.client.ready():
+            await self._clock.sleep(delay_s)
+            delay_s = min(delay_s * 2, self._options.probe_delay_max_s)
+        del self._probes[server.address]
+        server.up = True
+        log.info("a model server answers again", server=server.address)
+        self._on_up(server)

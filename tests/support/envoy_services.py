@@ -16,6 +16,7 @@ from infermesh.registry.v1 import (
     artifact_pb2,
     artifact_service_pb2,
     artifact_service_pb2_grpc,
+    change_pb2,
     model_pb2,
     model_version_pb2,
     registry_service_pb2_grpc,
@@ -49,6 +50,13 @@ class Registry(registry_service_pb2_grpc.RegistryServiceServicer):
 
     async def ListModels(self, request: registry.ListModelsRequest, context: Any) -> registry.ListModelsResponse:
         return registry.ListModelsResponse(models=[model_pb2.Model(name=f"page-{request.page_size}")])
+
+    async def WatchChanges(
+        self, request: registry.WatchChangesRequest, context: Any
+    ) -> AsyncIterator[registry.WatchChangesResponse]:
+        for cursor in ("1", "2"):
+            yield registry.WatchChangesResponse(change=change_pb2.Change(cursor=cursor))
+        await asyncio.Event().wait()
 
 
 class Artifacts(artifact_service_pb2_grpc.ArtifactServiceServicer):

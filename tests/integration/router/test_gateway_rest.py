@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
@@ -209,6 +210,21 @@ def test_an_upload_larger_than_any_message_streams_through(gateway: Gateway) -> 
         assert stub.UploadArtifact(pieces(), timeout=TIMEOUT_S).size_bytes == size
     body = gateway.rest("POST", "/v1/artifacts?filename=big.onnx", content=b"x" * size).json()
     assert (body["digest"], body["size_bytes"]) == ("big.onnx", size)
+
+
+def test_a_stream_is_read_line_by_line_while_it_runs(gateway: Gateway) -> None:
+    url = f"http://{gateway.address}/v1/changes:watch"
+    with httpx.stream("GET", url, timeout=TIMEOUT_S, trust_env=False) as answer:
+        assert answer.status_code == 200
+        lines = answer.iter_lines()
+        assert [json.loads(next(lines))["change"]["cursor"] for _ in range(2)] == ["1", "2"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/v1/artifacts/uploads"])
+def test_a_call_of_the_control_plane_has_a_limit_of_size_too(gateway: Gateway, path: str) -> None:
+    answer = gateway.rest("POST", path, content=b'{"name": "' + b"x" * 16_000_000 + b'"}')
+    assert answer.status_code == 413
+    assert "12 MB" in answer.json()["message"]
 
 
 def test_health_and_reflection_are_the_routers(gateway: Gateway) -> None:

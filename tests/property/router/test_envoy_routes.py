@@ -84,5 +84,5 @@ def test_what_a_builder_remembers_changes_nothing(history: list[RoutingTable]) -
 
 @given(tables())
 def test_the_order_in_which_models_are_named_does_not_count(table: RoutingTable) -> None:
-    backwards = RoutingTable(table.revision, dict(reversed(table.models.items())))
+    backwards = RoutingTable(table.revision, dict(reversed(list(table.models.items()))))
     assert RouteBuilder().build(table) == RouteBuilder().build(backwards)

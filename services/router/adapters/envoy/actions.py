@@ -8,10 +8,8 @@ from services.router.adapters.envoy.messages import count, packed, seconds
 
 PREDICT_TIMEOUT_S = 60.0
 """The longest that a prediction may take; callers state less by `grpc-timeout` or `timeout_ms`."""
-CALL_TIMEOUT_S = 120.0
-"""The longest that a call of the control plane may take; those that wait for a deployment are the longest."""
-STREAM_IDLE_S = 300.0
-"""How long a stream may be silent in both directions."""
+STREAM_IDLE_S = 3600.0
+"""How long a stream may be silent in both directions: nothing may happen for long where somebody watches."""
 STREAM_MAX_S = 24 * 3600.0
 """How long a stream may last."""
 
@@ -26,7 +24,8 @@ def predict() -> route_components_pb2.RouteAction:
 
 
 def call() -> route_components_pb2.RouteAction:
-    """For calls of the control plane, streams among them: only the caller's own deadline ends a stream that speaks."""
+    """For calls of the control plane, streams among them. Calls end by their deadline, of which services have a
+    default; dead services are noticed by their connections."""
     return _action(timeout_s=0, idle_s=STREAM_IDLE_S, max_s=STREAM_MAX_S)
 
 

@@ -107,7 +107,12 @@ def _transcoder() -> transcoder_pb2.GrpcJsonTranscoder:
     return options(
         proto_descriptor_bin=descriptors(),
         services=transcoded(),
-        print_options=options.PrintOptions(preserve_proto_field_names=True, always_print_primitive_fields=True),
+        print_options=options.PrintOptions(
+            preserve_proto_field_names=True,
+            always_print_primitive_fields=True,
+            # One object a line, so that a stream can be read while it runs.
+            stream_newline_delimited=True,
+        ),
         convert_grpc_status=True,
         # What the caller wrote and nobody reads is a mistake to be told.
         request_validation_options=options.RequestValidationOptions(reject_unknown_query_parameters=True),

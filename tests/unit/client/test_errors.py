@@ -52,6 +52,16 @@ def test_details_are_rebuilt() -> None:
     assert not error.is_transient
 
 
+def test_advice_names_what_the_error_is_about() -> None:
+    def about(**metadata: str) -> str:
+        return InfermeshError("x", code=grpc.StatusCode.NOT_FOUND, reason="MODEL_NOT_SERVED", metadata=metadata).advice
+
+    assert about() == "`infermesh deploy MODEL VERSION` makes a registered version answer."
+    assert about(model_name="iris") == "`infermesh deploy iris VERSION` makes a registered version answer."
+    # What the mesh sends is text, never a pattern.
+    assert about(model_name=r"\1") == r"`infermesh deploy \1 VERSION` makes a registered version answer."
+
+
 def test_retry_delay_becomes_advice() -> None:
     retry = error_details_pb2.RetryInfo(retry_delay=duration_pb2.Duration(seconds=2, nanos=500_000_000))
     error = error_from_status(status_pb2.Status(code=8, message="the queue is full", details=[packed(retry)]))

@@ -4,6 +4,7 @@ An error says three things: what is wrong (`message`, `violations`), in one word
 `infermesh.common.v1.ErrorReason`), and what to do next (`advice`).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -51,7 +52,7 @@ class InfermeshError(Exception):
         self.violations = tuple(violations)
         self.metadata: Mapping[str, str] = MappingProxyType(dict(metadata or {}))
         self.retry_after_s = retry_after_s
-        self.advice = advice if advice is not None else _advice(code, reason, retry_after_s)
+        self.advice = advice if advice is not None else _advice(code, reason, retry_after_s, self.metadata)
 
     @property
     def is_transient(self) -> bool:
@@ -182,7 +183,12 @@ _ADVICE_BY_CODE = {
 }
 
 
-def _advice(code: grpc.StatusCode, reason: str, retry_after_s: float | None) -> str:
+def _advice(code: grpc.StatusCode, reason: str, retry_after_s: float | None, metadata: Mapping[str, str]) -> str:
+    """What to do next; where the mesh said which model and version it is about, the commands can be pasted."""
     if retry_after_s is not None:
         return f"Try again in {retry_after_s:g} s."
-    return _ADVICE_BY_REASON.get(reason) or _ADVICE_BY_CODE.get(code, "")
+    advice = _ADVICE_BY_REASON.get(reason) or _ADVICE_BY_CODE.get(code, "")
+    for word, key in (("MODEL", "model_name"), ("VERSION", "version")):
+        if known := metadata.get(key):
+            advice = re.sub(rf"\b{word}\b", lambda _: known, advice)
+    return advice

@@ -10,6 +10,7 @@ from infermesh.client.cli.output import bar, table
 from infermesh.client.cli.session import ModelArgument, Session, VersionOption, command
 from infermesh.monitor.v1 import model_metrics_pb2
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.table import Table
 
 _UNITS_S = {"m": 60, "h": 3600, "d": 86_400}
@@ -52,7 +53,7 @@ def _drawn(
     total: model_metrics_pb2.ModelMetrics, versions: list[model_metrics_pb2.ModelMetrics], last: str
 ) -> RenderableType:
     if total.metrics.request_count == 0:
-        return f"[dim]no requests in the last {last}[/]"
+        return f"[dim]{escape(total.model_name)} took no requests in the last {last}[/]"
     numbers = ["requests", "errors", "per second", "p50 ms", "p95 ms", "p99 ms"]
     figures = table("version", *numbers, right=numbers)
     for item in versions:

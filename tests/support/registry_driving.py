@@ -19,9 +19,9 @@ OLD, NEW = "v1.0.0", "v1.1.0"
 Create = registry_service_pb2.CreateModelRequest
 
 
-def digits(version: str = OLD, **change: object) -> Create:
+def digits(trained_version: str = OLD, /, **change: object) -> Create:
     """The call that registers a version of digits, with fields changed."""
-    trained = orjson.loads((DIGITS / f"digits-{version}.json").read_bytes())
+    trained = orjson.loads((DIGITS / f"digits-{trained_version}.json").read_bytes())
     trained["artifact_uri"] = (DIGITS / trained.pop("artifact")).as_uri()
     return json_format.ParseDict({**trained, **change}, Create())
 
@@ -33,12 +33,14 @@ class Registry:
     settings: RegistrySettings
     lifecycle: Lifecycle | None = None
     channel: grpc.aio.Channel | None = None
+    address: str = ""
 
     async def start(self) -> None:
         built = build(self.settings, clock=SystemClock())
         await built.lifecycle.start()
         self.lifecycle = built.lifecycle
-        self.channel = open_channel(f"127.0.0.1:{built.server.port}")
+        self.address = f"127.0.0.1:{built.server.port}"
+        self.channel = open_channel(self.address)
 
     async def stop(self) -> None:
         if self.channel is not None and self.lifecycle is not None:

@@ -23,4 +23,5 @@ def test_keys_sort_as_versions_do(texts: list[str]) -> None:
 def test_the_example_of_the_specification() -> None:
     ordered = ["alpha", "alpha.1", "alpha.beta", "beta", "beta.2", "beta.11", "rc.1"]
     every = [f"v1.0.0-{tail}" for tail in ordered] + ["v1.0.0", "v1.0.1-0", "v1.2.0", "v1.10.0", "v10.0.0"]
-    assert sorted(every[::-1], key=precedence_key) == every
+    mixed = every[5:] + every[:5]
+    assert sorted(mixed, key=precedence_key) == every

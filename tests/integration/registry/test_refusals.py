@@ -1,0 +1,172 @@
+"""Every error that the registry's contract names and that can happen now, as a client gets it."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import empty_pb2
+from google.protobuf.field_mask_pb2 import FieldMask
+from infermesh.registry.v1 import (
+    artifact_service_pb2,
+    registry_service_pb2,
+    team_service_pb2,
+)
+
+from services.common.errors import Code, MeshError, Reason
+from services.common.grpc.channel import error_from_rpc
+from tests.support.registry_driving import DIGITS, NEW, OLD, Registry, digits
+from tests.support.registry_onnx import model, tensor
+
+GetVersion = registry_service_pb2.GetModelVersionRequest
+
+
+def write(path: Path, content: bytes) -> str:
+    path.write_bytes(content)
+    return str(path)
+
+
+async def refused(registry: Registry, reason: Reason, **change: Any) -> MeshError:
+    with pytest.raises(MeshError) as caught:
+        await registry.calls.CreateModel(digits(OLD, **change))
+    assert caught.value.reason is reason, caught.value
+    return caught.value
+
+
+async def test_a_version_never_changes(registry: Registry) -> None:
+    made = await registry.calls.CreateModel(digits(OLD, request_id="first"))
+    other = (DIGITS / f"digits-{NEW}.onnx").as_uri()
+    error = await refused(registry, Reason.VERSION_EXISTS, artifact_uri=other)
+    assert (error.code, error.metadata["differs"]) == (Code.ALREADY_EXISTS, "artifact")
+    assert OLD in error.message
+    await refused(registry, Reason.VERSION_EXISTS, metadata={"accuracy": 1})
+    await refused(registry, Reason.REQUEST_ID_REUSED, version="v9.0.0", request_id="first")
+    assert await registry.calls.GetModelVersion(GetVersion(model_name="digits", version=OLD)) == made
+    assert (await registry.calls.GetModel(registry_service_pb2.GetModelRequest(model_name="digits"))).version_count == 1
+
+
+async def test_artifacts_that_cannot_be_taken(registry: Registry, tmp_path: Path) -> None:
+    missing = (tmp_path / "nothing.onnx").as_uri()
+    assert "nothing.onnx" in (await refused(registry, Reason.ARTIFACT_NOT_FOUND, artifact_uri=missing)).message
+    unknown = f"artifact://sha256/{'0' * 64}"
+    await refused(registry, Reason.ARTIFACT_NOT_FOUND, artifact_uri=unknown)
+    text = write(tmp_path / "notes.txt", b"not a model")
+    assert "notes.txt" in (await refused(registry, Reason.ARTIFACT_INVALID, artifact_uri=text)).message
+    pickled = write(tmp_path / "model.pkl", b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00.")
+    await refused(registry, Reason.ARTIFACT_INVALID, artifact_uri=pickled)
+    error = await refused(registry, Reason.ARTIFACT_CORRUPT, artifact_digest="0" * 64)
+    assert error.code is Code.DATA_LOSS
+    for uri, framework in (("s3://bucket/model.onnx", "onnx"), (str(tmp_path), "onnx"), (text, "tensorflow")):
+        await refused(registry, Reason.NOT_IMPLEMENTED, artifact_uri=uri, framework=framework)
+    with pytest.raises(MeshError) as caught:
+        await registry.calls.GetModel(registry_service_pb2.GetModelRequest(model_name="digits"))
+    assert caught.value.reason is Reason.MODEL_NOT_FOUND
+
+
+async def test_schemas_that_do_not_fit(registry: Registry, tmp_path: Path) -> None:
+    error = await refused(registry, Reason.SCHEMA_MISMATCH, input_schema={"X": "string", "Y": "int"})
+    assert [violation.field for violation in error.violations] == ["input_schema.Y", "input_schema.X"]
+    assert "array" not in error.violations[0].description
+    assert "FP32 of shape [64]" in error.violations[1].description
+    exact = {"inputs": [{"name": "X", "data_type": "DATA_TYPE_FP64", "shape": [64]}]}
+    error = await refused(registry, Reason.SCHEMA_MISMATCH, schema=exact)
+    assert [violation.field for violation in error.violations] == ["schema.inputs.X"]
+    open_ended = write(tmp_path / "open.onnx", model([tensor("X", None)]).SerializeToString())
+    error = await refused(registry, Reason.SCHEMA_REQUIRED, artifact_uri=open_ended, metadata={})
+    assert "input 'X'" in error.message
+    await refused(registry, Reason.INVALID_FIELD, metadata={"class_names": ["only", "two"]})
+
+
+async def test_every_wrong_field_is_named_at_once(registry: Registry) -> None:
+    unspecified = {"inputs": [{"name": "X"}]}
+    error = await refused(
+        registry,
+        Reason.INVALID_FIELD,
+        name="No Spaces",
+        version="one",
+        artifact_uri="",
+        stage="done",
+        schema=unspecified,
+    )
+    fields = {violation.field for violation in error.violations}
+    assert fields == {"name", "version", "artifact_uri", "stage", "schema.inputs[0].data_type"}
+    await refused(registry, Reason.NOT_IMPLEMENTED, signature="c2lnbmVk")
+
+
+@pytest.mark.parametrize(
+    ("request_", "reason"),
+    [
+        (registry_service_pb2.GetModelRequest(model_name="rose"), Reason.MODEL_NOT_FOUND),
+        (GetVersion(model_name="rose", version="v1.0.0"), Reason.MODEL_NOT_FOUND),
+        (GetVersion(model_name="digits", version="v7.7.7"), Reason.VERSION_NOT_FOUND),
+        (GetVersion(model_name="digits", version="v1.0"), Reason.INVALID_FIELD),
+        (registry_service_pb2.ListModelVersionsRequest(model_name="rose"), Reason.MODEL_NOT_FOUND),
+        (registry_service_pb2.ListModelsRequest(page_size=1001), Reason.INVALID_FIELD),
+        (registry_service_pb2.ListModelsRequest(page_token="made-up"), Reason.INVALID_PAGE_TOKEN),
+        (registry_service_pb2.ListModelsRequest(name_prefix="\0"), Reason.INVALID_FIELD),
+        (registry_service_pb2.SearchModelsRequest(metrics=["accuracy"]), Reason.INVALID_FIELD),
+        (registry_service_pb2.SearchModelsRequest(lineage=["dataset:x"]), Reason.NOT_IMPLEMENTED),
+        (registry_service_pb2.UpdateModelRequest(update_mask=FieldMask(paths=["name"])), Reason.INVALID_FIELD),
+        (registry_service_pb2.GetAliasRequest(model_name="digits", alias="best"), Reason.ALIAS_NOT_FOUND),
+        (registry_service_pb2.DeleteAliasRequest(model_name="digits", alias="best"), Reason.ALIAS_NOT_FOUND),
+        (
+            registry_service_pb2.SetAliasRequest(model_name="digits", alias="best", version="v7.7.7"),
+            Reason.VERSION_NOT_FOUND,
+        ),
+        (
+            registry_service_pb2.SetStageRequest(model_name="digits", version="v1.0.0", stage="deprecated"),
+            Reason.STAGE_TRANSITION_INVALID,
+        ),
+        (
+            registry_service_pb2.SetStageRequest(model_name="digits", version="v1.0.0", stage="active", etag="old"),
+            Reason.ETAG_MISMATCH,
+        ),
+    ],
+)
+async def test_what_is_asked_wrongly(registry: Registry, request_: Any, reason: Reason) -> None:
+    await registry.calls.CreateModel(digits(OLD))
+    method = getattr(registry.calls, type(request_).__name__.removesuffix("Request"))
+    with pytest.raises(MeshError) as caught:
+        await method(request_)
+    assert caught.value.reason is reason, caught.value
+
+
+REGISTRY_DONE = {
+    *("CreateModel", "GetModel", "ListModels", "SearchModels", "UpdateModel"),
+    *("GetModelVersion", "ListModelVersions", "UpdateModelVersion", "SetStage"),
+    *("SetAlias", "GetAlias", "ListAliases", "DeleteAlias", "ListAliasMoves"),
+}
+LATER = [
+    method
+    for service, done in (
+        (registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"], REGISTRY_DONE),
+        (artifact_service_pb2.DESCRIPTOR.services_by_name["ArtifactService"], {"GetArtifact", "InspectArtifact"}),
+        (team_service_pb2.DESCRIPTOR.services_by_name["TeamService"], set[str]()),
+    )
+    for method in service.methods
+    if method.name not in done
+]
+
+
+async def test_what_comes_later_says_what_to_use_instead(registry: Registry) -> None:
+    assert len(LATER) > 25
+    async with grpc.aio.insecure_channel(registry.address) as channel:
+        for method in LATER:
+            path = f"/{method.containing_service.full_name}/{method.name}"
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await _call(channel, path, streams=method.client_streaming, streamed=method.server_streaming)
+            error = error_from_rpc(caught.value, registry.address)
+            assert (error.reason, error.code) == (Reason.NOT_IMPLEMENTED, Code.UNIMPLEMENTED), path
+            assert ";" in error.message, path
+
+
+async def _call(channel: grpc.aio.Channel, path: str, *, streams: bool, streamed: bool) -> None:
+    """Calls any method with an empty message."""
+    write, read = empty_pb2.Empty.SerializeToString, empty_pb2.Empty.FromString
+    if streamed:
+        async for _ in channel.unary_stream(path, write, read)(empty_pb2.Empty(), timeout=5):
+            raise AssertionError(f"{path} answered")
+    elif streams:
+        await channel.stream_unary(path, write, read)(iter([empty_pb2.Empty()]), timeout=5)
+    else:
+        await channel.unary_unary(path, write, read)(empty_pb2.Empty(), timeout=5)

@@ -1,12 +1,14 @@
 """The control plane and a real Envoy: first configuration, changes, refusals, restarts of either, no request lost."""
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 
 import httpx
 import pytest
 
+from services.router.adapters.envoy.control_plane import ACKNOWLEDGED_WITHIN_S
 from services.router.domain.routing import GatewayState, ModelRoutes, Share
 from tests.support.envoy_gateway import TIMEOUT_S, Gateway, running_gateway, split, table, until_true
 
@@ -158,7 +160,9 @@ def test_a_refusal_is_logged_in_envoys_words_and_shown_and_the_next_version_is_t
 ) -> None:
     acknowledged = gateway.revision
     wrong = ModelRoutes("digits", (OLD, NEW), (Share(OLD, 0), Share(NEW, 0)))
+    began_s = time.monotonic()
     gateway.publish(wrong)
+    assert time.monotonic() - began_s < ACKNOWLEDGED_WITHIN_S
     state = gateway.plane.connected()[0]
     assert state.acknowledged_revision == acknowledged
     assert "weight" in state.error_message

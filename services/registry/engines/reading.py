@@ -11,6 +11,7 @@ from services.registry.domain.names import check_reference
 from services.registry.domain.pages import position_of
 from services.registry.domain.version import FRAMEWORKS, Model, Stage, Version, precedence_key
 from services.registry.domain.violations import check_texts
+from services.registry.engines.pages import collect
 from services.registry.ports import Catalogue
 
 
@@ -62,13 +63,21 @@ class Reading:
         check_texts(name_prefix=prefix, team=of_team)
         size = check_page_size(page_size)
         query = "\0".join(("models", prefix, framework, of_team, *wanted))
-        (after,) = position_of(page_token, query=query, parts=1) or ("",)
-        found = await self._catalogue.models(
-            prefix=prefix, framework=framework, tags=wanted, of_team=of_team, after=after, limit=size + 1, team=team
-        )
-        shown = found[:size]
-        token = encode_page_token(shown[-1].name, query=query) if len(found) > size else ""
-        return ModelPage(shown, token)
+
+        async def fetch(after: tuple[str, ...], limit: int) -> Sequence[Model]:
+            return await self._catalogue.models(
+                prefix=prefix,
+                framework=framework,
+                tags=wanted,
+                of_team=of_team,
+                after=after[0] if after else "",
+                limit=limit,
+                team=team,
+            )
+
+        after = position_of(page_token, query=query, parts=1)
+        shown, more = await collect(fetch, after=after, size=size, position_of=lambda model: (model.name,))
+        return ModelPage(shown, encode_page_token(shown[-1].name, query=query) if more else "")
 
     async def version(self, model_name: str, version: str, *, team: str) -> Version:
         """The version of that number, "latest", or of that alias. Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND."""
@@ -91,13 +100,20 @@ class Reading:
             raise invalid("stage", stage, "empty or one of " + ", ".join(Stage))
         size = check_page_size(page_size)
         query = f"versions\0{model_name}\0{stage}"
-        (below,) = position_of(page_token, query=query, parts=1) or ("",)
-        found = await self._catalogue.versions(model_name, stage=stage, below=below, limit=size + 1, team=team)
-        if not found:
+
+        async def fetch(below: tuple[str, ...], limit: int) -> Sequence[Version]:
+            return await self._catalogue.versions(
+                model_name, stage=stage, below=below[0] if below else "", limit=limit, team=team
+            )
+
+        def position(version: Version) -> tuple[str, ...]:
+            return (precedence_key(version.version),)
+
+        below = position_of(page_token, query=query, parts=1)
+        shown, more = await collect(fetch, after=below, size=size, position_of=position)
+        if not shown:
             await self.model(model_name, team=team)
-        shown = found[:size]
-        token = encode_page_token(precedence_key(shown[-1].version), query=query) if len(found) > size else ""
-        return VersionPage(shown, token)
+        return VersionPage(shown, encode_page_token(*position(shown[-1]), query=query) if more else "")
 
 
 def no_model(name: str) -> MeshError:

@@ -23,6 +23,7 @@ def main() -> int:
     settings = settings.model_copy(update={"data_dir": settings.data_dir.absolute()})
     if arguments.action == "clean-data":
         forget(settings.data_dir)
+        sys.stdout.write(f"{settings.data_dir} is removed\n")
         return 0
     ports = MeshPorts.free() if arguments.free_ports else load(MeshPorts)
     try:

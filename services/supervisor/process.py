@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from services.common.clock import Clock
+from services.supervisor.domain.last_words import sentence_of
 from services.supervisor.parts.part import Part
 from services.supervisor.ports import variable_of
 
@@ -117,14 +118,14 @@ class Process:
 
 
 def last_words(log_path: Path) -> str:
-    """The last line of a log that says something, for a one-sentence failure."""
+    """What a log says last, for a one-sentence failure."""
     try:
         with log_path.open("rb") as log:
             log.seek(max(0, log_path.stat().st_size - _LAST_WORDS_BYTES))
-            lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+            tail = log.read().decode(errors="replace")
     except OSError:
-        lines = []
-    return lines[-1] if lines else "it said nothing"
+        tail = ""
+    return sentence_of(tail)
 
 
 def _check_free(name: str, purpose: str, port: int) -> None:

@@ -7,6 +7,7 @@ fields may be added, none changes its meaning.
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Literal
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -83,11 +84,15 @@ def _inner(value: object) -> object:
 
 
 def table(*columns: str, right: Iterable[str] = ()) -> Table:
-    """An empty table in the manner of all others; `right` names the columns of numbers."""
+    """An empty table in the manner of all others; `right` names the columns of numbers.
+
+    The first column is what names a row, to be pasted: it is never broken.
+    """
     aligned_right = set(right)
     made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
-    for column in columns:
-        made.add_column(column, justify="right" if column in aligned_right else "left", overflow="fold")
+    for place, column in enumerate(columns):
+        justify: Literal["left", "right"] = "right" if column in aligned_right else "left"
+        made.add_column(column, justify=justify, overflow="fold", no_wrap=place == 0)
     return made
 
 

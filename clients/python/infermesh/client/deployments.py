@@ -21,10 +21,17 @@ _PAGE_SIZE = 200
 class Deployments:
     """What is deployed."""
 
-    def __init__(self, transport: Transport, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
         self._transport = transport
         self._stub = deployer_service_pb2_grpc.DeployerServiceStub(transport.channel)
         self._monotonic = monotonic
+        self._sleep = sleep
 
     def deploy(
         self,
@@ -125,7 +132,7 @@ class Deployments:
             if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and self._monotonic() - opened_s >= trusted_s:
                 pacer = None
                 continue
-            pacer = pacer or Pacer(timeout_s=outage_timeout_s)
+            pacer = pacer or Pacer(timeout_s=outage_timeout_s, monotonic=self._monotonic, sleep=self._sleep)
             if seen is None or not error.is_interruption or not pacer.pause():
                 raise error
         raise _overdue(model, name, seen, timeout_s)

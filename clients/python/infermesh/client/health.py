@@ -61,4 +61,6 @@ class Health:
             return PartHealth(name, healthy=False, explanation=error.message)
         if status == health_pb2.HealthCheckResponse.SERVING:
             return PartHealth(name, healthy=True, explanation="")
+        if status == health_pb2.HealthCheckResponse.NOT_SERVING:
+            return PartHealth(name, healthy=False, explanation="it is not there, or says that it is not ready")
         return PartHealth(name, healthy=False, explanation=health_pb2.HealthCheckResponse.ServingStatus.Name(status))

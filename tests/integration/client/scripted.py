@@ -103,6 +103,7 @@ class Deployer(deployer_service_pb2_grpc.DeployerServiceServicer):
 
     def __init__(self) -> None:
         self.created: list[deployer_service_pb2.CreateDeploymentRequest] = []
+        self.updated: list[deployer_service_pb2.UpdateDeploymentRequest] = []
         self.restarted: list[str] = []
         self.deployments: dict[str, Deployment] = {}
         self.scripts: list[list[Step]] = []
@@ -140,6 +141,12 @@ class Deployer(deployer_service_pb2_grpc.DeployerServiceServicer):
         )
         found.status = "terminating"
         return found
+
+    def UpdateDeployment(
+        self, request: deployer_service_pb2.UpdateDeploymentRequest, context: grpc.ServicerContext
+    ) -> Deployment:
+        self.updated.append(request)
+        return self.deployments[request.deployment.deployment_name]
 
     def RestartDeployment(
         self, request: deployer_service_pb2.RestartDeploymentRequest, context: grpc.ServicerContext

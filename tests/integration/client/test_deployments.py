@@ -5,6 +5,7 @@ import json
 import grpc
 import pytest
 from infermesh.client import Client, InfermeshError
+from infermesh.deployer.v1.deployment_pb2 import Batching
 
 from tests.integration.client.scripted import Scripted, deployment
 
@@ -139,3 +140,19 @@ def test_a_version_that_is_not_deployed_is_named(scripted: Scripted) -> None:
     result = scripted.run("undeploy", "digits", "v7.7.7", code=3)
     assert "v7.7.7" in result.stderr
     assert scripted.run("undeploy", "digits", "nothing", code=3).stdout == ""
+
+
+def test_what_failed_is_tried_again(scripted: Scripted) -> None:
+    scripted.deployer.deployments[NAME] = deployment("v1.0.0", "failed")
+    assert json.loads(scripted.run("restart", "digits", "v1.0.0", "--json").stdout)["status"] == "active"
+    assert scripted.deployer.restarted == [NAME]
+
+
+def test_a_change_sends_what_was_given_alone(client: Client, scripted: Scripted) -> None:
+    scripted.deployer.deployments[NAME] = deployment("v1.0.0", "active")
+    client.deployments.update("digits", NAME, version="v1.1.0", batching=Batching(max_batch_size=8), etag="e")
+    (sent,) = scripted.deployer.updated
+    assert (sent.deployment.version, sent.deployment.batching.max_batch_size) == ("v1.1.0", 8)
+    assert sent.deployment.etag == "e"
+    assert not sent.deployment.HasField("resources")
+    assert not sent.HasField("update_mask")

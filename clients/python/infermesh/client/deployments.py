@@ -88,6 +88,36 @@ class Deployments:
 
         return all_pages(fetch, lambda page: page.deployments, limit=limit)
 
+    def update(
+        self,
+        model: str,
+        name: str,
+        *,
+        version: str = "",
+        resources: deployment_pb2.Resources | None = None,
+        autoscaling: deployment_pb2.Autoscaling | None = None,
+        batching: deployment_pb2.Batching | None = None,
+        serving: deployment_pb2.ServingOptions | None = None,
+        etag: str = "",
+        timeout_s: float | None = None,
+    ) -> deployment_pb2.Deployment:
+        """Changes what is given and returns at once; what answers keeps answering until the change is ready.
+
+        Another `version` rolls the deployment over to it. Raises ETAG_MISMATCH, DEPLOYMENT_TERMINATING.
+        """
+        wish = deployment_pb2.Deployment(
+            model_name=model,
+            deployment_name=name,
+            version=version,
+            resources=resources,
+            autoscaling=autoscaling,
+            batching=batching,
+            serving=serving,
+            etag=etag,
+        )
+        request = deployer_service_pb2.UpdateDeploymentRequest(deployment=wish)
+        return self._transport.call(self._stub.UpdateDeployment, request, timeout_s=timeout_s)
+
     def remove(
         self, model: str, name: str, *, etag: str = "", timeout_s: float | None = None
     ) -> deployment_pb2.Deployment:

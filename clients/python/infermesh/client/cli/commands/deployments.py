@@ -23,6 +23,15 @@ _UNSTARTED = "[dim]·[/]"
 WaitOption = Annotated[
     float, typer.Option("--for", metavar="SECONDS", min=0.001, help="The longest to wait; it goes on afterwards.")
 ]
+DeploymentArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DEPLOYMENT",
+        help="The deployment's name, or its version.",
+        show_default=False,
+        autocompletion=complete_deployment,
+    ),
+]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Return at once.")]
 
 
@@ -30,6 +39,7 @@ def add_to(app: typer.Typer) -> None:
     """Registers the commands."""
     _add_deploy(app)
     _add_undeploy(app)
+    _add_restart(app)
 
     @command(app, "deployments")
     def deployments(
@@ -73,7 +83,16 @@ def _add_deploy(app: typer.Typer) -> None:
         cache: Annotated[
             bool, typer.Option("--cache", help="The same input always gives the same output: keep answers.")
         ] = False,
-        no_wait: NoWaitOption = False,
+        no_wait: DeploymentArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DEPLOYMENT",
+        help="The deployment's name, or its version.",
+        show_default=False,
+        autocompletion=complete_deployment,
+    ),
+]
+NoWaitOption = False,
         for_s: WaitOption = WAIT_TIMEOUT_S,
     ) -> None:
         """Deploy a registered version, and show how it comes up until it answers.
@@ -100,17 +119,18 @@ def _add_undeploy(app: typer.Typer) -> None:
     def undeploy(
         session: Session,
         model: ModelArgument,
-        deployment: Annotated[
-            str,
-            typer.Argument(
-                metavar="DEPLOYMENT",
-                help="The deployment's name, or its version.",
-                show_default=False,
-                autocompletion=complete_deployment,
-            ),
-        ],
+        deployment: DeploymentArgument,
         *,
-        no_wait: NoWaitOption = False,
+        no_wait: DeploymentArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DEPLOYMENT",
+        help="The deployment's name, or its version.",
+        show_default=False,
+        autocompletion=complete_deployment,
+    ),
+]
+NoWaitOption = False,
         for_s: WaitOption = WAIT_TIMEOUT_S,
     ) -> None:
         """Take a deployment away: out of the traffic, drained, unloaded. The version stays registered."""
@@ -123,6 +143,22 @@ def _add_undeploy(app: typer.Typer) -> None:
             {"removed": not no_wait, "deployment": last},
             lambda: f"deployment {escape(name)} of {escape(model)} ({escape(last.version)}) {done}",
         )
+
+
+def _add_restart(app: typer.Typer) -> None:
+    @command(app, "restart", epilog="Example: infermesh restart iris v1.0.0")
+    def restart(
+        session: Session,
+        model: ModelArgument,
+        deployment: DeploymentArgument,
+        *,
+        no_wait: NoWaitOption = False,
+        for_s: WaitOption = WAIT_TIMEOUT_S,
+    ) -> None:
+        """Try again what failed, or load anew what answers; it keeps answering meanwhile."""
+        begun = session.client.deployments.restart(model, _name_of(session, model, deployment))
+        last = begun if no_wait else _followed(session, begun, for_s)
+        session.output.result(last, lambda: _deployed(last))
 
 
 def _name_of(session: Session, model: str, given: str) -> str:

@@ -83,16 +83,7 @@ def _add_deploy(app: typer.Typer) -> None:
         cache: Annotated[
             bool, typer.Option("--cache", help="The same input always gives the same output: keep answers.")
         ] = False,
-        no_wait: DeploymentArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="DEPLOYMENT",
-        help="The deployment's name, or its version.",
-        show_default=False,
-        autocompletion=complete_deployment,
-    ),
-]
-NoWaitOption = False,
+        no_wait: NoWaitOption = False,
         for_s: WaitOption = WAIT_TIMEOUT_S,
     ) -> None:
         """Deploy a registered version, and show how it comes up until it answers.
@@ -121,16 +112,7 @@ def _add_undeploy(app: typer.Typer) -> None:
         model: ModelArgument,
         deployment: DeploymentArgument,
         *,
-        no_wait: DeploymentArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="DEPLOYMENT",
-        help="The deployment's name, or its version.",
-        show_default=False,
-        autocompletion=complete_deployment,
-    ),
-]
-NoWaitOption = False,
+        no_wait: NoWaitOption = False,
         for_s: WaitOption = WAIT_TIMEOUT_S,
     ) -> None:
         """Take a deployment away: out of the traffic, drained, unloaded. The version stays registered."""

@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help setup run test unit integration e2e check fmt lint types layers protos protos-check bench lock clean-data clean
+.PHONY: help setup run test unit integration e2e check fmt lint types layers protos protos-check clients bench lock clean-data clean
 
 help: ## what can be done
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ protos: ## regenerate protos/gen/python from protos/
 
 protos-check: ## contracts lint-clean, compatible with main, generated code fresh
 	@sh tools/protos_check.sh
+
+clients: setup ## generate the TypeScript and Go clients from protos/, compile the first
+	@sh tools/clients.sh
 
 bench: setup ## the hot path against bare Triton, in the same run
 	@exec $(BIN)/python -m benchmarks.hot_path $(ARGS)

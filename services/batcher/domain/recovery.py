@@ -2,7 +2,7 @@
 
 A batch that the model refused is halved until the guilty ones stand alone: a handful of extra calls instead of one for
 each member. What may have reached a model without an answer is tried again a bounded number of times, in halves from
-the second time on, in case one member is what breaks the server. What surely reached no model costs its members nothing.
+the second time on, in case one member is what breaks the server. What surely reached no model costs nothing.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """One version's traffic: its groups, places and batches on their way, and one timer for all that must end in time.
 
-Everything here runs on the loop's thread in short callbacks. What changes the lane (an arrival, a landing, a server that
-is back, the timer) ends in `pump`, which sends whatever may be sent, so no path can forget to.
+Everything here runs on the loop's thread in short callbacks. What changes the lane (an arrival, a landing, a server
+that is back, the timer) ends in `pump`, which sends whatever may be sent, so no path can forget to.
 """
 
 import asyncio

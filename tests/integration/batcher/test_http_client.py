@@ -1,0 +1,330 @@
+"""The client against a real server that misbehaves: slow, cut off, garbled, chunked, gone."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+
+import orjson
+import pytest
+import uvloop
+
+from services.batcher.adapters.triton import TritonClient
+from services.batcher.domain.failure import BackendFailure, FailureKind
+from services.batcher.domain.request import Tensor
+from services.batcher.domain.shape import CallShape, InputShape
+from services.common.schema import DataType, TensorSpec
+from tests.support.parts import free_port
+from tests.support.waiting import eventually
+
+SHAPE = CallShape("m", "v1", (InputShape("x", DataType.INT64, (), 8),), (TensorSpec("y", DataType.INT64),), ())
+Behaviour = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
+
+
+def answer(data: bytes, *extra: bytes) -> bytes:
+    """A whole, proper answer that gives back what came in."""
+    meta = orjson.dumps(
+        {
+            "outputs": [
+                {
+                    "name": "y",
+                    "datatype": "INT64",
+                    "shape": [len(data) // 8],
+                    "parameters": {"binary_data_size": len(data)},
+                }
+            ]
+        }
+    )
+    lines = [
+        b"HTTP/1.1 200 OK",
+        b"Inference-Header-Content-Length: %d" % len(meta),
+        b"Content-Length: %d" % (len(meta) + len(data)),
+        *extra,
+    ]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + meta + data
+
+
+class Server:
+    """Reads requests and lets `behave` answer each."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.behave: Behaviour = self.properly
+        self.connections = 0
+        self.requests = 0
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def properly(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer(data))
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            await self.hang_up()
+            await self._server.wait_closed()
+            self._server = None
+
+    async def hang_up(self) -> None:
+        """Closes every connection."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+        await eventually(lambda: not self._writers, what="connections are closed")
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                if head.startswith(b"GET"):
+                    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                    continue
+                lengths = {
+                    line.split(b":")[0]: int(line.split(b":")[1]) for line in head.split(b"\r\n") if b"-Length" in line
+                }
+                body = await reader.readexactly(lengths[b"Content-Length"])
+                self.requests += 1
+                await self.behave(body[lengths[b"Inference-Header-Content-Length"] :], writer)
+        writer.transport.abort()
+        self._writers.discard(writer)
+
+
+class Got:
+    """A receiver that awaits what it is told, and fails where it is told twice."""
+
+    def __init__(self) -> None:
+        self.future: asyncio.Future[Sequence[Tensor] | BackendFailure] = asyncio.get_running_loop().create_future()
+
+    def answered(self, outputs: Sequence[Tensor]) -> None:
+        self.future.set_result(outputs)
+
+    def failed(self, failure: BackendFailure) -> None:
+        self.future.set_result(failure)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    made = Server()
+    await made.start()
+    yield made
+    await made.stop()
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[TritonClient]:
+    made = TritonClient(f"127.0.0.1:{server.port}", connections_max=4, connect_timeout_s=0.5)
+    yield made
+    await made.close()
+
+
+async def ask(client: TritonClient, number: int = 7) -> int | BackendFailure:
+    """What the server gives back for one row."""
+    got = Got()
+    client.prepare(SHAPE, server_model_name="m").send(1, [8], [number.to_bytes(8, "little")], got)
+    outcome = await asyncio.wait_for(got.future, 5)
+    return outcome if isinstance(outcome, BackendFailure) else int.from_bytes(outcome[0].data, "little")
+
+
+async def failure_of(client: TritonClient) -> BackendFailure:
+    outcome = await ask(client)
+    assert isinstance(outcome, BackendFailure), outcome
+    return outcome
+
+
+async def test_one_connection_serves_calls_that_follow_one_another(server: Server, client: TritonClient) -> None:
+    assert [await ask(client, number) for number in range(5)] == list(range(5))
+    assert server.connections == 1
+
+
+async def test_connections_are_bounded_and_everyone_is_answered(server: Server, client: TritonClient) -> None:
+    async def slowly(data: bytes, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.01)
+        writer.write(answer(data))
+
+    server.behave = slowly
+    assert await asyncio.gather(*(ask(client, number) for number in range(40))) == list(range(40))
+    assert server.connections == 4
+    assert client.connections == 4
+
+
+async def test_an_answer_that_trickles_in_is_whole(server: Server, client: TritonClient) -> None:
+    async def trickle(data: bytes, writer: asyncio.StreamWriter) -> None:
+        for byte in answer(data):
+            writer.write(bytes([byte]))
+            await writer.drain()
+            await asyncio.sleep(0)
+
+    server.behave = trickle
+    assert await ask(client, 12345) == 12345
+
+
+async def test_a_large_batch_goes_through_in_both_directions(server: Server, client: TritonClient) -> None:
+    rows = 500_000
+    data = bytes(range(256)) * (rows * 8 // 256)
+    got = Got()
+    client.prepare(SHAPE, server_model_name="m").send(rows, [len(data)], [data], got)
+    outcome = await asyncio.wait_for(got.future, 10)
+    assert not isinstance(outcome, BackendFailure)
+    assert bytes(outcome[0].data) == data
+
+
+async def test_a_kept_connection_that_the_server_closed_costs_nobody_an_answer(
+    server: Server, client: TritonClient
+) -> None:
+    assert await asyncio.gather(*(ask(client, number) for number in range(3))) == [0, 1, 2]
+    await server.hang_up()
+    assert await asyncio.gather(*(ask(client, number) for number in range(8))) == list(range(8))
+
+
+async def test_a_connection_closed_as_the_request_arrives_is_tried_once_on_a_new_one(
+    server: Server, client: TritonClient
+) -> None:
+    assert await ask(client) == 7
+    hung_up = 0
+
+    async def hang_up_once(data: bytes, writer: asyncio.StreamWriter) -> None:
+        nonlocal hung_up
+        if not hung_up:
+            hung_up += 1
+            writer.transport.abort()
+        else:
+            writer.write(answer(data))
+
+    server.behave = hang_up_once
+    assert await ask(client) == 7
+    assert hung_up == 1
+
+    async def hang_up(data: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    server.behave = hang_up
+    before = server.requests
+    assert (await failure_of(client)).kind is FailureKind.LOST
+    assert server.requests == before + 2
+
+
+@pytest.mark.parametrize(
+    ("sent", "kind", "why"),
+    [
+        (answer(b"12345678")[:-3], FailureKind.LOST, "closed the connection"),
+        (answer(b"12345678")[:20], FailureKind.LOST, "closed the connection"),
+        (b"garbage\r\n\r\n", FailureKind.GARBLED, "begins with"),
+        (b"\0" * 100_000, FailureKind.GARBLED, "longer than"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", FailureKind.GARBLED, "chunked"),
+        (answer(b"12345678") + b"more", FailureKind.GARBLED, "nobody asked"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", FailureKind.GARBLED, "cannot be read"),
+        (b'HTTP/1.1 500 X\r\nContent-Length: 15\r\n\r\n{"error":"sick"', FailureKind.MODEL, "sick"),
+    ],
+)
+async def test_misbehaviour_is_told_and_the_next_call_is_right(
+    server: Server, client: TritonClient, sent: bytes, kind: FailureKind, why: str
+) -> None:
+    async def send(data: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        await writer.drain()
+        writer.close()
+
+    server.behave = send
+    failure = await failure_of(client)
+    assert failure.kind is kind
+    assert why in failure.message
+    server.behave = server.properly
+    assert await ask(client, 3) == 3
+
+
+async def test_an_interim_response_and_a_last_one(server: Server, client: TritonClient) -> None:
+    async def politely(data: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.01)
+        writer.write(answer(data, b"Connection: close"))
+        await writer.drain()
+        writer.close()
+
+    server.behave = politely
+    assert [await ask(client, number) for number in range(3)] == [0, 1, 2]
+    assert server.connections == 3
+
+
+async def test_a_server_that_is_not_there_is_told_at_once(server: Server, client: TritonClient) -> None:
+    await server.stop()
+    assert not await client.ready()
+    outcomes = await asyncio.gather(*(failure_of(client) for _ in range(10)))
+    assert {outcome.kind for outcome in outcomes} == {FailureKind.UNREACHABLE}
+    await server.start()
+    assert await client.ready()
+    assert await ask(client, 5) == 5
+
+
+async def test_a_call_that_was_given_up_leaves_nothing_behind(server: Server, client: TritonClient) -> None:
+    arrived = asyncio.Event()
+
+    async def never(data: bytes, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+
+    server.behave = never
+    got = Got()
+    exchange = client.prepare(SHAPE, server_model_name="m").send(1, [8], [b"12345678"], got)
+    await arrived.wait()
+    exchange.abort()
+    server.behave = server.properly
+    assert await ask(client, 9) == 9
+    await eventually(lambda: client.connections == 1, what="the connection of the call that was given up is closed")
+    assert not got.future.done()
+    waiting = [client.prepare(SHAPE, server_model_name="m").send(1, [8], [b"12345678"], Got()) for _ in range(9)]
+    for one in waiting:
+        one.abort()
+    assert await ask(client, 10) == 10
+
+
+async def test_a_server_that_never_answers_is_not_ready() -> None:
+    async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.transport.abort()
+        heard.set()
+
+    heard = asyncio.Event()
+    silent = await asyncio.start_server(hear, "127.0.0.1", 0)
+    client = TritonClient(f"127.0.0.1:{silent.sockets[0].getsockname()[1]}")
+    assert not await client.ready()
+    await client.close()
+    await asyncio.wait_for(heard.wait(), 5)
+    silent.close()
+    await silent.wait_closed()
+
+
+async def test_closing_fails_what_is_under_way_and_what_comes_after(server: Server, client: TritonClient) -> None:
+    arrived = asyncio.Event()
+
+    async def never(data: bytes, writer: asyncio.StreamWriter) -> None:
+        arrived.set()
+
+    server.behave = never
+    call = asyncio.create_task(failure_of(client))
+    await arrived.wait()
+    await client.close()
+    assert (await call).kind is FailureKind.LOST
+    assert (await failure_of(client)).kind is FailureKind.UNREACHABLE
+
+
+def test_all_that_on_the_loop_that_the_batcher_runs_on() -> None:
+    # Its transports are not asyncio's, and they report a closed connection in their own time.
+    uvloop.run(_everything())
+
+
+async def _everything() -> None:
+    server = Server()
+    await server.start()
+    client = TritonClient(f"127.0.0.1:{server.port}", connections_max=4, connect_timeout_s=0.5)
+    await test_one_connection_serves_calls_that_follow_one_another(server, client)
+    await test_a_kept_connection_that_the_server_closed_costs_nobody_an_answer(server, client)
+    await test_a_connection_closed_as_the_request_arrives_is_tried_once_on_a_new_one(server, client)
+    server.behave = server.properly
+    await test_a_large_batch_goes_through_in_both_directions(server, client)
+    await test_a_call_that_was_given_up_leaves_nothing_behind(server, client)
+    await test_a_server_that_is_not_there_is_told_at_once(server, client)
+    await test_closing_fails_what_is_under_way_and_what_comes_after(server, client)
+    await server.stop()

@@ -1,6 +1,7 @@
 """What the engines need of the world, as small protocols. Each has a fake that passes the same tests."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence, Set
+from datetime import datetime
 from typing import Protocol
 
 from services.registry.domain.alias import Alias, AliasMove, Move
@@ -58,6 +59,10 @@ class Catalogue(Protocol):
         """How many versions are made of that artifact."""
         ...
 
+    async def used(self, digests: Sequence[str]) -> Set[str]:
+        """Those of the artifacts that a version is made of."""
+        ...
+
     async def check(self) -> None:
         """Returns where the catalogue answers."""
         ...
@@ -112,8 +117,25 @@ class ArtifactStore(Protocol):
         """
         ...
 
+    async def receive(self, pieces: AsyncIterator[bytes], *, filename: str, digest: str = "") -> Artifact:
+        """Keeps what is sent piece by piece, once it is whole. Raises as `keep` does, and what `pieces` raises."""
+        ...
+
+    def read(self, digest: str, *, offset_bytes: int = 0) -> AsyncIterator[bytes]:
+        """The bytes from an offset on, in pieces of at most 1 MiB. Raises ARTIFACT_NOT_FOUND, and at the end
+        ARTIFACT_CORRUPT where they changed."""
+        ...
+
     async def find(self, digest: str) -> Stored | None:
         """What is known of the artifact of that digest."""
+        ...
+
+    async def old(self, before: datetime) -> Sequence[Stored]:
+        """The artifacts that were last sent, or named for a registration, before then; in order of their digests."""
+        ...
+
+    async def remove(self, digest: str, *, before: datetime) -> bool:
+        """Takes an artifact away if that is still so. Whether it did."""
         ...
 
     def path_of(self, digest: str) -> str:

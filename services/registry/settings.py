@@ -23,5 +23,7 @@ class RegistrySettings(ServiceSettings):
     """The largest artifact that is taken, in bytes. 16 GiB by default: a larger one is more likely a wrong path."""
     copies_max: int = Field(default=4, ge=1, le=64)
     """Artifacts that are copied at the same time; more would only share the same disk."""
+    uploads_max: int = Field(default=32, ge=1, le=1000)
+    """Artifacts that callers send at the same time; one more is refused with QUOTA_EXCEEDED, to be tried again."""
     database_period_s: float = Field(default=1.0, gt=0, le=60)
     """Seconds between looks whether the database answers, which is what readiness says."""

@@ -18,6 +18,7 @@ from services.registry.adapters.postgres_search import PostgresFinder
 from services.registry.engines.aliasing import Aliasing
 from services.registry.engines.changing import Changing
 from services.registry.engines.inspecting import Inspecting
+from services.registry.engines.keeping import Keeping
 from services.registry.engines.reading import Reading
 from services.registry.engines.registering import Registering
 from services.registry.engines.searching import Searching
@@ -56,7 +57,10 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
         aliasing=Aliasing(book=PostgresAliasBook(engine), reading=reading),
         store=store,
     )
-    artifacts = ArtifactServicer(Inspecting(catalogue=catalogue, store=store, reader=reader))
+    artifacts = ArtifactServicer(
+        inspecting=Inspecting(catalogue=catalogue, store=store, reader=reader),
+        keeping=Keeping(catalogue=catalogue, store=store, clock=clock, uploads_max=settings.uploads_max),
+    )
     _add_database(lifecycle, engine, url)
     lifecycle.add("artifact store", start=store.start)
     lifecycle.add("first look at the database", start=watch.look)

@@ -2,7 +2,7 @@
 
 import hashlib
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import count
@@ -190,6 +190,10 @@ class MemoryCatalogue:
         self._answer()
         return sum(one.content.artifact.digest == digest for one in self._versions.values())
 
+    async def used(self, digests: Sequence[str]) -> Set[str]:
+        """Those of the artifacts that a version is made of."""
+        return {digest for digest in digests if await self.uses(digest)}
+
     async def check(self) -> None:
         """Returns unless it is down."""
         self._answer()
@@ -332,6 +336,7 @@ class MemoryArtifactStore:
         self._clock = clock
         self.files = dict(files)
         self.kept: dict[str, tuple[bytes, datetime]] = {}
+        self._used_at: dict[str, datetime] = {}
 
     async def keep(self, place: ArtifactPlace, *, digest: str = "") -> Artifact:
         """Takes a copy."""
@@ -343,7 +348,39 @@ class MemoryArtifactStore:
         if digest and digest != seen:
             raise MeshError(Reason.ARTIFACT_CORRUPT, f"the artifact has SHA-256 {seen} where {digest} was given")
         self.kept.setdefault(seen, (data, self._clock.now()))
+        self._used_at[seen] = self._clock.now()
         return Artifact(seen, "file", filename_of(place), len(data))
+
+    async def receive(self, pieces: AsyncIterator[bytes], *, filename: str, digest: str = "") -> Artifact:
+        """Takes what is sent."""
+        path = f"/sent/{filename}"
+        self.files[path] = b"".join([piece async for piece in pieces])
+        kept = await self.keep(ArtifactPlace(path=path), digest=digest)
+        return replace(kept, filename=filename)
+
+    async def read(self, digest: str, *, offset_bytes: int = 0) -> AsyncIterator[bytes]:
+        """The bytes, in pieces of 1 MiB."""
+        if digest not in self.kept:
+            raise MeshError(Reason.ARTIFACT_NOT_FOUND, f"no artifact {digest} is kept")
+        data = self.kept[digest][0]
+        for begin in range(offset_bytes, len(data), 1024 * 1024):
+            yield data[begin : begin + 1024 * 1024]
+
+    async def old(self, before: datetime) -> Sequence[Stored]:
+        """Everything that was last sent or named before then."""
+        return [await self._stored(digest) for digest in sorted(self.kept) if self._used_at[digest] < before]
+
+    async def remove(self, digest: str, *, before: datetime) -> bool:
+        """Takes a copy away if that is still so."""
+        if digest not in self.kept or self._used_at[digest] >= before:
+            return False
+        del self.kept[digest]
+        return True
+
+    async def _stored(self, digest: str) -> Stored:
+        found = await self.find(digest)
+        assert found is not None
+        return found
 
     async def find(self, digest: str) -> Stored | None:
         """What is kept under the digest."""

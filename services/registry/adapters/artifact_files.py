@@ -3,29 +3,28 @@
 An artifact is written to a file of its own under `artifacts/incoming`, synced, and renamed to its digest. So under a
 digest stands nothing or all of it, whatever dies when. Whoever writes a file in `incoming` holds a lock on it; a start
 clears those that nobody holds, and leaves alone what another process writes.
+
+A file's modification time is when it was first kept. When it is sent or named again, an empty file of its name in
+`artifacts/wanted` gets the time of that; access times would not do, since backups and scans move them. The lock file
+makes "it is there already" and "it is old, away with it" exclude each other.
 """
 
 import asyncio
-import errno
 import fcntl
 import hashlib
 import os
-import secrets
 import stat
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from services.common.errors import MeshError, Reason
-from services.common.telemetry.logging import get_logger
-from services.registry.domain.artifact_uri import ArtifactPlace, filename_of
+from services.registry.adapters.incoming import Incoming, clear_incoming, store_errors, sync_folder
+from services.registry.domain.artifact_uri import DIGEST, ArtifactPlace, filename_of
 from services.registry.domain.version import Artifact, Stored
-
-log = get_logger(__name__)
 
 _CHUNK_BYTES = 1024 * 1024
 _GZIP = b"\x1f\x8b"
@@ -38,6 +37,7 @@ class FileArtifactStore:
     def __init__(self, folder: Path, *, bytes_max: int, copies_max: int) -> None:
         self._folder = folder.absolute() / "artifacts"
         self._incoming = self._folder / "incoming"
+        self._wanted = self._folder / "wanted"
         self._bytes_max = bytes_max
         self._turns = asyncio.Semaphore(copies_max)
 
@@ -51,7 +51,7 @@ class FileArtifactStore:
 
     async def find(self, digest: str) -> Stored | None:
         """What the file system knows of the copy."""
-        return await asyncio.to_thread(self._find, digest)
+        return await asyncio.to_thread(_stored, self._place(digest))
 
     async def keep(self, place: ArtifactPlace, *, digest: str = "") -> Artifact:
         """Takes a copy, off the event loop; a caller who goes away stops it at the next piece."""
@@ -63,44 +63,131 @@ class FileArtifactStore:
                 stop.set()
                 raise
 
-    def _start(self) -> None:
-        self._incoming.mkdir(parents=True, exist_ok=True)
-        _sync_folder(self._folder)
-        for left in self._incoming.iterdir():
-            with suppress(OSError), left.open("rb") as stream:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                left.unlink()
-                log.info("interrupted copy cleared", file=left.name)
-
-    def _find(self, digest: str) -> Stored | None:
+    async def receive(self, pieces: AsyncIterator[bytes], *, filename: str, digest: str = "") -> Artifact:
+        """Takes what is sent, piece by piece."""
+        source = filename or "that is sent"
+        incoming = await asyncio.to_thread(Incoming, self._incoming, source=source, bytes_max=self._bytes_max)
         try:
-            with FileIO(self._place(digest)) as stream:
-                status = os.fstat(stream.fileno())
-                kind = _kind(stream, "")
-        except FileNotFoundError:
-            return None
-        return Stored(digest, kind, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+            begins = b""
+            async for piece in pieces:
+                begins = (begins + piece[:2])[:2]
+                await asyncio.to_thread(incoming.write, piece)
+            _check_digest(incoming.digest, digest, source)
+            await asyncio.to_thread(self._put, incoming)
+        finally:
+            incoming.close()
+        return Artifact(incoming.digest, _kind(begins, filename), filename, incoming.size_bytes)
+
+    async def read(self, digest: str, *, offset_bytes: int = 0) -> AsyncIterator[bytes]:
+        """The bytes from `offset_bytes` on. All are hashed on the way, and the end is an error where they changed."""
+        place = ArtifactPlace(digest=digest)
+        with await asyncio.to_thread(_opened, self._place(digest), place) as stream:
+            seen, at = hashlib.sha256(), 0
+            while piece := await asyncio.to_thread(stream.read, _CHUNK_BYTES):
+                await asyncio.to_thread(seen.update, piece)
+                beyond, at = piece[max(0, offset_bytes - at) :], at + len(piece)
+                if beyond:
+                    yield beyond
+            self._check_kept(seen.hexdigest(), digest)
+
+    async def old(self, before: datetime) -> Sequence[Stored]:
+        """Everything that was last sent or named before then."""
+        return await asyncio.to_thread(self._old, before)
+
+    async def remove(self, digest: str, *, before: datetime) -> bool:
+        """Takes a copy away if that is still so."""
+        return await asyncio.to_thread(self._remove, digest, before)
+
+    def _start(self) -> None:
+        for folder in (self._incoming, self._wanted):
+            folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / "lock").touch()
+        sync_folder(self._folder)
+        clear_incoming(self._incoming)
 
     def _place(self, digest: str) -> Path:
         return self._folder / "sha256" / digest[:2] / digest
 
     def _keep(self, place: ArtifactPlace, digest: str, stop: threading.Event) -> Artifact:
-        source = Path(place.path) if place.path else self._place(place.digest)
-        with _opened(source, place) as stream:
-            if not place.path:
-                return self._kept(place.digest, stream, digest)
-            kind = _kind(stream, filename_of(place))
-            with self._copying() as (target, copy):
-                seen, size_bytes = self._copy(stream, copy, source, stop)
-                _check_digest(seen, digest, str(source))
-                copy.flush()
-                os.fsync(copy.fileno())
-                self._put(target, seen)
-        return Artifact(seen, kind, filename_of(place), size_bytes)
+        if place.digest:
+            return self._kept(place, digest)
+        source = Path(place.path)
+        with (
+            _opened(source, place) as stream,
+            Incoming(self._incoming, source=place.path, bytes_max=self._bytes_max) as incoming,
+        ):
+            buffer, begins = memoryview(bytearray(_CHUNK_BYTES)), b""
+            while count := _read(stream, buffer, source):
+                if stop.is_set():
+                    raise MeshError(Reason.CALLER_CANCELLED, f"the copy of {source} was given up by its caller")
+                begins = begins or bytes(buffer[: min(count, 2)])
+                incoming.write(buffer[:count])
+            _check_digest(incoming.digest, digest, place.path)
+            self._put(incoming)
+            filename = filename_of(place)
+            return Artifact(incoming.digest, _kind(begins, filename), filename, incoming.size_bytes)
 
-    def _kept(self, kept: str, stream: FileIO, digest: str) -> Artifact:
+    def _kept(self, place: ArtifactPlace, digest: str) -> Artifact:
         """An artifact that is there already, checked to be whole."""
-        seen = hashlib.file_digest(stream, "sha256").hexdigest()
+        with self._locked(fcntl.LOCK_SH), _opened(self._place(place.digest), place), store_errors():
+            (self._wanted / place.digest).touch()
+        with _opened(self._place(place.digest), place) as stream:
+            begins = stream.read(2) or b""
+            stream.seek(0)
+            self._check_kept(hashlib.file_digest(stream, "sha256").hexdigest(), place.digest)
+            _check_digest(place.digest, digest, f"artifact://sha256/{place.digest}")
+            return Artifact(place.digest, _kind(begins, ""), "", stream.seek(0, os.SEEK_END))
+
+    def _put(self, incoming: Incoming) -> None:
+        """Gives a copy its place, unless the same bytes stand there; wrong ones are replaced, which mends them."""
+        place = self._place(incoming.digest)
+        with self._locked(fcntl.LOCK_SH), store_errors():
+            try:
+                with FileIO(place) as stream:
+                    (self._wanted / incoming.digest).touch()
+                    if hashlib.file_digest(stream, "sha256").hexdigest() == incoming.digest:
+                        return
+            except FileNotFoundError:
+                pass
+            incoming.put(place)
+
+    def _old(self, before: datetime) -> Sequence[Stored]:
+        found = []
+        for path in sorted((self._folder / "sha256").glob("*/*")):
+            if DIGEST.fullmatch(path.name) and self._wanted_at(path) < before.timestamp():
+                stored = _stored(path)
+                found += [stored] if stored is not None else []
+        return found
+
+    def _remove(self, digest: str, before: datetime) -> bool:
+        place = self._place(digest)
+        with self._locked(fcntl.LOCK_EX), store_errors():
+            try:
+                if self._wanted_at(place) >= before.timestamp():
+                    return False
+                place.unlink()
+                (self._wanted / digest).unlink(missing_ok=True)
+            except FileNotFoundError:
+                return False
+            return True
+
+    def _wanted_at(self, place: Path) -> float:
+        """Seconds since 1970 when the artifact was last sent or named."""
+        kept_at_s = place.stat().st_mtime
+        try:
+            return max(kept_at_s, (self._wanted / place.name).stat().st_mtime)
+        except FileNotFoundError:
+            return kept_at_s
+
+    @contextmanager
+    def _locked(self, kind: int) -> Iterator[None]:
+        with store_errors():
+            stream = (self._folder / "lock").open("rb")
+        with stream:
+            fcntl.flock(stream, kind)
+            yield
+
+    def _check_kept(self, seen: str, kept: str) -> None:
         if seen != kept:
             raise MeshError(
                 Reason.ARTIFACT_CORRUPT,
@@ -108,55 +195,6 @@ class FileArtifactStore:
                 "register it again from where it came",
                 metadata={"artifact_digest": kept},
             )
-        _check_digest(seen, digest, f"artifact://sha256/{kept}")
-        kind = _kind(stream, "")
-        return Artifact(seen, kind, "", stream.seek(0, os.SEEK_END))
-
-    @contextmanager
-    def _copying(self) -> Iterator[tuple[Path, BinaryIO]]:
-        """A new locked file in `incoming`, gone at the end unless it was renamed away."""
-        target = self._incoming / secrets.token_hex(16)
-        try:
-            with _store_errors(), target.open("xb") as copy:
-                fcntl.flock(copy, fcntl.LOCK_EX)
-                yield target, copy
-        finally:
-            target.unlink(missing_ok=True)
-
-    def _copy(self, stream: FileIO, copy: BinaryIO, source: Path, stop: threading.Event) -> tuple[str, int]:
-        digest, size_bytes = hashlib.sha256(), 0
-        buffer = memoryview(bytearray(_CHUNK_BYTES))
-        while True:
-            try:
-                count = stream.readinto(buffer)
-            except OSError as error:
-                raise _unreadable(source, error) from error
-            if not count:
-                return digest.hexdigest(), size_bytes
-            size_bytes += count
-            if size_bytes > self._bytes_max:
-                raise MeshError(
-                    Reason.ARTIFACT_INVALID,
-                    f"the artifact {source} has more than the {self._bytes_max} bytes that are taken; "
-                    "raise INFERMESH_REGISTRY_ARTIFACT_BYTES_MAX if it is meant to be so large",
-                )
-            if stop.is_set():
-                raise MeshError(Reason.CALLER_CANCELLED, f"the copy of {source} was given up by its caller")
-            digest.update(buffer[:count])
-            copy.write(buffer[:count])
-
-    def _put(self, target: Path, digest: str) -> None:
-        """Gives a synced copy its name, unless the same bytes stand there already."""
-        place = self._place(digest)
-        if _has(place, digest):
-            return
-        new_folder = not place.parent.is_dir()
-        place.parent.mkdir(parents=True, exist_ok=True)
-        target.chmod(0o444)
-        target.replace(place)
-        # The names must be as durable as the bytes before a row speaks of them.
-        for folder in (place.parent, *((place.parent.parent, self._folder) if new_folder else ())):
-            _sync_folder(folder)
 
 
 def _opened(source: Path, place: ArtifactPlace) -> FileIO:
@@ -184,39 +222,36 @@ def _opened(source: Path, place: ArtifactPlace) -> FileIO:
     raise MeshError(Reason.ARTIFACT_NOT_FOUND, f"the artifact {source} is no plain file; give the path of one")
 
 
-def _kind(stream: FileIO, filename: str) -> str:
-    """How the artifact is packed. Leaves the stream at its beginning."""
-    stream.seek(0)
-    begins = stream.read(len(_GZIP))
-    stream.seek(0)
-    return "tar.gz" if begins == _GZIP and (not filename or filename.endswith(_TAR_ENDINGS)) else "file"
-
-
-def _has(place: Path, digest: str) -> bool:
-    """Whether the right bytes stand at `place`; wrong ones are replaced, so sending an artifact again mends it."""
+def _read(stream: FileIO, buffer: memoryview, source: Path) -> int:
     try:
-        with place.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest() == digest
+        return stream.readinto(buffer) or 0
+    except OSError as error:
+        raise _unreadable(source, error) from error
+
+
+def _stored(path: Path) -> Stored | None:
+    try:
+        with FileIO(path) as stream:
+            status = os.fstat(stream.fileno())
+            begins = stream.read(2) or b""
     except FileNotFoundError:
-        return False
+        return None
+    return Stored(path.name, _kind(begins, ""), status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+
+
+def _kind(begins: bytes, filename: str) -> str:
+    """How an artifact that begins so is packed."""
+    return "tar.gz" if begins == _GZIP and (not filename or filename.endswith(_TAR_ENDINGS)) else "file"
 
 
 def _check_digest(seen: str, digest: str, source: str) -> None:
     if digest and seen != digest:
         raise MeshError(
             Reason.ARTIFACT_CORRUPT,
-            f"the artifact {source} has SHA-256 {seen} where artifact_digest says {digest}; copy it again from where "
-            "it was made, or correct artifact_digest",
+            f"the artifact {source} has SHA-256 {seen} where {digest} was promised; copy it again from where "
+            "it was made, or correct the digest",
             metadata={"artifact_digest": seen},
         )
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _unreadable(source: Path, error: Exception) -> MeshError:
@@ -225,19 +260,3 @@ def _unreadable(source: Path, error: Exception) -> MeshError:
         Reason.ARTIFACT_NOT_FOUND,
         f"the artifact {source} cannot be read by the registry ({why}); give the path of a file on the registry's host",
     )
-
-
-@contextmanager
-def _store_errors() -> Iterator[None]:
-    """What the disk of the store refuses, as an error that says so."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise MeshError(
-            Reason.DEPENDENCY_UNAVAILABLE,
-            f"the artifact store cannot be written ({error.strerror}); "
-            + ("make room in the registry's data_dir" if full else "see to the registry's data_dir")
-            + " and try again",
-            retry_after_s=30.0,
-        ) from error

@@ -1,6 +1,6 @@
 """Models and versions in PostgreSQL, in the schema `registry`."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
@@ -69,6 +69,7 @@ _CHANGE_VERSION = text("""
     RETURNING id
 """)
 _USES = text("SELECT count(*) FROM model_versions WHERE artifact_digest = :digest")
+_USED = text("SELECT DISTINCT artifact_digest FROM model_versions WHERE artifact_digest = ANY(:digests)")
 _NOBODY = ""
 
 
@@ -169,6 +170,11 @@ class PostgresCatalogue:
         """How many versions are made of that artifact."""
         async with transaction(self._engine) as connection:
             return int((await connection.execute(_USES, {"digest": digest})).scalar_one())
+
+    async def used(self, digests: Sequence[str]) -> Set[str]:
+        """Those of the artifacts that a version is made of."""
+        async with transaction(self._engine) as connection:
+            return set((await connection.execute(_USED, {"digests": list(digests)})).scalars())
 
     async def check(self) -> None:
         """A query that any living database answers."""

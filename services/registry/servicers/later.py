@@ -23,9 +23,7 @@ _COMPARE = "schemas are not compared yet; GetModelVersion of both versions has t
 _LINEAGE = "lineage is not followed yet; GetModelVersion has what each version was made from"
 _IMPORT = "other registries cannot be imported yet; CreateModel registers one ONNX file at a time"
 _CHANGES = "changes are not kept yet; updated_at of GetModel and GetModelVersion says when something last changed"
-_UPLOAD = "artifacts cannot be sent yet; put the file where the registry can read it and register its path"
-_DOWNLOAD = "artifacts cannot be fetched yet; copy the file at artifact_path of GetModelVersion on the registry's host"
-_GARBAGE = "artifacts are not cleared away yet; none is ever removed"
+_UPLOAD = "uploads cannot be continued after a break yet; send the whole artifact by UploadArtifact"
 
 
 class LaterRegistryMethods(registry_service_pb2_grpc.RegistryServiceServicer):
@@ -46,14 +44,11 @@ class LaterRegistryMethods(registry_service_pb2_grpc.RegistryServiceServicer):
 class LaterArtifactMethods(artifact_service_pb2_grpc.ArtifactServiceServicer):
     """All that ArtifactService does not do yet."""
 
-    UploadArtifact = later(_UPLOAD)
     CreateUpload = later(_UPLOAD)
     GetUpload = later(_UPLOAD)
     AppendUpload = later(_UPLOAD)
     CompleteUpload = later(_UPLOAD)
     DeleteUpload = later(_UPLOAD)
-    DownloadArtifact = later(_DOWNLOAD)
-    CollectGarbage = later(_GARBAGE)
 
 
 class LaterTeamMethods(team_service_pb2_grpc.TeamServiceServicer):

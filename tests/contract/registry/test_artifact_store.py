@@ -6,16 +6,17 @@ import gzip
 import hashlib
 import os
 import sys
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from services.common.clock import SystemClock
 from services.common.errors import MeshError, Reason
 from services.registry.adapters.artifact_files import FileArtifactStore
 from services.registry.domain.artifact_uri import ArtifactPlace
 from services.registry.ports import ArtifactStore
-from tests.support.clock import FakeClock
 from tests.support.registry_fakes import MemoryArtifactStore
 from tests.support.waiting import eventually
 
@@ -40,7 +41,7 @@ async def files(tmp_path: Path) -> FileArtifactStore:
 
 @pytest.fixture(params=["memory", "files"])
 def store(request: pytest.FixtureRequest, files: FileArtifactStore, source: Path) -> ArtifactStore:
-    return files if request.param == "files" else MemoryArtifactStore(FakeClock(), {str(source): CONTENT})
+    return files if request.param == "files" else MemoryArtifactStore(SystemClock(), {str(source): CONTENT})
 
 
 async def refusal(store: ArtifactStore, place: ArtifactPlace, digest: str = "") -> MeshError:
@@ -86,6 +87,58 @@ async def test_what_is_not_there_or_not_what_was_promised_is_refused(store: Arti
     assert await store.find(DIGEST) is None
 
 
+async def sent(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+
+
+async def test_what_is_sent_in_pieces_is_kept_whole_and_given_out_again(store: ArtifactStore) -> None:
+    kept = await store.receive(sent(CONTENT[:7], b"", CONTENT[7:]), filename="iris.onnx", digest=DIGEST)
+    assert (kept.digest, kept.kind, kept.filename, kept.size_bytes) == (DIGEST, "file", "iris.onnx", len(CONTENT))
+    pieces = [piece async for piece in store.read(DIGEST)]
+    assert b"".join(pieces) == CONTENT
+    assert max(map(len, pieces)) <= 1024 * 1024
+    for offset in (1, 1024 * 1024, len(CONTENT) - 1, len(CONTENT), len(CONTENT) + 1):
+        assert b"".join([piece async for piece in store.read(DIGEST, offset_bytes=offset)]) == CONTENT[offset:]
+    with pytest.raises(MeshError) as caught:
+        await store.receive(sent(b"other"), filename="", digest=DIGEST)
+    assert caught.value.reason is Reason.ARTIFACT_CORRUPT
+    with pytest.raises(MeshError) as caught:
+        await anext(store.read("0" * 64))
+    assert caught.value.reason is Reason.ARTIFACT_NOT_FOUND
+
+
+async def test_only_what_nobody_wanted_since_is_taken_away(store: ArtifactStore, source: Path) -> None:
+    await store.keep(ArtifactPlace(path=str(source)))
+    before = SystemClock().now() + timedelta(seconds=1)
+    assert [one.digest for one in await store.old(before)] == [DIGEST]
+    past = before - timedelta(hours=1)
+    assert await store.old(past) == []
+    assert not await store.remove(DIGEST, before=past)
+    assert await store.find(DIGEST) is not None
+    assert await store.remove(DIGEST, before=before)
+    assert not await store.remove(DIGEST, before=before)
+    assert await store.find(DIGEST) is None
+    assert await store.old(before) == []
+
+
+async def test_sending_or_naming_it_again_makes_it_wanted(
+    files: FileArtifactStore, source: Path, tmp_path: Path
+) -> None:
+    await files.keep(ArtifactPlace(path=str(source)))
+    past = SystemClock().now() - timedelta(hours=1)
+    for place in (ArtifactPlace(path=str(source)), ArtifactPlace(digest=DIGEST)):
+        os.utime(placed(files), (0, 0))
+        for marker in (tmp_path / "data" / "artifacts" / "wanted").iterdir():
+            os.utime(marker, (0, 0))
+        assert len(await files.old(past)) == 1
+        await files.keep(place)
+        assert await files.old(past) == []
+        found = await files.find(DIGEST)
+        assert found is not None
+        assert found.created_at.timestamp() == 0
+
+
 async def test_the_copy_is_its_own_read_only_and_alone(files: FileArtifactStore, source: Path, tmp_path: Path) -> None:
     before = datetime.now(UTC)  # noqa: TID251 - compared with the file system's own clock
     await files.keep(ArtifactPlace(path=str(source)))
@@ -113,6 +166,9 @@ async def test_a_damaged_copy_is_told_and_mended_by_sending_it_again(files: File
     placed(files).chmod(0o644)
     placed(files).write_bytes(b"rotten")
     assert (await refusal(files, ArtifactPlace(digest=DIGEST))).reason is Reason.ARTIFACT_CORRUPT
+    with pytest.raises(MeshError) as caught:
+        [piece async for piece in files.read(DIGEST)]
+    assert caught.value.reason is Reason.ARTIFACT_CORRUPT
     await files.keep(ArtifactPlace(path=str(source)))
     assert placed(files).read_bytes() == CONTENT
 
@@ -157,6 +213,16 @@ async def test_a_caller_who_goes_away_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(asyncio.CancelledError):
         await copying
     await eventually(lambda: incoming(tmp_path) == [])
+
+
+async def test_a_sender_who_goes_away_leaves_nothing(files: FileArtifactStore, tmp_path: Path) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield CONTENT
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await files.receive(broken(), filename="")
+    assert incoming(tmp_path) == []
 
 
 async def test_a_full_disk_says_so(source: Path, tmp_path: Path) -> None:

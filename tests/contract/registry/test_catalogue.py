@@ -58,6 +58,7 @@ async def test_what_is_registered_is_found_to_the_letter(catalogue: Catalogue) -
     assert (model.latest_version, model.version_count, model.aliases, model.revision) == ("v1.0.0", 1, {}, 1)
     assert await catalogue.model("other") is None
     assert await catalogue.uses(FULL.artifact.digest) == 1
+    assert await catalogue.used([FULL.artifact.digest, "0" * 64]) == {FULL.artifact.digest}
     await catalogue.check()
 
 

@@ -136,11 +136,12 @@ REGISTRY_DONE = {
     *("GetModelVersion", "ListModelVersions", "UpdateModelVersion", "SetStage"),
     *("SetAlias", "GetAlias", "ListAliases", "DeleteAlias", "ListAliasMoves"),
 }
+ARTIFACT_DONE = {"UploadArtifact", "GetArtifact", "DownloadArtifact", "InspectArtifact", "CollectGarbage"}
 LATER = [
     method
     for service, done in (
         (registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"], REGISTRY_DONE),
-        (artifact_service_pb2.DESCRIPTOR.services_by_name["ArtifactService"], {"GetArtifact", "InspectArtifact"}),
+        (artifact_service_pb2.DESCRIPTOR.services_by_name["ArtifactService"], ARTIFACT_DONE),
         (team_service_pb2.DESCRIPTOR.services_by_name["TeamService"], set[str]()),
     )
     for method in service.methods
@@ -149,7 +150,7 @@ LATER = [
 
 
 async def test_what_comes_later_says_what_to_use_instead(registry: Registry) -> None:
-    assert len(LATER) > 25
+    assert len(LATER) > 20
     async with grpc.aio.insecure_channel(registry.address) as channel:
         for method in LATER:
             path = f"/{method.containing_service.full_name}/{method.name}"

@@ -1,0 +1,102 @@
+"""Artifacts sent, fetched and cleared away over gRPC."""
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from google.api import httpbody_pb2
+from infermesh.registry.v1 import artifact_service_pb2, artifact_service_pb2_grpc
+
+from services.common.errors import Reason
+from services.common.grpc.channel import error_from_rpc
+from tests.support.registry_driving import DIGITS, OLD, Registry, digits
+from tests.support.registry_onnx import model, tensor
+
+if TYPE_CHECKING:
+    from infermesh.registry.v1.artifact_service_pb2_grpc import ArtifactServiceAsyncStub
+
+Upload = artifact_service_pb2.UploadArtifactRequest
+Collect = artifact_service_pb2.CollectGarbageRequest
+CONTENT = (DIGITS / f"digits-{OLD}.onnx").read_bytes()
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+async def artifacts(registry: Registry) -> "AsyncIterator[ArtifactServiceAsyncStub]":
+    async with grpc.aio.insecure_channel(registry.address) as channel:
+        yield artifact_service_pb2_grpc.ArtifactServiceStub(channel)
+
+
+def pieces(
+    content: bytes, size: int, *, filename: str = "", digest: str = "", size_bytes: float = 0
+) -> Iterator[Upload]:
+    """The messages that send `content`."""
+    for begin in range(0, len(content), size):
+        body = httpbody_pb2.HttpBody(data=content[begin : begin + size])
+        if begin:
+            yield Upload(body=body)
+        else:
+            yield Upload(body=body, filename=filename, digest=digest, size_bytes=size_bytes)
+
+
+async def test_what_is_sent_is_registered_by_its_digest_and_fetched_again(
+    registry: Registry, artifacts: "ArtifactServiceAsyncStub"
+) -> None:
+    sent = await artifacts.UploadArtifact(
+        pieces(CONTENT, 1000, filename="digits.onnx", digest=DIGEST, size_bytes=len(CONTENT))
+    )
+    assert (sent.digest, sent.kind, sent.filename, sent.size_bytes) == (DIGEST, "file", "digits.onnx", len(CONTENT))
+    assert sent.version_count == 0
+    made = await registry.calls.CreateModel(digits(OLD, artifact_uri=sent.artifact_uri))
+    assert (made.artifact_digest, made.model_size_bytes) == (DIGEST, len(CONTENT))
+    for offset in (0, 4000):
+        asked = artifact_service_pb2.DownloadArtifactRequest(digest=DIGEST, offset_bytes=offset)
+        fetched = b"".join([piece.data async for piece in artifacts.DownloadArtifact(asked)])
+        assert fetched == CONTENT[offset:]
+
+
+@pytest.mark.parametrize(
+    ("requests", "reason"),
+    [
+        ([], Reason.INVALID_FIELD),
+        ([Upload(filename="empty")], Reason.INVALID_FIELD),
+        (list(pieces(CONTENT, 1000, filename="a/b")), Reason.INVALID_FIELD),
+        (list(pieces(CONTENT, 1000, size_bytes=1)), Reason.INVALID_FIELD),
+        (list(pieces(CONTENT, 1000, digest="0" * 64)), Reason.ARTIFACT_CORRUPT),
+        (list(pieces(bytes(4 * 1024 * 1024 + 1), 2**30)), Reason.MESSAGE_TOO_LARGE),
+    ],
+    ids=["nothing", "empty", "name", "size", "digest", "piece"],
+)
+async def test_what_is_not_as_it_was_said_to_be_is_not_kept(
+    registry: Registry, artifacts: "ArtifactServiceAsyncStub", requests: list[Upload], reason: Reason
+) -> None:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await artifacts.UploadArtifact(iter(requests))
+    assert error_from_rpc(caught.value, registry.address).reason is reason
+    store = registry.settings.data_dir / "artifacts"
+    assert [path for path in store.rglob("*") if path.is_file() and path.name != "lock"] == []
+
+
+async def test_what_no_version_uses_is_cleared_away_after_a_day(
+    registry: Registry, artifacts: "ArtifactServiceAsyncStub"
+) -> None:
+    used = await registry.calls.CreateModel(digits(OLD))
+    contents = [model([tensor(name, ["N", 4])]).SerializeToString() for name in ("a", "b")]
+    old, new = [await artifacts.UploadArtifact(pieces(content, 1000)) for content in contents]
+    store = registry.settings.data_dir / "artifacts" / "sha256"
+    for digest in (used.artifact_digest, old.digest):
+        os.utime(Path(store, digest[:2], digest), (0, 0))
+    for dry_run in (True, False):
+        cleared = await artifacts.CollectGarbage(Collect(dry_run=dry_run))
+        assert (list(cleared.digests), cleared.artifact_count) == ([old.digest], 1)
+        assert cleared.freed_bytes == old.size_bytes
+    assert (await artifacts.CollectGarbage(Collect())).artifact_count == 0
+    for digest in (used.artifact_digest, new.digest):
+        assert (await artifacts.GetArtifact(artifact_service_pb2.GetArtifactRequest(digest=digest))).digest == digest
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await artifacts.GetArtifact(artifact_service_pb2.GetArtifactRequest(digest=old.digest))
+    assert error_from_rpc(caught.value, registry.address).reason is Reason.ARTIFACT_NOT_FOUND

@@ -99,6 +99,11 @@ class HttpPool:
 
     # -- for the connections
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is sent any more."""
+        return self._closed
+
     def opened(self, connection: "_Connection") -> None:
         """One is ready for its first exchange."""
         self._open.add(connection)
@@ -243,7 +248,7 @@ class _Connection(asyncio.Protocol):
         self._transport = None
         exchange, self._exchange = self._exchange, None
         if exchange is not None and exchange.reply is not None:
-            if self._used and self._parser.untouched and not exchange.resent:
+            if self._used and self._parser.untouched and not exchange.resent and not self._pool.closed:
                 self._pool.stale(exchange)
             else:
                 exchange.connection = None

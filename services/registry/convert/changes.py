@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from google.protobuf import field_mask_pb2
-from infermesh.registry.v1 import model_pb2, registry_service_pb2
+from infermesh.registry.v1 import model_pb2, model_version_pb2, registry_service_pb2
 
 from services.common.errors import invalid
 from services.registry.convert.values import timestamp
@@ -14,6 +14,7 @@ from services.registry.domain.registration import DESCRIPTION_LENGTH_MAX, check_
 from services.registry.domain.search import Search, parse_comparisons, parse_order, refuse_lineage
 from services.registry.domain.version import Model, Version
 from services.registry.domain.violations import Violations
+from services.registry.engines.reading import Comparison
 
 _MODEL_FIELDS = ("description", "tags", "model_card")
 
@@ -64,6 +65,26 @@ def search_from_proto(message: registry_service_pb2.SearchModelsRequest) -> Sear
         metrics=parse_comparisons(message.metrics),
         latest_only=message.latest_only,
         order=parse_order(message.order_by),
+    )
+
+
+def comparison_to_proto(comparison: Comparison) -> registry_service_pb2.CompareSchemasResponse:
+    """The wire form of how two schemas differ."""
+    changes = [
+        model_version_pb2.SchemaChange(
+            side=one.side,
+            name=one.name,
+            kind=one.kind,
+            before=one.before,
+            after=one.after,
+            breaking=one.breaking,
+            advice=one.advice,
+        )
+        for one in comparison.differences
+    ]
+    compatible = not any(one.breaking for one in comparison.differences)
+    return registry_service_pb2.CompareSchemasResponse(
+        base_version=comparison.base_version, compatible=compatible, changes=changes
     )
 
 

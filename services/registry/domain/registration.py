@@ -1,6 +1,7 @@
 """What a caller asks to be registered, and what of it is wrong before any artifact is read."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,6 +18,8 @@ from services.registry.domain.violations import Violations
 DESCRIPTION_LENGTH_MAX = 4096
 CARD_BYTES_MAX = 256 * 1024
 JSON_BYTES_MAX = 1024 * 1024
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""The escape of U+0000, which PostgreSQL cannot keep; behind an escaped backslash the same letters are only text."""
 _STAGES = (Stage.DRAFT, Stage.ACTIVE)
 
 
@@ -107,7 +110,7 @@ def check_json(name: str, value: JsonObject, found: Violations) -> None:
         found.found.append(FieldViolation(name, "holds a number that is not finite; allowed: finite numbers"))
         return
     found.unless(len(text) <= JSON_BYTES_MAX, name, f"{len(text)} bytes of JSON", f"at most {JSON_BYTES_MAX}")
-    found.unless("\\u0000" not in text, name, value, "text without the character U+0000")
+    found.unless(_NUL.search(text) is None, name, value, "text without the character U+0000")
 
 
 def description_for(asked: Registration) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from services.common.errors import MeshError, Reason, invalid
 from services.common.names import check_model_name
 from services.common.page import check_page_size, encode_page_token
+from services.registry.domain.compare import Difference, compare
 from services.registry.domain.metadata import check_tags
 from services.registry.domain.names import check_reference
 from services.registry.domain.pages import position_of
@@ -29,6 +30,14 @@ class VersionPage:
 
     versions: Sequence[Version]
     next_page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a version's schema differs from that of `base_version`."""
+
+    base_version: str
+    differences: Sequence[Difference]
 
 
 class Reading:
@@ -114,6 +123,26 @@ class Reading:
         if not shown:
             await self.model(model_name, team=team)
         return VersionPage(shown, encode_page_token(*position(shown[-1]), query=query) if more else "")
+
+    async def compare(self, model_name: str, version: str, base_version: str, *, team: str) -> Comparison:
+        """How `version` differs for callers of `base_version`; empty: the highest active version below.
+
+        Raises VERSION_NOT_FOUND where there is none.
+        """
+        newer = await self.version(model_name, version, team=team)
+        if base_version:
+            base = await self.version(model_name, base_version, team=team)
+        else:
+            below = precedence_key(newer.version)
+            active = await self._catalogue.versions(model_name, stage=Stage.ACTIVE, below=below, limit=1, team=team)
+            if not active:
+                raise MeshError(
+                    Reason.VERSION_NOT_FOUND,
+                    f"model {model_name!r} has no active version below {newer.version}; name one as base_version",
+                    metadata={"model_name": model_name, "version": newer.version},
+                )
+            base = active[0]
+        return Comparison(base.version, compare(base.content.schema, newer.content.schema))
 
 
 def no_model(name: str) -> MeshError:

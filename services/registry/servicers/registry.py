@@ -6,7 +6,7 @@ import grpc
 from infermesh.registry.v1 import model_pb2, model_version_pb2, registry_service_pb2
 
 from services.common.grpc.identity import current_identity
-from services.registry.convert.changes import search_from_proto
+from services.registry.convert.changes import comparison_to_proto, search_from_proto
 from services.registry.convert.versions import model_to_proto, registration_from_proto
 from services.registry.domain.registration import check_registration
 from services.registry.engines.aliasing import Aliasing
@@ -87,6 +87,14 @@ class RegistryServicer(ChangingMethods, LaterRegistryMethods):
         )
         return registry_service_pb2.ListModelVersionsResponse(
             versions=[self.shown(version) for version in page.versions], next_page_token=page.next_page_token
+        )
+
+    async def CompareSchemas(
+        self, request: registry_service_pb2.CompareSchemasRequest, _context: _Context
+    ) -> registry_service_pb2.CompareSchemasResponse:
+        """What breaks callers of an older version."""
+        return comparison_to_proto(
+            await self._reading.compare(request.model_name, request.version, request.base_version, team=caller_team())
         )
 
     async def SearchModels(

@@ -1,7 +1,9 @@
 """What may change about models and versions, over gRPC and the real PostgreSQL; and who sees whose."""
 
 import asyncio
+from pathlib import Path
 
+import onnx
 import psycopg
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -19,7 +21,14 @@ from services.deployer.adapters.registry import RegistryVersionSource
 from services.registry.settings import RegistrySettings
 from tests.support.deployer_fakes import DIGITS_SCHEMA
 from tests.support.registry_driving import DIGITS, NEW, OLD, Registry, digits
+from tests.support.registry_onnx import model, tensor
 
+
+def write(path: Path, made: onnx.ModelProto) -> None:
+    path.write_bytes(made.SerializeToString())
+
+
+Compare = registry_service_pb2.CompareSchemasRequest
 GetVersion = registry_service_pb2.GetModelVersionRequest
 SetAlias = registry_service_pb2.SetAliasRequest
 
@@ -112,13 +121,32 @@ async def test_the_deployer_gets_all_that_loading_a_version_needs(registry: Regi
     assert (recipe.artifact_path, recipe.artifact_digest) == (made.artifact_path, made.artifact_digest)
     assert recipe.schema == DIGITS_SCHEMA
     assert recipe.mapping.class_names == tuple(str(digit) for digit in range(10))
-    for model, version, reason in (
+    for name, version, reason in (
         ("rose", OLD, Reason.MODEL_NOT_FOUND),
         ("digits", NEW, Reason.VERSION_NOT_FOUND),
     ):
         with pytest.raises(MeshError) as caught:
-            await RegistryVersionSource(registry.channel).recipe(model, version)
+            await RegistryVersionSource(registry.channel).recipe(name, version)
         assert caught.value.reason is reason
+
+
+async def test_callers_of_an_older_version_are_told_what_breaks_them(registry: Registry, tmp_path: Path) -> None:
+    renamed = tmp_path / "renamed.onnx"
+    write(renamed, model([tensor("pixels", ["N", 64])], [tensor("label", ["N"], onnx.TensorProto.INT64)]))
+    await registry.calls.CreateModel(digits(OLD, stage="active"))
+    await registry.calls.CreateModel(digits(NEW))
+    await registry.calls.CreateModel(digits(OLD, version="v2.0.0", artifact_uri=str(renamed), metadata={}))
+    same = await registry.calls.CompareSchemas(Compare(model_name="digits", version=NEW))
+    assert (same.base_version, same.compatible, list(same.changes)) == (OLD, True, [])
+    other = await registry.calls.CompareSchemas(Compare(model_name="digits", version="latest", base_version=NEW))
+    assert (other.base_version, other.compatible) == (NEW, False)
+    assert [(one.side, one.name, one.kind) for one in other.changes] == [
+        ("inputs", "X", "renamed"),
+        ("outputs", "probabilities", "removed"),
+    ]
+    with pytest.raises(MeshError) as caught:
+        await registry.calls.CompareSchemas(Compare(model_name="digits", version=OLD))
+    assert caught.value.reason is Reason.VERSION_NOT_FOUND
 
 
 async def test_a_teams_models_are_its_own(registry: Registry, settings: RegistrySettings) -> None:

@@ -47,6 +47,7 @@ def wrong(**change: object) -> MeshError:
         ({"schema": ModelSchema((TensorSpec("", DataType.FP32),))}, "schema.inputs[0].name"),
         ({"metadata": {"loss": math.nan}}, "metadata"),
         ({"metadata": {"note": "a\0"}}, "metadata"),
+        ({"metadata": {"note": ["\\\0"]}}, "metadata"),
         ({"metadata": {"note": "n" * 1_100_000}}, "metadata"),
         ({"metadata": {"tags": "vision"}}, "metadata.tags"),
         ({"metadata": {"tags": [1.0]}}, "metadata.tags"),
@@ -89,6 +90,7 @@ def test_what_comes_later_says_what_to_use_instead(change: dict[str, object], wo
 
 def test_good_ones_pass() -> None:
     check_registration(GOOD)
+    check_registration(replace(GOOD, metadata={"regex": "\\u0000", "path": "C:\\"}))
     check_registration(replace(GOOD, version="1.0.0", framework="onnx", stage="active", artifact_digest="0" * 64))
 
 

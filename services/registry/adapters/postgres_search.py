@@ -15,6 +15,12 @@ from services.registry.domain.search import Found, Order, Search
 _TEXT = (
     "lower(concat_ws(' ', m.name, m.description, array_to_string(m.tags || v.tags, ' '), m.model_card, v.model_card))"
 )
+# What is compared and sorted; the rest is read of those alone that are shown.
+_KEYS = """
+    SELECT v.id, v.model_id, v.precedence, v.created_at, v.updated_at, v.training_metrics, m.name AS model_name
+    FROM model_versions v JOIN models m ON m.id = v.model_id LEFT JOIN teams t ON t.id = m.team_id
+    WHERE (:viewer = '' OR m.team_id IS NULL OR t.name = :viewer)
+"""
 _METRIC = "CAST(v.training_metrics ->> :{} AS double precision)"
 _OPERATORS = {"<": "<", "<=": "<=", "=": "=", "!=": "<>", ">=": ">=", ">": ">"}
 _FIXED = """
@@ -62,7 +68,7 @@ def _query(search: Search, after: tuple[str, ...]) -> tuple[str, Parameters]:
         metric = _METRIC.format(f"metric{number}")
         conditions.append(f"AND {metric} {_OPERATORS[comparison.operator]} :number{number}")
         parameters |= {f"metric{number}": comparison.metric, f"number{number}": comparison.number}
-    matching = f"{VERSIONS} {' '.join(conditions)}"
+    matching = f"{_KEYS} {' '.join(conditions)}"
     if search.latest_only:
         matching = f"SELECT DISTINCT ON (model_id) * FROM ({matching}) v ORDER BY model_id, precedence DESC"  # noqa: S608
     key, kind = _key(search.order, parameters)
@@ -76,9 +82,11 @@ def _query(search: Search, after: tuple[str, ...]) -> tuple[str, Parameters]:
         )
         parameters |= dict(zip(("after_key", "after_name", "after_precedence"), after, strict=True))
     direction = "DESC" if search.order.descending else "ASC"
+    order = f"{key} {direction}, model_name, precedence DESC"
     query = (
-        f"SELECT v.*, CAST({key} AS text) AS sorted_by FROM ({matching}) v {behind} "  # noqa: S608
-        f"ORDER BY {key} {direction}, model_name, precedence DESC LIMIT :limit"
+        f"WITH hits AS (SELECT id, CAST({key} AS text) AS sorted_by, row_number() OVER (ORDER BY {order}) AS rank "  # noqa: S608
+        f"FROM ({matching}) v {behind} ORDER BY {order} LIMIT :limit) "
+        f"SELECT whole.*, hits.sorted_by FROM hits JOIN ({VERSIONS}) whole ON whole.id = hits.id ORDER BY hits.rank"
     )
     return query, parameters
 

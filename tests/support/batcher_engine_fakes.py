@@ -24,7 +24,7 @@ def row(number: int, other: int = 0) -> bytes:
     return number.to_bytes(8, "little", signed=True) + other.to_bytes(8, "little", signed=True)
 
 
-def echo(rows: int, data: bytes) -> Sequence[Tensor] | BackendFailure:
+def echo(rows: int, data: bytes) -> list[Tensor]:
     """`y` is `x`, `first` its first column."""
     first = b"".join(data[at : at + 8] for at in range(0, len(data), 16))
     return [Tensor("first", DataType.INT64, (rows,), first), Tensor("y", DataType.INT64, (rows, 2), data)]

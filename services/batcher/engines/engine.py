@@ -153,6 +153,11 @@ class Engine:
         """Input bytes of all requests that are not answered yet."""
         return self._bytes
 
+    @property
+    def groups(self) -> int:
+        """Shapes that are remembered."""
+        return len(self._groups)
+
     def _admit(self, lane: Lane, request: InferRequest, size: int, now_s: float) -> None:
         """Raises where the request may not wait."""
         options, rows = self._options, lane.rows_waiting

@@ -122,11 +122,11 @@ class Lane:
             wake_s = self._pump_ring(self._foreground, now_s, reserve=0)
             if self._background and not self._foreground:
                 wake_s = min(wake_s, self._pump_ring(self._background, now_s, reserve=_BACKGROUND_RESERVE))
-        waiting = bool(self._again or self._foreground or self._background)
-        # Full only while something is sure to pump again: a landing, or the timer for what waits.
-        self._full = (waiting or bool(self._flights)) and choose(self.places, 1, now_s) is None
-        if self._full and waiting:
+        full = choose(self.places, 1, now_s) is None
+        if full and self._waiting:
             wake_s = min(wake_s, self._blocked(now_s))
+        # Full only while something is sure to pump again: a landing, or the timer for what waits.
+        self._full = full and not self.idle
         if wake_s < self.wake_s:
             self._wake_at(wake_s)
 
@@ -415,7 +415,11 @@ class Lane:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way."""
-        return not (self._flights or self._again or self._foreground or self._background)
+        return not (self._flights or self._waiting)
+
+    @property
+    def _waiting(self) -> bool:
+        return bool(self._again or self._foreground or self._background)
 
     def depth(self) -> Depth:
         """How much is under way."""

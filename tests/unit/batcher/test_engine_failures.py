@@ -1,0 +1,239 @@
+"""Models that refuse, servers that go away and come back: only the guilty see errors, whoever has time is answered."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+
+from services.batcher.domain.failure import FailureKind
+from services.batcher.domain.request import Tensor
+from services.batcher.domain.serving import Batching
+from services.batcher.engines.engine import Engine
+from services.common.errors import MeshError, Reason
+from services.common.schema import DataType
+from tests.support.batcher_engine_fakes import FakeServer, Fleet, backend, echo, request, served
+from tests.unit.batcher.engine_driving import (
+    OPTIONS,
+    always,
+    begin,
+    failure,
+    guilty,
+    new_engine,
+    now_s,
+    numbers,
+    outcome,
+)
+
+pytestmark = [pytest.mark.looptime, pytest.mark.asyncio]
+ONE = served()
+TWO = served(backend("a:1"), backend("b:1"))
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet("a:1", "b:1")
+
+
+@pytest.fixture
+def server(fleet: Fleet) -> FakeServer:
+    return fleet.servers["a:1"]
+
+
+@pytest.fixture
+async def engine(fleet: Fleet) -> AsyncIterator[Engine]:
+    made = new_engine(fleet)
+    await made.start()
+    yield made
+    await made.stop(0)
+
+
+async def test_only_the_guilty_see_the_models_error(engine: Engine, server: FakeServer) -> None:
+    server.answer = guilty(5, 20)
+    outcomes = await asyncio.gather(*(outcome(engine, request(ONE, [number])) for number in range(32)))
+    for number, one in enumerate(outcomes):
+        if number in (5, 20):
+            assert isinstance(one, MeshError)
+            assert one.reason is Reason.MODEL_FAILED
+            assert f"failed on this request: ValueError: {number}" in one.message
+        else:
+            assert one == [number]
+    assert len(server.sent) <= 1 + 2 * 2 * 5, "halving costs a handful of calls for each of the guilty"
+
+
+async def test_a_row_of_a_split_request_fails_the_whole_and_nobody_else(engine: Engine, server: FakeServer) -> None:
+    server.answer = guilty(7)
+    version = served(batching=Batching(max_batch_size=4))
+    whole = begin(engine, request(version, list(range(10))))[0]
+    other = await outcome(engine, request(version, [50]))
+    assert other == [50]
+    with pytest.raises(MeshError, match="ValueError: 7"):
+        await whole
+    assert engine.depths()["m", "v1.0.0"].rows_waiting == 0
+
+
+@pytest.mark.parametrize(
+    ("outputs", "why"),
+    [
+        (lambda rows, data: [], "output 'y' is missing"),
+        (lambda rows, data: echo(rows + 1, data + b"\0" * 16), r"has shape \(\d, 2\) for \d rows"),
+        (lambda rows, data: [replace(one, data=b"") for one in echo(rows, data)], "has 0 bytes"),
+        (lambda rows, data: [replace(one, data_type=DataType.FP64) for one in echo(rows, data)], "schema says INT64"),
+        (lambda rows, data: [Tensor(one.name, one.data_type, (*one.shape, 1), one.data) for one in echo(rows, data)],
+         "has rows of shape"),
+        (lambda rows, data: [Tensor(one.name, one.data_type, (), one.data) for one in echo(rows, data)], "shape"),
+    ],
+)  # fmt: skip
+async def test_an_answer_that_is_not_what_the_schema_promises(engine: Engine, server: FakeServer, outputs, why) -> None:  # type: ignore[no-untyped-def]
+    server.answer = outputs
+    for error in await asyncio.gather(*(failure(engine, request(ONE, [number])) for number in range(2))):
+        assert error.reason is Reason.BACKEND_PROTOCOL
+        with pytest.raises(MeshError, match=why):
+            raise error
+
+
+async def test_a_model_that_cannot_batch_is_asked_row_by_row(engine: Engine, server: FakeServer) -> None:
+    server.answer = lambda rows, data: echo(1, data[:16])
+    outcomes = await asyncio.gather(*(outcome(engine, request(ONE, [number])) for number in range(4)))
+    assert outcomes == [[number] for number in range(4)]
+
+
+async def test_a_model_that_died_by_chance_costs_nobody_an_answer(engine: Engine, server: FakeServer) -> None:
+    answers = iter([always(FailureKind.CRASHED)])
+    server.answer = lambda rows, data: next(answers, echo)(rows, data)
+    assert await asyncio.gather(*(outcome(engine, request(ONE, [n])) for n in range(3))) == [[0], [1], [2]]
+    assert [sent.rows for sent in server.sent] == [3, 3]
+
+
+async def test_whoever_kills_the_model_is_found(engine: Engine, server: FakeServer) -> None:
+    server.answer = guilty(3, kind=FailureKind.CRASHED)
+    outcomes = await asyncio.gather(*(outcome(engine, request(ONE, [number])) for number in range(8)))
+    assert [one for one in outcomes if isinstance(one, list)] == [[number] for number in range(8) if number != 3]
+    assert isinstance(outcomes[3], MeshError)
+    assert outcomes[3].reason is Reason.MODEL_FAILED
+
+
+async def test_a_dead_server_costs_nobody_an_answer_while_another_lives(engine: Engine, fleet: Fleet) -> None:
+    dead, alive = fleet.servers["a:1"], fleet.servers["b:1"]
+    calls = begin(engine, *(request(TWO, [number]) for number in range(3)))
+    await asyncio.sleep(0.001)
+    dead.down = True
+    assert [numbers(result) for result in await asyncio.gather(*calls)] == [[0], [1], [2]]
+    assert [numbers(await engine.infer(request(TWO, [number]))) for number in range(5)] == [[n] for n in range(5)]
+    assert len(dead.sent) == 1, "nothing goes where nobody answers"
+    assert len(alive.sent) == 6
+
+
+async def test_an_outage_is_ridden_out_by_those_who_have_time(engine: Engine, server: FakeServer) -> None:
+    server.down = True
+    asyncio.get_running_loop().call_later(1.0, setattr, server, "down", False)
+    patient = begin(engine, request(ONE, [1]), request(ONE, [2]))
+    await asyncio.sleep(0.1)
+    hasty = await failure(engine, request(ONE, [3], deadline_s=0.5))
+    assert hasty.reason is Reason.DEADLINE_TOO_SHORT
+    assert now_s() == pytest.approx(0.5, abs=0.02)
+    assert [numbers(result) for result in await asyncio.gather(*patient)] == [[1], [2]]
+    assert now_s() < 2.1
+    assert server.probes <= 8, "the server is asked with growing pauses"
+    assert len(server.sent) <= 4, "requests are not sent to a server that is known to be down"
+
+
+async def test_patience_ends_and_then_nobody_waits_in_vain(engine: Engine, server: FakeServer) -> None:
+    server.down = True
+    gone = await failure(engine, request(ONE, [1]))
+    assert (gone.reason, gone.retry_after_s) == (Reason.BACKEND_UNAVAILABLE, 1.0)
+    assert now_s() == pytest.approx(OPTIONS.outage_patience_s, abs=0.02)
+    before_s = now_s()
+    assert (await failure(engine, request(ONE, [2]))).reason is Reason.BACKEND_UNAVAILABLE
+    assert now_s() == before_s
+    server.down = False
+    await asyncio.sleep(1.1)
+    assert await outcome(engine, request(ONE, [3])) == [3]
+    server.down = True
+    again_s = now_s()
+    assert (await failure(engine, request(ONE, [4]))).reason is Reason.BACKEND_UNAVAILABLE
+    assert now_s() - again_s == pytest.approx(OPTIONS.outage_patience_s, abs=0.1), "a new outage, new patience"
+
+
+async def test_a_model_that_is_not_there_yet_is_waited_for(engine: Engine, server: FakeServer) -> None:
+    server.answer = always(FailureKind.MISSING)
+    asyncio.get_running_loop().call_later(0.8, setattr, server, "answer", echo)
+    assert await outcome(engine, request(ONE, [1])) == [1]
+    assert 0.8 < now_s() < 1.7
+    assert len(server.sent) <= 7, "it is asked with growing pauses"
+
+
+async def test_a_model_that_never_comes_ends_patience_and_is_found_when_it_comes(
+    engine: Engine, server: FakeServer
+) -> None:
+    server.answer = always(FailureKind.MISSING)
+    assert (await failure(engine, request(ONE, [1]))).reason is Reason.BACKEND_UNAVAILABLE
+    assert now_s() == pytest.approx(OPTIONS.outage_patience_s, abs=0.02)
+    await asyncio.sleep(60)
+    began_s = now_s()
+    assert (await failure(engine, request(ONE, [1]))).reason is Reason.BACKEND_UNAVAILABLE
+    assert now_s() - began_s < 0.1, "one try says enough"
+    server.answer = echo
+    await asyncio.sleep(2)
+    assert await outcome(engine, request(ONE, [2])) == [2]
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [(FailureKind.LOST, Reason.BACKEND_UNAVAILABLE), (FailureKind.GARBLED, Reason.BACKEND_PROTOCOL)],
+)
+async def test_what_may_have_run_is_tried_a_bounded_number_of_times(
+    engine: Engine, server: FakeServer, kind: FailureKind, reason: Reason
+) -> None:
+    server.answer = always(kind)
+    assert (await failure(engine, request(ONE, [1]))).reason is reason
+    assert len(server.sent) == OPTIONS.attempts_max
+
+
+async def test_whoever_breaks_the_server_takes_nobody_along(engine: Engine, server: FakeServer) -> None:
+    server.answer = guilty(2, kind=FailureKind.LOST)
+    outcomes = await asyncio.gather(*(outcome(engine, request(ONE, [number])) for number in range(4)))
+    assert [one for one in outcomes if isinstance(one, list)] == [[0], [1], [3]]
+    assert isinstance(outcomes[2], MeshError)
+    assert outcomes[2].reason is Reason.BACKEND_UNAVAILABLE
+
+
+async def test_retries_have_a_budget(fleet: Fleet, server: FakeServer) -> None:
+    engine = new_engine(fleet, replace(OPTIONS, outage_patience_s=1000.0))
+    await engine.start()
+    server.answer = always(FailureKind.GARBLED)
+    version = served(batching=Batching(max_batch_size=1))
+    await asyncio.gather(*(failure(engine, request(version, [number])) for number in range(100)))
+    assert len(server.sent) <= 100 + 20 + 0.2 * 100
+    await engine.stop(0)
+
+
+async def test_a_server_that_hangs_keeps_nobody_beyond_the_limit(fleet: Fleet, server: FakeServer) -> None:
+    engine = new_engine(fleet, replace(OPTIONS, backend_timeout_s=1.5))
+    await engine.start()
+    server.held = True
+    error = await failure(engine, request(ONE, [1]))
+    assert error.reason is Reason.BACKEND_UNAVAILABLE
+    assert "did not answer within 1.5 s" in error.message
+    assert now_s() == pytest.approx(1.5, abs=0.02)
+    server.held = False
+    assert await outcome(engine, request(ONE, [2])) == [2]
+    await engine.stop(0)
+
+
+async def test_the_faster_and_the_larger_server_get_more(engine: Engine, fleet: Fleet) -> None:
+    fleet.servers["b:1"].latency_s = 0.1
+    version = served(backend("a:1"), backend("b:1"), batching=Batching(max_batch_size=1))
+    await asyncio.gather(*(engine.infer(request(version, [number])) for number in range(100)))
+    assert len(fleet.servers["a:1"].sent) > 4 * len(fleet.servers["b:1"].sent) > 0
+
+
+@pytest.mark.logs_errors
+async def test_a_fault_of_our_own_still_answers_everybody(engine: Engine, server: FakeServer) -> None:
+    def broken(rows: int, data: bytes) -> list[Tensor]:
+        return [Tensor("y", DataType.INT64, (rows, 2), data), None]  # type: ignore[list-item]
+
+    server.answer = broken
+    assert (await failure(engine, request(ONE, [1]))).reason is Reason.INTERNAL
+    server.answer = echo
+    assert await outcome(engine, request(ONE, [2])) == [2]

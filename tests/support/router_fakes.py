@@ -44,10 +44,11 @@ def ready(
 
 
 class MemoryRuleStore:
-    """A `RuleStore`. It refuses while `away`."""
+    """A `RuleStore`. It refuses while `away`, and what it stored it says `answer_delay_s` seconds later."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, answer_delay_s: float = 0.0) -> None:
         self._clock = clock
+        self._answer_delay_s = answer_delay_s
         self._rules: dict[str, Rule] = {}
         self._changes: list[tuple[NewChange, Change]] = []
         self.away = False
@@ -95,6 +96,7 @@ class MemoryRuleStore:
         )
         self._changes.append((change, done))
         self._rules[change.model_name] = rule
+        await asyncio.sleep(self._answer_delay_s)
         return rule
 
     async def digest_of(self, request_id: str) -> str | None:
@@ -138,7 +140,12 @@ class MemoryTableStore:
         """The next block."""
         self._reach()
         self._blocks += 1
-        return range(self._blocks * BLOCK, (self._blocks + 1) * BLOCK)
+        return range(self.reserved, self.reserved + BLOCK)
+
+    @property
+    def reserved(self) -> int:
+        """The first revision of the newest block."""
+        return self._blocks * BLOCK
 
     def _reach(self) -> None:
         if self.away:
@@ -150,7 +157,7 @@ class FakeGateways:
 
     def __init__(self) -> None:
         self.published: list[RoutingTable] = []
-        self.acknowledged = 0
+        self.acknowledged: RoutingTable | None = None
         self.delay_s: float | None = 0.0
 
     async def publish(self, table: RoutingTable) -> None:
@@ -160,11 +167,11 @@ class FakeGateways:
             await asyncio.sleep(2.0)
             return
         await asyncio.sleep(self.delay_s)
-        self.acknowledged = table.revision
+        self.acknowledged = table
 
     def connected(self) -> Sequence[GatewayState]:
         """The one."""
-        return [GatewayState("gateway-0", self.acknowledged)]
+        return [GatewayState("gateway-0", self.acknowledged.revision if self.acknowledged else 0)]
 
     @property
     def table(self) -> RoutingTable:

@@ -37,6 +37,9 @@ class PublisherOptions:
 
     batchers_patience_s: float = 2.0
     """For the acknowledgement of connected batchers; then gateways are told all the same."""
+    first_word_s: float = 2.0
+    """For the deployer's first word after the start, where there is a saved table to fall back on. Gateways and
+    batchers go on meanwhile, and that table may be a moment older than what they have."""
     first_batcher_s: float = 2.0
     """For a first batcher after the start: they come back within this time when the router was restarted."""
 
@@ -63,6 +66,7 @@ class Publisher:
         self._clock = clock
         self._options = options
         self._backends: Backends | None = None
+        self._heard = False
         self._states: Mapping[str, ModelState] = {}
         self._routing = RoutingTable()
         self._dirty: set[str] = set()
@@ -114,7 +118,7 @@ class Publisher:
 
     def backends_changed(self, update: BackendUpdate) -> None:
         """Takes the deployer's word."""
-        first = self._backends is None
+        first, self._heard = not self._heard, True
         self._backends, changed = updated(self.backends, update)
         if changed or first:
             log.info("what is ready has changed", deployer_revision=update.revision, models=sorted(changed)[:20])
@@ -133,6 +137,8 @@ class Publisher:
 
     async def run(self) -> None:
         """Publishes whenever something changed. Never ends by itself."""
+        if self.known:
+            await self._changed.until(lambda: self._heard, timeout_s=self._options.first_word_s)
         while True:
             changed = self._changed.current
             if self._backends is not None and self._asked > self._done:

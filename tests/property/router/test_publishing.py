@@ -1,0 +1,361 @@
+"""The router against whatever may happen, in virtual time.
+
+Versions come and go, rules change, batchers connect, are slow, refuse or die, gateways are slow or silent, the deployer
+and the database go away, the router is killed. At all times gateways route only to versions that every batcher knows
+that took its table, and revisions only grow. In the end, with everything mended, what holds is what was asked for.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import looptime
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from services.common.clock import LoopClock
+from services.common.errors import MeshError, Reason
+from services.router.domain.merge import effective_shares
+from services.router.domain.routing import RoutingTable
+from services.router.domain.rules import SplitWish
+from services.router.domain.table import TableStep
+from services.router.engines.batchers import Batchers
+from services.router.engines.follower import Follower
+from services.router.engines.publisher import Publisher, PublisherOptions
+from services.router.engines.rules import RuleBook
+from services.router.engines.traffic import Call, Traffic, TrafficOptions
+from tests.support.router_fakes import (
+    FakeDeployer,
+    FakeGateways,
+    MemoryRuleStore,
+    MemoryTableStore,
+    SilentBoard,
+    ready,
+    without,
+)
+
+T = TypeVar("T")
+MODELS = ("a", "b")
+VERSIONS = ("v1.0.0", "v1.1.0", "v2.0.0")
+ANSWER_DELAY_S = 0.01
+models = st.sampled_from(MODELS)
+versions = st.sampled_from(VERSIONS)
+EXPECTED_REFUSALS = {
+    Reason.VERSION_NOT_DEPLOYED,
+    Reason.MODEL_NOT_SERVED,
+    Reason.DEPENDENCY_UNAVAILABLE,
+    Reason.NOTHING_TO_ROLL_BACK,
+    Reason.TRAFFIC_RULE_NOT_FOUND,
+}
+
+
+class CheckedGateways(FakeGateways):
+    """Fails where it is sent to a version that a batcher does not know which had the time to learn of it."""
+
+    machine: "RouterMachine"
+
+    async def publish(self, table: RoutingTable) -> None:
+        """As the port says."""
+        before = self.table
+        assert table.revision > before.revision
+        for name, routes in table.models.items():
+            new = set(routes.versions) - set(before.models[name].versions if name in before.models else ())
+            for batcher in self.machine.batchers.values():
+                if batcher.quick:
+                    assert new <= set(batcher.known.get(name, ())), (name, new, batcher.known)
+        await super().publish(table)
+
+
+class FakeBatcher:
+    """Takes what it is sent after `delay_s` seconds, or refuses it, and remembers what it knows."""
+
+    def __init__(self, machine: "RouterMachine", name: str, delay_s: float, *, refuses: bool) -> None:
+        self._machine = machine
+        self._batchers = machine.router
+        self._delay_s = delay_s
+        self._refuses = refuses
+        self.revision = 0
+        self.known: dict[str, tuple[str, ...]] = {}
+        self.session = self._batchers.connect(name, f"{name}:1")
+        self.task = asyncio.get_running_loop().create_task(self._run())
+
+    @property
+    def quick(self) -> bool:
+        """Whether it takes what it is sent well within the time that a publication waits."""
+        return self._delay_s < 1.0 and not self._refuses
+
+    async def _run(self) -> None:
+        async for step in self._batchers.steps(self.session):
+            assert step.revision > self.revision
+            assert step.full is (self.revision == 0)
+            await asyncio.sleep(self._delay_s)
+            if self._refuses:
+                self._batchers.answer(self.session, acknowledged_revision=0, error_message="no")
+                self.revision = self.session.sent.revision
+                continue
+            self._take(step)
+            self._batchers.answer(self.session, acknowledged_revision=step.revision, error_message="")
+
+    def _take(self, step: TableStep) -> None:
+        self.revision = step.revision
+        before = dict(self.known)
+        for model in step.models:
+            self.known[model.ready.model_name] = model.ready.version_names
+            assert model.default_version in model.ready.version_names
+        for name in step.removed:
+            del self.known[name]
+        for name, versions_before in before.items():
+            forgotten = set(versions_before) - set(self.known.get(name, ()))
+            # A slow one may hear of a removal when the version is long back.
+            assert not self.quick or not forgotten & self._machine.routed(name), (name, forgotten)
+
+
+class RouterMachine(RuleBasedStateMachine):
+    """One router, up to three batchers, one gateway."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = looptime.new_event_loop()
+        self.clock = LoopClock(datetime(2026, 1, 15, tzinfo=UTC))
+        self.rule_store = MemoryRuleStore(self.clock, answer_delay_s=ANSWER_DELAY_S)
+        self.table_store = MemoryTableStore()
+        self.deployer = FakeDeployer()
+        self.gateways = CheckedGateways()
+        self.gateways.machine = self
+        self.batchers: dict[str, FakeBatcher] = {}
+        self.revision = 0
+        self.asked: dict[str, dict[str, int]] = {}
+        self.run(self.start())
+
+    # --- life of the router
+
+    async def start(self) -> None:
+        self.router = Batchers(clock=self.clock)
+        book = RuleBook(store=self.rule_store, period_s=10.0)
+        self.publisher = Publisher(
+            rules=book,
+            batchers=self.router,
+            gateways=self.gateways,
+            store=self.table_store,
+            board=SilentBoard(),
+            clock=self.clock,
+            options=PublisherOptions(),
+        )
+        book.on_change(self.publisher.touch)
+        self.traffic = Traffic(
+            store=self.rule_store,
+            rules=book,
+            publisher=self.publisher,
+            batchers=self.router,
+            gateways=self.gateways,
+            options=TrafficOptions(),
+        )
+        follower = Follower(source=self.deployer, publisher=self.publisher, board=SilentBoard(), clock=self.clock)
+        await book.load()
+        await self.publisher.restore()
+        # Blocks are given out in order: what this router publishes has a revision of the newest one.
+        self.first_revision = self.table_store.reserved
+        works = (self.publisher.run(), self.publisher.save(), book.run(), follower.run())
+        self.tasks = [self.loop.create_task(work) for work in works]
+
+    async def stop(self) -> None:
+        for batcher in list(self.batchers):
+            await self.drop(batcher)
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def drop(self, name: str) -> None:
+        batcher = self.batchers.pop(name)
+        batcher.task.cancel()
+        await asyncio.gather(batcher.task, return_exceptions=True)
+        self.router.disconnect(batcher.session)
+
+    def run(self, work: Coroutine[object, object, T]) -> T:
+        return self.loop.run_until_complete(work)
+
+    # --- what happens
+
+    @rule(model=models, version=versions, port=st.sampled_from((1, 2)))
+    def a_version_becomes_ready(self, model: str, version: str, port: int) -> None:
+        known = self.deployer.models.get(model)
+        names = {*(known.version_names if known else ()), version}
+        self.deployer.put(ready(model, *sorted(names), port=port))
+
+    @rule(model=models, version=versions)
+    def a_version_goes(self, model: str, version: str) -> None:
+        known = self.deployer.models.get(model)
+        if known is not None:
+            self.deployer.put(without(known, version))
+
+    @rule(
+        model=models,
+        first=versions,
+        second=versions,
+        percent=st.integers(0, 100),
+        sticky=st.booleans(),
+    )
+    def traffic_is_moved(self, model: str, first: str, second: str, percent: int, sticky: bool) -> None:
+        weights = {first: 100} if first == second else {first: percent, second: 100 - percent}
+        wish = SplitWish(weights, "sticky" if sticky else "random")
+        try:
+            view = self.run(self.traffic.update(Call(model), wish))
+        except MeshError as error:
+            if error.reason not in EXPECTED_REFUSALS:
+                raise
+            return
+        assert view.split == {version: weight for version, weight in weights.items() if weight}
+        self.asked[model] = dict(view.split)
+
+    @rule(model=models)
+    def a_change_is_undone(self, model: str) -> None:
+        try:
+            view = self.run(self.traffic.undo(Call(model)))
+        except MeshError as error:
+            if error.reason not in EXPECTED_REFUSALS:
+                raise
+            return
+        self.asked[model] = dict(view.split)
+
+    @rule(model=models)
+    def a_caller_gives_up_in_the_middle(self, model: str) -> None:
+        known = self.deployer.models.get(model)
+        if known is None or not self.publisher.known:
+            return
+
+        async def impatient() -> None:
+            wish = SplitWish({known.version_names[-1]: 100})
+            with contextlib.suppress(TimeoutError, MeshError):
+                async with asyncio.timeout(ANSWER_DELAY_S / 2):
+                    await self.traffic.update(Call(model), wish)
+
+        self.run(impatient())
+        stored = self.run(self.rule_store.every()) if not self.rule_store.away else []
+        self.asked |= {one.model_name: dict(one.split.positive) for one in stored}
+
+    @rule(
+        name=st.sampled_from(("batcher-0", "batcher-1", "batcher-2")),
+        delay_s=st.sampled_from((0.0, 0.1, 1.9, 5.0)),
+        refuses=st.booleans(),
+    )
+    def a_batcher_connects(self, name: str, delay_s: float, refuses: bool) -> None:
+        async def connect() -> None:
+            if name in self.batchers:
+                await self.drop(name)
+            self.batchers[name] = FakeBatcher(self, name, delay_s, refuses=refuses and name == "batcher-2")
+
+        self.run(connect())
+
+    @precondition(lambda self: self.batchers)
+    @rule(data=st.data())
+    def a_batcher_dies(self, data: st.DataObject) -> None:
+        self.run(self.drop(data.draw(st.sampled_from(sorted(self.batchers)))))
+
+    @rule(delay_s=st.sampled_from((0.0, 0.5, None)))
+    def the_gateway_changes_pace(self, delay_s: float | None) -> None:
+        self.gateways.delay_s = delay_s
+
+    @rule()
+    def the_deployer_dies(self) -> None:
+        self.deployer.die()
+
+    @rule()
+    def the_deployer_is_back(self) -> None:
+        self.deployer.up = True
+
+    @rule(away=st.booleans())
+    def the_database_goes_or_comes(self, away: bool) -> None:
+        self.rule_store.away = self.table_store.away = away
+
+    @precondition(lambda self: not self.rule_store.away)
+    @rule()
+    def the_router_is_killed(self) -> None:
+        async def again() -> None:
+            await self.stop()
+            await self.start()
+
+        self.run(again())
+
+    @rule(seconds=st.sampled_from((0.01, 0.3, 2.5, 12.0)))
+    def time_passes(self, seconds: float) -> None:
+        self.run(asyncio.sleep(seconds))
+
+    # --- what must hold
+
+    def routed(self, model: str) -> set[str]:
+        """The versions that the gateway routes to by this router's word."""
+        table = self.gateways.acknowledged
+        if table is None or table.revision < self.first_revision:
+            return set()
+        return set(table.models[model].versions) if model in table.models else set()
+
+    @invariant()
+    def routes_name_what_batchers_know(self) -> None:
+        table = self.gateways.table
+        for batcher in self.batchers.values():
+            if batcher.session.acknowledged_revision < self.router.table.revision:
+                continue
+            if table is not self.publisher.routing:
+                # The router was killed, and the gateway still goes by what the one before said.
+                continue
+            for name, routes in table.models.items():
+                assert set(routes.versions) <= set(batcher.known.get(name, ())), (name, routes, batcher.known)
+
+    @invariant()
+    def shares_are_whole_and_of_versions_that_are_there(self) -> None:
+        for name, routes in self.gateways.table.models.items():
+            assert routes.model_name == name
+            assert sum(share.percent for share in routes.shares) == 100
+            assert all(1 <= share.percent <= 100 for share in routes.shares)
+            assert {share.version for share in routes.shares} <= set(routes.versions)
+
+    @invariant()
+    def revisions_only_grow(self) -> None:
+        newest = max(self.router.table.revision, self.publisher.routing.revision)
+        assert newest == 0 or newest >= self.revision
+        self.revision = max(newest, self.revision)
+
+    @invariant()
+    def the_tasks_live(self) -> None:
+        tasks = [*self.tasks, *(batcher.task for batcher in self.batchers.values())]
+        for task in tasks:
+            if task.done():
+                task.result()
+                raise AssertionError(f"{task} ended")
+
+    def teardown(self) -> None:
+        """Everything mended, it is as it was asked."""
+        try:
+            self.mend()
+        finally:
+            self.run(self.stop())
+            self.loop.close()
+
+    def mend(self) -> None:
+        self.rule_store.away = self.table_store.away = False
+        self.deployer.up = True
+        self.gateways.delay_s = 0.0
+        self.run(asyncio.sleep(30.0))
+        self.the_tasks_live()
+        table = self.gateways.table
+        assert set(table.models) == set(self.deployer.models)
+        for name, model in self.deployer.models.items():
+            routes = table.models[name]
+            assert routes.versions == model.version_names
+            stored = self.run(self.rule_store.find(name))
+            assert (dict(stored.split.positive) if stored else None) == self.asked.get(name)
+            wanted = effective_shares(stored.split, model.version_names) if stored else ()
+            assert routes.shares == wanted or (not wanted and [share.percent for share in routes.shares] == [100])
+        for batcher in self.batchers.values():
+            if batcher.session.refused_revision == 0:
+                assert batcher.known == {name: model.version_names for name, model in self.deployer.models.items()}
+        assert {name: model.ready for name, model in self.table_store.saved.items()} == self.deployer.models
+
+
+TestRouter = RouterMachine.TestCase
+TestRouter.settings = settings(
+    max_examples=200, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)

@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2_grpc
 from infermesh.client import Client
 from infermesh.deployer.v1 import deployer_service_pb2_grpc
 from infermesh.prediction.v1 import prediction_service_pb2_grpc
-from infermesh.registry.v1 import registry_service_pb2_grpc
+from infermesh.registry.v1 import artifact_service_pb2_grpc, registry_service_pb2_grpc
 from infermesh.router.v1 import router_service_pb2_grpc
 
 from tests.integration.client.scripted import Scripted
@@ -23,6 +23,7 @@ def scripted() -> Iterator[Scripted]:
     with ThreadPoolExecutor(8) as pool:
         server = grpc.server(pool)
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(made.registry, server)
+        artifact_service_pb2_grpc.add_ArtifactServiceServicer_to_server(made.artifacts, server)
         deployer_service_pb2_grpc.add_DeployerServiceServicer_to_server(made.deployer, server)
         router_service_pb2_grpc.add_RouterServiceServicer_to_server(made.router, server)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(made.batcher, server)

@@ -1,5 +1,6 @@
 """A mesh in one process: every public service on one port, as behind a gateway, saying what a test wants."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -12,7 +13,15 @@ from infermesh.client.cli.app import build_app
 from infermesh.client.health import SERVICES
 from infermesh.deployer.v1 import deployer_service_pb2, deployer_service_pb2_grpc, deployment_pb2
 from infermesh.prediction.v1 import instance_pb2, prediction_pb2, prediction_service_pb2_grpc
-from infermesh.registry.v1 import model_pb2, model_version_pb2, registry_service_pb2, registry_service_pb2_grpc
+from infermesh.registry.v1 import (
+    artifact_pb2,
+    artifact_service_pb2,
+    artifact_service_pb2_grpc,
+    model_pb2,
+    model_version_pb2,
+    registry_service_pb2,
+    registry_service_pb2_grpc,
+)
 from infermesh.router.v1 import router_service_pb2, router_service_pb2_grpc, traffic_pb2
 from typer.testing import CliRunner, Result
 
@@ -33,6 +42,7 @@ class Registry(registry_service_pb2_grpc.RegistryServiceServicer):
 
     def __init__(self) -> None:
         self.requests: list[registry_service_pb2.CreateModelRequest] = []
+        self.reads_no_files = False
         self.searches: list[registry_service_pb2.SearchModelsRequest] = []
         self.versions: dict[tuple[str, str], model_version_pb2.ModelVersion] = {}
 
@@ -40,6 +50,8 @@ class Registry(registry_service_pb2_grpc.RegistryServiceServicer):
         self, request: registry_service_pb2.CreateModelRequest, context: grpc.ServicerContext
     ) -> model_version_pb2.ModelVersion:
         self.requests.append(request)
+        if self.reads_no_files and request.artifact_uri.startswith("file://"):
+            refuse(context, code_pb2.NOT_FOUND, "ARTIFACT_NOT_FOUND", f"{request.artifact_uri} cannot be read")
         made = model_version_pb2.ModelVersion(
             model_name=request.name,
             version=request.version,
@@ -96,6 +108,28 @@ class Registry(registry_service_pb2_grpc.RegistryServiceServicer):
 
     def SetAlias(self, request: registry_service_pb2.SetAliasRequest, context: grpc.ServicerContext) -> model_pb2.Alias:
         return model_pb2.Alias(model_name=request.model_name, alias=request.alias, version=request.version)
+
+
+class Artifacts(artifact_service_pb2_grpc.ArtifactServiceServicer):
+    """Keeps what is sent where its digest is right."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, bytes] = {}
+        self.pieces = 0
+
+    def UploadArtifact(
+        self, requests: Iterator[artifact_service_pb2.UploadArtifactRequest], context: grpc.ServicerContext
+    ) -> artifact_pb2.Artifact:
+        first = next(requests)
+        content = first.body.data
+        for request in requests:
+            self.pieces += 1
+            content += request.body.data
+        digest = hashlib.sha256(content).hexdigest()
+        if digest != first.digest or len(content) != first.size_bytes:
+            refuse(context, code_pb2.DATA_LOSS, "ARTIFACT_CORRUPT", "it changed on its way")
+        self.kept[first.filename] = content
+        return artifact_pb2.Artifact(digest=digest, artifact_uri=f"artifact://sha256/{digest}")
 
 
 class Deployer(deployer_service_pb2_grpc.DeployerServiceServicer):
@@ -254,6 +288,7 @@ class Scripted:
     """What a test tells the mesh, and asks it."""
 
     registry: Registry = field(default_factory=Registry)
+    artifacts: Artifacts = field(default_factory=Artifacts)
     deployer: Deployer = field(default_factory=Deployer)
     router: Router = field(default_factory=Router)
     batcher: Batcher = field(default_factory=Batcher)

@@ -61,6 +61,30 @@ def test_the_command_takes_metadata_from_what_training_wrote(
     }
 
 
+def test_what_the_registry_cannot_read_is_sent_to_it(scripted: Scripted, artifact: Path) -> None:
+    artifact.write_bytes(bytes(range(256)) * 10_000)
+    scripted.registry.reads_no_files = True
+    result = scripted.run("register", "iris", "v1.0.0", str(artifact))
+    assert "sending it" in result.stderr
+    assert scripted.artifacts.kept[artifact.name] == artifact.read_bytes()
+    assert scripted.artifacts.pieces > 2
+    first, second = scripted.registry.requests
+    assert first.artifact_uri == artifact.as_uri()
+    assert second.artifact_uri == f"artifact://sha256/{first.artifact_digest}"
+
+
+def test_what_nobody_can_read_is_not_sent(scripted: Scripted) -> None:
+    scripted.registry.reads_no_files = True
+    assert "/nowhere.onnx cannot be read" in scripted.run("register", "iris", "v1.0.0", "/nowhere.onnx", code=3).stderr
+    assert scripted.artifacts.kept == {}
+
+
+def test_an_upload_that_cannot_be_read_raises_what_reading_raised(client: Client, scripted: Scripted) -> None:
+    with pytest.raises(FileNotFoundError):
+        client.models.upload("/nowhere.onnx")
+    assert scripted.artifacts.kept == {}
+
+
 def test_people_see_tensors_and_what_to_do_next(scripted: Scripted, artifact: Path) -> None:
     shown = scripted.run("register", "iris", "v1.0.0", str(artifact)).stdout
     assert "X" in shown

@@ -1,13 +1,18 @@
 """Models: register versions, find them, say what each one takes and gives."""
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import grpc
+from google.api import httpbody_pb2
 from google.protobuf.struct_pb2 import Struct
 from infermesh.client.errors import InfermeshError
 from infermesh.client.transport import Transport, all_pages, new_request_id
 from infermesh.registry.v1 import (
+    artifact_pb2,
+    artifact_service_pb2,
+    artifact_service_pb2_grpc,
     model_pb2,
     model_version_pb2,
     registry_service_pb2,
@@ -16,6 +21,10 @@ from infermesh.registry.v1 import (
 
 REGISTER_TIMEOUT_S = 120.0
 """Registering reads the whole artifact."""
+UPLOAD_TIMEOUT_S = 3600.0
+"""An artifact may be of many gigabytes."""
+PIECE_BYTES = 1024 * 1024
+"""How much of an artifact one message carries."""
 _PAGE_SIZE = 200
 
 
@@ -25,6 +34,7 @@ class Models:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._stub = registry_service_pb2_grpc.RegistryServiceStub(transport.channel)
+        self._artifacts = artifact_service_pb2_grpc.ArtifactServiceStub(transport.channel)
 
     def register(
         self,
@@ -32,6 +42,7 @@ class Models:
         version: str,
         artifact: str | Path,
         *,
+        digest: str = "",
         framework: str = "",
         framework_version: str = "",
         metadata: Mapping[str, object] | None = None,
@@ -45,10 +56,11 @@ class Models:
         """Registers a version of a model, and the model where it is new.
 
         `artifact` is a path or a URI that the registry itself can read; a relative path is one of this process's
-        folder. The framework may be left out where the artifact tells it, schemas where it states them: an ONNX file
-        does both. `metadata` is anything as JSON has it; "tags" and "class_names" are understood. The same content
-        again is the same registration. Raises VERSION_EXISTS where the version is registered with other content:
-        versions never change.
+        folder. What the registry cannot read goes there by `upload`, whose `artifact_uri` is then the artifact.
+        `digest` is the SHA-256 that it must have. The framework may be left out where the artifact tells it, schemas
+        where it states them: an ONNX file does both. `metadata` is anything as JSON has it; "tags" and "class_names"
+        are understood. The same content again is the same registration. Raises VERSION_EXISTS where the version is
+        registered with other content: versions never change.
         """
         request = registry_service_pb2.CreateModelRequest(
             name=name,
@@ -56,6 +68,7 @@ class Models:
             framework=framework,
             framework_version=framework_version,
             artifact_uri=artifact_uri(artifact),
+            artifact_digest=digest,
             metadata=struct(metadata, "metadata"),
             input_schema=struct(input_schema, "input_schema"),
             output_schema=struct(output_schema, "output_schema"),
@@ -64,6 +77,13 @@ class Models:
             request_id=request_id or new_request_id(),
         )
         return self._transport.call(self._stub.CreateModel, request, timeout_s=timeout_s)
+
+    def upload(self, path: str | Path, *, timeout_s: float = UPLOAD_TIMEOUT_S) -> artifact_pb2.Artifact:
+        """Sends a file to the registry, for a registry that cannot read this machine's disks.
+
+        Raises OSError where the file cannot be read, ARTIFACT_CORRUPT where it changed on its way.
+        """
+        return self._transport.send(self._artifacts.UploadArtifact, pieces(Path(path)), timeout_s=timeout_s)
 
     def get(self, name: str, *, timeout_s: float | None = None) -> model_pb2.Model:
         """One model. Raises MODEL_NOT_FOUND."""
@@ -190,6 +210,22 @@ def struct(value: Mapping[str, object] | None, field: str) -> Struct | None:
             advice="Use objects, lists, texts, numbers, true, false and null.",
         ) from None
     return made
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file, as the registry names artifacts. Raises OSError."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def pieces(path: Path) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
+    """The messages of an upload: what the file is first, then its bytes. Raises OSError."""
+    yield artifact_service_pb2.UploadArtifactRequest(
+        filename=path.name, digest=digest_of(path), size_bytes=path.stat().st_size
+    )
+    with path.open("rb") as stream:
+        while piece := stream.read(PIECE_BYTES):
+            yield artifact_service_pb2.UploadArtifactRequest(body=httpbody_pb2.HttpBody(data=piece))
 
 
 def _size(limit: int | None) -> int:

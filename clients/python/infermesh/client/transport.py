@@ -1,5 +1,6 @@
 """How the client reaches the gateway: one channel, a deadline on every call, failures as `InfermeshError`."""
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -80,6 +81,41 @@ class Transport:
             raise error_from_rpc(error, address=self.address, timeout_s=timeout_s) from error
         finally:
             call.cancel()
+
+    def send(
+        self,
+        method: "grpc.StreamUnaryMultiCallable[RequestT, ResponseT]",
+        requests: Iterator[RequestT],
+        *,
+        timeout_s: float,
+        metadata: Metadata = (),
+    ) -> ResponseT:
+        """The answer to a stream of requests, over within `timeout_s`. Raises InfermeshError, or what `requests` did.
+
+        Requests are made in another thread, as fast as the other side takes them.
+        """
+        raised: list[Exception] = []
+        begun = threading.Event()
+
+        def kept() -> Iterator[RequestT]:
+            # gRPC would log what an iterator raises, and tell the caller no more than that the call was cancelled.
+            begun.wait()
+            try:
+                yield from requests
+            except Exception as error:
+                raised.append(error)
+                call.cancel()
+
+        call = method.future(kept(), timeout=timeout_s, metadata=metadata or None)
+        begun.set()
+        try:
+            return call.result()
+        except (grpc.RpcError, grpc.FutureCancelledError) as error:
+            if raised:
+                raise raised[0] from None
+            if isinstance(error, grpc.FutureCancelledError):
+                raise
+            raise error_from_rpc(error, address=self.address, timeout_s=timeout_s) from error
 
     def wait_until_connected(self, timeout_s: float) -> None:
         """Returns once the gateway accepts connections. Raises GATEWAY_UNREACHABLE after `timeout_s` seconds."""

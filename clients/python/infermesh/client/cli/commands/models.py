@@ -1,6 +1,9 @@
 """`infermesh register` and `infermesh models`: what is registered."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +11,9 @@ from infermesh.client.cli.completion import complete_version
 from infermesh.client.cli.documents import read_document
 from infermesh.client.cli.model_views import model_shown, models_listed, registered, version_shown, versions_listed
 from infermesh.client.cli.session import ModelArgument, Session, VersionArgument, command
+from infermesh.client.errors import InfermeshError
+from infermesh.client.models import digest_of
+from infermesh.registry.v1 import model_version_pb2
 from rich.markup import escape
 
 _VERSIONS_SHOWN_MAX = 10
@@ -99,20 +105,39 @@ def _add_register(app: typer.Typer) -> None:
     ) -> None:
         """Register a version of a model, and the model where it is new.
 
-        An ONNX file states its tensors itself. Versions never change: new content is a new version.
+        An ONNX file states its tensors itself. A file that the registry cannot read is sent to it. Versions never
+        change: new content is a new version.
         """
         document = read_document(metadata, "--metadata") if metadata else {}
         known = completed(document, tags=tag or (), classes=class_ or ())
-        made = session.client.models.register(
+        register_ = partial(
+            session.client.models.register,
             model,
             version,
-            artifact,
             framework=framework or _text(document, "framework"),
             framework_version=framework_version or _text(document, "framework_version"),
             metadata=known or None,
             description=description,
         )
+        made = _sent_where_needed(session, artifact, register_)
         session.output.result(made, lambda: registered(made))
+
+
+def _sent_where_needed(
+    session: Session, artifact: str, register: Callable[..., model_version_pb2.ModelVersion]
+) -> model_version_pb2.ModelVersion:
+    """Registers by the place of the artifact, and sends it only where the registry has not the same file there."""
+    file = Path(artifact).expanduser()
+    if "://" in artifact or not file.is_file() or not os.access(file, os.R_OK):
+        return register(artifact)
+    digest = digest_of(file)
+    try:
+        return register(artifact, digest=digest)
+    except InfermeshError as error:
+        if error.reason not in {"ARTIFACT_NOT_FOUND", "ARTIFACT_CORRUPT"}:
+            raise
+    session.output.note(f"[dim]the registry cannot read {escape(str(file))}; sending it[/]")
+    return register(session.client.models.upload(file).artifact_uri, digest=digest)
 
 
 def _add_search(group: typer.Typer) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import grpc
 from grpc_health.v1 import health_pb2
 
-from services.common.errors import Code, MeshError
+from services.common.errors import MeshError
 from services.router.domain.health import Health
 
 _DEADLINE_S = 5.0
@@ -26,7 +26,10 @@ class GrpcHealthSource:
         try:
             answer = await self._check(health_pb2.HealthCheckRequest(service=service), timeout=_DEADLINE_S)
         except MeshError as error:
-            return Health.UNKNOWN_SERVICE if error.code is Code.NOT_FOUND else Health.NOT_SERVING
+            # The health service is not ours: its errors have a code and no reason.
+            cause = error.__cause__
+            unheard_of = isinstance(cause, grpc.aio.AioRpcError) and cause.code() is grpc.StatusCode.NOT_FOUND
+            return Health.UNKNOWN_SERVICE if unheard_of else Health.NOT_SERVING
         if answer.status == health_pb2.HealthCheckResponse.SERVING:
             return Health.SERVING
         unknown = answer.status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN

@@ -36,11 +36,11 @@ async def run_local(settings: SupervisorSettings, ports: MeshPorts) -> int:
         async def welcome() -> None:
             if settings.bootstrap:
                 await _bootstrap(ports)
-            state.complete()
             console.table(settings.data_dir)
             if settings.bootstrap:
                 console.lines_to_try(lines_to_try(ports))
             console.say(f"\nReady after {clock.monotonic() - began_s:.1f} s. Ctrl-C stops everything.")
+            state.complete()
             await asked.wait()
 
         try:

@@ -172,7 +172,7 @@ class RouterServiceServicer:
     """
 
     def UpdateTraffic(self, request, context):
-        """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 4 s.
+        """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 5 s.
         WEIGHTS_INVALID where the shares are not whole percentages that add up to 100, VERSION_NOT_DEPLOYED where one names a
         version that is not ready, MODEL_NOT_SERVED where nothing of the model is, ETAG_MISMATCH where someone else changed
         it since it was read. What is refused changes nothing. Repeated with the same `request_id` it changes nothing more.

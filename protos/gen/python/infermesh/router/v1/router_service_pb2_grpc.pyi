@@ -42,7 +42,7 @@ class RouterServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RouterServiceAsyncStub: ...
     UpdateTraffic: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.UpdateTrafficRequest, _traffic_pb2.Traffic]
-    """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 4 s.
+    """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 5 s.
     WEIGHTS_INVALID where the shares are not whole percentages that add up to 100, VERSION_NOT_DEPLOYED where one names a
     version that is not ready, MODEL_NOT_SERVED where nothing of the model is, ETAG_MISMATCH where someone else changed
     it since it was read. What is refused changes nothing. Repeated with the same `request_id` it changes nothing more.
@@ -110,7 +110,7 @@ class RouterServiceAsyncStub(RouterServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpdateTraffic: _aio.UnaryUnaryMultiCallable[_router_service_pb2.UpdateTrafficRequest, _traffic_pb2.Traffic]  # type: ignore[assignment]
-    """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 4 s.
+    """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 5 s.
     WEIGHTS_INVALID where the shares are not whole percentages that add up to 100, VERSION_NOT_DEPLOYED where one names a
     version that is not ready, MODEL_NOT_SERVED where nothing of the model is, ETAG_MISMATCH where someone else changed
     it since it was read. What is refused changes nothing. Repeated with the same `request_id` it changes nothing more.
@@ -181,7 +181,7 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_service_pb2.UpdateTrafficRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_traffic_pb2.Traffic, _abc.Awaitable[_traffic_pb2.Traffic]]:
-        """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 4 s.
+        """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 5 s.
         WEIGHTS_INVALID where the shares are not whole percentages that add up to 100, VERSION_NOT_DEPLOYED where one names a
         version that is not ready, MODEL_NOT_SERVED where nothing of the model is, ETAG_MISMATCH where someone else changed
         it since it was read. What is refused changes nothing. Repeated with the same `request_id` it changes nothing more.

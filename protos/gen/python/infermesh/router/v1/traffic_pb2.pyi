@@ -91,7 +91,7 @@ class Traffic(_message.Message):
     sticky_key_header: _builtins.str
     """The header (gRPC metadata key) that decides where the strategy is "sticky". Empty otherwise."""
     governing_rule: _builtins.str
-    """The name of the canary's or A/B test's rule that decides the shares at the moment. Empty: none does."""
+    """The name of the rule that decides the shares at the moment: "split", a canary's or an A/B test's. Empty: none does."""
     explicit: _builtins.bool
     """True: someone set the shares. False: they are the default."""
     revision: _builtins.float

@@ -134,7 +134,9 @@ class Engine:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 counters.cancelled += 1
-            future.cancel()
+            if not self._loop.is_closed():
+                # A caller that is thrown away rather than cancelled leaves a future that nobody reads.
+                future.cancel()
             for waiter in waiters:
                 lane.abandon(waiter)
             raise

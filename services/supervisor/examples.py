@@ -27,7 +27,7 @@ def lines_to_try(ports: MeshPorts) -> Sequence[tuple[str, str]]:
         ("Open Inference Protocol: tritonclient as it comes", f"{python} -m examples.clients.open_inference {gateway}"),
         (
             "Reflection: every public service",
-            f"{buf} curl --http2-prior-knowledge --list-methods http://{gateway}",
+            f"{buf} curl --protocol grpc --http2-prior-knowledge --list-methods http://{gateway}",
         ),
     )
 

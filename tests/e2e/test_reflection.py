@@ -53,7 +53,7 @@ def test_buf_curl_lists_and_calls(mesh: Mesh, tmp_path: Path) -> None:
     buf = Path(sys.executable).with_name("buf")
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "BUF_CACHE_DIR": str(tmp_path)}
     listed = subprocess.run(
-        [buf, "curl", "--http2-prior-knowledge", "--list-services", f"http://{mesh.gateway}"],
+        [buf, "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--list-services", f"http://{mesh.gateway}"],
         env=environment,
         cwd=ROOT,
         capture_output=True,

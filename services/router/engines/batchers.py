@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.common.clock import Clock
-from services.common.errors import invalid
+from services.common.errors import MeshError, Reason, invalid
 from services.common.telemetry.logging import get_logger
 from services.router.domain.table import ServingTable, TableStep, step
 from services.router.engines.signal import Signal
@@ -41,6 +41,7 @@ class Batchers:
         self._table = ServingTable()
         self._sessions: dict[Session, None] = {}
         self._changed = Signal()
+        self._closing = False
 
     @property
     def table(self) -> ServingTable:
@@ -73,7 +74,12 @@ class Batchers:
         return await self._changed.until(lambda: bool(self._sessions), timeout_s=timeout_s)
 
     def connect(self, batcher_id: str, address: str) -> Session:
-        """A batcher opened a stream. An older one of the same batcher at the same address counts no more."""
+        """A batcher opened a stream. An older one of the same batcher at the same address counts no more.
+
+        Raises INVALID_FIELD without a name, SHUTTING_DOWN where the router stops.
+        """
+        if self._closing:
+            raise MeshError(Reason.SHUTTING_DOWN, "the router stops; dial again in a moment", retry_after_s=1.0)
         if not batcher_id:
             raise invalid("batcher_id", batcher_id, 'a stable name such as "batcher-0"')
         for session in list(self._sessions):
@@ -99,6 +105,7 @@ class Batchers:
 
     async def close(self) -> None:
         """Ends all streams, so that a stop need not wait for them. Batchers keep what they have and dial again."""
+        self._closing = True
         for session in self._sessions:
             session.over = True
         self._changed.fire()

@@ -1,0 +1,192 @@
+"""Where batches go, who is tried again, who may wait: each decision as a table."""
+
+import pytest
+
+from services.batcher.domain.admission import DrainRate, retry_after_s
+from services.batcher.domain.failure import FailureKind
+from services.batcher.domain.places import Place, ServerState, choose
+from services.batcher.domain.queue import Line, Waiter
+from services.batcher.domain.recovery import recover
+from services.batcher.domain.retry import RetryBudget
+from services.batcher.domain.serving import Backend
+from tests.unit.batcher.test_rows import NOBODY
+
+
+def place(name: str, *, capacity: float = 1.0, latency_s: float = 0.0, rows: float = 8, slots: int = 2) -> Place:
+    made = Place(Backend(name, name, "", "m", capacity), ServerState(name), in_flight_per_backend=slots)
+    if latency_s:
+        made.latency_s, made.rows_mean = latency_s, rows
+    return made
+
+
+def chosen(places: list[Place], *, rows: int = 8, now_s: float = 0.0, reserve: int = 0) -> str:
+    found = choose(places, rows, now_s, reserve=reserve)
+    return found.backend.backend_id if found is not None else ""
+
+
+def members(count: int) -> list[Waiter]:
+    return [Waiter(NOBODY, (), 1, arrived_s=0, deadline_s=9) for _ in range(count)]
+
+
+class TestPlaces:
+    def test_the_least_expected_finish_wins(self) -> None:
+        assert chosen([place("slow", latency_s=0.1), place("fast", latency_s=0.01)]) == "fast"
+
+    def test_load_counts_against_a_place_and_capacity_for_it(self) -> None:
+        near, far = place("near", latency_s=0.010), place("far", latency_s=0.014)
+        assert chosen([near, far]) == "near"
+        near.departed(8)
+        assert chosen([near, far]) == "far"
+        small, large = place("small", latency_s=0.01), place("large", latency_s=0.01, capacity=4)
+        assert chosen([small, large]) == "large"
+
+    def test_a_place_that_never_ran_is_tried_first_and_then_the_emptier(self) -> None:
+        first, second = place("first"), place("second")
+        assert chosen([place("known", latency_s=0.001), first]) == "first"
+        first.departed(8)
+        assert chosen([first, second]) == "second"
+
+    def test_full_places_down_servers_and_resting_models_are_passed_over(self) -> None:
+        full, down, resting = place("full"), place("down"), place("resting")
+        full.departed(1)
+        full.departed(1)
+        down.server.up = False
+        resting.rest(10.0, delay_min_s=0.1, delay_max_s=1.0)
+        assert chosen([full, down, resting], now_s=10.0) == ""
+        assert chosen([full, down, resting], now_s=10.2) == "resting"
+        resting.departed(1)
+        assert chosen([full, down, resting], now_s=10.2) == "", "after a failure, one batch tries alone"
+        resting.answered()
+        assert chosen([full, down, resting], now_s=10.2) == "resting"
+
+    def test_rests_double_up_to_a_bound_and_batches_that_fail_together_count_once(self) -> None:
+        resting = place("r")
+        rests, now_s = [], 0.0
+        for _ in range(6):
+            resting.rest(now_s, delay_min_s=0.1, delay_max_s=1.0)
+            resting.rest(now_s, delay_min_s=0.1, delay_max_s=1.0)
+            rests.append(round(resting.again_s - now_s, 3))
+            now_s = resting.again_s
+        assert rests == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
+
+    def test_background_leaves_a_slot_free_and_uses_the_only_one_when_idle(self) -> None:
+        two, one = place("two"), place("one", slots=1)
+        assert chosen([two], reserve=1) == "two"
+        two.departed(1)
+        assert chosen([two], reserve=1) == ""
+        assert chosen([two]) == "two"
+        assert chosen([one], reserve=1) == "one"
+
+    @pytest.mark.parametrize(("capacity", "slots"), [(1.0, 2), (3.0, 6), (0.1, 1), (0.0, 1), (1000.0, 64)])
+    def test_slots_follow_capacity_within_bounds(self, capacity: float, slots: int) -> None:
+        assert place("p", capacity=capacity).slots == slots
+
+    def test_averages_follow_what_is_measured(self) -> None:
+        measured = place("m")
+        measured.observe(rows=10, seconds=1.0)
+        assert (measured.latency_s, measured.rows_mean) == (1.0, 10.0)
+        for _ in range(50):
+            measured.observe(rows=2, seconds=0.5)
+        assert measured.latency_s == pytest.approx(0.5, abs=0.01)
+        assert measured.rows_mean == pytest.approx(2.0, abs=0.01)
+
+
+class TestRecovery:
+    @pytest.mark.parametrize("kind", [FailureKind.UNREACHABLE, FailureKind.MISSING, FailureKind.OVERLOADED])
+    def test_what_reached_no_model_costs_nothing(self, kind: FailureKind) -> None:
+        batch = members(3)
+        for _ in range(20):
+            recovery = recover(kind, batch, attempts_max=2)
+            assert (recovery.again, recovery.given_up, recovery.costs_budget) == ([batch], [], False)
+
+    @pytest.mark.parametrize("kind", [FailureKind.MODEL, FailureKind.PROTOCOL])
+    def test_blame_is_found_by_halving(self, kind: FailureKind) -> None:
+        batch = members(5)
+        assert recover(kind, batch, attempts_max=2).again == [batch[:3], batch[3:]]
+        alone = recover(kind, batch[:1], attempts_max=2)
+        assert (alone.again, alone.given_up) == ([], batch[:1])
+
+    @pytest.mark.parametrize("kind", [FailureKind.LOST, FailureKind.GARBLED])
+    def test_what_was_lost_is_tried_whole_then_in_halves_then_no_more(self, kind: FailureKind) -> None:
+        batch = members(4)
+        assert recover(kind, batch, attempts_max=3).again == [batch]
+        assert recover(kind, batch, attempts_max=3).again == [batch[:2], batch[2:]]
+        last = recover(kind, batch[:2], attempts_max=3)
+        assert (last.again, last.given_up) == ([], batch[:2])
+
+    def test_a_crash_is_forgiven_once_and_then_blamed(self) -> None:
+        batch = members(2)
+        first = recover(FailureKind.CRASHED, batch, attempts_max=4)
+        assert (first.again, first.costs_budget) == ([batch], True)
+        assert recover(FailureKind.CRASHED, batch, attempts_max=4).again == [batch[:1], batch[1:]]
+        assert recover(FailureKind.CRASHED, batch[:1], attempts_max=4).given_up == batch[:1]
+
+    @pytest.mark.parametrize("kind", list(FailureKind))
+    @pytest.mark.parametrize("count", range(6))
+    def test_nobody_is_forgotten_or_doubled(self, kind: FailureKind, count: int) -> None:
+        batch = members(count)
+        for _ in range(6):
+            recovery = recover(kind, batch, attempts_max=3)
+            everybody = [one for part in recovery.again for one in part] + recovery.given_up
+            assert sorted(map(id, everybody)) == sorted(map(id, batch))
+            assert all(recovery.again)
+
+
+class TestAdmission:
+    def test_the_rate_is_that_of_the_last_second(self) -> None:
+        rate = DrainRate()
+        assert rate.rows_per_s(5.0) == 0.0
+        for tick in range(500):
+            rate.add(10, tick / 100)
+        assert rate.rows_per_s(5.0) == pytest.approx(1000, rel=0.05)
+        assert rate.rows_per_s(15.0) < 1
+
+    @pytest.mark.parametrize(
+        ("rows", "rate", "expected"), [(1000, 0.0, 1.0), (1000, 1000.0, 0.5), (1, 1e6, 0.05), (10**6, 10.0, 10.0)]
+    )
+    def test_come_back_when_half_has_gone(self, rows: int, rate: float, expected: float) -> None:
+        assert retry_after_s(rows, rate) == expected
+
+    def test_a_budget_is_earned_and_spent(self) -> None:
+        budget = RetryBudget(share=0.5, held_max=2)
+        assert [budget.spend() for _ in range(3)] == [True, True, False]
+        budget.earn()
+        assert not budget.spend()
+        budget.earn()
+        assert budget.spend()
+
+
+class TestLine:
+    def fill(self, *rows: int) -> tuple[Line, list[Waiter]]:
+        line = Line()
+        waiters = [Waiter(NOBODY, (), one, arrived_s=at, deadline_s=100) for at, one in enumerate(rows)]
+        for one in waiters:
+            line.push(one)
+        return line, waiters
+
+    def test_first_come_first_served_as_far_as_it_fits(self) -> None:
+        line, waiters = self.fill(2, 2, 3, 1)
+        assert line.take(rows_max=5, requests_max=9, now_s=0) == (waiters[:2], [])
+        assert (line.rows, len(line), line.oldest_s()) == (4, 2, 2)
+        assert line.take(rows_max=5, requests_max=1, now_s=0) == (waiters[2:3], [])
+
+    def test_one_that_is_too_large_goes_alone(self) -> None:
+        line, waiters = self.fill(9, 1)
+        assert line.take(rows_max=5, requests_max=9, now_s=0)[0] == waiters[:1]
+
+    def test_the_late_are_set_aside_and_take_no_place(self) -> None:
+        line, waiters = self.fill(3, 3, 3)
+        waiters[1].deadline_s = 7
+        assert line.take(rows_max=6, requests_max=9, now_s=7) == ([waiters[0], waiters[2]], [waiters[1]])
+        assert (line.rows, len(line)) == (0, 0)
+
+    def test_leaving_counts_at_once_and_empty_places_are_cleared(self) -> None:
+        line, waiters = self.fill(*[1] * 1000)
+        for one in waiters[:990]:
+            line.leave(one)
+            line.leave(one)
+        assert (line.rows, len(line)) == (10, 10)
+        assert line.places < 200
+        assert line.oldest_s() == 990
+        assert list(line) == waiters[990:]
+        assert line.take(rows_max=99, requests_max=99, now_s=0)[0] == waiters[990:]

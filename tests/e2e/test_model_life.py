@@ -101,12 +101,12 @@ def test_a_version_never_changes(rest: Rest, model: str) -> None:
     [({"version": "one"}, "version"), ({"name": "No Spaces"}, "name"), ({"artifact_uri": ""}, "artifact_uri")],
 )
 def test_what_is_wrong_with_a_registration_is_named(rest: Rest, model: str, change: dict[str, str], field: str) -> None:
-    error = rest.refused(400, "POST", "/v1/models", json=registration(model, "v2.0.0") | change)
+    error = rest.refused(400, "POST", "/v1/models", json=registration(model, OLD) | {"version": "v2.0.0"} | change)
     assert field in json.dumps(error)
 
 
 def test_an_artifact_that_is_not_there_is_named(rest: Rest, model: str, tmp_path: Path) -> None:
-    missing = registration(model, "v2.0.0") | {"artifact_uri": (tmp_path / "nothing.onnx").as_uri()}
+    missing = registration(model, OLD) | {"version": "v2.0.0", "artifact_uri": (tmp_path / "nothing.onnx").as_uri()}
     answer = rest.call("POST", "/v1/models", json=missing)
     assert answer.status_code in (400, 404, 412)
     assert "nothing.onnx" in answer.json()["message"]

@@ -1,8 +1,8 @@
 """The TypeScript client, generated, compiled, and run by a real Node against the mesh."""
 
-import asyncio
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,40 +18,33 @@ RUN_TIMEOUT_S = 30.0
 NOT_FOUND, INVALID_ARGUMENT = 5, 3
 
 
-async def run(*argv: str, stdin: bytes = b"", timeout_s: float) -> str:
+def run(*argv: str, stdin: str = "", timeout_s: float) -> str:
     """What the program prints. Fails with all that it said where it fails."""
-    process = await asyncio.create_subprocess_exec(
-        *argv,
+    finished = subprocess.run(
+        argv,
         cwd=ROOT,
         env={"PATH": os.environ.get("PATH", os.defpath), "HOME": os.environ.get("HOME", "/tmp"), "LANG": "C.UTF-8"},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )
-    try:
-        async with asyncio.timeout(timeout_s):
-            out, said = await process.communicate(stdin)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, f"{argv} failed: {said.decode()}{out.decode()}"
-    return out.decode()
+    assert finished.returncode == 0, f"{argv} failed: {finished.stderr}{finished.stdout}"
+    return finished.stdout
 
 
 @pytest.fixture(scope="module")
-async def compiled() -> Path:
+def compiled() -> Path:
     """The client's test program, freshly generated and compiled."""
-    await run("sh", "tools/clients.sh", "typescript", timeout_s=COMPILE_TIMEOUT_S)
+    run("sh", "tools/clients.sh", "typescript", timeout_s=COMPILE_TIMEOUT_S)
     return ROOT / "clients/typescript/dist/test/drive.js"
 
 
-async def test_a_node_program_predicts_streams_looks_around_and_understands_errors(compiled: Path, mesh: Mesh) -> None:
+def test_a_node_program_predicts_streams_looks_around_and_understands_errors(compiled: Path, mesh: Mesh) -> None:
     samples = mesh.samples[:3]
     task = {"model": "digits", "instances": [sample["instance"] for sample in samples]}
-    printed = await run(
-        str(NODE), str(compiled), mesh.gateway, stdin=json.dumps(task).encode(), timeout_s=RUN_TIMEOUT_S
-    )
+    printed = run(str(NODE), str(compiled), mesh.gateway, stdin=json.dumps(task), timeout_s=RUN_TIMEOUT_S)
     seen: dict[str, Any] = json.loads(printed)
 
     predicted = seen["predicted"]

@@ -401,7 +401,6 @@ class Lane:
             self.places.append(place)
         if any(place not in known.values() for place in self.places):
             self.outage_s = None
-        self._full = False
 
     def revive(self) -> None:
         """A server answers again: patience begins anew, and what waits is sent."""

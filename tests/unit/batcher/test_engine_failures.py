@@ -133,7 +133,7 @@ async def test_an_outage_is_ridden_out_by_those_who_have_time(engine: Engine, se
     assert hasty.reason is Reason.DEADLINE_TOO_SHORT
     assert now_s() == pytest.approx(0.5, abs=0.02)
     assert [numbers(result) for result in await asyncio.gather(*patient)] == [[1], [2]]
-    assert now_s() < 2.1
+    assert now_s() == pytest.approx(1.57, abs=0.02), "sent as soon as the server answers a probe"
     assert server.probes <= 8, "the server is asked with growing pauses"
     assert len(server.sent) <= 4, "requests are not sent to a server that is known to be down"
 
@@ -161,6 +161,24 @@ async def test_a_model_that_is_not_there_yet_is_waited_for(engine: Engine, serve
     assert await outcome(engine, request(ONE, [1])) == [1]
     assert 0.8 < now_s() < 1.7
     assert len(server.sent) <= 7, "it is asked with growing pauses"
+    await asyncio.sleep(100)
+    server.answer = always(FailureKind.MISSING)
+    asyncio.get_running_loop().call_later(1.0, setattr, server, "answer", echo)
+    assert await outcome(engine, request(ONE, [2])) == [2], "a new absence, new patience"
+
+
+async def test_a_caller_that_leaves_while_its_batch_waits_for_another_try_takes_only_itself_along(
+    engine: Engine, server: FakeServer
+) -> None:
+    server.answer = always(FailureKind.MISSING)
+    calls = begin(engine, *(request(ONE, [number]) for number in range(3)))
+    await asyncio.sleep(0.5)
+    calls[1].cancel()
+    server.answer = echo
+    done = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(done[1], asyncio.CancelledError)
+    assert server.sent[-1].numbers == [0, 2]
+    assert [numbers(one) for one in done if not isinstance(one, BaseException)] == [[0], [2]]
 
 
 async def test_a_model_that_never_comes_ends_patience_and_is_found_when_it_comes(

@@ -63,15 +63,18 @@ class Engine:
         """Call it on the loop that will carry the requests."""
         self._loop = asyncio.get_running_loop()
 
-    async def stop(self, drain_s: float = 5.0) -> None:
-        """Refuses new requests, answers what it has within `drain_s`, fails the rest with SHUTTING_DOWN."""
+    async def stop(self, drain_s: float = 4.0) -> None:
+        """Refuses new requests, answers what it has within `drain_s`, fails the rest with SHUTTING_DOWN. Cut short, it
+        still answers everybody."""
         self._stopping = True
-        if self._outstanding:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(drain_s):
-                    await self._drained.wait()
-        for lane in self._lanes.values():
-            lane.close(stopping)
+        try:
+            if self._outstanding:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(drain_s):
+                        await self._drained.wait()
+        finally:
+            for lane in self._lanes.values():
+                lane.close(stopping)
         await self._servers.close()
 
     def serve(self, table: ServingTable) -> None:

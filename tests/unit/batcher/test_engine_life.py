@@ -50,6 +50,22 @@ async def test_a_stop_is_bounded() -> None:
     assert fleet.servers["a:1"].sent[0].aborted
 
 
+async def test_a_stop_that_is_cut_short_answers_everybody_too() -> None:
+    fleet = Fleet("a:1")
+    fleet.servers["a:1"].held = True
+    engine = new_engine(fleet)
+    await engine.start()
+    calls = begin(engine, request(served(), [1]))
+    await asyncio.sleep(0.001)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await engine.stop(drain_s=100)
+    (error,) = await asyncio.gather(*calls, return_exceptions=True)
+    assert getattr(error, "reason", None) is Reason.SHUTTING_DOWN
+    await engine.stop(drain_s=0)
+    assert fleet.servers["a:1"].closed
+
+
 async def test_an_idle_engine_stops_at_once() -> None:
     engine = new_engine(Fleet("a:1"))
     await engine.start()

@@ -20,12 +20,13 @@ from rich.console import Console
 
 from benchmarks.bare_triton import SETTINGS, bare_triton
 from benchmarks.load import LoadFailedError, h2load_path
-from benchmarks.mesh import BenchMesh, bench_mesh
+from benchmarks.mesh import ROWS_MAX, BenchMesh, bench_mesh
 from benchmarks.payloads import WrongAnswerError, digits
 from benchmarks.report import BARS, as_json, summarise, table, this_machine
 from benchmarks.rounds import Rounds, winners
 from benchmarks.targets import BARE, TITLES, Target, mesh_targets
 from services.common.clock import SystemClock
+from services.common.errors import MeshError
 from services.supervisor.process import PartFailedError
 
 _SEARCH_SECONDS_MAX = 1.0
@@ -47,6 +48,7 @@ async def bench(arguments: argparse.Namespace, console: Console) -> None:
         if any(name != BARE for name in wanted):
             console.print("Starting a mesh of its own")
             mesh = await stack.enter_async_context(bench_mesh(folder / "mesh", clock=clock))
+            await mesh.allow_batches(ROWS_MAX)
             every = mesh_targets(gateway=mesh.gateway, batcher=mesh.batcher)
             targets = [target for target in every if target.name in wanted]
         rounds = Rounds(h2load=h2load, folder=folder, seconds=arguments.seconds, digits=digits(), say=console.print)
@@ -145,7 +147,7 @@ def main() -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     try:
         asyncio.run(_run(arguments, console))
-    except (LoadFailedError, PartFailedError, WrongAnswerError) as error:
+    except (LoadFailedError, PartFailedError, WrongAnswerError, MeshError) as error:
         with contextlib.suppress(BrokenPipeError):
             sys.stderr.write(f"infermesh: {error}\n")
         return 1

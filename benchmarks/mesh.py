@@ -1,5 +1,6 @@
 """A whole mesh of its own, started as `make run` does, on free ports and in a folder that goes with it."""
 
+import asyncio
 import os
 import signal
 import sys
@@ -8,18 +9,28 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import grpc
 import httpx
 import orjson
+from infermesh.deployer.v1 import deployer_service_pb2, deployer_service_pb2_grpc, deployment_pb2
+from infermesh.router.v1 import router_service_pb2, router_service_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.payloads import MODEL, VERSION
 from services.common.clock import Clock
+from services.common.errors import Reason
+from services.common.grpc.channel import open_channel
 from services.supervisor.parts.part import Part
-from services.supervisor.process import Process
+from services.supervisor.process import PartFailedError, Process
 from services.supervisor.settings import ROOT
 
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 15.0
 _SCRAPE_TIMEOUT_S = 5.0
+_CHANGE_TIMEOUT_S = 15.0
+_LOOK_EVERY_S = 0.1
+ROWS_MAX = 256
+"""The largest batch that digits gets, as bare Triton may have it too; the batcher learns how large they should be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +41,53 @@ class BenchMesh:
     batcher: str
 
     async def failed_requests(self) -> float:
-        """Requests that the batcher says have failed since its start."""
+        """Requests that the batcher says have failed since its start, hang-ups of callers apart."""
         async with httpx.AsyncClient(trust_env=False, timeout=_SCRAPE_TIMEOUT_S) as client:
             page = (await client.get(f"http://{self.batcher}/metrics")).raise_for_status()
         return count_errors(page.text)
 
+    async def allow_batches(self, rows_max: int) -> None:
+        """Lets batches of digits grow to `rows_max`; returns when every batcher knows. Raises MeshError, and
+        PartFailedError where batchers are not told in time.
+        """
+        try:
+            async with open_channel(self.gateway) as channel, asyncio.timeout(_CHANGE_TIMEOUT_S):
+                router = router_service_pb2_grpc.RouterServiceStub(channel)
+                before = (await router.ListBatchers(router_service_pb2.ListBatchersRequest())).revision
+                await _change_batching(channel, rows_max)
+                while not await _told_since(router, before):  # noqa: ASYNC110 - the state of another process
+                    await asyncio.sleep(_LOOK_EVERY_S)
+        except TimeoutError:
+            raise PartFailedError(
+                f"no batcher was told of batches of {rows_max} rows within {_CHANGE_TIMEOUT_S:.0f} s; "
+                "see whether router and deployer run"
+            ) from None
+
+
+async def _change_batching(channel: grpc.aio.Channel, rows_max: int) -> None:
+    deployer = deployer_service_pb2_grpc.DeployerServiceStub(channel)
+    listed = await deployer.ListDeployments(deployer_service_pb2.ListDeploymentsRequest(model_name=MODEL))
+    (name,) = [one.deployment_name for one in listed.deployments if one.version == VERSION]
+    changed = deployment_pb2.Deployment(
+        model_name=MODEL, deployment_name=name, batching=deployment_pb2.Batching(max_batch_size=rows_max)
+    )
+    await deployer.UpdateDeployment(deployer_service_pb2.UpdateDeploymentRequest(deployment=changed))
+
+
+async def _told_since(router: "router_service_pb2_grpc.RouterServiceAsyncStub", revision: float) -> bool:
+    told = await router.ListBatchers(router_service_pb2.ListBatchersRequest())
+    return told.revision > revision and bool(told.batchers) and all(batcher.current for batcher in told.batchers)
+
 
 def count_errors(page: str) -> float:
-    """The sum of `model_errors_total` over all labels of a Prometheus page."""
+    """The sum of `model_errors_total` of a Prometheus page. A load generator that ends hangs up on what is under way,
+    which is no failure of the mesh.
+    """
     return sum(
         sample.value
         for family in text_string_to_metric_families(page)
         for sample in family.samples
-        if sample.name == "model_errors_total"
+        if sample.name == "model_errors_total" and sample.labels.get("error_type") != Reason.CALLER_CANCELLED
     )
 
 

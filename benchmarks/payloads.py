@@ -10,7 +10,8 @@ from infermesh.prediction.v1 import instance_pb2, prediction_pb2
 
 from services.supervisor.examples import DIGITS
 
-VERSION = "v1.0.0"
+MODEL, VERSION = "digits", "v1.0.0"
+"""What is measured: the model that every mesh begins with."""
 _GRPC_HEADERS = (("content-type", "application/grpc"), ("te", "trailers"))
 _GRPC_PREFIX_BYTES = 5
 

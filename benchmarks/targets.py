@@ -7,7 +7,7 @@ from types import MappingProxyType
 import grpc
 import httpx
 
-from benchmarks.payloads import Call, Digit, WrongAnswerError, frame, open_inference, rest, typed
+from benchmarks.payloads import MODEL, Call, Digit, WrongAnswerError, frame, open_inference, rest, typed
 
 BARE, BATCHER, GATEWAY_GRPC, GATEWAY_TYPED, GATEWAY_REST = (
     "bare",
@@ -26,7 +26,6 @@ TITLES: Mapping[str, str] = MappingProxyType(
     }
 )
 """Every target, in the order in which a round measures them."""
-_MODEL = "digits"
 _TIMEOUT_S = 10.0
 
 
@@ -47,10 +46,10 @@ def bare_target(address: str, model_name: str) -> Target:
 def mesh_targets(*, gateway: str, batcher: str) -> Sequence[Target]:
     """The ways through the mesh."""
     return (
-        Target(BATCHER, batcher, lambda digit: open_inference(_MODEL, digit)),
-        Target(GATEWAY_GRPC, gateway, lambda digit: open_inference(_MODEL, digit)),
-        Target(GATEWAY_TYPED, gateway, lambda digit: typed(_MODEL, digit)),
-        Target(GATEWAY_REST, gateway, lambda digit: rest(_MODEL, digit)),
+        Target(BATCHER, batcher, lambda digit: open_inference(MODEL, digit)),
+        Target(GATEWAY_GRPC, gateway, lambda digit: open_inference(MODEL, digit)),
+        Target(GATEWAY_TYPED, gateway, lambda digit: typed(MODEL, digit)),
+        Target(GATEWAY_REST, gateway, lambda digit: rest(MODEL, digit)),
     )
 
 

@@ -64,11 +64,12 @@ def test_settings_are_distinct_in_name_and_read_as_triton_writes_them() -> None:
     assert "dims: [ -1, 64 ]" in Setting().config()
 
 
-def test_errors_are_summed_over_their_labels() -> None:
+def test_errors_are_summed_and_hang_ups_left_out() -> None:
     page = (
         "# TYPE model_errors counter\n"
         'model_errors_total{model="digits",version="v1.0.0",error_type="QUEUE_FULL"} 3\n'
         'model_errors_total{model="digits",version="",error_type="MODEL_NOT_SERVED"} 2\n'
+        'model_errors_total{model="digits",version="",error_type="CALLER_CANCELLED"} 40\n'
         "# TYPE model_requests counter\n"
         'model_requests_total{model="digits"} 100\n'
     )

@@ -211,6 +211,8 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
     def __init__(self) -> None:
         self.updates: list[router_service_pb2.UpdateTrafficRequest] = []
         self.split: dict[str, int] = {"v1.0.0": 100}
+        self.late_times = 0
+        self.asked = 0
 
     def _traffic(self, model: str) -> traffic_pb2.Traffic:
         return traffic_pb2.Traffic(
@@ -224,7 +226,11 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
     def GetTraffic(
         self, request: router_service_pb2.GetTrafficRequest, context: grpc.ServicerContext
     ) -> traffic_pb2.Traffic:
-        return self._traffic(request.model_name)
+        self.asked += 1
+        traffic = self._traffic(request.model_name)
+        late = self.asked <= self.late_times
+        traffic.status_conditions.add(type="Propagated", status="False" if late else "True")
+        return traffic
 
     def UpdateTraffic(
         self, request: router_service_pb2.UpdateTrafficRequest, context: grpc.ServicerContext

@@ -57,6 +57,20 @@ def test_what_cannot_be_deployed_raises_its_own_reason(client: Client, scripted:
     assert caught.value.reason == "LOAD_FAILED"
 
 
+def test_waiting_ends_when_gateways_know_the_version(client: Client, scripted: Scripted) -> None:
+    scripted.deployer.deployments[NAME] = deployment("v1.0.0", "active")
+    scripted.router.late_times = 3
+    client.deployments.wait("digits", NAME, timeout_s=5)
+    assert scripted.router.asked == 4
+
+
+def test_gateways_that_do_not_learn_are_not_waited_for_forever(client: Client, scripted: Scripted) -> None:
+    unknown = deployment("v7.0.0", "active")
+    assert not client.deployments.wait_routed(unknown, timeout_s=0.3)
+    scripted.router.late_times = 1_000
+    assert not client.deployments.wait_routed(deployment("v1.0.0", "active"), timeout_s=0.3)
+
+
 def test_an_older_success_is_not_taken_for_the_new_one(client: Client, scripted: Scripted) -> None:
     stale = deployment("v1.0.0", "active")
     stale.generation = 2

@@ -7,11 +7,14 @@ import grpc
 from infermesh.client.errors import InfermeshError
 from infermesh.client.transport import Pacer, Transport, all_pages, new_request_id
 from infermesh.deployer.v1 import deployer_service_pb2, deployer_service_pb2_grpc, deployment_pb2
+from infermesh.router.v1 import router_service_pb2, router_service_pb2_grpc
 
 WAIT_TIMEOUT_S = 120.0
 """How long a deployment is waited for where nothing else is said: four times what the slowest load should take."""
 OUTAGE_TIMEOUT_S = 30.0
 """How long a deployment that is being followed may be out of reach before following fails."""
+ROUTED_TIMEOUT_S = 5.0
+"""How long gateways may take to learn of an active version before waiting for them ends."""
 _LOOK_AGAIN_S = 15.0
 """A stream is trusted for so long, then the deployment is read anew: what happened between reading and watching is not
 in the stream."""
@@ -30,6 +33,7 @@ class Deployments:
     ) -> None:
         self._transport = transport
         self._stub = deployer_service_pb2_grpc.DeployerServiceStub(transport.channel)
+        self._router = router_service_pb2_grpc.RouterServiceStub(transport.channel)
         self._monotonic = monotonic
         self._sleep = sleep
 
@@ -168,12 +172,38 @@ class Deployments:
         raise _overdue(model, name, seen, timeout_s)
 
     def wait(self, model: str, name: str, *, timeout_s: float = WAIT_TIMEOUT_S) -> deployment_pb2.Deployment:
-        """The deployment once it is active. Raises InfermeshError with the deployment's own reason where it failed."""
+        """The deployment once it is active and gateways route to it, so that the next prediction finds it.
+
+        Raises InfermeshError with the deployment's own reason where it failed.
+        """
         for deployment in self.watch(model, name, timeout_s=timeout_s):
             if is_settled(deployment):
                 raise_if_failed(deployment)
+                self.wait_routed(deployment)
                 return deployment
         raise _gone(model, name)
+
+    def wait_routed(self, deployment: deployment_pb2.Deployment, *, timeout_s: float = ROUTED_TIMEOUT_S) -> bool:
+        """Whether every gateway and batcher knows an active version. False where that is not known in time.
+
+        They are told within milliseconds of its becoming active; a router that is away tells them when it is back.
+        """
+        deadline = self._monotonic() + timeout_s
+        pacer = Pacer(timeout_s=timeout_s, first_s=0.01, most_s=0.25, monotonic=self._monotonic, sleep=self._sleep)
+        request = router_service_pb2.GetTrafficRequest(model_name=deployment.model_name)
+        while (left_s := deadline - self._monotonic()) > 0:
+            try:
+                traffic = self._transport.call(self._router.GetTraffic, request, timeout_s=left_s)
+            except InfermeshError as error:
+                if not error.is_interruption and error.reason != "MODEL_NOT_SERVED":
+                    raise
+            else:
+                told = all(item.status == "True" for item in traffic.status_conditions if item.type == "Propagated")
+                if told and deployment.version in traffic.ready_versions:
+                    return True
+            if not pacer.pause():
+                break
+        return False
 
     def wait_removed(self, model: str, name: str, *, timeout_s: float = WAIT_TIMEOUT_S) -> None:
         """Returns once there is no such deployment any more."""

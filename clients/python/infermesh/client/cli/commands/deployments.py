@@ -175,6 +175,8 @@ def _followed(session: Session, made: deployment_pb2.Deployment, timeout_s: floa
                 reason="DEPLOYMENT_NOT_FOUND",
             )
     raise_if_failed(last)
+    if not session.client.deployments.wait_routed(last):
+        session.output.note("[yellow]it answers, but it is not known yet whether every gateway routes to it[/]")
     return last
 
 

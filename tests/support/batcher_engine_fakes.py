@@ -90,6 +90,8 @@ class FakeServer:
     down: bool = False
     held: bool = False
     """Keeps batches until `release`."""
+    hung: bool = False
+    """Takes what comes and answers nothing, probes included."""
     probes: int = 0
     closed: bool = False
     sent: list[Sent] = field(default_factory=list)
@@ -102,6 +104,9 @@ class FakeServer:
     async def ready(self) -> bool:
         """Whether it is up."""
         self.probes += 1
+        if self.hung:
+            await asyncio.sleep(1)
+            return False
         return not self.down
 
     async def close(self) -> None:
@@ -116,6 +121,8 @@ class FakeServer:
         if self.down:
             failure = BackendFailure(FailureKind.UNREACHABLE, "connection refused")
             loop.call_soon(self.finish, sent, failure)
+        elif self.hung:
+            return
         elif self.held:
             self.waiting.append(sent)
         else:

@@ -11,6 +11,7 @@ from services.batcher.domain.shape import CallShape
 from services.batcher.ports import BatchReceiver
 
 _PROBE_TIMEOUT_S = 1.0
+_PROBE_BYTES_MAX = 64 * 1024
 _ANSWER_BYTES_MAX = 256 * 1024 * 1024
 
 
@@ -24,10 +25,14 @@ class TritonClient:
             connect_timeout_s=connect_timeout_s,
             body_bytes_max=_ANSWER_BYTES_MAX,
         )
+        # A probe that queued behind batches would say that a busy server is gone.
+        self._probes = HttpPool(
+            http_address, connections_max=1, connect_timeout_s=connect_timeout_s, body_bytes_max=_PROBE_BYTES_MAX
+        )
 
     @property
     def connections(self) -> int:
-        """Connections that are open or being opened."""
+        """Connections for batches that are open or being opened."""
         return self._pool.connections
 
     def prepare(self, shape: CallShape, *, server_model_name: str) -> "TritonCall":
@@ -39,7 +44,7 @@ class TritonClient:
         """Whether the server answers that it is ready, within a second."""
         answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         payload = f"GET /v2/health/ready HTTP/1.1\r\nHost: {self._pool.address}\r\n\r\n".encode()
-        exchange = self._pool.submit(payload, _ProbeReply(answered))
+        exchange = self._probes.submit(payload, _ProbeReply(answered))
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT_S):
                 return await answered
@@ -51,6 +56,7 @@ class TritonClient:
 
     async def close(self) -> None:
         """Closes every connection."""
+        await self._probes.close()
         await self._pool.close()
 
 

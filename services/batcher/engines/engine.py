@@ -47,7 +47,9 @@ class Engine:
         self._options = options or EngineOptions()
         self._observer = observer
         self._policy = policy
-        self._servers = Servers(clock=clock, open_client=open_client, options=self._options, on_up=self._up)
+        self._servers = Servers(
+            clock=clock, open_client=open_client, options=self._options, on_up=self._up, on_silent=self._silent
+        )
         self._table: ServingTable | None = None
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._groups: dict[GroupKey, Group] = {}
@@ -238,6 +240,10 @@ class Engine:
             return None
         model = self._table.models.get(place[0])
         return model.versions.get(place[1]) if model is not None else None
+
+    def _silent(self, server: Server) -> None:
+        for lane in list(self._lanes.values()):
+            lane.bereave(server)
 
     def _up(self, server: Server) -> None:
         for lane in list(self._lanes.values()):

@@ -20,7 +20,7 @@ _RAN = frozenset({FailureKind.MODEL, FailureKind.CRASHED})
 class Flight:
     """A `BatchReceiver`."""
 
-    __slots__ = ("_lane", "exchange", "group", "latest_s", "members", "place", "rows", "sent_s")
+    __slots__ = ("_lane", "exchange", "group", "latest_s", "members", "overdue_s", "place", "rows", "sent_s")
 
     def __init__(
         self,
@@ -32,6 +32,7 @@ class Flight:
         rows: int,
         sent_s: float,
         latest_s: float,
+        overdue_s: float,
     ) -> None:
         self._lane = lane
         self.group = group
@@ -41,6 +42,8 @@ class Flight:
         self.sent_s = sent_s
         self.latest_s = latest_s
         """When nobody waits for it any longer."""
+        self.overdue_s = overdue_s
+        """When it has taken so long that its server is asked whether it is there at all."""
         self.exchange: Exchange | None = None
 
     def answered(self, outputs: Sequence[Tensor]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from services.batcher.domain.places import Place
 from services.batcher.domain.queue import Line
 from services.batcher.domain.shape import CallShape, GroupKey
-from services.batcher.engines.servers import Server
+from services.batcher.engines.servers import server_of
 from services.batcher.ports import PreparedCall
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ class Group:
         """The call of this shape at that place."""
         call = self._prepared.get(place)
         if call is None:
-            server = place.server
-            assert isinstance(server, Server)
-            call = server.client.prepare(self.shape, server_model_name=place.backend.server_model_name)
+            client = server_of(place).client
+            call = client.prepare(self.shape, server_model_name=place.backend.server_model_name)
             self._prepared[place] = call
         return call

@@ -22,7 +22,7 @@ from services.batcher.engines.counters import Counters, Depth
 from services.batcher.engines.flight import Flight
 from services.batcher.engines.group import Group
 from services.batcher.engines.options import EngineOptions
-from services.batcher.engines.servers import Server, Servers
+from services.batcher.engines.servers import Server, Servers, server_of
 from services.batcher.ports import BatchObserver
 from services.common.clock import Clock
 from services.common.errors import MeshError
@@ -32,6 +32,9 @@ log = get_logger(__name__)
 
 _GRAIN_S = 0.005
 """Deadlines are enforced to within this, so that many different ones cost few looks."""
+_OVERDUE_MIN_S = 1.0
+_OVERDUE_TIMES = 10.0
+"""A batch that takes this many times the usual, and at least the minimum, makes its server suspect."""
 _BACKGROUND_RESERVE = 1
 """Slots of a place that background work leaves free."""
 _LOST = (FailureKind.UNREACHABLE, FailureKind.LOST)
@@ -196,7 +199,16 @@ class Lane:
             rows += member.rows
             latest_s = max(latest_s, member.deadline_s)
         latest_s = min(latest_s, now_s + self._options.backend_timeout_s)
-        flight = Flight(self, group, place, members, rows=rows, sent_s=now_s, latest_s=latest_s)
+        flight = Flight(
+            self,
+            group,
+            place,
+            members,
+            rows=rows,
+            sent_s=now_s,
+            latest_s=latest_s,
+            overdue_s=now_s + max(_OVERDUE_MIN_S, _OVERDUE_TIMES * place.latency_s),
+        )
         try:
             buffers, sizes = gather(group.shape, members, rows)
             flight.exchange = group.prepared(place).send(rows, sizes, buffers, flight)
@@ -206,8 +218,9 @@ class Lane:
         self._flights.add(flight)
         place.departed(rows)
         self._counters.batches += 1
-        if latest_s < self.wake_s:
-            self._wake_at(latest_s)
+        look_s = min(latest_s, flight.overdue_s)
+        if look_s < self.wake_s:
+            self._wake_at(look_s)
 
     # -- landings
 
@@ -247,9 +260,7 @@ class Lane:
         kind = failure.kind
         place = flight.place
         if kind in _LOST:
-            server = place.server
-            assert isinstance(server, Server)
-            self._servers.lost(server)
+            self._servers.lost(server_of(place))
         if kind in NEVER_RAN or kind in (FailureKind.LOST, FailureKind.GARBLED):
             options = self._options
             place.rest(now_s, delay_min_s=options.probe_delay_min_s, delay_max_s=options.probe_delay_max_s)
@@ -301,10 +312,13 @@ class Lane:
             next_s = min(next_s, self._sweep_members(members, now_s, sent=False))
         for flight in list(self._flights):
             next_s = min(next_s, self._sweep_members(flight.members, now_s, sent=True))
+            if flight.overdue_s <= now_s:
+                flight.overdue_s = NEVER
+                self._servers.suspect(server_of(flight.place))
             if flight.latest_s <= now_s:
                 self._give_up(flight, now_s)
             else:
-                next_s = min(next_s, flight.latest_s)
+                next_s = min(next_s, flight.latest_s, flight.overdue_s)
         return next_s
 
     def _sweep_members(self, members: list[Waiter], now_s: float, *, sent: bool) -> float:
@@ -406,6 +420,13 @@ class Lane:
         """A server answers again: patience begins anew, and what waits is sent."""
         self.outage_s = None
         self.pump()
+
+    def bereave(self, server: Server) -> None:
+        """A server has fallen silent: what is on its way there is not waited for."""
+        for flight in [flight for flight in self._flights if flight.place.server is server]:
+            flight.abort()
+            self.landed(flight, ran=False)
+            self.recover(flight, BackendFailure(FailureKind.LOST, f"{server.address} has fallen silent"))
 
     def addresses(self) -> set[str]:
         """The servers that it needs."""

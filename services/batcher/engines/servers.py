@@ -1,13 +1,14 @@
 """The model servers that batches go to: one client each, and whoever is down is asked until it answers again.
 
 One server runs many versions, so whether it is down is known once for all of them, and one probe asks, with pauses that
-double, however many requests wait.
+double, however many requests wait. A server that keeps a batch unusually long is asked too: one that is stopped or cut
+off closes no connection, and silence is all that is seen of it.
 """
 
 import asyncio
 from collections.abc import Callable, Collection
 
-from services.batcher.domain.places import ServerState
+from services.batcher.domain.places import Place, ServerState
 from services.batcher.engines.options import EngineOptions
 from services.batcher.ports import BackendClient, BackendClientFactory
 from services.common.clock import Clock
@@ -26,8 +27,15 @@ class Server(ServerState):
         self.client = client
 
 
+def server_of(place: Place) -> Server:
+    """The server of a place that the engine made."""
+    assert isinstance(place.server, Server)
+    return place.server
+
+
 class Servers:
-    """All servers that are named by what is served. `on_up` is called when one answers again."""
+    """All servers that are named by what is served. `on_up` is called when one answers again, `on_silent` when one was
+    asked and did not answer."""
 
     def __init__(
         self,
@@ -36,11 +44,13 @@ class Servers:
         open_client: BackendClientFactory,
         options: EngineOptions,
         on_up: Callable[[Server], None],
+        on_silent: Callable[[Server], None],
     ) -> None:
         self._clock = clock
         self._open_client = open_client
         self._options = options
         self._on_up = on_up
+        self._on_silent = on_silent
         self._servers: dict[str, Server] = {}
         self._probes: dict[str, asyncio.Task[None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -59,12 +69,14 @@ class Servers:
 
     def lost(self, server: Server) -> None:
         """A connection failed: nothing goes there until it answers a probe."""
-        if not server.up or self._servers.get(server.address) is not server:
-            return
-        server.up = False
-        log.warning("a model server does not answer", server=server.address)
-        name = f"probe {server.address}"
-        self._probes[server.address] = asyncio.get_running_loop().create_task(self._probe(server), name=name)
+        if server.up and self._ask(server):
+            server.up = False
+            log.warning("a model server does not answer", server=server.address)
+
+    def suspect(self, server: Server) -> None:
+        """It takes very long over a batch: perhaps the model does, perhaps the server is gone. It is asked."""
+        if server.up:
+            self._ask(server)
 
     def forget(self, address: str) -> None:
         """Closes the client of a server that nothing names any more."""
@@ -83,6 +95,15 @@ class Servers:
             self.forget(address)
         await asyncio.gather(*probes, *self._closing, return_exceptions=True)
 
+    def _ask(self, server: Server) -> bool:
+        """Has a probe run. False where the server is none of ours any more."""
+        if self._servers.get(server.address) is not server:
+            return False
+        if server.address not in self._probes:
+            task = asyncio.get_running_loop().create_task(self._probe(server), name=f"probe {server.address}")
+            self._probes[server.address] = task
+        return True
+
     def _stop_probe(self, address: str) -> None:
         task = self._probes.pop(address, None)
         if task is not None:
@@ -90,10 +111,18 @@ class Servers:
 
     async def _probe(self, server: Server) -> None:
         delay_s = self._options.probe_delay_min_s
+        silent = False
         while not await server.client.ready():
+            if not silent:
+                silent = True
+                if server.up:
+                    server.up = False
+                    log.warning("a model server has fallen silent", server=server.address)
+                self._on_silent(server)
             await self._clock.sleep(delay_s)
             delay_s = min(delay_s * 2, self._options.probe_delay_max_s)
         del self._probes[server.address]
-        server.up = True
-        log.info("a model server answers again", server=server.address)
-        self._on_up(server)
+        if not server.up:
+            server.up = True
+            log.info("a model server answers again", server=server.address)
+            self._on_up(server)

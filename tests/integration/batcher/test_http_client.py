@@ -150,6 +150,21 @@ async def test_connections_are_bounded_and_everyone_is_answered(server: Server, 
     assert client.connections == 4
 
 
+async def test_a_busy_server_is_still_ready(server: Server, client: TritonClient) -> None:
+    release = asyncio.Event()
+
+    async def hold(data: bytes, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        writer.write(answer(data))
+
+    server.behave = hold
+    calls = asyncio.gather(*(ask(client, number) for number in range(6)))
+    await eventually(lambda: server.requests == 4, what="every connection is busy")
+    assert await client.ready()
+    release.set()
+    assert await calls == list(range(6))
+
+
 async def test_an_answer_that_trickles_in_is_whole(server: Server, client: TritonClient) -> None:
     async def trickle(data: bytes, writer: asyncio.StreamWriter) -> None:
         for byte in answer(data):

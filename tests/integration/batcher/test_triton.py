@@ -1,6 +1,8 @@
 """The engine in front of the real Triton: rows go where they belong, also when Triton is killed on the way."""
 
 import asyncio
+import os
+import signal
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -194,3 +196,19 @@ async def test_callers_with_time_do_not_notice_that_triton_is_killed(
     assert isinstance(error, MeshError)
     assert error.reason is Reason.DEADLINE_TOO_SHORT
     assert engine.counters.failed == 0
+
+
+async def test_callers_with_time_do_not_notice_that_triton_stands_still(
+    triton: Triton, repository: TritonServer, engine: Engine, tmp_path: Path
+) -> None:
+    # A stopped process keeps its connections open and says nothing on them.
+    await load_digits(repository, tmp_path)
+    version = version_of(triton, DIGITS_SCHEMA)
+    await engine.infer(ask(version, 1, ROWS[0]))
+    os.kill(triton.process.pid, signal.SIGSTOP)
+    try:
+        calls = asyncio.gather(*(engine.infer(ask(version, 1, row, within_s=15)) for row in ROWS[:8]))
+        await eventually(lambda: engine.depths()["tried", "v1.0.0"].requests_waiting == 8, what="silence is noticed")
+    finally:
+        os.kill(triton.process.pid, signal.SIGCONT)
+    assert [integers(result.outputs[0].data) for result in await calls] == [[label] for label in LABELS[:8]]

@@ -156,6 +156,11 @@ class EngineMachine(RuleBasedStateMachine):
         self.fleet.servers[address].latency_s = latency_s
         self.calm = False
 
+    @rule(address=addresses, hung=st.booleans())
+    def fall_silent_or_speak(self, address: str, hung: bool) -> None:
+        self.fleet.servers[address].hung = hung
+        self.calm = False
+
     @rule(mishap=st.sampled_from((None, None, *FailureKind)), short=st.booleans())
     def misbehave(self, mishap: FailureKind | None, short: bool) -> None:
         self.model.mishap = mishap
@@ -248,7 +253,7 @@ class EngineMachine(RuleBasedStateMachine):
         """All is mended: whoever still has time is answered, new callers are served, and a stop leaves nothing."""
         self.model.mishap, self.model.short = None, False
         for server in self.fleet.servers.values():
-            server.down, server.latency_s = False, 0.01
+            server.down, server.hung, server.latency_s = False, False, 0.01
         for name in self.versions:
             self.versions[name] = served(batching=Batching(max_batch_size=4), version=name)
         self.run(self._tell())

@@ -239,6 +239,30 @@ async def test_a_server_that_hangs_keeps_nobody_beyond_the_limit(fleet: Fleet, s
     await engine.stop(0)
 
 
+async def test_a_server_that_falls_silent_keeps_nobody_while_another_lives(engine: Engine, fleet: Fleet) -> None:
+    silent, alive = fleet.servers["a:1"], fleet.servers["b:1"]
+    silent.hung = True
+    calls = begin(engine, *(request(TWO, [number], deadline_s=30.0) for number in range(3)))
+    assert [numbers(result) for result in await asyncio.gather(*calls)] == [[0], [1], [2]]
+    assert now_s() == pytest.approx(2.0 + alive.latency_s, abs=0.02), "noticed after a second, asked for another"
+    assert silent.sent[0].aborted
+    before_s = now_s()
+    assert await asyncio.gather(*(outcome(engine, request(TWO, [n])) for n in range(9))) == [[n] for n in range(9)]
+    assert now_s() - before_s < 0.1, "nothing goes where nobody answers"
+    silent.hung = False
+    await asyncio.sleep(3)
+    assert await outcome(engine, request(ONE, [1])) == [1]
+
+
+async def test_a_model_that_takes_long_on_a_server_that_answers_is_waited_for(engine: Engine, fleet: Fleet) -> None:
+    for server in fleet.servers.values():
+        server.latency_s = 5.0
+    assert await asyncio.gather(*(outcome(engine, request(TWO, [n])) for n in range(3))) == [[0], [1], [2]]
+    assert now_s() == pytest.approx(5.0)
+    assert sum(len(server.sent) for server in fleet.servers.values()) == 1
+    assert fleet.servers["a:1"].probes == 1
+
+
 async def test_the_faster_and_the_larger_server_get_more(engine: Engine, fleet: Fleet) -> None:
     fleet.servers["b:1"].latency_s = 0.1
     version = served(backend("a:1"), backend("b:1"), batching=Batching(max_batch_size=1))

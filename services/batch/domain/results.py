@@ -136,7 +136,9 @@ def _column(tensor: Tensor, spec: TensorSpec) -> pa.Array:
         texts = [_text(item) for item in flat.ravel().tolist()]
         values = pa.array(texts, type=pa.string())
     else:
-        values = pa.array(np.ascontiguousarray(flat.ravel()).astype(kind.to_pandas_dtype(), copy=False), type=kind)
+        # Half precision has a column type, but few that read it.
+        wide = "<f4" if spec.data_type is DataType.FP16 else spec.data_type.numpy_name
+        values = pa.array(np.ascontiguousarray(flat.ravel()).astype(wide, copy=False), type=kind)
     if _is_single(spec):
         return values
     width = flat.shape[1]

@@ -156,9 +156,18 @@ def _from_values(values: Sequence[object], spec: TensorSpec) -> Tensor | None:
         numbers = np.array(values)
     except (ValueError, OverflowError):
         return None
-    if numbers.shape != (len(values), *spec.shape):
+    if numbers.shape != (len(values), *spec.shape) or _hides_truth(values, numbers):
         return None
     return _cast(numbers, spec)
+
+
+def _hides_truth(value: object, numbers: Tensor) -> bool:
+    """Whether numpy took truth values for numbers, because they stood among some."""
+    return numbers.dtype.kind != "b" and _any_truth(value)
+
+
+def _any_truth(value: object) -> bool:
+    return any(map(_any_truth, value)) if isinstance(value, list) else value is True or value is False
 
 
 def _cast(numbers: Tensor, spec: TensorSpec) -> Tensor | None:
@@ -197,7 +206,8 @@ def _one_by_one(column: Column, spec: TensorSpec, name: str) -> tuple[Tensor, di
         if row is None:
             wrong[place] = f"column {name!r} is {shown(value)}; expected {expectation(spec)}"
         else:
-            tensor[place] = row
+            # An array of no dimensions would be stored as itself where elements are objects.
+            tensor[place] = row if spec.shape else row[()]
     return tensor, wrong
 
 
@@ -217,7 +227,7 @@ def _one(value: object, spec: TensorSpec, *, text: bool) -> Tensor | None:
         numbers = np.array(value)
     except (ValueError, OverflowError):
         return None
-    if numbers.shape != spec.shape:
+    if numbers.shape != spec.shape or _hides_truth(value, numbers):
         return None
     return _cast(numbers, spec)
 

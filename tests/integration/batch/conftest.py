@@ -1,0 +1,59 @@
+"""A batch service as a real process, over a real PostgreSQL and real servers for the model and the registry."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.supervisor.parts.service import service_part
+from services.supervisor.ports import free_ports
+from tests.integration.batch.driving import Service
+from tests.support.batch_fakes import SUMS
+from tests.support.batch_servers import RegistryServicer, SumsServicer, serving
+
+
+@pytest.fixture
+def model() -> SumsServicer:
+    return SumsServicer()
+
+
+@pytest.fixture
+async def model_port(model: SumsServicer) -> AsyncIterator[int]:
+    (port,) = free_ports(1)
+    async with serving(model=model, port=port):
+        yield port
+        model.release()
+
+
+@pytest.fixture
+async def registry_address() -> AsyncIterator[str]:
+    async with serving(registry=RegistryServicer([(SUMS, "active")])) as address:
+        yield address
+
+
+@pytest.fixture
+async def service(database_url: str, tmp_path: Path, registry_address: str, model_port: int) -> AsyncIterator[Service]:
+    """Started and ready; whatever still runs is stopped at the end."""
+    port, metrics_port = free_ports(2)
+    part = service_part(
+        "batch",
+        ports={"batch": port, "batch_metrics": metrics_port},
+        settings={
+            "port": port,
+            "metrics_port": metrics_port,
+            "database_url": database_url,
+            "data_dir": tmp_path / "data",
+            "registry_address": registry_address,
+            "batcher_address": f"127.0.0.1:{model_port}",
+            "lease_s": 1.0,
+            "poll_period_s": 0.1,
+            "chunk_rows_min": 20,
+        },
+        work_dir=tmp_path,
+        log_path=tmp_path / "batch.log",
+    )
+    running = Service(part, port, metrics_port)
+    await running.start()
+    yield running
+    await running.stop()
+    await running.close()

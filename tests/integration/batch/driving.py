@@ -1,0 +1,85 @@
+"""How tests drive a batch service that is a process of its own."""
+
+import json
+import os
+import signal
+import urllib.request
+from pathlib import Path
+
+import grpc
+from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2, batch_service_pb2_grpc
+
+from services.common.clock import SystemClock
+from services.common.grpc.channel import open_channel
+from services.supervisor.parts.part import Part
+from services.supervisor.process import Process
+from tests.support.waiting import eventually
+
+ENDED = ("completed", "failed", "cancelled")
+
+
+class Service:
+    """A process that may be killed and started again on the same ports."""
+
+    def __init__(self, part: Part, port: int, metrics_port: int) -> None:
+        self._part = part
+        self._metrics_port = metrics_port
+        self._process: Process | None = None
+        self._channel: grpc.aio.Channel = open_channel(f"127.0.0.1:{port}")
+        self.stub = batch_service_pb2_grpc.BatchServiceStub(self._channel)
+
+    async def start(self) -> None:
+        """Returns once it is ready."""
+        self._process = await Process.start(self._part, clock=SystemClock())
+        await self._process.wait_ready()
+
+    async def kill(self) -> None:
+        """Ends it as a power cut would."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
+        self._process = None
+
+    async def stop(self) -> None:
+        """Ends it as an operator would."""
+        if self._process is not None:
+            await self._process.stop()
+            self._process = None
+
+    async def close(self) -> None:
+        """Closes what the test opened."""
+        await self._channel.close()
+
+    async def submit(self, source: Path, target: Path, **changes: object) -> batch_job_pb2.BatchJob:
+        """Makes a job of small requests."""
+        request = batch_service_pb2.CreateBatchJobRequest(
+            model_name="sums", input_uri=str(source), output_uri=str(target), batch_size=5, max_parallelism=3
+        )
+        request.MergeFrom(batch_service_pb2.CreateBatchJobRequest(**changes))  # type: ignore[arg-type]
+        return await self.stub.CreateBatchJob(request)
+
+    async def get(self, job_id: str) -> batch_job_pb2.BatchJob:
+        """One job."""
+        return await self.stub.GetBatchJob(batch_service_pb2.GetBatchJobRequest(job_id=job_id))
+
+    async def ended(self, job_id: str, *, timeout_s: float = 20.0) -> batch_job_pb2.BatchJob:
+        """The job, once it has ended."""
+
+        async def look() -> batch_job_pb2.BatchJob | None:
+            job = await self.get(job_id)
+            return job if job.status in ENDED else None
+
+        found = await eventually(look, timeout_s=timeout_s, what=f"{job_id} ends")
+        assert found is not None
+        return found
+
+    def metrics(self) -> str:
+        """What Prometheus would read."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=5) as answer:
+            return str(answer.read().decode())
+
+
+def write_rows(path: Path, count: int, *, bad: tuple[int, ...] = ()) -> None:
+    """Rows of the model of two numbers, with keys that are no row numbers; rows in `bad` do not fit."""
+    rows = ({"id": 1000 + row, "a": row / 4, "b": "x" if row in bad else row % 90} for row in range(count))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -215,7 +215,7 @@ class Runner:
     async def _clear_up(self) -> None:
         settle_s = self._options.poll_period_s * _SETTLE_PERIODS
         for leftover in await self._store.leftovers(settle_s=settle_s, limit=_LEFTOVERS_PAGE):
-            await self._store.clean(leftover.job_id, partial(_discard, self._workspace, leftover))
+            await self._store.clean(leftover.job_id, partial(clear_away, self._workspace, leftover))
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -225,7 +225,8 @@ class Runner:
             return
 
 
-def _discard(workspace: Workspace, leftover: Leftover) -> None:
+def clear_away(workspace: Workspace, leftover: Leftover) -> None:
+    """Removes what an ended job leaves behind, and its output where the job was cancelled while it appeared."""
     if leftover.status is Status.CANCELLED:
         workspace.withdraw(leftover.output, leftover.digest)
     workspace.discard(leftover.job_id, leftover.output)

@@ -112,6 +112,8 @@ class FakeServer:
     async def close(self) -> None:
         """As a client does."""
         self.closed = True
+        while self.waiting:
+            self.finish(self.waiting.popleft(), BackendFailure(FailureKind.LOST, "the client was closed"))
 
     def take(self, sent: Sent) -> None:
         """A batch comes in."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import grpc
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from infermesh.client.deployments import Deployments
 from infermesh.client.errors import InfermeshError
@@ -110,6 +110,7 @@ def followed(mesh: Mesh) -> tuple[list[str], InfermeshError | None]:
     return seen, None
 
 
+@settings(deadline=None)
 @given(st.lists(rounds, max_size=8))
 def test_all_that_was_told_is_seen_once_and_it_ends_in_time(script: list[Round]) -> None:
     mesh = Mesh(list(script))
@@ -122,6 +123,7 @@ def test_all_that_was_told_is_seen_once_and_it_ends_in_time(script: list[Round])
     assert mesh.reads <= TIMEOUT_S / 0.1 + 1
 
 
+@settings(deadline=None)
 @given(
     st.lists(rounds, max_size=4), st.sampled_from([grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.UNIMPLEMENTED])
 )
@@ -133,6 +135,7 @@ def test_what_will_not_pass_ends_it_at_once(script: list[Round], code: grpc.Stat
     assert met.code is code
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(PASSING), min_size=200, max_size=200))
 def test_an_outage_is_endured_for_so_long(codes: list[grpc.StatusCode]) -> None:
     mesh = Mesh([Round((), removed=False, end=code) for code in codes])

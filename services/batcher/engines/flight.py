@@ -45,9 +45,12 @@ class Flight:
         self.overdue_s = overdue_s
         """When it has taken so long that its server is asked whether it is there at all."""
         self.exchange: Exchange | None = None
+        """None once it has landed: whatever is said of it after that is ignored, or its place would be free twice."""
 
     def answered(self, outputs: Sequence[Tensor]) -> None:
         """Sends what waits, then hands out the rows, so that the backend works while we do."""
+        if self.exchange is None:
+            return
         lane, members = self._lane, self.members
         now_s = lane.now_s()
         lane.landed(self, ran=True)
@@ -69,6 +72,8 @@ class Flight:
 
     def failed(self, failure: BackendFailure) -> None:
         """The lane decides who is tried again."""
+        if self.exchange is None:
+            return
         self._lane.landed(self, ran=failure.kind in _RAN)
         self._lane.recover(self, failure)
 

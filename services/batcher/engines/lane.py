@@ -32,6 +32,9 @@ log = get_logger(__name__)
 
 _GRAIN_S = 0.005
 """Deadlines are enforced to within this, so that many different ones cost few looks."""
+_GRAIN_PER_ROW_S = 2e-6
+"""And this for each waiting row: a look goes through them all, and must not take more than a few percent of the time
+when the queue is long."""
 _OVERDUE_MIN_S = 1.0
 _OVERDUE_TIMES = 10.0
 """A batch that takes this many times the usual, and at least the minimum, makes its server suspect."""
@@ -295,7 +298,7 @@ class Lane:
         next_s = self._sweep(now_s)
         self.pump()
         if next_s < self.wake_s:
-            self._wake_at(max(next_s, now_s + _GRAIN_S))
+            self._wake_at(max(next_s, now_s + _GRAIN_S + _GRAIN_PER_ROW_S * self.rows_waiting))
 
     def _sweep(self, now_s: float) -> float:
         """Answers all whose time is up. Returns the next deadline."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.batcher.domain.failure import FailureKind
+from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.request import Tensor
 from services.batcher.domain.serving import Batching
 from services.batcher.engines.engine import Engine
@@ -261,6 +261,24 @@ async def test_a_model_that_takes_long_on_a_server_that_answers_is_waited_for(en
     assert now_s() == pytest.approx(5.0)
     assert sum(len(server.sent) for server in fleet.servers.values()) == 1
     assert fleet.servers["a:1"].probes == 1
+
+
+async def test_what_a_client_says_twice_counts_once(engine: Engine, server: FakeServer) -> None:
+    version = served(batching=Batching(max_batch_size=1))
+    server.held = True
+    calls = begin(engine, *(request(version, [number]) for number in range(6)))
+    await asyncio.sleep(0.001)
+    first = server.waiting.popleft()
+    for _ in range(3):
+        server.reply(first)
+        first.receiver.failed(BackendFailure(FailureKind.LOST, "again"))
+    await asyncio.sleep(0.001)
+    assert len(server.sent) == 3, "one slot is free, not six"
+    assert server.probes == 0
+    while server.waiting:
+        server.release()
+        await asyncio.sleep(0.001)
+    assert [numbers(result) for result in await asyncio.gather(*calls)] == [[number] for number in range(6)]
 
 
 async def test_the_faster_and_the_larger_server_get_more(engine: Engine, fleet: Fleet) -> None:

@@ -51,7 +51,6 @@ class Play:
     """How long the oldest of each batch waited while the backend was free."""
     sizes: list[tuple[int, int]] = field(default_factory=list)
     """(rows, requests) of each batch."""
-    decisions: int = 0
 
 
 def play(policy: WorkConserving | Wilful, batching: Batching, arrivals: list[tuple[float, int]], busy_s: float) -> Play:
@@ -67,7 +66,6 @@ def play(policy: WorkConserving | Wilful, batching: Batching, arrivals: list[tup
         if line.rows and free_s <= now_s:
             oldest_s = line.oldest_s()
             leave_s = departure_s(policy, batching, rows=line.rows, oldest_s=oldest_s, in_flight=0, now_s=now_s)
-            done.decisions += 1
             assert leave_s >= now_s
             if leave_s <= now_s:
                 requests_max = len(line) if batching.enabled else 1
@@ -94,9 +92,10 @@ batchings = st.builds(
     batch_timeout_ms=st.sampled_from((0.0, 1.0, 50.0, 500.0)),
 )
 busies = st.sampled_from((0.0, 0.01, 0.3))
+wishes = st.lists(st.integers(-100, 1000).map(lambda hundredths: hundredths / 100), min_size=1)
 
 
-@given(batching=batchings, arrivals=streams, busy_s=busies, wishes_s=st.lists(st.floats(-1, 10), min_size=1))
+@given(batching=batchings, arrivals=streams, busy_s=busies, wishes_s=wishes)
 def test_no_wish_breaks_a_promise(
     batching: Batching, arrivals: list[tuple[float, int]], busy_s: float, wishes_s: list[float]
 ) -> None:
@@ -107,7 +106,6 @@ def test_no_wish_breaks_a_promise(
         assert all(requests == 1 for _, requests in done.sizes)
         assert all(wait_s == 0 for wait_s in done.idle_waits_s)
     assert all(wait_s <= batching.batch_timeout_ms / 1000 + 1e-9 for wait_s in done.idle_waits_s)
-    assert done.decisions <= 2 * len(arrivals) + len(done.sizes), "each look has a cause"
 
 
 @given(batching=batchings, arrivals=streams, busy_s=busies)

@@ -152,13 +152,21 @@ def _from_text(column: pa.Array, spec: TensorSpec) -> Tensor | None:
 def _from_values(values: Sequence[object], spec: TensorSpec) -> Tensor | None:
     if spec.data_type is DataType.BYTES:
         return None
+    numbers = _numbers(values, spec)
+    return None if numbers is None or numbers.shape != (len(values), *spec.shape) else _cast(numbers, spec)
+
+
+def _numbers(value: object, spec: TensorSpec) -> Tensor | None:
+    """Python's numbers as numpy has them, None where they are none, or not all of them."""
     try:
-        numbers = np.array(values)
+        numbers = np.array(value)
+        if numbers.dtype.kind == "O" and spec.data_type.is_float:
+            # Whole numbers beyond 64 bits.
+            plain = all(type(item) in (int, float) for item in numbers.ravel().tolist())
+            numbers = numbers.astype(np.float64) if plain else numbers
     except (ValueError, OverflowError):
         return None
-    if numbers.shape != (len(values), *spec.shape) or _hides_truth(values, numbers):
-        return None
-    return _cast(numbers, spec)
+    return None if _hides_truth(value, numbers) else numbers
 
 
 def _hides_truth(value: object, numbers: Tensor) -> bool:
@@ -223,13 +231,8 @@ def _one(value: object, spec: TensorSpec, *, text: bool) -> Tensor | None:
         if items.shape != spec.shape or not all(isinstance(item, str | bytes) for item in items.ravel().tolist()):
             return None
         return items
-    try:
-        numbers = np.array(value)
-    except (ValueError, OverflowError):
-        return None
-    if numbers.shape != spec.shape or _hides_truth(value, numbers):
-        return None
-    return _cast(numbers, spec)
+    numbers = _numbers(value, spec)
+    return None if numbers is None or numbers.shape != spec.shape else _cast(numbers, spec)
 
 
 def _number(text: object, spec: TensorSpec) -> Tensor | None:

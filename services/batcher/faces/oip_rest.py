@@ -1,0 +1,151 @@
+"""The Open Inference Protocol over REST: `/v2/…`, with its own form of errors."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import orjson
+
+from services.batcher.codec import oip_json
+from services.batcher.codec.frames import Headers
+from services.batcher.faces.asgi import CallerGoneError, Handler, Receive, Scope, Send, read_body, respond
+from services.batcher.faces.call import Call
+from services.batcher.faces.core import Core
+from services.batcher.faces.oip import infer_tensors
+from services.batcher.faces.oip_grpc import EXTENSIONS, PLATFORM, SERVER_NAME, SERVER_VERSION, is_served
+from services.batcher.faces.plain import JSON_TYPE
+from services.common.errors import MeshError, Reason, shown
+from services.common.grpc.status import http_status
+from services.common.schema import TensorSpec
+
+_HEADER_LENGTH = b"inference-header-content-length"
+_ENCODINGS = (b"", b"identity")
+
+
+class RestFace:
+    """Answers everything under `/v2`."""
+
+    prefix = "/v2/models/"
+
+    def __init__(self, core: Core, *, ready: Callable[[], bool]) -> None:
+        self._core = core
+        self._ready = ready
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """What answers the paths that name no model."""
+        return {
+            "/v2": self._server,
+            "/v2/": self._server,
+            "/v2/health/live": self._live,
+            "/v2/health/ready": self._server_ready,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers what is asked of a model: `/v2/models/{name}[/versions/{version}][/ready|/infer]`."""
+        name, version, action = _parts(scope["path"])
+        post = scope["method"] == "POST"
+        if action == "infer" and post:
+            await self._infer(scope, receive, send, name, version)
+        elif action == "ready" and not post:
+            served = self._ready() and is_served(self._core, name, version)
+            await respond(send, 200 if served else 404, orjson.dumps({"ready": served}), [JSON_TYPE])
+        elif action == "" and not post:
+            await self._metadata(scope, send, name, version)
+        else:
+            body = orjson.dumps({"error": f"nothing answers at {scope['method']} {scope['path']}"})
+            await respond(send, 404, body, [JSON_TYPE])
+
+    async def _server(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        body = {"name": SERVER_NAME, "version": SERVER_VERSION, "extensions": EXTENSIONS}
+        await respond(send, 200, orjson.dumps(body), [JSON_TYPE])
+
+    async def _live(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await respond(send, 200, b'{"live":true}', [JSON_TYPE])
+
+    async def _server_ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        ready = self._ready()
+        await respond(send, 200 if ready else 503, orjson.dumps({"ready": ready}), [JSON_TYPE])
+
+    async def _metadata(self, scope: Scope, send: Send, name: str, version: str) -> None:
+        call = Call(dict(scope["headers"]), arrived_s=self._core.monotonic())
+        try:
+            plan = self._core.resolve(call, name, version)
+        except MeshError as error:
+            await _send_error(send, error)
+            return
+        schema = plan.served.schema
+        body = {
+            "name": plan.served.model_name,
+            "versions": sorted(self._core.catalog.model(name).served.versions),
+            "platform": PLATFORM,
+            "inputs": [_tensor(spec) for spec in schema.inputs],
+            "outputs": [_tensor(spec) for spec in schema.outputs],
+        }
+        await respond(send, 200, orjson.dumps(body), [JSON_TYPE])
+
+    async def _infer(self, scope: Scope, receive: Receive, send: Send, name: str, version: str) -> None:
+        core = self._core
+        call = Call(dict(scope["headers"]), arrived_s=core.monotonic(), receive=receive)
+        core.begin(call)
+        try:
+            body, header_length = await self._answer(call, await read_body(receive), name, version)
+        except asyncio.CancelledError as error:
+            core.failed(call, error, face="REST infer")
+            if not call.gone:
+                raise
+            return
+        except CallerGoneError as error:
+            core.failed(call, error, face="REST infer")
+            return
+        except Exception as error:
+            await _send_error(send, core.failed(call, error, face="REST infer"))
+            return
+        finally:
+            core.end(call)
+        headers: Headers = [JSON_TYPE]
+        if header_length is not None:
+            headers = [
+                (b"content-type", b"application/octet-stream"),
+                (_HEADER_LENGTH, str(header_length).encode()),
+            ]
+        headers.append((b"content-length", str(len(body)).encode()))
+        await respond(send, 200, body, headers)
+
+    async def _answer(self, call: Call, body: bytes, name: str, version: str) -> tuple[bytes, int | None]:
+        headers = call.headers
+        encoding = headers.get(b"content-encoding", b"")
+        if encoding not in _ENCODINGS:
+            raise MeshError(
+                Reason.NOT_IMPLEMENTED,
+                f"content-encoding {shown(encoding.decode('latin-1'))} is not taken; send the body uncompressed",
+            )
+        stated = headers.get(_HEADER_LENGTH)
+        if stated is not None and not stated.isdigit():
+            raise MeshError(Reason.MALFORMED_BODY, f"Inference-Header-Content-Length is {stated!r}; allowed: a number")
+        # The model first: who asks for one that is not served learns that, whatever else is wrong.
+        self._core.catalog.model(name)
+        call.model_name = name
+        request = oip_json.read(body, int(stated) if stated else None, model_name=name, version=version)
+        answer = await infer_tensors(self._core, call, request.tensors)
+        served = answer.plan.served
+        return oip_json.write(request, answer.result, model_name=served.model_name, version=served.version)
+
+
+def _parts(path: str) -> tuple[str, str, str]:
+    """Model, version and action of a path; an action that is none where it has other parts."""
+    name, *rest = path.removeprefix(RestFace.prefix).split("/")
+    version = ""
+    if rest[:1] == ["versions"] and len(rest) > 1:
+        version, rest = rest[1], rest[2:]
+    return name, version, "/".join(rest)
+
+
+def _tensor(spec: TensorSpec) -> dict[str, object]:
+    return {"name": spec.name, "datatype": spec.data_type.value, "shape": [-1, *spec.shape]}
+
+
+async def _send_error(send: Send, error: MeshError) -> None:
+    headers: Headers = [JSON_TYPE]
+    if error.retry_after_s is not None:
+        headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    body = orjson.dumps({"error": error.message, "reason": error.reason.value})
+    await respond(send, http_status(error.code), body, headers)

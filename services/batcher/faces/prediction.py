@@ -1,0 +1,103 @@
+"""`infermesh.prediction.v1.PredictionService`: typed and plain JSON."""
+
+from collections.abc import Mapping
+
+from google.api import httpbody_pb2
+from infermesh.prediction.v1 import prediction_pb2, prediction_service_pb2
+
+from services.batcher.codec import predict_json
+from services.batcher.codec.oip_proto import parse
+from services.batcher.faces.asgi import Handler
+from services.batcher.faces.call import Call
+from services.batcher.faces.core import Core
+from services.batcher.faces.grpc_stream import StreamMethod
+from services.batcher.faces.grpc_unary import UnaryMethod
+from services.common.errors import MeshError, Reason
+from services.common.grpc.status import status_from_error
+
+SERVICE = "infermesh.prediction.v1.PredictionService"
+
+
+class PredictionMethods:
+    """The service's methods."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """What answers each path."""
+        core = self._core
+        return {
+            f"/{SERVICE}/Predict": UnaryMethod("Predict", self._predict, core=core),
+            f"/{SERVICE}/PredictJson": UnaryMethod("PredictJson", self._predict_json, core=core),
+            f"/{SERVICE}/StreamPredict": StreamMethod("StreamPredict", self._stream_item, core=core),
+        }
+
+    async def _predict(self, call: Call, data: bytes) -> bytes:
+        response = await self._answer(call, parse(prediction_pb2.PredictRequest, data))
+        serialised: bytes = response.SerializeToString()
+        return serialised
+
+    async def _answer(self, call: Call, request: prediction_pb2.PredictRequest) -> prediction_pb2.PredictResponse:
+        core = self._core
+        request_id = call.name_request(request.request_id)
+        plan = core.resolve(call, request.model_name, request.version)
+        if request.explain:
+            raise _no_explanations()
+        instances = request.instances
+        rows = predict_json.check_rows(len(instances))
+        result = await core.infer(
+            call,
+            rows=rows,
+            inputs=plan.typed_reader.tensors(instances),
+            outputs=plan.outputs.needed,
+            parameters=tuple(sorted(request.parameters.items())) if request.parameters else (),
+            timeout_ms=request.timeout_ms,
+        )
+        response = plan.typed_writer.response(
+            result, call.scores, latency_ms=core.latency_ms(call), request_id=request_id
+        )
+        core.succeeded(call)
+        return response
+
+    async def _predict_json(self, call: Call, data: bytes) -> bytes:
+        core = self._core
+        message = parse(prediction_service_pb2.PredictJsonRequest, data)
+        call.name_request("")
+        # The model first: who asks for one that is not served learns that, whatever else is wrong.
+        core.catalog.model(message.model_name)
+        call.model_name = message.model_name
+        request = predict_json.read(message.body.data)
+        if request.request_id:
+            call.name_request(request.request_id)
+        plan = core.resolve(call, message.model_name, request.version)
+        if request.explain:
+            raise _no_explanations()
+        result = await core.infer(
+            call,
+            rows=len(request.instances),
+            inputs=plan.instances.tensors(request.instances),
+            outputs=plan.outputs.needed,
+            parameters=request.parameters,
+            timeout_ms=request.timeout_ms,
+        )
+        body = predict_json.write(
+            plan.outputs, result, call.scores, latency_ms=core.latency_ms(call), request_id=call.request_id
+        )
+        core.succeeded(call)
+        answer: bytes = httpbody_pb2.HttpBody(content_type="application/json", data=body).SerializeToString()
+        return answer
+
+    async def _stream_item(self, call: Call, data: bytes) -> bytes:
+        answer = prediction_service_pb2.StreamPredictResponse()
+        try:
+            answer.response.CopyFrom(await self._answer(call, parse(prediction_pb2.PredictRequest, data)))
+        except Exception as error:
+            answer.error.CopyFrom(status_from_error(self._core.failed(call, error, face="StreamPredict")))
+        answer.request_id = call.request_id or call.name_request("")
+        serialised: bytes = answer.SerializeToString()
+        return serialised
+
+
+def _no_explanations() -> MeshError:
+    return MeshError(Reason.NOT_IMPLEMENTED, "explain: feature contributions are not offered yet; leave `explain` out")

@@ -1,0 +1,48 @@
+"""What the batcher can be told."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from services.common.settings import settings_config
+
+
+class BatcherSettings(BaseSettings):
+    """Environment variables INFERMESH_BATCHER_<FIELD>."""
+
+    model_config = settings_config("batcher")
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Loopback by default: whoever exposes a service says so."""
+    port: int = Field(default=8110, ge=1, le=65535)
+    """Port of everything: every protocol, health and `/metrics`."""
+    address: str = ""
+    """host:port where the gateway reaches this batcher. Empty: host and port above."""
+    instance: str = "batcher-0"
+    """Stable name of this process, unique among batchers; the router and the monitor know it by this."""
+    data_dir: Path = Path(".data/batcher")
+    """Folder of the last serving table, which a restart begins with while the router is away."""
+    router_address: str = "127.0.0.1:8102"
+    """host:port of the router."""
+    monitor_address: str = "127.0.0.1:8105"
+    """host:port of the monitor."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+    otlp_endpoint: str = ""
+    """host:port of an OTLP gRPC receiver for traces. Empty: traces are not exported."""
+    shutdown_grace_s: float = Field(default=8.0, gt=0, le=600)
+    """The longest that a stop may take, in seconds: requests in flight are finished within it."""
+    deadline_default_s: float = Field(default=10.0, gt=0, le=600)
+    """The time limit of a request whose caller states none, in seconds: no wait is without end."""
+    deadline_max_s: float = Field(default=300.0, gt=0, le=3600)
+    """The longest time limit that is honoured, in seconds; longer ones are cut."""
+    log_flush_ms: float = Field(default=250.0, gt=0, le=10_000)
+    """How often finished requests leave for the monitor, in milliseconds."""
+    log_rows_max: int = Field(default=200_000, ge=1)
+    """Finished requests kept for a monitor that is slow or away; beyond it they are dropped and counted."""
+
+    @property
+    def advertised(self) -> str:
+        """host:port where the gateway reaches this batcher."""
+        return self.address or f"{self.host}:{self.port}"

@@ -1,0 +1,162 @@
+"""How the batcher is put together. `build` runs on the loop that carries the requests."""
+
+import gc
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Metric
+
+from services.batcher.adapters.envoy_admin import EnvoyAdmin
+from services.batcher.adapters.prediction_log import PredictionLog
+from services.batcher.adapters.serving_table import TableWatcher
+from services.batcher.adapters.snapshot import Snapshot
+from services.batcher.adapters.triton import TritonClient
+from services.batcher.engines.engine import Engine
+from services.batcher.engines.options import EngineOptions
+from services.batcher.faces.application import Prefixed
+from services.batcher.faces.asgi import Handler
+from services.batcher.faces.catalog import Catalog
+from services.batcher.faces.core import Core
+from services.batcher.faces.drain import Drain, end_on_signal
+from services.batcher.faces.hangup import HangUpWatch
+from services.batcher.faces.health import HealthMethods
+from services.batcher.faces.oip_grpc import InferenceMethods
+from services.batcher.faces.oip_rest import RestFace
+from services.batcher.faces.oip_stream import InferenceStreams
+from services.batcher.faces.plain import PlainFace
+from services.batcher.faces.ports import InferEngine
+from services.batcher.faces.prediction import PredictionMethods
+from services.batcher.settings import BatcherSettings
+from services.batcher.telemetry import BatcherCollector, BatchStats, depth_metrics
+from services.common.clock import Clock
+from services.common.grpc.channel import open_channel
+from services.common.lifecycle import Lifecycle
+from services.common.telemetry.metrics import new_registry
+from services.common.telemetry.tracing import Tracing
+
+VARIABLE_ADMIN = "INFERMESH_ADMIN_SOCKET"
+"""Where Envoy's admin interface listens; set by `app_envoy`, empty where it has none."""
+_GEN0_THRESHOLD = 20_000
+"""Requests make few cycles: looking for them every 700 allocations would cost more than it frees."""
+
+
+@dataclass(frozen=True)
+class Batcher:
+    """A batcher, ready to start."""
+
+    lifecycle: Lifecycle
+    handlers: Mapping[str, Handler]
+    prefixed: Prefixed
+    drain: Drain
+
+    def started(self) -> None:
+        """Everything runs: from now on signals end it, and what was made so far is no garbage."""
+        end_on_signal(self.drain)
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(_GEN0_THRESHOLD, 20, 50)
+
+
+def build(settings: BatcherSettings, *, clock: Clock) -> Batcher:
+    """A batcher with the batching engine over Triton, not started yet."""
+    lifecycle = Lifecycle(name="batcher", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
+    batches = BatchStats()
+    engine = Engine(clock=clock, open_client=TritonClient, options=EngineOptions(), observer=batches)
+    lifecycle.add("engine", start=engine.start, stop=engine.stop)
+
+    def depths() -> Mapping[str, int]:
+        waiting: dict[str, int] = {}
+        for (model, _), depth in engine.depths().items():
+            waiting[model] = waiting.get(model, 0) + depth.requests_waiting
+        return waiting
+
+    return assemble(
+        settings,
+        clock=clock,
+        lifecycle=lifecycle,
+        catalog=Catalog(on_apply=engine.serve),
+        engine=engine,
+        families=(batches.collect, depth_metrics(depths)),
+    )
+
+
+def assemble(
+    settings: BatcherSettings,
+    *,
+    clock: Clock,
+    lifecycle: Lifecycle,
+    catalog: Catalog,
+    engine: InferEngine,
+    families: Sequence[Callable[[], Iterable[Metric]]] = (),
+) -> Batcher:
+    """A batcher over this engine. `families` are the engine's own metrics."""
+    tracing = Tracing(service="batcher", instance=settings.instance, otlp_endpoint=settings.otlp_endpoint)
+    router, monitor = open_channel(settings.router_address), open_channel(settings.monitor_address)
+    request_log = PredictionLog(
+        monitor,
+        batcher_id=settings.instance,
+        clock=clock,
+        rows_max=settings.log_rows_max,
+        flush_s=settings.log_flush_ms / 1000,
+    )
+    watcher = TableWatcher(
+        router,
+        batcher_id=settings.instance,
+        address=settings.advertised,
+        snapshot=Snapshot(settings.data_dir),
+        apply=catalog.apply,
+        clock=clock,
+    )
+    core = Core(
+        catalog=catalog,
+        engine=engine,
+        request_log=request_log,
+        clock=clock,
+        tracing=tracing,
+        deadline_default_s=settings.deadline_default_s,
+        deadline_max_s=settings.deadline_max_s,
+    )
+    drain = Drain(
+        core=core,
+        clock=clock,
+        grace_s=settings.shutdown_grace_s,
+        leave=EnvoyAdmin(os.environ.get(VARIABLE_ADMIN, "")).drain,
+    )
+    lifecycle.add("traces", stop=tracing.stop)
+    lifecycle.add("channel to the router", stop=router.close)
+    lifecycle.add("channel to the monitor", stop=monitor.close)
+    lifecycle.add("kept serving table", start=watcher.restore)
+    lifecycle.add_task("serving table", watcher.run)
+    lifecycle.add_task("serving table on disk", watcher.keep)
+    lifecycle.add_task("prediction log's chunks", request_log.cut_chunks)
+    lifecycle.add_task("prediction log", request_log.send)
+    lifecycle.add("prediction log's last words", stop=request_log.stop)
+    lifecycle.add_task("callers who hang up", HangUpWatch(core=core, clock=clock).run)
+    lifecycle.add_task("drain", drain.run)
+    lifecycle.on_health("the serving table", lambda: catalog.ready)
+    lifecycle.on_health("draining", lambda: not drain.draining)
+    registry = new_registry()
+    registry.register(
+        BatcherCollector(
+            stats=catalog.stats, active=lambda: len(core.in_flight), others=(request_log.collect, *families)
+        )
+    )
+    return Batcher(lifecycle, *_faces(lifecycle, core, registry), drain)
+
+
+def _faces(lifecycle: Lifecycle, core: Core, registry: CollectorRegistry) -> tuple[Mapping[str, Handler], Prefixed]:
+    def ready() -> bool:
+        return not lifecycle.unready()
+
+    inference = InferenceMethods(core, ready=ready)
+    rest = RestFace(core, ready=ready)
+    handlers = {
+        **PlainFace(unready=lifecycle.unready, registry=registry).handlers(),
+        **HealthMethods(core, ready=ready).handlers(),
+        **PredictionMethods(core).handlers(),
+        **inference.handlers(),
+        **InferenceStreams(core).handlers(),
+        **rest.handlers(),
+    }
+    return handlers, rest

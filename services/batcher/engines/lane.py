@@ -406,7 +406,9 @@ class Lane:
         """Follows a change of backends or of batching. Batches on their way finish where they are."""
         self.served = served
         self.rows_max = rows_max_of(served.batching)
-        known = {(place.backend.http_address, place.backend.server_model_name): place for place in self.places}
+        # A place that left and comes back still has its batches: it must not look empty.
+        places = [*(flight.place for flight in self._flights), *self.places]
+        known = {(place.backend.http_address, place.backend.server_model_name): place for place in places}
         self.places = []
         for backend in served.backends:
             place = known.get((backend.http_address, backend.server_model_name))

@@ -234,8 +234,7 @@ class EngineMachine(RuleBasedStateMachine):
         # One request may pass the bound alone, and failed batches come back into the line.
         rows_max = OPTIONS.queue_rows_max + 9 + IN_FLIGHT_MAX * 6
         assert all(depth.rows_waiting <= rows_max for depth in depths)
-        # Those of a table before may still be on their way.
-        assert all(depth.batches_in_flight <= 2 * IN_FLIGHT_MAX for depth in depths)
+        assert all(depth.batches_in_flight <= IN_FLIGHT_MAX for depth in depths)
         assert self.engine.bytes_held <= OPTIONS.queue_bytes_max + 9 * 16
         live = [call for call in self.calls if not call.task.done()]
         assert self.engine.bytes_held == sum(16 * len(call.numbers) for call in live)

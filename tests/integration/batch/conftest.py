@@ -7,32 +7,37 @@ import pytest
 
 from services.supervisor.parts.service import service_part
 from services.supervisor.ports import free_ports
-from tests.integration.batch.driving import Service
+from tests.integration.batch.driving import ModelPort, Service
 from tests.support.batch_fakes import SUMS
 from tests.support.batch_servers import RegistryServicer, SumsServicer, serving
 
 
 @pytest.fixture
 def model() -> SumsServicer:
-    return SumsServicer()
+    return SumsServicer()  # type: ignore[abstract]  # only what the service calls
 
 
 @pytest.fixture
-async def model_port(model: SumsServicer) -> AsyncIterator[int]:
+async def model_port(model: SumsServicer) -> AsyncIterator[ModelPort]:
     (port,) = free_ports(1)
-    async with serving(model=model, port=port):
-        yield port
-        model.release()
+    serves = ModelPort(model, port)
+    await serves.open()
+    yield serves
+    model.release()
+    await serves.close()
 
 
 @pytest.fixture
 async def registry_address() -> AsyncIterator[str]:
-    async with serving(registry=RegistryServicer([(SUMS, "active")])) as address:
+    registry = RegistryServicer([(SUMS, "active")])  # type: ignore[abstract]  # only what the service calls
+    async with serving(registry=registry) as address:
         yield address
 
 
 @pytest.fixture
-async def service(database_url: str, tmp_path: Path, registry_address: str, model_port: int) -> AsyncIterator[Service]:
+async def service(
+    database_url: str, tmp_path: Path, registry_address: str, model_port: ModelPort
+) -> AsyncIterator[Service]:
     """Started and ready; whatever still runs is stopped at the end."""
     port, metrics_port = free_ports(2)
     part = service_part(
@@ -44,7 +49,7 @@ async def service(database_url: str, tmp_path: Path, registry_address: str, mode
             "database_url": database_url,
             "data_dir": tmp_path / "data",
             "registry_address": registry_address,
-            "batcher_address": f"127.0.0.1:{model_port}",
+            "batcher_address": f"127.0.0.1:{model_port.port}",
             "lease_s": 1.0,
             "poll_period_s": 0.1,
             "chunk_rows_min": 20,

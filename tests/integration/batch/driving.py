@@ -4,15 +4,21 @@ import json
 import os
 import signal
 import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import grpc
+import psycopg
+from grpc_health.v1 import health_pb2
 from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2, batch_service_pb2_grpc
+from psycopg import sql
 
 from services.common.clock import SystemClock
 from services.common.grpc.channel import open_channel
 from services.supervisor.parts.part import Part
 from services.supervisor.process import Process
+from tests.support.batch_servers import SumsServicer, serving
 from tests.support.waiting import eventually
 
 ENDED = ("completed", "failed", "cancelled")
@@ -26,6 +32,11 @@ class Service:
         self._metrics_port = metrics_port
         self._process: Process | None = None
         self._channel: grpc.aio.Channel = open_channel(f"127.0.0.1:{port}")
+        self._health = self._channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+            response_deserializer=health_pb2.HealthCheckResponse.FromString,
+        )
         self.stub = batch_service_pb2_grpc.BatchServiceStub(self._channel)
 
     async def start(self) -> None:
@@ -73,10 +84,54 @@ class Service:
         assert found is not None
         return found
 
+    async def health(self) -> int:
+        """What it says of itself."""
+        return int((await self._health(health_pb2.HealthCheckRequest())).status)
+
     def metrics(self) -> str:
         """What Prometheus would read."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=5) as answer:
             return str(answer.read().decode())
+
+
+class ModelPort:
+    """Where the model is served: may be closed, and opened again."""
+
+    def __init__(self, model: SumsServicer, port: int) -> None:
+        self.port = port
+        self._model = model
+        self._open: AbstractAsyncContextManager[str] | None = None
+
+    async def open(self) -> None:
+        """Serves."""
+        self._open = serving(model=self._model, port=self.port)
+        await self._open.__aenter__()
+
+    async def close(self) -> None:
+        """Refuses connections."""
+        if self._open is not None:
+            await self._open.__aexit__(None, None, None)
+            self._open = None
+
+
+@asynccontextmanager
+async def unreachable(url: str) -> AsyncIterator[None]:
+    """The database takes no connections and has none, as while PostgreSQL restarts."""
+    plain, _, name = url.replace("+psycopg", "").rpartition("/")
+
+    async def allow(answer: str) -> None:
+        async with await psycopg.AsyncConnection.connect(f"{plain}/postgres", autocommit=True) as connection:
+            statement = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS " + answer).format(sql.Identifier(name))
+            await connection.execute(statement)
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (name,)
+            )
+
+    await allow("false")
+    try:
+        yield
+    finally:
+        await allow("true")
 
 
 def write_rows(path: Path, count: int, *, bad: tuple[int, ...] = ()) -> None:

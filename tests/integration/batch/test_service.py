@@ -8,10 +8,11 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from grpc_health.v1 import health_pb2
 from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2
 
 from services.common.errors import MeshError, Reason
-from tests.integration.batch.driving import Service, write_rows
+from tests.integration.batch.driving import ModelPort, Service, unreachable, write_rows
 from tests.support.batch_servers import SumsServicer
 from tests.support.waiting import eventually
 
@@ -137,8 +138,48 @@ async def test_a_cancelled_job_leaves_nothing(service: Service, model: SumsServi
     assert error.value.reason is Reason.JOB_STATE_INVALID
 
 
-async def test_a_batcher_that_is_away_is_waited_for(
-    service: Service, model: SumsServicer, model_port: int, tmp_path: Path
+async def test_a_dead_batcher_is_waited_for(
+    service: Service, model: SumsServicer, model_port: ModelPort, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    write_rows(source, ROWS)
+    await model_port.close()
+    job = await service.submit(source, target)
+
+    async def tried_again() -> bool:
+        return "DEPENDENCY_UNAVAILABLE" in service.metrics()
+
+    await eventually(tried_again, what="requests are sent again")
+    assert (await service.get(job.job_id)).status == "running"
+    await model_port.open()
+    assert (await service.ended(job.job_id)).status == "completed"
+    assert [row["id"] for row in written(target)] == [1000 + row for row in range(ROWS)]
+
+
+async def test_a_dead_database_is_waited_for(
+    service: Service, model: SumsServicer, database_url: str, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    write_rows(source, ROWS)
+    model.hold_after(20)
+    job = await service.submit(source, target)
+    await eventually(lambda: chunks_done(service, job.job_id), what="a chunk is recorded")
+    async with unreachable(database_url):
+        model.release()
+        with pytest.raises(MeshError) as error:
+            await service.get(job.job_id)
+        assert error.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+        await eventually(lambda: not_serving(service), what="the service says that it is not healthy")
+    assert (await service.ended(job.job_id)).status == "completed"
+    assert [row["id"] for row in written(target)] == [1000 + row for row in range(ROWS)]
+
+
+async def not_serving(service: Service) -> bool:
+    return await service.health() == health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def test_requests_that_the_batcher_puts_off_are_sent_again(
+    service: Service, model: SumsServicer, tmp_path: Path
 ) -> None:
     model.trouble = [
         MeshError(Reason.BACKEND_UNAVAILABLE, "restarting"),
@@ -151,7 +192,6 @@ async def test_a_batcher_that_is_away_is_waited_for(
     assert job.metrics.retry_count == 2
     assert len(written(target)) == 40
     assert 'batch_request_retries_total{reason="QUEUE_FULL"} 1.0' in service.metrics()
-    del model_port
 
 
 async def test_what_cannot_be_is_refused_at_once(service: Service, tmp_path: Path) -> None:

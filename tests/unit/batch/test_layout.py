@@ -1,0 +1,103 @@
+"""Columns are matched to features by name; the output's columns follow from the version."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from services.batch.domain.job import Format, Input, Version
+from services.batch.domain.layout import lay_out
+from services.batch.domain.results import ResultShape
+from services.common.errors import MeshError, Reason
+from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
+
+SCHEMA = ModelSchema(
+    inputs=(TensorSpec("X", DataType.FP32, (3,)), TensorSpec("age", DataType.INT64, optional=True)),
+    outputs=(TensorSpec("y", DataType.FP16, (2,)),),
+)
+
+
+def wish(**changes: object) -> Input:
+    return Input("/in.csv", "/in.csv", Format.CSV, **changes)  # type: ignore[arg-type]  # fields of an Input
+
+
+@pytest.mark.parametrize(
+    ("columns", "changes", "key", "found"),
+    [
+        (["id", "X", "age"], {}, "id", ["X", "age"]),
+        (["key", "id", "X"], {}, "key", ["X"]),
+        (["name", "X"], {}, "name", ["X"]),
+        (["X"], {}, "row_number", ["X"]),
+        (["X_0", "X_1", "X_2", "id"], {}, "id", ["X_0", "X_1", "X_2"]),
+        (["X.2", "X.1", "X.0"], {}, "row_number", ["X.0", "X.1", "X.2"]),
+        (["pixels", "n"], {"feature_columns": {"X": "pixels"}}, "n", ["pixels"]),
+        (["id", "age", "X"], {"key_column": "age"}, "age", ["X", "age"]),
+    ],
+)
+def test_columns_are_found(columns: list[str], changes: dict[str, object], key: str, found: list[str]) -> None:
+    layout = lay_out(columns, SCHEMA, wish(**changes))
+    assert layout.key_name == key
+    assert [name for feature in layout.features for name in feature.columns] == found
+    assert set(layout.columns) == {*found, *({key} & set(columns))}
+
+
+@pytest.mark.parametrize(
+    ("columns", "changes", "reason", "words"),
+    [
+        (["id", "X_0", "X_1"], {}, Reason.INPUT_UNREADABLE, "no column for 'X'"),
+        (["X"], {"key_column": "id"}, Reason.INVALID_FIELD, "key_column"),
+        (["X"], {"feature_columns": {"Z": "X"}}, Reason.INVALID_FIELD, "feature of the version"),
+        (["X"], {"feature_columns": {"X": "pixels"}}, Reason.INVALID_FIELD, "column of the input"),
+    ],
+)
+def test_what_is_missing_is_named(columns: list[str], changes: dict[str, object], reason: Reason, words: str) -> None:
+    with pytest.raises(MeshError, match=words) as error:
+        lay_out(columns, SCHEMA, wish(**changes))
+    assert error.value.reason is reason
+
+
+def version(*outputs: TensorSpec, mapping: PredictionMapping | None = None) -> Version:
+    return Version("m", "v1.0.0", "", ModelSchema(SCHEMA.inputs, outputs), mapping or PredictionMapping())
+
+
+def test_outputs_of_several_elements_are_lists_and_those_of_one_are_values() -> None:
+    shape = ResultShape(version(TensorSpec("y", DataType.FP16, (2,))))
+    table = shape.table(pa.array([7, 8]), "output", {"y": np.array([[1, 2], [3, 4]], dtype="<f2")})
+    assert table.to_pylist() == [
+        {"key_output": 7, "output": [1.0, 2.0], "model_version": "v1.0.0"},
+        {"key_output": 8, "output": [3.0, 4.0], "model_version": "v1.0.0"},
+    ]
+    assert shape.empty(pa.array([], type=pa.int64()), "output").schema == table.schema
+    single = ResultShape(version(TensorSpec("word", DataType.BYTES, (1,))))
+    words = np.array([[b"\xc3\xa9"], ["b"]], dtype=np.object_)
+    assert single.table(pa.array([1, 2]), "id", {"word": words})["output"].to_pylist() == ["é", "b"]
+
+
+def test_probabilities_become_classes() -> None:
+    shape = ResultShape(
+        version(
+            TensorSpec("label", DataType.INT64),
+            TensorSpec("p", DataType.FP32, (2,)),
+            mapping=PredictionMapping("label", "p", ("no", "yes")),
+        )
+    )
+    tensors = {"label": np.array([1]), "p": np.array([[0.25, 0.75]], dtype="<f4")}
+    assert shape.tensors == ("label", "p")
+    assert shape.table(pa.array(["k"]), "id", tensors).to_pylist() == [
+        {
+            "id": "k",
+            "output": 1,
+            "confidence": 0.75,
+            "class": "yes",
+            "probabilities": {"no": 0.25, "yes": 0.75},
+            "model_version": "v1.0.0",
+        }
+    ]
+
+
+@pytest.mark.parametrize("tensors", [{}, {"y": np.zeros((3, 2))}])
+def test_an_answer_of_other_rows_is_refused(
+    tensors: dict[str, "np.ndarray[tuple[int, ...], np.dtype[np.generic]]"],
+) -> None:
+    with pytest.raises(MeshError) as error:
+        ResultShape(version(TensorSpec("y", DataType.FP64, (2,)))).check(tensors, 2)
+    assert error.value.reason is Reason.BACKEND_PROTOCOL

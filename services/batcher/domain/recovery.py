@@ -28,21 +28,23 @@ class Recovery:
     """Whether `again` repeats what a backend may have done already."""
 
 
-def recover(kind: FailureKind, members: Sequence[Waiter], *, attempts_max: int) -> Recovery:
-    """Decides for `members`, who all still want an answer, and counts the attempt against them."""
+def recover(kind: FailureKind, members: Sequence[Waiter], *, sent: int, attempts_max: int) -> Recovery:
+    """Decides for `members`, who all still want an answer, and counts the attempt against them. `sent` members were in
+    the batch: where others have left since, one of those may be the guilty one, so nobody is blamed who was not alone.
+    """
     if not members:
         return Recovery()
     if kind in NEVER_RAN:
         return Recovery(again=[list(members)])
     if kind in _BLAME:
-        return _halve(members)
+        return _halve(members, sent)
     for member in members:
         member.attempts += 1
     if kind is FailureKind.CRASHED:
         for member in members:
             member.crashes += 1
         if any(member.crashes > 1 for member in members):
-            return _halve(members)
+            return _halve(members, sent)
         return Recovery(again=[list(members)], costs_budget=True)
     recovery = Recovery(costs_budget=True)
     left = [member for member in members if member.attempts < attempts_max]
@@ -54,9 +56,11 @@ def recover(kind: FailureKind, members: Sequence[Waiter], *, attempts_max: int) 
     return recovery
 
 
-def _halve(members: Sequence[Waiter]) -> Recovery:
-    if len(members) == 1:
+def _halve(members: Sequence[Waiter], sent: int) -> Recovery:
+    if sent == 1:
         return Recovery(given_up=list(members))
+    if len(members) == 1:
+        return Recovery(again=[list(members)])
     return Recovery(again=_halves(members))
 
 

@@ -268,7 +268,7 @@ class Lane:
             options = self._options
             place.rest(now_s, delay_min_s=options.probe_delay_min_s, delay_max_s=options.probe_delay_max_s)
         members = [member for member in flight.members if not member.caller.done()]
-        recovery = recover(kind, members, attempts_max=self._options.attempts_max)
+        recovery = recover(kind, members, sent=len(flight.members), attempts_max=self._options.attempts_max)
         if recovery.costs_budget and recovery.again and not self._budget.spend():
             recovery.given_up += [member for batch in recovery.again for member in batch]
             recovery.again = []

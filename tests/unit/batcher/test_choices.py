@@ -96,37 +96,44 @@ class TestRecovery:
     def test_what_reached_no_model_costs_nothing(self, kind: FailureKind) -> None:
         batch = members(3)
         for _ in range(20):
-            recovery = recover(kind, batch, attempts_max=2)
+            recovery = recover(kind, batch, sent=len(batch), attempts_max=2)
             assert (recovery.again, recovery.given_up, recovery.costs_budget) == ([batch], [], False)
 
     @pytest.mark.parametrize("kind", [FailureKind.MODEL, FailureKind.PROTOCOL])
     def test_blame_is_found_by_halving(self, kind: FailureKind) -> None:
         batch = members(5)
-        assert recover(kind, batch, attempts_max=2).again == [batch[:3], batch[3:]]
-        alone = recover(kind, batch[:1], attempts_max=2)
+        assert recover(kind, batch, sent=len(batch), attempts_max=2).again == [batch[:3], batch[3:]]
+        alone = recover(kind, batch[:1], sent=len(batch[:1]), attempts_max=2)
         assert (alone.again, alone.given_up) == ([], batch[:1])
+
+    @pytest.mark.parametrize("kind", [FailureKind.MODEL, FailureKind.PROTOCOL, FailureKind.CRASHED])
+    def test_nobody_is_blamed_for_mates_that_have_left(self, kind: FailureKind) -> None:
+        left = members(1)
+        left[0].crashes = 1
+        assert recover(kind, left, sent=2, attempts_max=4).again == [left]
+        assert recover(kind, left, sent=1, attempts_max=4).given_up == left
 
     @pytest.mark.parametrize("kind", [FailureKind.LOST, FailureKind.GARBLED])
     def test_what_was_lost_is_tried_whole_then_in_halves_then_no_more(self, kind: FailureKind) -> None:
         batch = members(4)
-        assert recover(kind, batch, attempts_max=3).again == [batch]
-        assert recover(kind, batch, attempts_max=3).again == [batch[:2], batch[2:]]
-        last = recover(kind, batch[:2], attempts_max=3)
+        assert recover(kind, batch, sent=len(batch), attempts_max=3).again == [batch]
+        assert recover(kind, batch, sent=len(batch), attempts_max=3).again == [batch[:2], batch[2:]]
+        last = recover(kind, batch[:2], sent=len(batch[:2]), attempts_max=3)
         assert (last.again, last.given_up) == ([], batch[:2])
 
     def test_a_crash_is_forgiven_once_and_then_blamed(self) -> None:
         batch = members(2)
-        first = recover(FailureKind.CRASHED, batch, attempts_max=4)
+        first = recover(FailureKind.CRASHED, batch, sent=len(batch), attempts_max=4)
         assert (first.again, first.costs_budget) == ([batch], True)
-        assert recover(FailureKind.CRASHED, batch, attempts_max=4).again == [batch[:1], batch[1:]]
-        assert recover(FailureKind.CRASHED, batch[:1], attempts_max=4).given_up == batch[:1]
+        assert recover(FailureKind.CRASHED, batch, sent=len(batch), attempts_max=4).again == [batch[:1], batch[1:]]
+        assert recover(FailureKind.CRASHED, batch[:1], sent=len(batch[:1]), attempts_max=4).given_up == batch[:1]
 
     @pytest.mark.parametrize("kind", list(FailureKind))
     @pytest.mark.parametrize("count", range(6))
     def test_nobody_is_forgotten_or_doubled(self, kind: FailureKind, count: int) -> None:
         batch = members(count)
         for _ in range(6):
-            recovery = recover(kind, batch, attempts_max=3)
+            recovery = recover(kind, batch, sent=len(batch), attempts_max=3)
             everybody = [one for part in recovery.again for one in part] + recovery.given_up
             assert sorted(map(id, everybody)) == sorted(map(id, batch))
             assert all(recovery.again)

@@ -61,6 +61,15 @@ async def test_only_the_guilty_see_the_models_error(engine: Engine, server: Fake
     assert len(server.sent) <= 1 + 2 * 2 * 5, "halving costs a handful of calls for each of the guilty"
 
 
+async def test_nobody_is_blamed_for_a_mate_that_has_left(engine: Engine, server: FakeServer) -> None:
+    server.answer = guilty(1)
+    calls = begin(engine, request(ONE, [0]), request(ONE, [1]))
+    await asyncio.sleep(0.001)
+    calls[1].cancel()
+    assert numbers(await calls[0]) == [0]
+    assert [sent.numbers for sent in server.sent] == [[0, 1], [0]]
+
+
 async def test_a_row_of_a_split_request_fails_the_whole_and_nobody_else(engine: Engine, server: FakeServer) -> None:
     server.answer = guilty(7)
     version = served(batching=Batching(max_batch_size=4))

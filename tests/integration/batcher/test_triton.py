@@ -204,11 +204,17 @@ async def test_callers_with_time_do_not_notice_that_triton_stands_still(
     # A stopped process keeps its connections open and says nothing on them.
     await load_digits(repository, tmp_path)
     version = version_of(triton, DIGITS_SCHEMA)
-    await engine.infer(ask(version, 1, ROWS[0]))
+    for row in ROWS[:20]:
+        await engine.infer(ask(version, 1, row))
+
+    def silence_is_noticed() -> bool:
+        depth = engine.depths()["tried", "v1.0.0"]
+        return (depth.batches_in_flight, depth.requests_waiting) == (0, 8)
+
     os.kill(triton.process.pid, signal.SIGSTOP)
     try:
-        calls = asyncio.gather(*(engine.infer(ask(version, 1, row, within_s=15)) for row in ROWS[:8]))
-        await eventually(lambda: engine.depths()["tried", "v1.0.0"].requests_waiting == 8, what="silence is noticed")
+        calls = asyncio.gather(*(engine.infer(ask(version, 1, row, within_s=40)) for row in ROWS[:8]))
+        await eventually(silence_is_noticed, timeout_s=20)
     finally:
         os.kill(triton.process.pid, signal.SIGCONT)
     assert [integers(result.outputs[0].data) for result in await calls] == [[label] for label in LABELS[:8]]

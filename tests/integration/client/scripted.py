@@ -211,6 +211,7 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
     def __init__(self) -> None:
         self.updates: list[router_service_pb2.UpdateTrafficRequest] = []
         self.split: dict[str, int] = {"v1.0.0": 100}
+        self.governing_rule = "split"
         self.late_times = 0
         self.asked = 0
 
@@ -221,6 +222,7 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
             effective_split=self.split,
             routing_strategy="random",
             ready_versions=["v1.0.0", "v1.1.0"],
+            governing_rule=self.governing_rule,
         )
 
     def GetTraffic(

@@ -37,6 +37,14 @@ def test_the_command_sets_and_shows(scripted: Scripted) -> None:
     ]
 
 
+@pytest.mark.parametrize(("rule", "words"), [("", []), ("split", []), ("slow-start", ["decided by", "slow-start"])])
+def test_who_decides_is_told_only_of_canaries_and_tests(scripted: Scripted, rule: str, words: list[str]) -> None:
+    scripted.router.governing_rule = rule
+    shown = scripted.run("traffic", "show", "digits").stdout
+    assert [word for word in ("decided by", rule or "decided by", "split") if word in shown] == words
+    assert json.loads(scripted.run("traffic", "show", "digits", "--json").stdout)["governing_rule"] == rule
+
+
 def test_a_plan_changes_nothing(scripted: Scripted) -> None:
     shown = scripted.run("traffic", "set", "digits", "v1.0.0=90", "v1.1.0=10", "--dry-run").stdout
     assert "v1.1.0 gets 10 % instead of 0 %" in shown

@@ -11,6 +11,9 @@ from infermesh.router.v1 import router_service_pb2, traffic_pb2
 from rich.console import Group, RenderableType
 from rich.markup import escape
 
+_PLAIN_RULE = "split"
+"""The name of the rule that holds where no canary or A/B test does."""
+
 
 def add_to(app: typer.Typer) -> None:
     """Registers the group."""
@@ -120,7 +123,7 @@ def _shown(traffic: traffic_pb2.Traffic) -> RenderableType:
             ("model", escape(traffic.model_name)),
             ("chosen", escape(f"{traffic.routing_strategy}{sticky}")),
             ("first", escape("; ".join(conditions))),
-            ("decided by", escape(traffic.governing_rule)),
+            ("decided by", escape(_decider(traffic))),
             ("copies to", escape(f"{traffic.shadow.version}") if traffic.HasField("shadow") else ""),
             ("since", when(traffic.updated_at)),
             ("why", escape(traffic.reason)),
@@ -128,6 +131,11 @@ def _shown(traffic: traffic_pb2.Traffic) -> RenderableType:
     )
     wrong = [f"[yellow]{escape(item.message)}[/]" for item in traffic.status_conditions if item.status == "False"]
     return Group(about, "", shares, *wrong)
+
+
+def _decider(traffic: traffic_pb2.Traffic) -> str:
+    """The canary or A/B test that decides the shares; empty where they are the plain ones, as they mostly are."""
+    return "" if traffic.governing_rule == _PLAIN_RULE else traffic.governing_rule
 
 
 def _planned(plan: router_service_pb2.TrafficPlan) -> RenderableType:

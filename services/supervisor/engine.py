@@ -60,11 +60,12 @@ class Supervisor:
         self._reporters = reporters
         self._running: dict[str, Process] = {}
         self._watchers: list[asyncio.Task[None]] = []
-        self._failure: asyncio.Future[None] | None = None
+        self._gave_up = asyncio.Event()
+        self._failure = ""
 
     async def start(self) -> None:
         """Returns when every part is ready. Raises PartFailedError, with all that had started stopped again."""
-        self._failure = asyncio.get_running_loop().create_future()
+        self._gave_up.clear()
         try:
             for stage in self._stages:
                 starts = [asyncio.create_task(self._start(part), name=f"start:{part.name}") for part in stage]
@@ -79,9 +80,10 @@ class Supervisor:
             raise
 
     async def watch(self) -> None:
-        """Returns never. Raises PartFailedError when a part keeps dying."""
-        assert self._failure is not None
-        await self._failure
+        """Returns never. Raises PartFailedError when a part keeps dying, or has before. May be cancelled and called
+        again, also by several at once."""
+        await self._gave_up.wait()
+        raise PartFailedError(self._failure)
 
     async def stop(self) -> None:
         """Stops everything, the last stage first, each part within its own bound."""
@@ -91,8 +93,6 @@ class Supervisor:
         self._watchers.clear()
         for stage in reversed(self._stages):
             await asyncio.gather(*(self._stop(part) for part in stage))
-        if self._failure is not None:
-            self._failure.cancel()
 
     async def _start(self, part: Part) -> None:
         await self._launch(part)
@@ -138,5 +138,6 @@ class Supervisor:
             reporter.saw(event)
 
     def _fail(self, message: str) -> None:
-        if self._failure is not None and not self._failure.done():
-            self._failure.set_exception(PartFailedError(message))
+        if not self._gave_up.is_set():
+            self._failure = message
+            self._gave_up.set()

@@ -95,12 +95,18 @@ async def test_a_part_that_keeps_dying_ends_the_mesh_with_its_last_words(tmp_pat
     supervisor = Supervisor([[web_part("web", tmp_path)]], clock=SystemClock(), reporters=(record,))
     await supervisor.start()
     try:
+        cancelled = asyncio.create_task(supervisor.watch(), name="cancelled watch")
+        await asyncio.wait({cancelled}, timeout=0.05)
+        cancelled.cancel()
+        await asyncio.gather(cancelled, return_exceptions=True)
         watching = asyncio.create_task(supervisor.watch(), name="watch")
         for life in range(1, 7):
             await eventually(lambda: len(record.pids("web")) == life, timeout_s=10)  # noqa: B023 - awaited within
             os.kill(record.pids("web")[-1], signal.SIGKILL)
         with pytest.raises(PartFailedError, match=r"web died 6 times within a minute.*its log is .*web\.log"):
             await asyncio.wait_for(watching, timeout=10)
+        with pytest.raises(PartFailedError, match="web died 6 times"):  # whoever asks later is told as well
+            await asyncio.wait_for(supervisor.watch(), timeout=10)
     finally:
         await supervisor.stop()
 

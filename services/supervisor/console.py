@@ -1,8 +1,9 @@
 """What a person sees of a local mesh: progress while it starts, a table of what runs where, lines to try."""
 
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Literal
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
@@ -45,17 +46,20 @@ class ConsoleReporter:
             case Stopped():
                 self._line(f"  [dim]stopped {name}[/]")
 
-    def table(self, data_dir: Path) -> None:
-        """What runs where; logs are shown as seen from `data_dir`."""
+    def table(self) -> None:
+        """What runs where. Names, addresses and pids are there to be pasted: where it is narrow, the purposes fold."""
+        parts = list(self._ready.values())
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for heading in ("part", "what for", "address", "pid", "log"):
-            table.add_column(heading, no_wrap=True, justify="right" if heading == "pid" else "left")
-        for part, pid in self._ready.values():
-            address = f"127.0.0.1:{next(iter(part.ports.values()))}"
-            log = part.log_path.relative_to(data_dir) if part.log_path.is_relative_to(data_dir) else part.log_path
-            table.add_row(part.name, _PURPOSES.get(part.name, ""), address, str(pid), str(log))
-        self._console.print()
-        self._console.print(table)
+        _add_uncut(table, "part", [part.name for part, _ in parts])
+        table.add_column("what for", overflow="fold")
+        _add_uncut(table, "address", [_address(part) for part, _ in parts])
+        _add_uncut(table, "pid", [str(pid) for _, pid in parts], justify="right")
+        for part, pid in parts:
+            table.add_row(part.name, _PURPOSES.get(part.name, ""), _address(part), str(pid))
+        folders = sorted({str(part.log_path.parent) for part, _ in parts})
+        self._console.print(f"\nEach part has its log in {', '.join(folders)}\n", markup=False, soft_wrap=True)
+        # Without soft wrap a table that is wider than the terminal would be cut at its edge.
+        self._console.print(table, soft_wrap=True)
 
     def lines_to_try(self, lines: Sequence[tuple[str, str]]) -> None:
         """Commands that work when pasted, each with what it does."""
@@ -69,3 +73,12 @@ class ConsoleReporter:
     def say(self, text: str) -> None:
         """A plain line."""
         self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def _address(part: Part) -> str:
+    return f"127.0.0.1:{next(iter(part.ports.values()))}"
+
+
+def _add_uncut(table: Table, heading: str, cells: Sequence[str], *, justify: Literal["left", "right"] = "left") -> None:
+    """A column that is as wide as its widest cell, whatever that leaves for others."""
+    table.add_column(heading, no_wrap=True, min_width=max(map(cell_len, (heading, *cells))), justify=justify)

@@ -29,14 +29,14 @@ async def run_local(settings: SupervisorSettings, ports: MeshPorts) -> int:
     with sole_owner(settings.data_dir):
         clock = SystemClock()
         state = StateFile(settings.data_dir, ports)
-        console.say(f"Starting the mesh; its data and logs are in {settings.data_dir}")
+        console.say(f"Starting the mesh; its data is in {settings.data_dir}")
         supervisor = Supervisor(build_stages(settings, ports), clock=clock, reporters=(console, state))
         began_s = clock.monotonic()
 
         async def welcome() -> None:
             if settings.bootstrap:
                 await _bootstrap(ports)
-            console.table(settings.data_dir)
+            console.table()
             if settings.bootstrap:
                 console.lines_to_try(lines_to_try(ports))
             console.say(f"\nReady after {clock.monotonic() - began_s:.1f} s. Ctrl-C stops everything.")

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import shlex
+import shutil
 import signal
 import sys
 import tempfile
@@ -84,11 +85,19 @@ async def bench(arguments: argparse.Namespace, console: Console) -> None:
 
 @asynccontextmanager
 async def _folder() -> AsyncIterator[Path]:
-    """A folder for all that the run leaves, which goes at its end."""
-    with tempfile.TemporaryDirectory(prefix="infermesh-bench-", ignore_cleanup_errors=True) as name:
-        # Where this runs as root PostgreSQL runs as another user, who must reach its data.
-        await asyncio.to_thread(os.chmod, name, 0o755)
+    """A folder for all that the run leaves. It goes at the end, unless a part failed: then its log is worth reading."""
+    name = await asyncio.to_thread(tempfile.mkdtemp, prefix="infermesh-bench-")
+    # Where this runs as root PostgreSQL runs as another user, who must reach its data.
+    await asyncio.to_thread(os.chmod, name, 0o755)
+    try:
         yield Path(name)
+    except PartFailedError:
+        raise
+    except BaseException:
+        shutil.rmtree(name, ignore_errors=True)
+        raise
+    else:
+        shutil.rmtree(name, ignore_errors=True)
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

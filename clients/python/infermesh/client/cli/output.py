@@ -83,16 +83,25 @@ def _inner(value: object) -> object:
     return value
 
 
-def table(*columns: str, right: Iterable[str] = ()) -> Table:
+def table(
+    *columns: str, right: Iterable[str] = (), whole: Iterable[str] = (), least: Mapping[str, int] | None = None
+) -> Table:
     """An empty table in the manner of all others; `right` names the columns of numbers.
 
-    The first column is what names a row, to be pasted: it is never broken.
+    The first column is what names a row, to be pasted: it is never broken, and neither are those in `whole`. Where the
+    terminal is narrow, the others fold between words, to no fewer characters than `least` gives a column.
     """
-    aligned_right = set(right)
+    aligned_right, never_broken = set(right), {*columns[:1], *whole}
     made = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
-    for place, column in enumerate(columns):
+    for column in columns:
         justify: Literal["left", "right"] = "right" if column in aligned_right else "left"
-        made.add_column(column, justify=justify, overflow="fold", no_wrap=place == 0)
+        made.add_column(
+            column,
+            justify=justify,
+            overflow="fold",
+            no_wrap=column in never_broken,
+            min_width=(least or {}).get(column),
+        )
     return made
 
 

@@ -1,5 +1,6 @@
 """`infermesh jobs`: predictions for files."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import grpc
@@ -12,8 +13,11 @@ from infermesh.client.errors import InfermeshError
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn
+from rich.table import Table
 
 _FAILED_SHOWN_MAX = 10
+_FOLDED_WIDTHS = {"job": 30, "status": 9, "model": 8, "rows": 10, "created": 10}
+"""How wide the columns of a list are at least: an id, a status, words, millions, a date. With their gaps 79."""
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.", show_default=False)]
 WatchTimeoutOption = Annotated[
@@ -217,23 +221,31 @@ def _shown(job: batch_job_pb2.BatchJob, failed: list[batch_job_pb2.FailedRow]) -
 
 
 def _listed(jobs: list[batch_job_pb2.BatchJob]) -> RenderableType:
-    if not jobs:
-        return "[dim]no jobs; `infermesh jobs submit MODEL INPUT OUTPUT` makes one[/]"
-    shown = table(
-        "job", "status", "model", "version", "done", "rows", "failed", "created", right=["done", "rows", "failed"]
-    )
+    return job_table(jobs) if jobs else "[dim]no jobs; `infermesh jobs submit MODEL INPUT OUTPUT` makes one[/]"
+
+
+def job_table(jobs: Sequence[batch_job_pb2.BatchJob]) -> Table:
+    """Jobs, a row each; where the terminal is narrow, a row folds into two lines and ids stay whole."""
+    shown = table(*_FOLDED_WIDTHS, right=["rows"], whole=["status"], least=_FOLDED_WIDTHS)
     for job in jobs:
         shown.add_row(
             escape(job.job_id),
             state(_word(job)),
-            escape(job.model_name),
-            escape(job.model_version),
-            f"{job.progress.percent_complete:.0f} %",
-            f"{job.progress.total_records:,.0f}",
-            f"{job.progress.failed_records:,.0f}",
+            escape(f"{job.model_name} {job.model_version}"),
+            _rows(job),
             when(job.created_at),
         )
     return shown
+
+
+def _rows(job: batch_job_pb2.BatchJob) -> str:
+    """How many rows a job has, how far it is, and how many failed; empty while they are not counted."""
+    progress = job.progress
+    if not progress.total_records:
+        return ""
+    part = "" if job.status == "completed" else f"{progress.percent_complete:.0f} % of "
+    failed = f", {progress.failed_records:,.0f} failed" if progress.failed_records else ""
+    return f"{part}{progress.total_records:,.0f}{failed}"
 
 
 def _failed(rows: list[batch_job_pb2.FailedRow]) -> RenderableType:

@@ -1,98 +1,15 @@
-"""Jobs through the client and the command, against a server that says what a test wants."""
+"""What needs no mesh of jobs: where a file is, and how a job looks in a terminal."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import io
 from pathlib import Path
 
-import grpc
 import pytest
-import typer
-from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2, batch_service_pb2_grpc
-from infermesh.client.batch import Batch, location
+from infermesh.batch.v1 import batch_job_pb2
+from infermesh.client.batch import location
 from infermesh.client.cli.commands import jobs
-from infermesh.client.errors import InfermeshError
-from infermesh.client.transport import Transport
-from typer.testing import CliRunner, Result
+from rich.console import Console
 
 Job = batch_job_pb2.BatchJob
-Step = Job | grpc.StatusCode
-
-
-def job(status: str, done: int = 0, total: int = 100) -> Job:
-    return Job(
-        job_id="batch_job_1",
-        status=status,
-        progress=batch_job_pb2.BatchJobProgress(
-            processed_records=done, total_records=total, percent_complete=100 * done / total
-        ),
-        metrics=batch_job_pb2.BatchJobMetrics(throughput_per_sec=10),
-    )
-
-
-class Servicer(batch_service_pb2_grpc.BatchServiceServicer):
-    """Keeps what it was asked. Each watching gets the next script: jobs, or a status to break off with."""
-
-    def __init__(self) -> None:
-        self.created: list[batch_service_pb2.CreateBatchJobRequest] = []
-        self.listed: list[batch_service_pb2.ListBatchJobsRequest] = []
-        self.scripts: list[list[Step]] = []
-        self.watched = 0
-
-    def CreateBatchJob(self, request: batch_service_pb2.CreateBatchJobRequest, context: grpc.ServicerContext) -> Job:
-        self.created.append(request)
-        return job("pending", total=1)
-
-    def ListBatchJobs(
-        self, request: batch_service_pb2.ListBatchJobsRequest, context: grpc.ServicerContext
-    ) -> batch_service_pb2.ListBatchJobsResponse:
-        self.listed.append(request)
-        place = int(request.page_token or 0)
-        return batch_service_pb2.ListBatchJobsResponse(
-            jobs=[Job(job_id=f"job_{place + number}") for number in range(2)], next_page_token=str(place + 2)
-        )
-
-    def CancelBatchJob(self, request: batch_service_pb2.CancelBatchJobRequest, context: grpc.ServicerContext) -> Job:
-        context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"job {request.job_id} is completed")
-
-    def WatchBatchJob(
-        self, request: batch_service_pb2.WatchBatchJobRequest, context: grpc.ServicerContext
-    ) -> Iterator[Job]:
-        self.watched += 1
-        for step in self.scripts.pop(0):
-            if isinstance(step, Job):
-                yield step
-            else:
-                context.abort(step, "broken off")
-
-
-@pytest.fixture
-def servicer() -> Servicer:
-    return Servicer()  # type: ignore[abstract]  # only what the client calls
-
-
-@pytest.fixture
-def address(servicer: Servicer) -> Iterator[str]:
-    server = grpc.server(ThreadPoolExecutor(4))
-    batch_service_pb2_grpc.add_BatchServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield f"127.0.0.1:{port}"
-    server.stop(grace=None).wait()
-
-
-@pytest.fixture
-def batch(address: str) -> Iterator[Batch]:
-    transport = Transport(address, timeout_s=10)
-    yield Batch(transport)
-    transport.close()
-
-
-@pytest.fixture
-def run(address: str) -> Callable[..., Result]:
-    app = typer.Typer()
-    jobs.add_to(app)
-    return lambda *arguments: CliRunner().invoke(app, ["jobs", *arguments, "--gateway", address])
 
 
 def test_a_relative_path_is_one_of_this_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,105 +19,45 @@ def test_a_relative_path_is_one_of_this_folder(tmp_path: Path, monkeypatch: pyte
     assert location("s3://bucket/rows.csv") == "s3://bucket/rows.csv"
 
 
-def test_each_submission_has_an_id_of_its_own(batch: Batch, servicer: Servicer) -> None:
-    batch.submit("digits", "/in.csv", "/out.csv", version="v1.0.0", max_failed_fraction=0.0)
-    batch.submit("digits", "/in.csv", "/out.csv", request_id="mine")
-    first, second = servicer.created
-    assert first.request_id.startswith("req_")
-    assert first.HasField("max_failed_fraction")
-    assert second.request_id == "mine"
-    assert not second.HasField("max_failed_fraction")
-
-
-def test_lists_go_over_pages_and_end_at_the_limit(batch: Batch, servicer: Servicer) -> None:
-    assert [item.job_id for item in batch.list(limit=3)] == ["job_0", "job_1", "job_2"]
-    assert [item.page_token for item in servicer.listed] == ["", "2"]
-
-
-def test_watching_outlives_broken_streams(batch: Batch, servicer: Servicer) -> None:
-    servicer.scripts = [
-        [job("pending"), grpc.StatusCode.UNAVAILABLE],
-        [job("pending"), job("running", 10)],
-        [grpc.StatusCode.INTERNAL],
-        [job("running", 10), job("completed", 100), job("running", 1)],
-    ]
-    seen = [(item.status, item.progress.processed_records) for item in batch.watch("batch_job_1")]
-    assert seen == [("pending", 0), ("running", 10), ("completed", 100)]
-    assert servicer.watched == 4
-
-
-def test_what_the_first_look_meets_is_raised(batch: Batch, servicer: Servicer) -> None:
-    servicer.scripts = [[grpc.StatusCode.UNAVAILABLE]]
-    with pytest.raises(InfermeshError, match="broken off"):
-        batch.wait("batch_job_1")
-    assert servicer.watched == 1
-
-
-@pytest.mark.parametrize(
-    "after", [[grpc.StatusCode.NOT_FOUND], [grpc.StatusCode.PERMISSION_DENIED]], ids=lambda steps: steps[0].name
-)
-def test_what_will_not_pass_ends_the_watching(batch: Batch, servicer: Servicer, after: Iterable[Step]) -> None:
-    servicer.scripts = [[job("running"), grpc.StatusCode.UNAVAILABLE], list(after)]
-    with pytest.raises(InfermeshError, match="broken off"):
-        batch.wait("batch_job_1")
-
-
-def test_an_outage_is_endured_for_so_long(batch: Batch, servicer: Servicer) -> None:
-    away: list[Step] = [grpc.StatusCode.UNAVAILABLE]
-    servicer.scripts = [[job("running")], *(away for _ in range(50))]
-    with pytest.raises(InfermeshError) as caught:
-        list(batch.watch("batch_job_1", outage_timeout_s=0.3))
-    assert caught.value.code is grpc.StatusCode.UNAVAILABLE
-    assert servicer.watched > 2
-
-
-def test_watching_ends_at_its_deadline_and_says_how_far_the_job_is(batch: Batch, servicer: Servicer) -> None:
-    moments = iter([0.0, 0.0, 5.0])
-    servicer.scripts = [[job("running", 25), grpc.StatusCode.DEADLINE_EXCEEDED]]
-    with pytest.raises(InfermeshError, match=r"within 5 s; it is running at 25\.0 %") as caught:
-        list(batch.watch("batch_job_1", timeout_s=5, monotonic=lambda: next(moments)))
-    assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-
-
-def test_the_command_prints_a_line_for_each_change(run: Callable[..., Result], servicer: Servicer) -> None:
-    servicer.scripts = [[job("running", 50), job("completed", 100)]]
-    finished = run("watch", "batch_job_1", "--json")
-    assert finished.exit_code == 0, finished.output
-    assert [json.loads(line)["progress"]["processed_records"] for line in finished.stdout.splitlines()] == [50, 100]
-
-
-def test_the_command_draws_what_became_of_it(run: Callable[..., Result], servicer: Servicer) -> None:
-    servicer.scripts = [[job("running", 50), job("completed", 100)]]
-    finished = run("watch", "batch_job_1")
-    assert finished.exit_code == 0, finished.output
-    assert "completed" in finished.stdout
-    assert "100.0 % of 100" in finished.stdout
-
-
-@pytest.mark.parametrize(("status", "code"), [("failed", 1), ("cancelled", 5)])
-def test_a_job_that_did_not_complete_is_a_failure(
-    run: Callable[..., Result], servicer: Servicer, status: str, code: int
-) -> None:
-    ended = job(status)
-    ended.error_message, ended.error_reason = "row 3 is damaged", "INPUT_UNREADABLE"
-    servicer.scripts = [[ended]]
-    finished = run("watch", "batch_job_1", "--json")
-    assert finished.exit_code == code
-    assert json.loads(finished.stdout)["status"] == status
-    assert status in json.loads(finished.stderr)["error"]["message"]
-
-
-def test_what_has_ended_cannot_be_cancelled(run: Callable[..., Result]) -> None:
-    finished = run("cancel", "batch_job_1")
-    assert finished.exit_code == 5
-    assert finished.stdout == ""
-    assert "is completed" in finished.stderr
-
-
 @pytest.mark.parametrize(
     ("done", "total", "text"), [(0, 0, "10 rows/s"), (50, 100, "10 rows/s · 0:05 left"), (0, 72_610, "2:01:01 left")]
 )
 def test_the_time_left_follows_from_the_pace(done: int, total: int, text: str) -> None:
     progress = batch_job_pb2.BatchJobProgress(processed_records=done, total_records=total)
-    running = Job(status="running", progress=progress, metrics=job("running").metrics)
+    running = Job(status="running", progress=progress, metrics=batch_job_pb2.BatchJobMetrics(throughput_per_sec=10))
     assert text in jobs.pace(running)
+
+
+def listed(width: int) -> list[str]:
+    """The lines of a list of two jobs."""
+    made = []
+    for number, (status, done) in enumerate((("running", 625_000), ("completed", 1_250_000))):
+        progress = batch_job_pb2.BatchJobProgress(
+            processed_records=done, total_records=1_250_000, percent_complete=done / 12_500, failed_records=number * 12
+        )
+        one = Job(
+            job_id=f"batch_job_{number:020x}",
+            status=status,
+            model_name="digits",
+            model_version="v1.10.0",
+            progress=progress,
+        )
+        one.created_at.FromSeconds(1_770_000_000)
+        made.append(one)
+    out = io.StringIO()
+    Console(file=out, width=width, soft_wrap=True, highlight=False).print(jobs.job_table(made))
+    return [line.rstrip() for line in out.getvalue().splitlines()]
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140])
+def test_a_list_folds_between_words_alone(width: int) -> None:
+    lines = listed(width)
+    words = {word for line in lines for word in line.split()}
+    assert {"batch_job_00000000000000000000", "batch_job_00000000000000000001"} <= words
+    assert {"running", "completed", "digits", "v1.10.0", "1,250,000,", "2026-02-02", "02:40:00"} <= words
+
+
+def test_a_list_fits_the_usual_terminal() -> None:
+    assert max(map(len, listed(80))) <= 80
+    assert len(listed(80)) == 2 + 2 * 2
+    assert len(listed(120)) == 2 + 2

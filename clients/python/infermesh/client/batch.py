@@ -6,7 +6,7 @@ from pathlib import Path
 
 import grpc
 from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2, batch_service_pb2_grpc
-from infermesh.client.errors import GATEWAY_UNREACHABLE, InfermeshError
+from infermesh.client.errors import InfermeshError
 from infermesh.client.transport import Pacer, Transport, all_pages, new_request_id
 
 ENDED = frozenset({"completed", "failed", "cancelled"})
@@ -145,7 +145,7 @@ class Batch:
             if error.code is grpc.StatusCode.DEADLINE_EXCEEDED and deadline - monotonic() <= 0:
                 break
             pacer = pacer or Pacer(timeout_s=outage_timeout_s)
-            if seen is None or not _may_pass(error) or not pacer.pause():
+            if seen is None or not error.is_interruption or not pacer.pause():
                 raise error
         raise _overdue(job_id, seen, timeout_s)
 
@@ -163,15 +163,6 @@ def location(place: str | Path) -> str:
     """A URI as it is; a path as an absolute one, because the service has another working folder."""
     text = str(place)
     return text if "://" in text or not text else str(Path(text).expanduser().absolute())
-
-
-def _may_pass(error: InfermeshError) -> bool:
-    """Whether a broken stream may be opened again: whoever was restarted is back in a moment."""
-    return (
-        error.is_transient
-        or error.reason == GATEWAY_UNREACHABLE
-        or error.code in (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED)
-    )
 
 
 def _broken(job_id: str) -> InfermeshError:

@@ -5,6 +5,7 @@ monitor says that it is counted and is sent again after a reconnect: epoch and s
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from infermesh.monitor.v1 import prediction_log_pb2_grpc
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from services.batcher.adapters.outgoing import Outgoing
 from services.batcher.faces.call import KIND_SHADOW, Call
 from services.batcher.faces.catalog import VersionPlan
 from services.batcher.telemetry import VersionStats
@@ -28,6 +30,8 @@ log = get_logger(__name__)
 
 _CHUNK_ROWS_MAX = 2000
 """Cutting a chunk of this size holds the loop for about a millisecond."""
+_CHUNKS_ON_THE_WAY_MAX = 8
+"""With so many not acknowledged only whole chunks are cut: a monitor that is away costs few large ones."""
 _RETRY_MIN_S = 0.1
 _RETRY_MAX_S = 2.0
 _LAST_WORDS_S = 0.7
@@ -72,10 +76,13 @@ class PredictionLog:
         self._unacknowledged_rows = 0
         self._sequence = 0
         self._reported: dict[int, _Reported] = {}
-        self._more = asyncio.Event()
+        self._outgoing: Outgoing[pb.RecordPredictionsRequest] | None = None
+        self._settled = asyncio.Event()
+        """Set whenever the monitor has counted all, or went away."""
+        self._away = False
+        """Whether the last stream broke and the monitor has taken nothing since."""
         self.dropped = 0
         """Requests that found no room."""
-        self.connected = False
 
     def add(self, call: Call, *, ended_s: float, code: int, reason: int) -> None:
         """Notes a finished request, or counts it as dropped where the bound is reached."""
@@ -112,7 +119,9 @@ class PredictionLog:
         """Cuts what is pending into chunks, every flush interval; a task of the lifecycle."""
         while True:
             await self._clock.sleep(self._flush_s)
-            while self._pending:
+            while self._pending and (
+                len(self._unacknowledged) < _CHUNKS_ON_THE_WAY_MAX or len(self._pending) >= _CHUNK_ROWS_MAX
+            ):
                 self._cut()
                 await asyncio.sleep(0)
 
@@ -126,9 +135,10 @@ class PredictionLog:
                 reason = "the monitor ended the stream"
             except MeshError as error:
                 reason = error.message
-            if self.connected or delay_s == _RETRY_MIN_S:
+            if not self._away:
                 log.warning("the monitor is away; the prediction log is held", reason=reason, held=self.held)
-            self.connected = False
+            self._away = True
+            self._settled.set()
             await self._clock.sleep(delay_s)
             delay_s = min(delay_s * 2, _RETRY_MAX_S)
 
@@ -136,35 +146,45 @@ class PredictionLog:
         """Hands over what is left, where the monitor takes it soon."""
         while self._pending:
             self._cut()
-        deadline_s = self._clock.monotonic() + _LAST_WORDS_S
-        while self._unacknowledged and self.connected and self._clock.monotonic() < deadline_s:
-            await self._clock.sleep(0.01)
+        if self._unacknowledged and not self._away:
+            self._settled.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_WORDS_S):
+                    await self._settled.wait()
         if self._unacknowledged:
             log.warning("prediction log lost", rows=self._unacknowledged_rows, dropped=self.dropped)
 
     async def _stream(self) -> AsyncIterator[None]:
-        async for response in self._stub.RecordPredictions(self._chunks()):
-            if not self.connected:
-                log.info("the monitor takes the prediction log")
-                self.connected = True
-            self._acknowledged(response.acknowledged_sequence)
-            yield
-
-    async def _chunks(self) -> AsyncIterator[pb.RecordPredictionsRequest]:
         sent = 0
-        while True:
-            self._more.clear()
-            waiting = [chunk.message for chunk in self._unacknowledged if chunk.message.sequence > sent]
-            for message in waiting:
-                yield message
-                sent = message.sequence
-            if not waiting:
-                await self._more.wait()
+
+        def take() -> pb.RecordPredictionsRequest | None:
+            nonlocal sent
+            chunks = self._unacknowledged
+            # Sequences have no gaps, so the place of the next one is known.
+            place = max(0, sent + 1 - chunks[0].message.sequence) if chunks else 0
+            if place >= len(chunks):
+                return None
+            message = chunks[place].message
+            sent = message.sequence
+            return message
+
+        outgoing = self._outgoing = Outgoing(take)
+        try:
+            async for response in self._stub.RecordPredictions(outgoing):
+                if self._away:
+                    log.info("the monitor takes the prediction log again", held=self.held)
+                    self._away = False
+                self._acknowledged(response.acknowledged_sequence)
+                yield
+        finally:
+            outgoing.end()
 
     def _acknowledged(self, sequence: int) -> None:
         chunks = self._unacknowledged
         while chunks and chunks[0].message.sequence <= sequence:
             self._unacknowledged_rows -= chunks.popleft().rows
+        if not chunks:
+            self._settled.set()
 
     def _cut(self) -> None:
         count = min(len(self._pending), _CHUNK_ROWS_MAX)
@@ -185,7 +205,8 @@ class PredictionLog:
         )
         self._unacknowledged.append(_Chunk(message, count))
         self._unacknowledged_rows += count
-        self._more.set()
+        if self._outgoing is not None:
+            self._outgoing.wake()
 
     def _group(self, key: VersionPlan | str, entries: list[_Entry], epoch_us: float) -> pb.PredictionGroup:
         _, ended, took, rows, codes, reasons, ids, users, teams, kinds = zip(*entries, strict=True)

@@ -5,6 +5,7 @@ and never before. Without the router the last table stays in force for as long a
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import grpc
@@ -13,6 +14,7 @@ from infermesh.common.v1 import serving_pb2
 from infermesh.router.v1 import serving_table_pb2 as pb
 from infermesh.router.v1 import serving_table_pb2_grpc
 
+from services.batcher.adapters.outgoing import Outgoing
 from services.batcher.adapters.serving_proto import models_from_proto
 from services.batcher.adapters.snapshot import Snapshot
 from services.batcher.domain.serving import ServedModel, ServingTable
@@ -25,6 +27,7 @@ log = get_logger(__name__)
 _RETRY_MIN_S = 0.1
 _RETRY_MAX_S = 2.0
 _MESSAGE_MAX = 500
+_ANSWERS_MAX = 16
 
 
 class TableWatcher:
@@ -95,16 +98,16 @@ class TableWatcher:
                 log.warning("the serving table cannot be kept on disk", path=str(self._snapshot.path), error=str(error))
 
     async def _watch(self) -> AsyncIterator[None]:
-        answers: asyncio.Queue[pb.WatchServingTableRequest] = asyncio.Queue(maxsize=2)
-        answers.put_nowait(self._acknowledgement(""))
-
-        async def requests() -> AsyncIterator[pb.WatchServingTableRequest]:
-            while True:
-                yield await answers.get()
-
-        async for response in self._stub.WatchServingTable(requests()):
-            await answers.put(self._acknowledgement(self._take(response)))
-            yield
+        # The router takes one after each of its answers. From one that takes none the oldest are kept back.
+        answers = deque((self._acknowledgement(""),), maxlen=_ANSWERS_MAX)
+        requests = Outgoing(lambda: answers.popleft() if answers else None)
+        try:
+            async for response in self._stub.WatchServingTable(requests):
+                answers.append(self._acknowledgement(self._take(response)))
+                requests.wake()
+                yield
+        finally:
+            requests.end()
 
     def _take(self, response: pb.WatchServingTableResponse) -> str:
         """Applies a step. Why it was refused, or nothing."""

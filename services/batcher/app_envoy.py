@@ -44,6 +44,11 @@ def become_envoy(settings: BatcherSettings, *, application: str = APPLICATION) -
         # One worker: a second could only wait for the interpreter that both need. More batchers use more cores.
         "--concurrency",
         "1",
+        # A stop tells callers to leave at once, and closes the listener a second later.
+        "--drain-strategy",
+        "immediate",
+        "--drain-time-s",
+        "1",
         "--log-level",
         _ENVOY_LEVELS.get(settings.log_level.lower(), "warning"),
     ]

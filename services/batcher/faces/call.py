@@ -59,14 +59,14 @@ class Call:
         headers: Mapping[bytes, bytes],
         *,
         arrived_s: float,
-        receive: "Receive | None" = None,
         item: bool = False,
     ) -> None:
         self.headers = headers
         self.item = item
         """One of many on a stream: the headers' time limit and id are the stream's, not its own."""
         self.arrived_s = arrived_s
-        self.receive = receive
+        self.receive: Receive | None = None
+        """Set once the body is complete: then it tells whether the caller is still there, and nothing else."""
         self.task: asyncio.Task[object] | None = None
         """The task to cancel when the caller hangs up."""
         self.gone = False

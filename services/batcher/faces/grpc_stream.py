@@ -70,7 +70,7 @@ class _Stream:
         self._in_order: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(maxsize=IN_WORK_MAX + 1)
         self._reader: asyncio.Task[None] | None = None
         self._error: MeshError | None = None
-        self._answering = Call(headers, arrived_s=core.monotonic(), receive=receive)
+        self._answering = Call(headers, arrived_s=core.monotonic())
 
     def close_soon(self) -> None:
         """Reads no further: what was read is answered, then the stream ends with SHUTTING_DOWN."""
@@ -101,6 +101,7 @@ class _Stream:
         except MeshError as error:
             self._error = error
         # From here on reading does not tell whether the caller is still there: the watch has to ask.
+        self._answering.receive = self._receive
         self._core.in_flight.add(self._answering)
         # There is room: each place but the last belongs to an item in work.
         self._in_order.put_nowait(None)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from services.batcher.codec.frames import Headers, error_trailers, unframe
+from services.batcher.codec.frames import Headers, error_trailers, frame, unframe
 from services.batcher.faces.asgi import CallerGoneError, Receive, Scope, Send, Sent, read_body
 from services.batcher.faces.call import Call
 from services.batcher.faces.core import Core
@@ -31,10 +31,13 @@ class UnaryMethod:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one call."""
         core = self._core
-        call = Call(dict(scope["headers"]), arrived_s=core.monotonic(), receive=receive)
+        call = Call(dict(scope["headers"]), arrived_s=core.monotonic())
         core.begin(call)
         try:
-            reply = await self._answer(call, unframe(await read_body(receive)))
+            body = await read_body(receive)
+            # Only now: whoever asks whether the caller is still there would otherwise take a part of the body.
+            call.receive = receive
+            reply = await self._answer(call, unframe(body))
         except asyncio.CancelledError as error:
             self._failed(call, error)
             if not call.gone:
@@ -49,8 +52,7 @@ class UnaryMethod:
         finally:
             core.end(call)
         await send(_HEAD)
-        body = b"\0" + len(reply).to_bytes(4, "big") + reply
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        await send({"type": "http.response.body", "body": frame(reply), "more_body": False})
         await send(_OK_TRAILERS)
 
     def _failed(self, call: Call, error: BaseException) -> MeshError:

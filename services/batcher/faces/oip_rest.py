@@ -84,10 +84,12 @@ class RestFace:
 
     async def _infer(self, scope: Scope, receive: Receive, send: Send, name: str, version: str) -> None:
         core = self._core
-        call = Call(dict(scope["headers"]), arrived_s=core.monotonic(), receive=receive)
+        call = Call(dict(scope["headers"]), arrived_s=core.monotonic())
         core.begin(call)
         try:
-            body, header_length = await self._answer(call, await read_body(receive), name, version)
+            body = await read_body(receive)
+            call.receive = receive
+            body, header_length = await self._answer(call, body, name, version)
         except asyncio.CancelledError as error:
             core.failed(call, error, face="REST infer")
             if not call.gone:

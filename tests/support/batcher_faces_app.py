@@ -1,7 +1,7 @@
 """The batcher's application over an engine that echoes, for pyvoy: all faces are real, no model runs.
 
-Each output row is made of the input: `label` counts the first pixels' sum, `probabilities` are one-hot at the label.
-What a request's parameter `do` says happens: "wait" never answers, "fail" raises, "slow" takes 0.3 s.
+Each output row is made of the input: `label` is the first element, `probabilities` are highest at the label. What a
+request's parameter `do` says happens: "wait" never answers, "slow" takes 0.3 s, "fail" and "crash" fail.
 """
 
 import asyncio

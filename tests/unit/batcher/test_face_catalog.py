@@ -1,0 +1,89 @@
+"""The compiled serving table: names, versions, what survives a change."""
+
+import pytest
+
+from services.batcher.domain.serving import ServedModel, ServedVersion, ServingTable
+from services.batcher.faces.catalog import Catalog
+from services.common.errors import MeshError, Reason
+from services.common.schema import DataType, ModelSchema, TensorSpec
+
+
+def version(number: str, width: int = 4) -> ServedVersion:
+    return ServedVersion("m", number, "main", ModelSchema((TensorSpec("x", DataType.FP32, (width,)),), ()))
+
+
+def table(*versions: ServedVersion, revision: int = 1, default: str = "v1.0.0") -> ServingTable:
+    model = ServedModel("m", default, {item.version: item for item in versions})
+    return ServingTable(revision, {"m": model})
+
+
+def test_a_version_is_found_with_and_without_its_v_and_by_default() -> None:
+    catalog = Catalog()
+    catalog.apply(table(version("v1.0.0"), version("v2.0.0")))
+    model = catalog.model("m")
+    assert catalog.ready
+    assert catalog.version(model, "2.0.0") is catalog.version(model, "v2.0.0")
+    assert catalog.version(model, "").served.version == "v1.0.0"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason", "words"),
+    [
+        ("9.0.0", Reason.VERSION_NOT_SERVED, ["v9.0.0", "v1.0.0"]),
+        ("latest", Reason.INVALID_FIELD, ["latest"]),
+    ],
+)
+def test_what_is_not_there_is_refused_with_what_is(wanted: str, reason: Reason, words: list[str]) -> None:
+    catalog = Catalog()
+    catalog.apply(table(version("v1.0.0")))
+    with pytest.raises(MeshError) as caught:
+        catalog.version(catalog.model("m"), wanted)
+    assert caught.value.reason is reason
+    assert all(word in caught.value.message for word in words)
+
+
+def test_a_model_without_a_served_default_says_so() -> None:
+    catalog = Catalog()
+    catalog.apply(table(version("v1.0.0"), default="v3.0.0"))
+    with pytest.raises(MeshError, match=r"v3\.0\.0 is not"):
+        catalog.version(catalog.model("m"), "")
+
+
+def test_before_the_first_table_nothing_is_ready() -> None:
+    assert not Catalog().ready
+
+
+def test_an_empty_table_is_a_table() -> None:
+    catalog = Catalog()
+    catalog.apply(ServingTable(4, {}))
+    assert catalog.ready
+    with pytest.raises(MeshError, match="served are: none"):
+        catalog.model("m")
+
+
+def test_unchanged_versions_keep_their_plans_and_no_count_is_ever_lost() -> None:
+    catalog = Catalog()
+    catalog.apply(table(version("v1.0.0"), version("v2.0.0")))
+    old = catalog.version(catalog.model("m"), "v1.0.0")
+    changed = catalog.version(catalog.model("m"), "v2.0.0")
+    changed.stats.ok = 5
+    catalog.apply(table(version("v1.0.0"), version("v2.0.0", width=8), revision=2))
+    assert catalog.version(catalog.model("m"), "v1.0.0") is old
+    new = catalog.version(catalog.model("m"), "v2.0.0")
+    assert new is not changed
+    assert new.stats.ok == 5
+    catalog.apply(ServingTable(3, {}))
+    assert {(stats.version, stats.ok) for stats, _ in catalog.stats()} >= {("v2.0.0", 5)}
+
+
+def test_a_table_that_the_engine_refuses_changes_nothing() -> None:
+    def refuse(new: ServingTable) -> None:
+        if new.revision == 2:
+            raise ValueError("no")
+
+    catalog = Catalog(on_apply=refuse)
+    catalog.apply(table(version("v1.0.0")))
+    with pytest.raises(ValueError, match="no"):
+        catalog.apply(ServingTable(2, {}))
+    assert catalog.names() == ["m"]
+    assert catalog.table.revision == 1

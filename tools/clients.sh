@@ -26,12 +26,14 @@ fetch_go_plugins() {
 
 digest=$( { echo "$which"; cat buf.yaml buf.gen.yaml tools/clients.sh clients/typescript/package-lock.json clients/typescript/tsconfig.json
     find protos/infermesh protos/inference clients/typescript/src clients/typescript/test -type f | LC_ALL=C sort | xargs cat; } | sha256sum | cut -d' ' -f1)
-[ "$(cat .build/clients.stamp 2>/dev/null || true)" = "$digest" ] && [ -d clients/typescript/dist ] && exit 0
+[ "$(cat .build/clients.stamp 2>/dev/null || true)" = "$digest" ] && [ -d clients/typescript/dist ] \
+    && { [ "$which" = typescript ] || [ -d clients/go/gen ]; } && exit 0
 rm -f .build/clients.stamp
 
 sh tools/link_googleapis.sh
 if [ ! -d clients/typescript/node_modules/ts-proto ] || [ clients/typescript/package-lock.json -nt clients/typescript/node_modules ]; then
-    ( cd clients/typescript && npm ci --silent ) || die "cannot install the TypeScript client's packages; is the npm registry reachable?"
+    ( cd clients/typescript && npm ci >../../.build/npm.log 2>&1 ) \
+        || die "cannot install the TypeScript client's packages; .build/npm.log says why (is the npm registry reachable?)"
     touch clients/typescript/node_modules
 fi
 if [ "$which" = typescript ]; then

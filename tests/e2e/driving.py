@@ -94,3 +94,30 @@ def holdout(limit: int | None = None) -> list[dict[str, Any]]:
     path = ROOT / ".build" / "digits" / "holdout.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return rows[:limit]
+
+
+DIGITS = ROOT / ".build" / "digits"
+ACTIVE_WITHIN_S = 30.0
+
+
+def registration(name: str, version: str) -> dict[str, Any]:
+    """What registers one of the trained versions as `name`."""
+    trained = json.loads((DIGITS / f"digits-{version}.json").read_text())
+    return {
+        "name": name,
+        "version": version,
+        "framework": "onnx",
+        "framework_version": trained["framework_version"],
+        "artifact_uri": (DIGITS / trained["artifact"]).as_uri(),
+        "metadata": {"class_names": trained["metadata"]["class_names"], "accuracy": 0.9, "tags": ["tried", "e2e"]},
+    }
+
+
+def deploy(rest: Rest, model: str, version: str, name: str, **more: Any) -> None:
+    """Deploys a version and waits until it is active."""
+    rest.ok("POST", f"/v1/models/{model}/deployments", json={"version": version, "deployment_name": name, **more})
+    until(
+        lambda: rest.ok("GET", f"/v1/models/{model}/deployments/{name}")["status"] == "active",
+        within_s=ACTIVE_WITHIN_S,
+        what=f"{model} {version} becomes active",
+    )

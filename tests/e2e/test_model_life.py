@@ -6,15 +6,12 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.e2e.driving import NEW, OLD, ROOT, Rest, reason, until
+from tests.e2e.driving import ACTIVE_WITHIN_S, DIGITS, NEW, OLD, Rest, deploy, reason, registration, until
 from tests.support.mesh import Mesh
 
-DIGITS = ROOT / ".build" / "digits"
-ACTIVE_WITHIN_S = 30.0
 TRAFFIC_WITHIN_S = 5.0
 
 
@@ -23,27 +20,6 @@ def rest(mesh: Mesh) -> Iterator[Rest]:
     client = Rest(mesh.gateway)
     yield client
     client.close()
-
-
-def registration(name: str, version: str) -> dict[str, Any]:
-    trained = json.loads((DIGITS / f"digits-{version}.json").read_text())
-    return {
-        "name": name,
-        "version": version,
-        "framework": "onnx",
-        "framework_version": trained["framework_version"],
-        "artifact_uri": (DIGITS / trained["artifact"]).as_uri(),
-        "metadata": {"class_names": trained["metadata"]["class_names"], "accuracy": 0.9, "tags": ["tried", "e2e"]},
-    }
-
-
-def deploy(rest: Rest, model: str, version: str, name: str, **more: Any) -> None:
-    rest.ok("POST", f"/v1/models/{model}/deployments", json={"version": version, "deployment_name": name, **more})
-    until(
-        lambda: rest.ok("GET", f"/v1/models/{model}/deployments/{name}")["status"] == "active",
-        within_s=ACTIVE_WITHIN_S,
-        what=f"{model} {version} becomes active",
-    )
 
 
 @pytest.fixture(scope="module")

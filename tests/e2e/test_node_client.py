@@ -23,7 +23,8 @@ def run(*argv: str, stdin: str = "", timeout_s: float) -> str:
     finished = subprocess.run(
         argv,
         cwd=ROOT,
-        env={"PATH": os.environ.get("PATH", os.defpath), "HOME": os.environ.get("HOME", "/tmp"), "LANG": "C.UTF-8"},
+        # All of it: how the package registry is reached may be said there.
+        env={**os.environ, "LANG": "C.UTF-8"},
         input=stdin,
         capture_output=True,
         text=True,

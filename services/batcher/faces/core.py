@@ -54,6 +54,8 @@ class Core:
         self._tracing = tracing if tracing.exports else None
         self._deadline_default_s = deadline_default_s
         self._deadline_max_s = deadline_max_s
+        self.begun = 0
+        """Requests so far: that it stands still shows that nobody asks any more."""
         self.streams: set[OpenStream] = set()
         """Streams that may bring more requests."""
         self.in_flight: set[Call] = set()
@@ -118,6 +120,7 @@ class Core:
         """The request is being worked on by the current task."""
         call.task = asyncio.current_task()
         self.in_flight.add(call)
+        self.begun += 1
         if self._tracing is not None and HEADER_TRACE in call.headers:
             headers = {name: call.headers.get(name.encode(), b"").decode("latin-1") for name in _TRACE_HEADERS}
             call.span = self._tracing.tracer.start_span(

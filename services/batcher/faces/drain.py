@@ -19,7 +19,7 @@ log = get_logger(__name__)
 
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 QUIET_S = 0.25
-"""How long nothing must have been in flight: a request may be on its way from Envoy to us."""
+"""How long nothing must have been in flight and nothing have come: a request may be on its way from Envoy to us."""
 _POLL_S = 0.02
 _RESERVE_S = 1.5
 """Kept back from the grace period for stopping the parts."""
@@ -59,8 +59,10 @@ class Drain:
         except Exception as error:
             log.warning("callers could not be told to leave", error=str(error))
         quiet_since_s = self._clock.monotonic()
+        begun = self._core.begun
         while (now_s := self._clock.monotonic()) - began_s < self.limit_s:
-            if self._core.in_flight or self._core.streams:
+            if self._core.in_flight or self._core.streams or self._core.begun != begun:
+                begun = self._core.begun
                 quiet_since_s = now_s
             elif now_s - quiet_since_s >= QUIET_S:
                 break

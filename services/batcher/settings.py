@@ -33,7 +33,7 @@ class BatcherSettings(BaseSettings):
     """host:port of an OTLP gRPC receiver for traces. Empty: traces are not exported."""
     shutdown_grace_s: float = Field(default=8.0, gt=0, le=600)
     """The longest that a stop may take, in seconds: requests in flight are finished within it."""
-    deadline_default_s: float = Field(default=10.0, gt=0, le=600)
+    deadline_default_s: float = Field(default=30.0, gt=0, le=600)
     """The time limit of a request whose caller states none, in seconds: no wait is without end."""
     deadline_max_s: float = Field(default=300.0, gt=0, le=3600)
     """The longest time limit that is honoured, in seconds; longer ones are cut."""

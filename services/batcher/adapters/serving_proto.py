@@ -1,6 +1,7 @@
 """The serving table between its protobuf and domain forms."""
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 
 from infermesh.common.v1 import serving_pb2
 
@@ -9,17 +10,25 @@ from services.common.errors import MeshError, Reason, invalid
 from services.common.schema_proto import mapping_from_proto, schema_from_proto
 
 _DEFAULTS = Batching()
+_BATCH_TIMEOUT_MAX_MS = 10_000.0
+_FINITE_MAX = sys.float_info.max
 
 
 def models_from_proto(messages: Iterable[serving_pb2.ServedModel]) -> Mapping[str, ServedModel]:
     """The models by name. Raises INVALID_FIELD naming the model and the field."""
-    return {message.model_name: _model(message) for message in messages}
+    models: dict[str, ServedModel] = {}
+    for message in messages:
+        if message.model_name in models:
+            raise invalid("model_name", message.model_name, "each model once")
+        models[message.model_name] = _model(message)
+    return models
 
 
 def _model(message: serving_pb2.ServedModel) -> ServedModel:
     if not message.model_name:
         raise invalid("model_name", "", "the model's name")
     try:
+        _check_names("version", [item.version for item in message.versions])
         versions = {item.version: _version(message, item) for item in message.versions}
     except MeshError as error:
         raise MeshError(Reason.INVALID_FIELD, f"model {message.model_name}: {error.message}") from None
@@ -27,12 +36,24 @@ def _model(message: serving_pb2.ServedModel) -> ServedModel:
 
 
 def _version(model: serving_pb2.ServedModel, message: serving_pb2.ServedVersion) -> ServedVersion:
+    schema, mapping = schema_from_proto(message.schema), mapping_from_proto(message.mapping)
+    _check_names("schema.inputs.name", [spec.name for spec in schema.inputs])
+    outputs = [spec.name for spec in schema.outputs]
+    _check_names("schema.outputs.name", outputs)
+    if not outputs:
+        raise invalid("schema.outputs", outputs, "1 or more: predictions are made of them")
+    for field, name in (
+        ("mapping.output_tensor", mapping.output_tensor),
+        ("mapping.probabilities_tensor", mapping.probabilities_tensor),
+    ):
+        if name and name not in outputs:
+            raise invalid(field, name, f"one of the outputs: {', '.join(outputs)}")
     return ServedVersion(
         model_name=model.model_name,
         version=message.version,
         deployment_name=message.deployment_name,
-        schema=schema_from_proto(message.schema),
-        mapping=mapping_from_proto(message.mapping),
+        schema=schema,
+        mapping=mapping,
         batching=_batching(message),
         backends=tuple(_backend(item) for item in message.backends),
         deterministic=message.deterministic,
@@ -48,8 +69,8 @@ def _batching(message: serving_pb2.ServedVersion) -> Batching:
     return Batching(
         enabled=policy.enabled,
         max_batch_size=policy.max_batch_size or _DEFAULTS.max_batch_size,
-        batch_timeout_ms=policy.batch_timeout_ms,
-        target_latency_ms=policy.target_latency_ms,
+        batch_timeout_ms=_within("batching.batch_timeout_ms", policy.batch_timeout_ms, _BATCH_TIMEOUT_MAX_MS),
+        target_latency_ms=_within("batching.target_latency_ms", policy.target_latency_ms, _FINITE_MAX),
     )
 
 
@@ -59,5 +80,16 @@ def _backend(message: serving_pb2.Backend) -> Backend:
         http_address=message.http_address,
         grpc_address=message.grpc_address,
         server_model_name=message.server_model_name,
-        capacity=message.capacity or 1.0,
+        capacity=_within("backends.capacity", message.capacity, _FINITE_MAX) or 1.0,
     )
+
+
+def _check_names(field: str, names: Sequence[str]) -> None:
+    if not all(names) or len(set(names)) != len(names):
+        raise invalid(field, names, "names that differ, none of them empty")
+
+
+def _within(field: str, value: float, allowed_max: float) -> float:
+    if not 0 <= value <= allowed_max:  # NaN is in no range
+        raise invalid(field, value, f"0 to {allowed_max:g}")
+    return value

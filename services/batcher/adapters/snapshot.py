@@ -40,3 +40,9 @@ class Snapshot:
             file.flush()
             os.fsync(file.fileno())
         staged.replace(self.path)
+        # The folder too: a rename that a power failure takes back would bring an older table to life.
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -5,6 +5,7 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 
 import base64
 from collections.abc import Iterator
+from itertools import accumulate
 from urllib.parse import quote
 
 from google.rpc import status_pb2
@@ -19,9 +20,10 @@ Headers = list[tuple[bytes, bytes]]
 
 _UNITS_S = {0x48: 3600.0, 0x4D: 60.0, 0x53: 1.0, 0x6D: 1e-3, 0x75: 1e-6, 0x6E: 1e-9}  # H M S m u n
 _TIMEOUT_LENGTH_MAX = 9
-_MESSAGE_CHARACTERS_MAX = 1500
-_DETAILS_BYTES_MAX = 5000
-"""Clients and proxies take 8 KiB of trailers; base64 adds a third."""
+_MESSAGE_BYTES_MAX = 1500
+"""Escaped: a letter of another script takes nine bytes."""
+_DETAILS_BYTES_MAX = 4700
+"""Clients and proxies take 8 KiB of trailers, the message included; base64 adds a third."""
 _UNESCAPED = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 
@@ -103,10 +105,7 @@ def timeout_s(value: bytes) -> float:
 def error_trailers(error: MeshError) -> Headers:
     """Status, message and google.rpc details of a failure."""
     status = status_from_error(error)
-    message = error.message
-    if len(message) > _MESSAGE_CHARACTERS_MAX:
-        message = message[:_MESSAGE_CHARACTERS_MAX] + "…"
-        status.message = message
+    message = status.message = _fitting(error.message)
     trailers = [(b"grpc-status", str(int(error.code)).encode()), (b"grpc-message", _escaped(message))]
     if error.retry_after_s is not None:
         trailers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
@@ -121,6 +120,15 @@ def _bounded(status: status_pb2.Status) -> bytes:
         del status.details[1]
         details = status.SerializeToString()
     return details
+
+
+def _fitting(message: str) -> str:
+    """As much of a message as trailers have room for."""
+    begin = message[:_MESSAGE_BYTES_MAX]
+    if len(begin) == len(message) and len(_escaped(message)) <= _MESSAGE_BYTES_MAX:
+        return message
+    sizes = accumulate(len(_escaped(character)) for character in begin)
+    return begin[: sum(size <= _MESSAGE_BYTES_MAX for size in sizes)] + "…"
 
 
 def _escaped(message: str) -> bytes:

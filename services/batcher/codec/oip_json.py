@@ -11,8 +11,8 @@ import orjson
 from services.batcher.codec.oip_proto import DATA_TYPES, TensorRequest, refuse_unsupported, split_parameters
 from services.batcher.domain.outputs import single_precision
 from services.batcher.domain.request import InferResult, Tensor
-from services.batcher.domain.schema_check import Violations, elements_of
-from services.batcher.domain.tensors import as_array, pack, split_bytes
+from services.batcher.domain.schema_check import Violations, list_bytes
+from services.batcher.domain.tensors import as_array, split_bytes
 from services.common.errors import MeshError, Reason, invalid, shown
 from services.common.schema import DataType
 
@@ -127,14 +127,13 @@ def _input(item: Mapping[str, object], place: int, binaries: _Binaries) -> Tenso
         raise invalid(f"{path}.parameters", parameters, "an object")
     refuse_unsupported(parameters)
     if "binary_data_size" in parameters:
-        data = binaries.take(parameters["binary_data_size"], path)
+        data: bytes | None = binaries.take(parameters["binary_data_size"], path)
     else:
         violations = Violations()
-        values = elements_of(data_type, item.get("data"), f"{path}.data", violations)
-        if values is None or violations.found:
+        data = list_bytes(data_type, item.get("data"), f"{path}.data", violations)
+        if data is None:
             first = violations.found[0]
             raise MeshError(Reason.INVALID_FIELD, f"{first.field} {first.description}", violations=violations.found)
-        data = pack(data_type, values)
     return Tensor(name, data_type, tuple(shape), data)  # type: ignore[arg-type]
 
 

@@ -1,5 +1,7 @@
 """The Open Inference Protocol's protobuf messages ⇄ tensors."""
 
+import re
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -8,6 +10,7 @@ from google.protobuf.message import DecodeError
 from inference import grpc_service_pb2 as pb
 
 from services.batcher.domain.request import Parameter, Tensor
+from services.batcher.domain.schema_check import short_name
 from services.batcher.domain.tensors import pack
 from services.common.errors import MeshError, Reason, invalid, shown
 from services.common.schema import DataType
@@ -38,6 +41,7 @@ _UNSUPPORTED_PARAMETERS = {
 }
 _NOT_THE_MODELS = frozenset({"priority", "timeout", "binary_data_output", "binary_data", "headers"})
 """Parameters that speak to a server, not to a model."""
+_WHOLE_MICROSECONDS = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(slots=True)
@@ -79,6 +83,11 @@ def read_request(message: pb.ModelInferRequest) -> TensorRequest:
             raise invalid(f"inputs[{place}].datatype", tensor.datatype, ", ".join(DATA_TYPES))
         if tensor.parameters:
             refuse_unsupported(tensor.parameters)
+        if raw and tensor.HasField("contents"):
+            raise MeshError(
+                Reason.MALFORMED_BODY,
+                f"inputs[{place}] fills contents although raw_input_contents is used; fill one of them",
+            )
         data = raw[place] if raw else _contents(tensor, data_type, place)
         tensors.append(Tensor(tensor.name, data_type, tuple(tensor.shape), data))
     outputs: tuple[str, ...] = ()
@@ -104,11 +113,15 @@ def split_parameters(given: Mapping[str, object]) -> tuple[tuple[tuple[str, Para
         if name in _NOT_THE_MODELS:
             continue
         if not isinstance(value, str | int | float | bool):
-            raise invalid(f"parameters.{name}", value, "a text, a number, true or false")
+            raise invalid(f"parameters.{short_name(name)}", value, "a text, a number, true or false")
         parameters.append((name, value))
     timeout = given.get("timeout", 0)
-    if isinstance(timeout, bool) or not isinstance(timeout, int | str) or not str(timeout).isdigit():
-        raise invalid("parameters.timeout", timeout, "whole microseconds, 0 or more")
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, int | str)
+        or _WHOLE_MICROSECONDS.fullmatch(str(timeout)) is None
+    ):
+        raise invalid("parameters.timeout", timeout, "whole microseconds, 0 or more, of at most 20 digits")
     return tuple(parameters), int(timeout) / 1000
 
 
@@ -139,5 +152,5 @@ def _contents(tensor: pb.ModelInferRequest.InferInputTensor, data_type: DataType
             )
     try:
         return pack(data_type, list(values))
-    except Exception as error:
+    except (struct.error, OverflowError) as error:
         raise invalid(f"inputs[{place}].contents", str(error), f"values of {data_type.value}") from None

@@ -10,6 +10,7 @@ import orjson
 from services.batcher.domain.instances import ROWS_MAX, Row
 from services.batcher.domain.outputs import OutputPlan, Scores, float_rows, single_precision
 from services.batcher.domain.request import InferResult, Parameter, Tensor
+from services.batcher.domain.schema_check import short_name
 from services.common.errors import MeshError, Reason, invalid, shown
 from services.common.schema import DataType
 
@@ -66,22 +67,23 @@ def _instances(value: object) -> Sequence[Row]:
 def _read_options(document: Mapping[str, object], request: JsonRequest) -> None:
     for name in document:
         if name not in _FIELDS:
-            raise invalid(shown(name)[1:-1], document[name], f"one of {', '.join(_FIELDS)}")
-    version, request_id = document.get("version") or "", document.get("request_id") or ""
+            raise invalid(short_name(name), document[name], f"one of {', '.join(_FIELDS)}")
+    # null is the same as leaving a field out; other values of the wrong type are not.
+    given = {name: value for name, value in document.items() if value is not None}
+    version, request_id = given.get("version", ""), given.get("request_id", "")
     if not isinstance(version, str):
         raise invalid("version", version, 'a text such as "v2.1.0"')
     if not isinstance(request_id, str):
         raise invalid("request_id", request_id, "a text of at most 128 characters")
-    timeout_ms, explain = document.get("timeout_ms") or 0, document.get("explain") or False
+    timeout_ms, explain = given.get("timeout_ms", 0), given.get("explain", False)
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int | float) or not 0 <= timeout_ms <= TIMEOUT_MS_MAX:
         raise invalid("timeout_ms", timeout_ms, "milliseconds, 0 or more")
     if not isinstance(explain, bool):
         raise invalid("explain", explain, "true or false")
     request.version, request.request_id = version, request_id
     request.timeout_ms, request.explain = timeout_ms, explain
-    parameters = document.get("parameters")
-    if parameters:
-        request.parameters = _parameters(parameters)
+    if "parameters" in given:
+        request.parameters = _parameters(given["parameters"])
 
 
 def _parameters(value: object) -> tuple[tuple[str, Parameter], ...]:
@@ -89,7 +91,7 @@ def _parameters(value: object) -> tuple[tuple[str, Parameter], ...]:
         raise invalid("parameters", value, "an object")
     for name, item in value.items():
         if not isinstance(item, str | int | float | bool):
-            raise invalid(f"parameters.{name}", item, "a text, a number, true or false")
+            raise invalid(f"parameters.{short_name(name)}", item, "a text, a number, true or false")
     return tuple(sorted(value.items()))
 
 

@@ -5,20 +5,25 @@ set and the numbers packed in one call. Whatever is not the common case goes thr
 may be converted and otherwise says exactly what is wrong where.
 """
 
+import json
 import struct
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from math import prod
 from typing import cast
 
-import orjson
-
 from services.batcher.domain.request import Tensor
-from services.batcher.domain.schema_check import Violations, check_value, expected, schema_violation
+from services.batcher.domain.schema_check import (
+    Violations,
+    check_value,
+    expected,
+    schema_violation,
+    short_name,
+    with_reachable_limits,
+)
 from services.batcher.domain.serving import ServedVersion
-from services.batcher.domain.tensors import STRUCT_CODES, Value, count_of, pack, shape_text
-from services.common.errors import shown
-from services.common.schema import DataType, TensorSpec
+from services.batcher.domain.tensors import STRUCT_CODES, Value, count_of, kinds_of, pack, shape_text
+from services.common.errors import MeshError, Reason, shown
+from services.common.schema import TensorSpec
 
 ROWS_MAX = 65_536
 """The most instances in one request."""
@@ -29,31 +34,42 @@ _Encoded = tuple[tuple[int, ...], bytes]
 
 
 class FeaturePlan:
-    """How one feature's column becomes a tensor."""
+    """How one feature's column becomes a tensor. Raises INVALID_FIELD where its default does not fit it."""
 
-    __slots__ = ("_code", "_kinds", "_one_row", "_scalar", "count", "default", "name", "shape", "spec")
+    __slots__ = (
+        "_categories",
+        "_code",
+        "_kinds",
+        "_one_row",
+        "_scalar",
+        "count",
+        "default",
+        "name",
+        "plain",
+        "shape",
+        "spec",
+    )
 
     def __init__(self, spec: TensorSpec) -> None:
+        spec = with_reachable_limits(spec)
         self.spec = spec
         self.name = spec.name
         self.shape = spec.shape
         self.count = count_of(spec.shape)
         self._scalar = not spec.shape
-        self._kinds = _kinds(spec.data_type)
+        self.plain = spec.minimum is None and spec.maximum is None and not spec.categories
+        """Whether any value of the element type will do: no range, no categories."""
+        self._categories: frozenset[Value] = frozenset(spec.categories)
+        self._kinds = kinds_of(spec.data_type)
         self._code = STRUCT_CODES.get(spec.data_type, "")
         self._one_row = struct.Struct(f"<{self.count}{self._code}") if self._code and self.count >= 0 else None
         self.default = _default(spec)
         """The shape and bytes of one row that left the feature out; None where it has no default."""
 
-    @property
-    def plain(self) -> bool:
-        """Whether any value of the element type will do: no range, no categories."""
-        return self.spec.minimum is None and self.spec.maximum is None and not self.spec.categories
-
     def quick(self, column: list[object]) -> bytes | None:
         """The bytes of a column in the common case; None where a closer look is needed."""
         flat: Sequence[object]
-        if self._one_row is None:
+        if self.count < 0:
             return None
         if self._scalar:
             flat = column
@@ -70,6 +86,8 @@ class FeaturePlan:
         if not self.plain and not self._allowed(values):
             return None
         try:
+            if self._one_row is None:
+                return pack(self.spec.data_type, values)
             if len(column) == 1:
                 return self._one_row.pack(*values)
             return struct.pack(f"<{len(values)}{self._code}", *values)
@@ -90,8 +108,7 @@ class FeaturePlan:
                 if encoded is None:
                     left_out.append(place)
             else:
-                checked = check_value(self.spec, given, path, violations)
-                encoded = (checked[0], pack(self.spec.data_type, checked[1])) if checked is not None else None
+                encoded = check_value(self.spec, given, path, violations)
             if encoded is None:
                 if violations.full:
                     return None
@@ -118,8 +135,8 @@ class FeaturePlan:
 
     def _allowed(self, values: Sequence[Value]) -> bool:
         spec = self.spec
-        if spec.categories:
-            return False  # categories are compared by the careful path, which names the one that is wrong
+        if self._categories:
+            return self._categories.issuperset(values)
         numbers = cast("Sequence[float]", values)
         # NaN fails every comparison with itself, wherever min and max would have put it.
         return all(
@@ -142,60 +159,63 @@ class InstancePlan:
     def tensors(self, rows: Sequence[Row], *, prefix: str = "instances") -> tuple[Tensor, ...]:
         """The input tensors of at least one row, in the schema's order. Raises SCHEMA_VIOLATION naming each fault as
         `prefix[row].feature`."""
-        if self._names_fit(rows):
-            tensors: list[Tensor] = []
-            count = len(rows)
-            for feature in self.features:
-                name = feature.name
-                data = feature.quick([row[name] for row in rows])
-                if data is None:
-                    break
-                tensors.append(Tensor(name, feature.spec.data_type, (count, *feature.shape), data))
-            else:
-                return tuple(tensors)
-        return self._carefully(rows, prefix)
+        if not self._names_fit(rows):
+            return self._carefully(rows, prefix)
+        tensors: list[Tensor] = []
+        count = len(rows)
+        for feature in self.features:
+            name = feature.name
+            data = feature.quick([row[name] for row in rows])
+            if data is None:
+                return self._carefully(rows, prefix, tensors)
+            tensors.append(Tensor(name, feature.spec.data_type, (count, *feature.shape), data))
+        return tuple(tensors)
 
     def _names_fit(self, rows: Sequence[Row]) -> bool:
         names = self._names
         return all(row.keys() == names for row in rows)
 
-    def _carefully(self, rows: Sequence[Row], prefix: str) -> tuple[Tensor, ...]:
+    def _carefully(self, rows: Sequence[Row], prefix: str, done: Sequence[Tensor] = ()) -> tuple[Tensor, ...]:
+        """`done`: the tensors of the first features, which were found to fit."""
         violations = Violations()
-        for place, row in enumerate(rows):
-            for name in row:
-                if name not in self._names:
-                    violations.add(f"{prefix}[{place}].{name}", f"is no feature; the features are {self._listed()}")
-            if violations.full:
-                break
-        tensors: list[Tensor] = []
-        for feature in self.features:
-            encoded = feature.careful(rows, violations, prefix)
+        self._note_unknown(rows, violations, prefix)
+        tensors = list(done)
+        count = len(rows)
+        for feature in self.features[len(done) :]:
+            quick = feature.quick([row.get(feature.name) for row in rows])
+            encoded = (feature.shape, quick) if quick is not None else feature.careful(rows, violations, prefix)
             if encoded is not None:
                 shape, data = encoded
-                tensors.append(Tensor(feature.name, feature.spec.data_type, (len(rows), *shape), data))
+                tensors.append(Tensor(feature.name, feature.spec.data_type, (count, *shape), data))
         if violations.found:
             raise schema_violation(self.served, violations.found)
         return tuple(tensors)
+
+    def _note_unknown(self, rows: Sequence[Row], violations: Violations, prefix: str) -> None:
+        for place, row in enumerate(rows):
+            for name in row:
+                if name in self._names:
+                    continue
+                path = f"{prefix}[{place}].{short_name(name)}"
+                violations.add(path, f"is no feature; the features are {self._listed()}")
+                if violations.full:
+                    return
 
     def _listed(self) -> str:
         return shown(", ".join(f"{item.name} {shape_text(item.spec)}" for item in self.features), length_max=300)[1:-1]
 
 
-def _kinds(data_type: DataType) -> frozenset[type]:
-    if data_type is DataType.BOOL:
-        return frozenset({bool})
-    if data_type is DataType.BYTES:
-        return frozenset({str, bytes})
-    # `bool` is an `int` to isinstance, but not here: true is no number.
-    return frozenset({int, float}) if data_type.is_float else frozenset({int})
-
-
 def _default(spec: TensorSpec) -> _Encoded | None:
     if not spec.optional or not spec.default_json:
         return None
-    checked = check_value(spec, orjson.loads(spec.default_json), "default", Violations())
-    if checked is None:
-        return None
-    shape, values = checked
-    assert prod(shape) == len(values), "a row has as many elements as its shape says"
-    return shape, pack(spec.data_type, values)
+    violations = Violations()
+    try:
+        # As the registry reads it: NaN, which is no JSON, is what many models know a missing number by.
+        encoded = check_value(spec, json.loads(spec.default_json), "default_value", violations)
+    except ValueError as error:
+        violations.add("default_value", f"is {shown(spec.default_json)}; allowed: JSON text ({error})")
+        encoded = None
+    if encoded is None:
+        found = violations.found[0]
+        raise MeshError(Reason.INVALID_FIELD, f"feature {spec.name}: {found.field} {found.description}")
+    return encoded

@@ -82,12 +82,17 @@ class OutputPlan:
             if not values:
                 return None
             highest = max(values)
-            return Scores((values.index(highest),), (highest,), (values,))
+            if highest == highest:  # noqa: PLR0124 - NaN differs from itself, and `max` returns one only where it comes first
+                return Scores((values.index(highest),), (highest,), (values,))
         table = as_array(tensor.data_type, data).astype(np.float64, copy=False).reshape(rows, -1)
         if not table.shape[1]:
             return None
         classes = table.argmax(axis=1)
-        return Scores(classes.tolist(), table[np.arange(rows), classes].tolist(), table.tolist())
+        highest_of_rows = table[np.arange(rows), classes]
+        if np.isnan(highest_of_rows).any():  # numpy holds NaN for the largest; no class is probable by being unknown
+            classes = np.where(np.isnan(table), -np.inf, table).argmax(axis=1)
+            highest_of_rows = table[np.arange(rows), classes]
+        return Scores(classes.tolist(), highest_of_rows.tolist(), table.tolist())
 
 
 def row_values(tensor: Tensor) -> Sequence[object]:
@@ -115,7 +120,10 @@ def float_rows(tensor: Tensor) -> Sequence[object]:
 def single_precision(data_type: DataType, data: BytesLike) -> list[object]:
     """The numbers of a tensor as numpy.float32, which prints 0.1 as 0.1; doubles and integers as Python numbers."""
     array = as_array(data_type, data)
-    return list(array.astype(np.float32, copy=False)) if data_type is not DataType.FP64 else array.tolist()
+    if data_type is DataType.FP64 or not data_type.is_float:
+        exact: list[object] = array.tolist()
+        return exact
+    return list(array.astype(np.float32, copy=False))
 
 
 def _readable(tensor: Tensor) -> list[Value]:

@@ -2,11 +2,12 @@
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
+from typing import cast
 
 from services.batcher.domain.serving import ServedVersion
-from services.batcher.domain.tensors import Value, pack, shape_text
+from services.batcher.domain.tensors import Value, kinds_of, pack, shape_text, unpack
 from services.common.errors import FieldViolation, MeshError, Reason, shown
 from services.common.schema import DataType, TensorSpec
 
@@ -14,6 +15,8 @@ VIOLATIONS_MAX = 16
 """The most that one answer names: trailers have bounds, and a caller mends the pattern, not each row."""
 _MESSAGE_VIOLATIONS_MAX = 4
 _DEPTH_MAX = 16
+_NAME_LENGTH_MAX = 100
+_NESTS: frozenset[type] = frozenset({list, tuple})
 
 
 @dataclass(slots=True)
@@ -47,6 +50,32 @@ def schema_violation(served: ServedVersion, violations: Sequence[FieldViolation]
     )
 
 
+def short_name(name: str) -> str:
+    """A name that a caller chose, as a path quotes it: callers may choose megabytes."""
+    return name if len(name) <= _NAME_LENGTH_MAX else f"{name[:_NAME_LENGTH_MAX]}…"
+
+
+def with_reachable_limits(spec: TensorSpec) -> TensorSpec:
+    """The spec, each limit widened to the number that the element type makes of it: 0.1 in single precision is a bit
+    more than 0.1, and whoever sends the largest value allowed must not be refused for that."""
+    if not spec.data_type.is_float:
+        return spec
+    low, high = spec.minimum, spec.maximum
+    return replace(
+        spec,
+        minimum=None if low is None else min(low, _rounded(spec.data_type, low)),
+        maximum=None if high is None else max(high, _rounded(spec.data_type, high)),
+    )
+
+
+def _rounded(data_type: DataType, limit: float) -> float:
+    try:
+        (value,) = unpack(data_type, pack(data_type, (limit,)))
+    except OverflowError:  # beyond all values of the type
+        return limit
+    return float(value)
+
+
 def expected(spec: TensorSpec) -> str:
     """What one instance must give for a feature, for people."""
     if not spec.shape:
@@ -59,8 +88,8 @@ def expected(spec: TensorSpec) -> str:
 
 def check_value(
     spec: TensorSpec, value: object, path: str, violations: Violations
-) -> tuple[tuple[int, ...], list[Value]] | None:
-    """The row's shape and its elements in row-major order, of types that `pack` takes. None: noted in `violations`."""
+) -> tuple[tuple[int, ...], bytes] | None:
+    """The row's shape and the bytes of its elements in row-major order. None: noted in `violations`."""
     if value is None:
         violations.add(path, f"is null; expected {expected(spec)}")
         return None
@@ -76,27 +105,41 @@ def check_value(
     if shape is None:
         violations.add(path, f"expected {expected(spec)}, got {_got(value, actual, len(flat))}")
         return None
+    data = _packed(spec, flat, path, violations, indexed=bool(actual))
+    return (shape, data) if data is not None else None
+
+
+def list_bytes(data_type: DataType, value: object, path: str, violations: Violations) -> bytes | None:
+    """The bytes of a list's elements, nested or flat. None: noted in `violations`."""
+    flat: list[object] = []
+    if not isinstance(value, list):
+        got = "an object" if isinstance(value, dict) else _shown(value)
+        violations.add(path, f"expected a list of {data_type.value}, got {got}")
+        return None
+    if _flatten(value, flat, 0) is None:
+        violations.add(path, f"expected a list of {data_type.value}, got lists of different lengths")
+        return None
+    return _packed(TensorSpec("", data_type), flat, path, violations, indexed=True)
+
+
+def _packed(
+    spec: TensorSpec, flat: Sequence[object], path: str, violations: Violations, *, indexed: bool
+) -> bytes | None:
+    data_type = spec.data_type
+    free = spec.minimum is None and spec.maximum is None and not spec.categories
+    if free and kinds_of(data_type).issuperset(map(type, flat)):
+        try:  # All at once: a megabyte of numbers must not hold the loop for a second.
+            return pack(data_type, cast("Sequence[Value]", flat))
+        except (struct.error, OverflowError):
+            pass
     elements: list[Value] = []
     for place, item in enumerate(flat):
-        where = f"{path}[{place}]" if actual else path
-        element = _element(spec, item, where, violations)
-        if element is None:
-            if violations.full:
-                return None
-            continue
-        elements.append(element)
-    return (shape, elements) if len(elements) == len(flat) else None
-
-
-def elements_of(data_type: DataType, value: object, path: str, violations: Violations) -> list[Value] | None:
-    """The elements of a list, nested or flat, of types that `pack` takes. None: noted in `violations`."""
-    flat: list[object] = []
-    if not isinstance(value, list) or _flatten(value, flat, 0) is None:
-        violations.add(path, f"expected a list of {data_type.value}, got {shown(value)}")
-        return None
-    spec = TensorSpec("", data_type)
-    elements = [_element(spec, item, f"{path}[{place}]", violations) for place, item in enumerate(flat)]
-    return None if violations.found else [element for element in elements if element is not None]
+        element = _element(spec, item, f"{path}[{place}]" if indexed else path, violations)
+        if element is not None:
+            elements.append(element)
+        elif violations.full:
+            return None
+    return pack(data_type, elements) if len(elements) == len(flat) else None
 
 
 def fit_shape(spec: TensorSpec, actual: tuple[int, ...], count: int) -> tuple[int, ...] | None:
@@ -126,6 +169,9 @@ def _flatten(value: object, into: list[object], depth: int) -> tuple[int, ...] |
         return ()
     if depth >= _DEPTH_MAX:
         return None
+    if _NESTS.isdisjoint(map(type, value)):
+        into.extend(value)
+        return (len(value),)
     inner: tuple[int, ...] | None = None
     for item in value:
         shape = _flatten(item, into, depth + 1)
@@ -153,7 +199,7 @@ def _element(spec: TensorSpec, item: object, path: str, violations: Violations) 
         low, high = spec.minimum, spec.maximum
         # Written so that NaN fits no range.
         if (low is not None and not value >= low) or (high is not None and not value <= high):
-            violations.add(path, f"is {shown(item)}; allowed: {_range(low, high)}")
+            violations.add(path, f"is {shown(item)}; allowed: {range_text(low, high)}")
             return None
     if spec.categories and _category(value) not in spec.categories:
         names = ", ".join(spec.categories[:20]) + (", …" if len(spec.categories) > 20 else "")
@@ -190,10 +236,13 @@ def _kind(data_type: DataType) -> str:
 
 
 def _shown(item: object) -> str:
+    if isinstance(item, dict):
+        return "an object"
     return {True: "true", False: "false"}[item] if isinstance(item, bool) else "null" if item is None else shown(item)
 
 
-def _range(low: float | None, high: float | None) -> str:
+def range_text(low: float | None, high: float | None) -> str:
+    """The values between two limits, one of which may be absent."""
     if low is None:
         return f"at most {high:g}"
     return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"

@@ -8,7 +8,7 @@ import numpy as np
 
 from services.batcher.domain.instances import ROWS_MAX, FeaturePlan
 from services.batcher.domain.request import Tensor
-from services.batcher.domain.schema_check import Violations, schema_violation
+from services.batcher.domain.schema_check import Violations, range_text, schema_violation, short_name
 from services.batcher.domain.serving import ServedVersion
 from services.batcher.domain.tensors import as_array, shape_text, split_bytes
 from services.common.errors import FieldViolation, shown
@@ -60,7 +60,7 @@ class TensorPlan:
                 _check(feature.spec, tensor, violations)
             elif not feature.spec.optional:
                 violations.add(feature.name, f"is missing; expected {shape_text(feature.spec)} for each row")
-            elif feature.default is not None:
+            elif feature.default is not None and not violations.found:
                 shape, data = feature.default
                 tensor = Tensor(feature.name, feature.spec.data_type, (rows, *shape), data * rows)
             if tensor is not None:
@@ -70,11 +70,14 @@ class TensorPlan:
         return rows, tuple(ordered)
 
     def _by_name(self, tensors: Sequence[Tensor], violations: Violations) -> Mapping[str, Tensor]:
-        known = {feature.name for feature in self.features}
+        known = dict.fromkeys(feature.name for feature in self.features)
         by_name: dict[str, Tensor] = {}
         for tensor in tensors:
             if tensor.name not in known:
-                violations.add(tensor.name or "inputs", f"is no input; the inputs are {', '.join(sorted(known))}")
+                names = shown(", ".join(known), length_max=400)[1:-1]
+                violations.add(short_name(tensor.name) or "inputs", f"is no input; the inputs are {names}")
+                if violations.full:
+                    break
             elif tensor.name in by_name:
                 violations.add(tensor.name, "is given twice; give each input once")
             else:
@@ -86,12 +89,11 @@ class TensorPlan:
         for name, tensor in by_name.items():
             first = tensor.shape[0] if tensor.shape else 0
             if not 1 <= first <= ROWS_MAX:
-                violations.add(
-                    name, f"has shape {list(tensor.shape)}; the first dimension is the rows, 1 to {ROWS_MAX}"
-                )
+                violations.add(name, f"has shape {_shape(tensor)}; the first dimension is the rows, 1 to {ROWS_MAX}")
             elif rows not in (0, first):
                 violations.add(name, f"has {first} rows, others have {rows}; give every input the same")
-            rows = rows or first
+            else:
+                rows = first
         if not by_name:
             violations.add("inputs", "holds no input of the model")
         return rows
@@ -113,7 +115,7 @@ def _check(spec: TensorSpec, tensor: Tensor, violations: Violations) -> None:
         want in (-1, size) and size >= 0 for size, want in zip(inner, spec.shape, strict=True)
     )
     if not fits:
-        violations.add(name, f"has shape {list(tensor.shape)}; expected {[-1, *spec.shape]}, -1 standing for any size")
+        violations.add(name, f"has shape {_shape(tensor)}; expected {[-1, *spec.shape]}, -1 standing for any size")
         return
     elements = max(prod(tensor.shape), 0)
     if spec.data_type is DataType.BYTES:
@@ -125,6 +127,10 @@ def _check(spec: TensorSpec, tensor: Tensor, violations: Violations) -> None:
         return
     if spec.minimum is not None or spec.maximum is not None or spec.categories:
         _check_numbers(spec, tensor, violations)
+
+
+def _shape(tensor: Tensor) -> str:
+    return shown(list(tensor.shape), length_max=100)
 
 
 def _check_bytes(spec: TensorSpec, tensor: Tensor, elements: int, violations: Violations) -> None:
@@ -155,7 +161,7 @@ def _check_numbers(spec: TensorSpec, tensor: Tensor, violations: Violations) -> 
     wrong = ~((numbers >= low) & (numbers <= high)) if spec.data_type is not DataType.BOOL else np.zeros(0, bool)
     if wrong.any():
         place = int(wrong.argmax())
-        _refuse(spec, place, array[place].item(), f"{low:g} to {high:g}", violations)
+        _refuse(spec, place, array[place].item(), range_text(spec.minimum, spec.maximum), violations)
     elif spec.categories:
         for place, value in enumerate(array.tolist()):
             if str(value) not in spec.categories:

@@ -35,6 +35,21 @@ STRUCT_CODES = {
 """The letter by which `struct` knows each type; BF16 and BYTES have none."""
 
 _FP32_INFINITY = 0x7F800000
+_BF16_INFINITY = 0x7F80
+_FLOAT_KINDS: frozenset[type] = frozenset({int, float})
+_INTEGER_KINDS: frozenset[type] = frozenset({int})
+_BOOL_KINDS: frozenset[type] = frozenset({bool})
+_BYTES_KINDS: frozenset[type] = frozenset({str, bytes})
+
+
+def kinds_of(data_type: DataType) -> frozenset[type]:
+    """The exact Python types of values that `pack` may take as they are, where their size fits."""
+    if data_type is DataType.BOOL:
+        return _BOOL_KINDS
+    if data_type is DataType.BYTES:
+        return _BYTES_KINDS
+    # `bool` is an `int` to isinstance, but not here: true is no number.
+    return _FLOAT_KINDS if data_type.is_float else _INTEGER_KINDS
 
 
 def pack(data_type: DataType, values: Sequence[Value]) -> bytes:
@@ -109,5 +124,8 @@ def _bfloat16(singles: bytes) -> bytes:
     # Round to nearest, ties to even, as hardware does; NaN keeps a payload bit so that it does not become infinity.
     bits = np.frombuffer(singles, "<u4")
     rounded = ((bits.astype(np.uint64) + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2")
-    is_nan = (bits & 0x7FFFFFFF) > _FP32_INFINITY
+    magnitude = bits & 0x7FFFFFFF
+    is_nan = magnitude > _FP32_INFINITY
+    if ((rounded & 0x7FFF == _BF16_INFINITY) & (magnitude < _FP32_INFINITY)).any():
+        raise OverflowError("float too large for bfloat16")
     return np.where(is_nan, ((bits >> 16) | 0x40).astype("<u2"), rounded).astype("<u2").tobytes()

@@ -52,7 +52,8 @@ def become_envoy(settings: BatcherSettings, *, application: str = APPLICATION) -
         "--log-level",
         _ENVOY_LEVELS.get(settings.log_level.lower(), "warning"),
     ]
-    environment = {**os.environ, **get_envoy_environ(), VARIABLE_ADMIN: admin}
+    # gRPC's C++ core prints lines of its own among the log's: only when something is wrong.
+    environment = {"GRPC_VERBOSITY": "ERROR", **os.environ, **get_envoy_environ(), VARIABLE_ADMIN: admin}
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     os.execve(path, arguments, environment)  # noqa: S606 - no shell is wanted
 

@@ -68,14 +68,18 @@ class _Stream:
         self._send = send
         self._room = asyncio.Semaphore(IN_WORK_MAX)
         self._in_order: asyncio.Queue[asyncio.Task[bytes] | None] = asyncio.Queue(maxsize=IN_WORK_MAX + 1)
-        self._reader: asyncio.Task[None] | None = None
+        self._open = True
+        """Whether requests that come are still taken."""
+        self._answered = False
+        """Whether all was sent that the caller gets."""
         self._error: MeshError | None = None
         self._answering = Call(headers, arrived_s=core.monotonic())
 
     def close_soon(self) -> None:
-        """Reads no further: what was read is answered, then the stream ends with SHUTTING_DOWN."""
-        if self._reader is not None:
-            self._reader.cancel()
+        """Takes no more: what was read is answered, then the stream ends with SHUTTING_DOWN."""
+        self._take_no_more(
+            MeshError(Reason.SHUTTING_DOWN, "this batcher is stopping; open the stream anew", retry_after_s=1.0)
+        )
 
     async def run(self) -> None:
         """To the end of the stream. Raises a group with CallerGoneError or OSError where the caller hung up."""
@@ -83,7 +87,7 @@ class _Stream:
         await self._send({"type": "http.response.start", "status": 200, "headers": [CONTENT_TYPE], "trailers": True})
         try:
             async with asyncio.TaskGroup() as group:
-                self._reader = group.create_task(self._read(group), name=f"{self._name}: read")
+                group.create_task(self._read(group), name=f"{self._name}: read")
                 group.create_task(self._write(), name=f"{self._name}: write")
         except asyncio.CancelledError:
             if not self._answering.gone:
@@ -92,32 +96,41 @@ class _Stream:
             self._core.in_flight.discard(self._answering)
 
     async def _read(self, group: asyncio.TaskGroup) -> None:
-        try:
-            await self._read_items(group)
-        except asyncio.CancelledError:
-            self._error = MeshError(
-                Reason.SHUTTING_DOWN, "this batcher is stopping; open the stream anew", retry_after_s=1.0
-            )
-        except MeshError as error:
-            self._error = error
+        """Reads until there is nothing more, also where nothing more is taken: the end of the answer ends the reading.
+        To cancel it would have pyvoy answer, and fail at, a question that nobody asks any more."""
+        frames = Frames()
+        more = True
+        while more:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                if self._answered:
+                    return
+                raise CallerGoneError
+            more = message.get("more_body", False)
+            if self._open:
+                await self._take(group, frames, message.get("body", b""), more=more)
         # From here on reading does not tell whether the caller is still there: the watch has to ask.
         self._answering.receive = self._receive
         self._core.in_flight.add(self._answering)
-        # There is room: each place but the last belongs to an item in work.
-        self._in_order.put_nowait(None)
+        self._take_no_more(None)
 
-    async def _read_items(self, group: asyncio.TaskGroup) -> None:
-        frames = Frames()
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise CallerGoneError
-            for data in frames.feed(message.get("body", b"")):
+    async def _take(self, group: asyncio.TaskGroup, frames: Frames, body: bytes, *, more: bool) -> None:
+        try:
+            for data in frames.feed(body):
                 await self._room.acquire()
+                if not self._open:
+                    return
                 self._in_order.put_nowait(group.create_task(self._one(data), name=f"{self._name}: item"))
-            if not message.get("more_body"):
+            if not more:
                 frames.finish()
-                return
+        except MeshError as error:
+            self._take_no_more(error)
+
+    def _take_no_more(self, error: MeshError | None) -> None:
+        if self._open:
+            self._open, self._error = False, error
+            # There is room: each place but the last belongs to an item in work.
+            self._in_order.put_nowait(None)
 
     async def _one(self, data: bytes) -> bytes:
         core = self._core
@@ -125,6 +138,9 @@ class _Stream:
         core.begin(call)
         try:
             return await self._answer(call, data)
+        except asyncio.CancelledError as error:
+            core.failed(call, error, face=self._name)
+            raise
         finally:
             core.end(call)
 
@@ -133,6 +149,7 @@ class _Stream:
             reply = await task
             self._room.release()
             await self._send({"type": "http.response.body", "body": frame(reply), "more_body": True})
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         trailers: Headers = [(b"grpc-status", b"0")] if self._error is None else error_trailers(self._error)
+        self._answered = True
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
         await self._send({"type": "http.response.trailers", "headers": trailers, "more_trailers": False})

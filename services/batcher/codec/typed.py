@@ -17,6 +17,8 @@ from services.batcher.domain.request import InferResult, Tensor
 from services.common.schema import DataType
 
 _LISTS = {DataType.FP32: "float_list", DataType.FP64: "double_list"}
+_VALUES = b"\x0a"
+"""The tag of a list's values."""
 _INT64_MAX = 2**63 - 1
 _INT64_MIN = -(2**63)
 
@@ -47,26 +49,28 @@ class TypedReader:
                 return None
         tensors: list[Tensor] = []
         rows = len(instances)
-        for name, field, data_type, shape, header, size in quick:
+        for name, field, data_type, shape, head, size in quick:
             # Asking a map for a key it has not adds an empty feature, which counts as left out: nothing is changed.
             lists = [getattr(instance.features[name], field).SerializeToString() for instance in instances]
             for packed in lists:
-                if len(packed) != size:
+                # Both: what a later contract adds to the list could make up for bytes that are missing.
+                if len(packed) != size or not packed.startswith(head):
                     return None
+            header = len(head)
             data = lists[0][header:] if rows == 1 else b"".join([packed[header:] for packed in lists])
             tensors.append(Tensor(name, data_type, (rows, *shape), data))
         return tuple(tensors)
 
 
-def _packed_list(feature: FeaturePlan) -> tuple[str, str, DataType, tuple[int, ...], int, int] | None:
-    """Name, field, type, shape, bytes of the packed list's header, bytes of it all. None: values must be looked at."""
+def _packed_list(feature: FeaturePlan) -> tuple[str, str, DataType, tuple[int, ...], bytes, int] | None:
+    """Name, field, type, shape, the packed list's header, bytes of it all. None: values must be looked at."""
     spec = feature.spec
     field = _LISTS.get(spec.data_type)
     if field is None or not spec.shape or feature.count <= 0 or not feature.plain:
         return None
     size = feature.count * spec.data_type.size_bytes
-    header = 1 + len(varint(size))
-    return spec.name, field, spec.data_type, spec.shape, header, header + size
+    head = _VALUES + varint(size)
+    return spec.name, field, spec.data_type, spec.shape, head, len(head) + size
 
 
 def _row(instance: instance_pb2.Instance) -> dict[str, object]:

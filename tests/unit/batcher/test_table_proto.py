@@ -1,0 +1,120 @@
+"""The serving table's messages become values, or are refused with the model and the field."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+from infermesh.common.v1 import schema_pb2, serving_pb2
+
+from services.batcher.adapters.serving_proto import models_from_proto
+from services.batcher.domain.serving import Backend, Batching
+from services.common.errors import MeshError, Reason
+from services.common.schema import DataType, PredictionMapping, TensorSpec
+
+Change = Callable[[serving_pb2.ServedModel], object]
+
+
+def model() -> serving_pb2.ServedModel:
+    return serving_pb2.ServedModel(
+        model_name="digits",
+        default_version="v1.0.0",
+        team="vision",
+        versions=[
+            serving_pb2.ServedVersion(
+                version="v1.0.0",
+                artifact_digest="ab",
+                deployment_name="prod",
+                deterministic=True,
+                schema=schema_pb2.ModelSchema(
+                    inputs=[
+                        schema_pb2.TensorSpec(
+                            name="x", data_type=schema_pb2.DATA_TYPE_FP32, shape=[-1, 2], minimum=0.0, optional=True
+                        )
+                    ],
+                    outputs=[
+                        schema_pb2.TensorSpec(name="y", data_type=schema_pb2.DATA_TYPE_INT64),
+                        schema_pb2.TensorSpec(name="p", data_type=schema_pb2.DATA_TYPE_FP32, shape=[2]),
+                    ],
+                ),
+                mapping=schema_pb2.PredictionMapping(
+                    output_tensor="y", probabilities_tensor="p", class_names=["no", "yes"]
+                ),
+                batching=serving_pb2.BatchingPolicy(
+                    enabled=True, max_batch_size=8, batch_timeout_ms=5.0, target_latency_ms=40.0
+                ),
+                backends=[
+                    serving_pb2.Backend(
+                        backend_id="triton-0",
+                        http_address="h:1",
+                        grpc_address="h:2",
+                        server_model_name="digits--v1.0.0",
+                        capacity=2.0,
+                    )
+                ],
+            )
+        ],
+    )
+
+
+def test_every_field_arrives() -> None:
+    (served,) = models_from_proto([model()]).values()
+    assert (served.model_name, served.default_version, served.team) == ("digits", "v1.0.0", "vision")
+    version = served.versions["v1.0.0"]
+    assert (version.model_name, version.version, version.team) == ("digits", "v1.0.0", "vision")
+    assert (version.artifact_digest, version.deployment_name, version.deterministic) == ("ab", "prod", True)
+    assert version.schema.inputs == (TensorSpec("x", DataType.FP32, (-1, 2), optional=True, minimum=0.0),)
+    assert version.schema.outputs == (TensorSpec("y", DataType.INT64), TensorSpec("p", DataType.FP32, (2,)))
+    assert version.mapping == PredictionMapping("y", "p", ("no", "yes"))
+    assert version.batching == Batching(True, 8, 5.0, 40.0)
+    assert version.backends == (Backend("triton-0", "h:1", "h:2", "digits--v1.0.0", 2.0),)
+
+
+def test_what_is_not_said_has_its_default() -> None:
+    message = model()
+    message.versions[0].ClearField("batching")
+    message.versions[0].backends[0].ClearField("capacity")
+    version = models_from_proto([message])["digits"].versions["v1.0.0"]
+    assert version.batching == Batching()
+    assert version.backends[0].capacity == 1.0
+
+
+def test_a_batch_without_a_size_has_the_default_one() -> None:
+    message = model()
+    message.versions[0].batching.max_batch_size = 0
+    assert models_from_proto([message])["digits"].versions["v1.0.0"].batching.max_batch_size == 32
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (lambda it: setattr(it, "model_name", ""), "model_name"),
+        (lambda it: setattr(it.versions[0], "version", ""), "version"),
+        (lambda it: it.versions.add().CopyFrom(it.versions[0]), "version"),
+        (lambda it: setattr(it.versions[0].schema.inputs[0], "data_type", 0), "inputs[0].data_type"),
+        (lambda it: setattr(it.versions[0].schema.outputs[0], "data_type", 99), "outputs[0].data_type"),
+        (lambda it: setattr(it.versions[0].schema.inputs[0], "name", ""), "schema.inputs.name"),
+        (lambda it: setattr(it.versions[0].schema.outputs[1], "name", "y"), "schema.outputs.name"),
+        (lambda it: it.versions[0].schema.ClearField("outputs"), "schema.outputs"),
+        (lambda it: setattr(it.versions[0].mapping, "output_tensor", "z"), "mapping.output_tensor"),
+        (lambda it: setattr(it.versions[0].mapping, "probabilities_tensor", "z"), "mapping.probabilities_tensor"),
+        (lambda it: setattr(it.versions[0].batching, "batch_timeout_ms", math.nan), "batching.batch_timeout_ms"),
+        (lambda it: setattr(it.versions[0].batching, "batch_timeout_ms", -1), "batching.batch_timeout_ms"),
+        (lambda it: setattr(it.versions[0].batching, "batch_timeout_ms", 10_001), "batching.batch_timeout_ms"),
+        (lambda it: setattr(it.versions[0].batching, "target_latency_ms", math.inf), "batching.target_latency_ms"),
+        (lambda it: setattr(it.versions[0].backends[0], "capacity", -1), "backends.capacity"),
+        (lambda it: setattr(it.versions[0].backends[0], "capacity", math.nan), "backends.capacity"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_with_the_model_and_the_field(change: Change, field: str) -> None:
+    message = model()
+    change(message)
+    with pytest.raises(MeshError) as caught:
+        models_from_proto([message])
+    assert caught.value.reason is Reason.INVALID_FIELD
+    assert f"{field} is" in caught.value.message
+    assert message.model_name in caught.value.message
+
+
+def test_a_model_comes_once() -> None:
+    with pytest.raises(MeshError, match="each model once"):
+        models_from_proto([model(), model()])

@@ -105,6 +105,7 @@ def assemble(
         batcher_id=settings.instance,
         address=settings.advertised,
         snapshot=Snapshot(settings.data_dir),
+        prepare=catalog.prepare,
         apply=catalog.apply,
         clock=clock,
     )

@@ -2,6 +2,9 @@
 
 The router moves the gateway only after batchers acknowledged, so an acknowledgement is sent after a table is in force
 and never before. Without the router the last table stays in force for as long as it takes.
+
+A table may have thousands of models, and requests are answered on the same loop: so a table is read in slices, what did
+not change is recognised by its bytes and neither read nor compiled again, and the copy for the disk is kept in pieces.
 """
 
 import asyncio
@@ -19,7 +22,7 @@ from services.batcher.adapters.serving_proto import models_from_proto
 from services.batcher.adapters.snapshot import Snapshot
 from services.batcher.domain.serving import ServedModel, ServingTable
 from services.common.clock import Clock
-from services.common.errors import MeshError
+from services.common.errors import MeshError, invalid
 from services.common.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -28,6 +31,8 @@ _RETRY_MIN_S = 0.1
 _RETRY_MAX_S = 2.0
 _MESSAGE_MAX = 500
 _ANSWERS_MAX = 16
+_SLICE_S = 0.0015
+"""How long the reading of a table holds the loop at once."""
 
 
 class TableWatcher:
@@ -40,18 +45,22 @@ class TableWatcher:
         batcher_id: str,
         address: str,
         snapshot: Snapshot,
+        prepare: Callable[[ServedModel], None],
         apply: Callable[[ServingTable], None],
         clock: Clock,
     ) -> None:
+        """`prepare` is told each model that is new or changed, then `apply` the table. Both may raise to refuse it."""
         self._stub = serving_table_pb2_grpc.ServingTableServiceStub(channel)
         self._batcher_id = batcher_id
         self._address = address
         self._snapshot = snapshot
+        self._prepare = prepare
         self._apply = apply
         self._clock = clock
         self._revision = 0
-        self._messages: Mapping[str, serving_pb2.ServedModel] = {}
         self._models: Mapping[str, ServedModel] = {}
+        self._pieces: Mapping[str, bytes] = {}
+        """Each model as a table with nothing else, serialised: protobuf messages are joined by joining their bytes."""
         self._changed = asyncio.Event()
         self.connected = False
         """Whether the router hands over tables now."""
@@ -62,7 +71,7 @@ class TableWatcher:
             body = await asyncio.to_thread(self._snapshot.load)
             if body is None:
                 return
-            self._put_in_force(pb.WatchServingTableResponse.FromString(body))
+            await self._put_in_force(pb.WatchServingTableResponse.FromString(body))
         except (MeshError, DecodeError, OSError) as error:
             log.warning("the kept serving table cannot be used", error=str(error))
             return
@@ -89,13 +98,15 @@ class TableWatcher:
         while True:
             await self._changed.wait()
             self._changed.clear()
-            full = pb.WatchServingTableResponse(
-                revision=self._revision, full=True, models=[self._messages[name] for name in sorted(self._messages)]
-            )
+            head = pb.WatchServingTableResponse(revision=self._revision, full=True).SerializeToString()
             try:
-                await asyncio.to_thread(self._snapshot.save, full.SerializeToString())
+                await asyncio.to_thread(self._write, head, self._pieces)
             except OSError as error:
                 log.warning("the serving table cannot be kept on disk", path=str(self._snapshot.path), error=str(error))
+
+    def _write(self, head: bytes, pieces: Mapping[str, bytes]) -> None:
+        """In a thread: a mapping of pieces is replaced by the next table and never changed."""
+        self._snapshot.save(b"".join((head, *pieces.values())))
 
     async def _watch(self) -> AsyncIterator[None]:
         # The router takes one after each of its answers. From one that takes none the oldest are kept back.
@@ -103,16 +114,16 @@ class TableWatcher:
         requests = Outgoing(lambda: answers.popleft() if answers else None)
         try:
             async for response in self._stub.WatchServingTable(requests):
-                answers.append(self._acknowledgement(self._take(response)))
+                answers.append(self._acknowledgement(await self._take(response)))
                 requests.wake()
                 yield
         finally:
             requests.end()
 
-    def _take(self, response: pb.WatchServingTableResponse) -> str:
+    async def _take(self, response: pb.WatchServingTableResponse) -> str:
         """Applies a step. Why it was refused, or nothing."""
         try:
-            self._put_in_force(response)
+            await self._put_in_force(response)
         except Exception as error:  # whatever is wrong with a table, the one in force is better than none
             reason = error.message if isinstance(error, MeshError) else f"{type(error).__name__}: {error}"
             log.warning("serving table refused", revision=response.revision, reason=reason)
@@ -123,19 +134,35 @@ class TableWatcher:
         self._changed.set()
         return ""
 
-    def _put_in_force(self, response: pb.WatchServingTableResponse) -> None:
-        changed = models_from_proto(response.models)
-        messages = {message.model_name: message for message in response.models}
-        if response.full:
-            models = dict(changed)
-        else:
-            models = {**self._models, **changed}
-            messages = {**self._messages, **messages}
-            for name in response.removed_models:
-                models.pop(name, None)
-                messages.pop(name, None)
+    async def _put_in_force(self, response: pb.WatchServingTableResponse) -> None:
+        models = {} if response.full else dict(self._models)
+        pieces = {} if response.full else dict(self._pieces)
+        for name in () if response.full else response.removed_models:
+            models.pop(name, None)
+            pieces.pop(name, None)
+        seen: set[str] = set()
+        began_s = self._clock.monotonic()
+        for message in response.models:
+            name = message.model_name
+            if name in seen:
+                raise invalid("model_name", name, "each model once")
+            seen.add(name)
+            models[name], pieces[name] = self._read(message)
+            if self._clock.monotonic() - began_s > _SLICE_S:
+                await asyncio.sleep(0)
+                began_s = self._clock.monotonic()
         self._apply(ServingTable(response.revision, models))
-        self._revision, self._models, self._messages = response.revision, models, messages
+        self._revision, self._models, self._pieces = response.revision, models, pieces
+
+    def _read(self, message: serving_pb2.ServedModel) -> tuple[ServedModel, bytes]:
+        """A model and its piece: those in force where nothing of it changed."""
+        name = message.model_name
+        piece: bytes = pb.WatchServingTableResponse(models=[message]).SerializeToString(deterministic=True)
+        if self._pieces.get(name) == piece:
+            return self._models[name], self._pieces[name]
+        model = models_from_proto((message,))[name]
+        self._prepare(model)
+        return model, piece
 
     def _acknowledgement(self, refusal: str) -> pb.WatchServingTableRequest:
         return pb.WatchServingTableRequest(

@@ -53,6 +53,7 @@ class Catalog:
         self.ready = False
         """Whether a table was ever applied."""
         self._models: dict[str, ModelPlan] = {}
+        self._prepared: dict[str, ModelPlan] = {}
         self._stats: dict[tuple[str, str], tuple[VersionStats, OutputPlan | None]] = {}
         self.unknown = VersionStats("", "")
         """Requests for models that are not served: callers choose those names, so no label may hold them."""
@@ -62,11 +63,25 @@ class Catalog:
         """What it was made of."""
         return self._table
 
+    def prepare(self, served: ServedModel) -> None:
+        """Compiles a model of the table that is applied next, so that thousands need not be compiled in one go. Raises
+        MeshError where a version's schema cannot be compiled."""
+        self._prepared[served.model_name] = self._model(served)
+
     def apply(self, table: ServingTable) -> None:
         """Takes over a table. Versions that did not change keep their plans; counts are never lost. Raises MeshError
         where a version's schema cannot be compiled; nothing is changed then."""
-        models = {name: self._model(model) for name, model in table.models.items()}
-        for model in models.values():
+        before, prepared, self._prepared = self._models, self._prepared, {}
+        models: dict[str, ModelPlan] = {}
+        changed: list[ModelPlan] = []
+        for name, served in table.models.items():
+            model = before.get(name)
+            if model is None or model.served is not served:
+                ahead = prepared.get(name)
+                model = ahead if ahead is not None and ahead.served is served else self._model(served)
+                changed.append(model)
+            models[name] = model
+        for model in changed:
             self._stats[model.served.model_name, ""] = (model.stats, None)
             for plan in model.versions.values():
                 self._stats[plan.served.model_name, plan.served.version] = (plan.stats, plan.outputs)
@@ -101,8 +116,6 @@ class Catalog:
 
     def _model(self, served: ServedModel) -> ModelPlan:
         old = self._models.get(served.model_name)
-        if old is not None and old.served == served:
-            return old
         plans: dict[str, VersionPlan] = {}
         for version, item in served.versions.items():
             before = old.versions.get(version) if old is not None else None

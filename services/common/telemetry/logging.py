@@ -1,5 +1,6 @@
 """Structured logs: one JSON object a line on standard error, an event and its fields."""
 
+import asyncio
 import logging
 import sys
 from collections.abc import Callable
@@ -73,10 +74,17 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(entry, default=str, option=orjson.OPT_NON_STR_KEYS).decode()
 
 
+def no_cut_streams(record: logging.LogRecord) -> bool:
+    """False for what grpc says of a stream that was open when its server stopped: it calls the cancellation an error."""
+    kind = record.exc_info[0] if record.exc_info else None
+    return not (record.name.startswith("grpc") and kind is not None and issubclass(kind, asyncio.CancelledError))
+
+
 def configure_logging(*, service: str, instance: str, level: str) -> None:
     """Sends all logs of this process to standard error as JSON lines. Called once, in `__main__`."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service=service, instance=instance))
+    handler.addFilter(no_cut_streams)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(_LEVELS.get(level.lower(), logging.INFO))

@@ -75,7 +75,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def no_cut_streams(record: logging.LogRecord) -> bool:
-    """False for what grpc says of a stream that was open when its server stopped: it calls the cancellation an error."""
+    """False for what grpc says of a stream that its server's stop cut off: it calls the cancellation an error."""
     kind = record.exc_info[0] if record.exc_info else None
     return not (record.name.startswith("grpc") and kind is not None and issubclass(kind, asyncio.CancelledError))
 

@@ -7,7 +7,7 @@ counts them whether or not the caller's protocol shows them.
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from math import isnan, prod
 
 import numpy as np
 
@@ -82,17 +82,18 @@ class OutputPlan:
             if not values:
                 return None
             highest = max(values)
-            if highest == highest:  # noqa: PLR0124 - NaN differs from itself, and `max` returns one only where it comes first
+            if not isnan(highest):  # `max` returns NaN only where it comes first, and passes over it elsewhere
                 return Scores((values.index(highest),), (highest,), (values,))
         table = as_array(tensor.data_type, data).astype(np.float64, copy=False).reshape(rows, -1)
         if not table.shape[1]:
             return None
         classes = table.argmax(axis=1)
-        highest_of_rows = table[np.arange(rows), classes]
-        if np.isnan(highest_of_rows).any():  # numpy holds NaN for the largest; no class is probable by being unknown
+        confidences: list[float] = table[np.arange(rows), classes].tolist()
+        if isnan(sum(confidences)):
+            # numpy holds NaN for the largest of all; no class is the most probable by being unknown.
             classes = np.where(np.isnan(table), -np.inf, table).argmax(axis=1)
-            highest_of_rows = table[np.arange(rows), classes]
-        return Scores(classes.tolist(), highest_of_rows.tolist(), table.tolist())
+            confidences = table[np.arange(rows), classes].tolist()
+        return Scores(classes.tolist(), confidences, table.tolist())
 
 
 def row_values(tensor: Tensor) -> Sequence[object]:

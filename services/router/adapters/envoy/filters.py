@@ -1,7 +1,8 @@
 """The HTTP filters of the gateway, in their order, and which of them a route wants.
 
 All but the last are off unless the route on which a request arrives turns them on: a gRPC prediction that names its
-model in a header meets the limit of its size and one small script, and nothing else.
+model in a header meets the limit of its size and what finds the model's route, and nothing else. No script is on its
+way, since a script costs as much as the rest of the filters together.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,25 +10,30 @@ from pathlib import Path
 
 from google.protobuf import any_pb2
 from google.protobuf.message import Message
+from meshxds.envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
 from meshxds.envoy.config.core.v3 import base_pb2
 from meshxds.envoy.config.route.v3 import route_components_pb2
 from meshxds.envoy.extensions.filters.http.buffer.v3 import buffer_pb2
 from meshxds.envoy.extensions.filters.http.grpc_field_extraction.v3 import config_pb2 as extraction_pb2
 from meshxds.envoy.extensions.filters.http.grpc_json_transcoder.v3 import transcoder_pb2
+from meshxds.envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from meshxds.envoy.extensions.filters.http.health_check.v3 import health_check_pb2
 from meshxds.envoy.extensions.filters.http.lua.v3 import lua_pb2
 from meshxds.envoy.extensions.filters.http.router.v3 import router_pb2
+from meshxds.envoy.extensions.filters.http.set_filter_state.v3 import set_filter_state_pb2
 from meshxds.envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from meshxds.envoy.type.v3 import percent_pb2
 
 from services.router.adapters.envoy import names
 from services.router.adapters.envoy.known_fields import tables
-from services.router.adapters.envoy.messages import count, flag, packed
+from services.router.adapters.envoy.messages import count, flag, overwritten, packed
 from services.router.adapters.envoy.public import descriptors, extracted_fields, transcoded
 
 _Filter = http_connection_manager_pb2.HttpFilter
 _Config = Mapping[str, any_pb2.Any]
 
+_EXTRACTED = "%CEL(metadata.filter_metadata['envoy.filters.http.grpc_field_extraction'].model_name[0])%"
+_IN_HEADER = f"%REQ({names.HEADER_MODEL_NAME.upper()})%"
 _SCRIPTS = Path(__file__).parent / "scripts"
 
 
@@ -39,7 +45,9 @@ def http_filters() -> Sequence[http_connection_manager_pb2.HttpFilter]:
         _optional(names.FILTER_BODY_LIMIT, buffer_pb2.Buffer(max_request_bytes=count(names.BODY_MAX_BYTES))),
         _optional(names.FILTER_TRANSCODER, _transcoder()),
         _optional(names.FILTER_FIELD_EXTRACTION, _field_extraction()),
-        _optional(names.FILTER_MODEL, _script("model.lua")),
+        _optional(names.FILTER_MODEL_IN_PATH, _script("model.lua")),
+        _optional(names.FILTER_MODEL, header_mutation_pb2.HeaderMutation()),
+        _optional(names.FILTER_ROUTE_ANEW, set_filter_state_pb2.Config(clear_route_cache=True)),
         # Without Envoy's own headers, nothing tells callers what is behind the gateway, nor can they change its limits.
         _Filter(name="envoy.filters.http.router", typed_config=packed(router_pb2.Router(suppress_envoy_headers=True))),
     ]
@@ -47,27 +55,28 @@ def http_filters() -> Sequence[http_connection_manager_pb2.HttpFilter]:
 
 def model_named() -> _Config:
     """For gRPC predictions whose model is in a header."""
-    return _on(names.FILTER_BODY_LIMIT, names.FILTER_MODEL)
+    return {**_on(names.FILTER_BODY_LIMIT, names.FILTER_ROUTE_ANEW), names.FILTER_MODEL: _model(_IN_HEADER)}
 
 
 def model_in_message() -> _Config:
     """For gRPC predictions whose model must be read out of the message."""
-    return _on(names.FILTER_BODY_LIMIT, names.FILTER_FIELD_EXTRACTION, names.FILTER_MODEL)
+    on = _on(names.FILTER_BODY_LIMIT, names.FILTER_FIELD_EXTRACTION, names.FILTER_ROUTE_ANEW)
+    return {**on, names.FILTER_MODEL: _model(_EXTRACTED)}
 
 
-def prediction_compressed() -> _Config:
-    """For gRPC predictions that only the batcher can read."""
+def left_to_batcher() -> _Config:
+    """For gRPC predictions whose version the caller has chosen, or that only the batcher can read."""
     return _on(names.FILTER_BODY_LIMIT)
 
 
 def prediction_as_json() -> _Config:
     """For predictions over REST."""
-    return _on(names.FILTER_TRANSCODER, names.FILTER_MODEL)
+    return _on(names.FILTER_TRANSCODER, names.FILTER_MODEL_IN_PATH)
 
 
 def open_inference() -> _Config:
     """For the REST form of the Open Inference Protocol."""
-    return _on(names.FILTER_BODY_LIMIT, names.FILTER_MODEL)
+    return _on(names.FILTER_BODY_LIMIT, names.FILTER_MODEL_IN_PATH)
 
 
 def rest_call() -> _Config:
@@ -81,8 +90,19 @@ def readiness() -> _Config:
 
 
 def _on(*filters: str) -> _Config:
-    enabled = packed(route_components_pb2.FilterConfig(config=any_pb2.Any()))
-    return dict.fromkeys(filters, enabled)
+    return dict.fromkeys(filters, _enabled(any_pb2.Any()))
+
+
+def _enabled(config: any_pb2.Any) -> any_pb2.Any:
+    return packed(route_components_pb2.FilterConfig(config=config))
+
+
+def _model(name: str) -> any_pb2.Any:
+    """Writes what a formatter gives into the model's header, where that is anything: no more than a key by which a
+    virtual host is looked for, since it may hold whatever a caller has written. See `routes` for what is none."""
+    mutation = mutation_rules_pb2.HeaderMutation(append=overwritten(names.HEADER_MODEL, name))
+    mutations = header_mutation_pb2.Mutations(request_mutations=[mutation])
+    return _enabled(packed(header_mutation_pb2.HeaderMutationPerRoute(mutations=mutations)))
 
 
 def _optional(name: str, config: Message) -> http_connection_manager_pb2.HttpFilter:

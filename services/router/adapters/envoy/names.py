@@ -30,7 +30,9 @@ FILTER_READY = "infermesh.ready"
 FILTER_BODY_LIMIT = "infermesh.body_limit"
 FILTER_TRANSCODER = "infermesh.transcoder"
 FILTER_FIELD_EXTRACTION = "infermesh.field_extraction"
+FILTER_MODEL_IN_PATH = "infermesh.model_in_path"
 FILTER_MODEL = "infermesh.model"
+FILTER_ROUTE_ANEW = "infermesh.route_anew"
 
 BODY_MAX_BYTES = 12 * 1024 * 1024
 """The largest request or answer that is held in one piece; the services' own bound is the same."""

@@ -63,14 +63,15 @@ def everything_else() -> route_components_pb2.VirtualHost:
 def _predictions() -> list[route_components_pb2.Route]:
     batcher = actions.to(names.BATCHER, actions.predict())
     streams = actions.to(names.BATCHER, actions.stream())
-    named = _Header(name=names.HEADER_MODEL_NAME, string_match=string_pb2.StringMatcher(safe_regex={"regex": ".+"}))
+    chosen, named = (_said_in(header) for header in (names.HEADER_MODEL_VERSION, names.HEADER_MODEL_NAME))
     # The extraction cannot read compressed messages; their version is left to the batcher. Of all encodings the one
     # that compresses nothing, "identity", alone begins with an i.
     compressed = _Header(name="grpc-encoding", string_match=string_pb2.StringMatcher(safe_regex={"regex": "[^i].*"}))
     routes = []
     for method in (f"/{PREDICTION}/Predict", f"/{INFERENCE}/ModelInfer", f"/{PREDICTION}/PredictJson"):
+        routes.append(_predict(_Match(path=method, headers=[chosen]), batcher, filters.left_to_batcher()))
         routes.append(_predict(_Match(path=method, headers=[named]), batcher, filters.model_named()))
-        routes.append(_predict(_Match(path=method, headers=[compressed]), batcher, filters.prediction_compressed()))
+        routes.append(_predict(_Match(path=method, headers=[compressed]), batcher, filters.left_to_batcher()))
         routes.append(_predict(_Match(path=method), batcher, filters.model_in_message()))
     rest = _Match(safe_regex=regex_pb2.RegexMatcher(regex="/v1/models/[^/]+/predict"), headers=[_method("POST")])
     routes.append(_predict(rest, batcher, filters.prediction_as_json()))
@@ -119,11 +120,18 @@ def _predict(
     action: route_components_pb2.RouteAction,
     config: Mapping[str, any_pb2.Any],
 ) -> route_components_pb2.Route:
-    return _Route(match=match, route=action, typed_per_filter_config=config)
+    # What was taken for a model's name and is none goes no further: it may be anything, also what no header may hold.
+    unknown = overwritten(names.HEADER_MODEL, names.NO_MODEL)
+    return _Route(match=match, route=action, typed_per_filter_config=config, request_headers_to_add=[unknown])
 
 
 def _service(service: PublicService) -> route_components_pb2.Route:
     return _Route(match=_Match(prefix=f"/{service.full_name}/"), route=actions.to(service.cluster, actions.call()))
+
+
+def _said_in(header: str) -> route_components_pb2.HeaderMatcher:
+    """Present and not empty."""
+    return _Header(name=header, string_match=string_pb2.StringMatcher(safe_regex={"regex": ".+"}))
 
 
 def _method(name: str) -> route_components_pb2.HeaderMatcher:

@@ -1,0 +1,182 @@
+"""The prediction log's chunks: their columns, their bound, and what is sent again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import cast
+
+import grpc
+import pytest
+from infermesh.monitor.v1 import prediction_log_pb2 as pb
+
+from services.batcher.adapters.prediction_log import PredictionLog
+from services.batcher.domain.outputs import Scores
+from services.batcher.faces.call import Call
+from services.batcher.faces.catalog import VersionPlan
+from services.batcher.telemetry import VersionStats
+from services.common.errors import MeshError, Reason
+from tests.support.batcher_faces_values import version_of
+from tests.support.clock import NOON, FakeClock
+from tests.support.waiting import eventually
+
+FLUSH_S = 0.25
+Requests = AsyncIterator[pb.RecordPredictionsRequest]
+
+
+class Monitor:
+    """A channel to a monitor that notes every chunk and acknowledges those that it is told to."""
+
+    def __init__(self) -> None:
+        self.chunks: list[pb.RecordPredictionsRequest] = []
+        self.acknowledges = True
+        self.breaks = asyncio.Event()
+
+    def stream_stream(self, _path: str, *_: object, **__: object) -> Callable[[Requests], object]:
+        return self._record
+
+    async def _record(self, requests: Requests) -> AsyncIterator[pb.RecordPredictionsResponse]:
+        broken = asyncio.create_task(self.breaks.wait())
+        following: asyncio.Future[pb.RecordPredictionsRequest] = asyncio.ensure_future(anext(requests))
+        try:
+            while True:
+                await asyncio.wait((following, broken), return_when=asyncio.FIRST_COMPLETED)
+                if broken.done():
+                    raise MeshError(Reason.DEPENDENCY_UNAVAILABLE, "the monitor is away")
+                self.chunks.append(following.result())
+                following = asyncio.ensure_future(anext(requests))
+                if self.acknowledges:
+                    yield pb.RecordPredictionsResponse(acknowledged_sequence=self.chunks[-1].sequence)
+        finally:
+            broken.cancel()
+            following.cancel()
+            await asyncio.gather(broken, following, return_exceptions=True)
+
+
+class Logging:
+    """A log whose tasks run, and what it needs."""
+
+    def __init__(self, rows_max: int) -> None:
+        self.clock = FakeClock()
+        self.monitor = Monitor()
+        channel = cast("grpc.aio.Channel", self.monitor)
+        self.log = PredictionLog(channel, batcher_id="b-0", clock=self.clock, rows_max=rows_max, flush_s=FLUSH_S)
+        self.plan = VersionPlan(version_of(), VersionStats("digits", "v1.0.0"))
+
+    def add(self, request_id: str, *, code: int = 0, reason: int = 0, known: bool = True, **headers: str) -> Call:
+        """One finished request."""
+        named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+        call = Call(named, arrived_s=self.clock.monotonic())
+        call.model_name, call.plan, call.request_id, call.rows = "digits", self.plan if known else None, request_id, 2
+        self.log.add(call, ended_s=self.clock.monotonic() + 0.5, code=code, reason=reason)
+        return call
+
+    async def chunk(self) -> pb.RecordPredictionsRequest:
+        """The chunk that the next flush makes."""
+        before = len(self.monitor.chunks)
+        await asyncio.sleep(0)
+        self.clock.advance(FLUSH_S)
+        await eventually(lambda: len(self.monitor.chunks) > before, what="a chunk")
+        return self.monitor.chunks[-1]
+
+
+@asynccontextmanager
+async def logging(rows_max: int = 100) -> AsyncIterator[Logging]:
+    made = Logging(rows_max)
+    tasks = [asyncio.create_task(made.log.cut_chunks()), asyncio.create_task(made.log.send())]
+    try:
+        yield made
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_finished_requests_leave_in_columns() -> None:
+    async with logging() as made:
+        made.add("a", x_infermesh_user="ann")
+        made.add("b", code=3, reason=7)
+        made.add("c", code=5, reason=9, known=False)
+        chunk = await made.chunk()
+    assert (chunk.batcher_id, chunk.sequence, chunk.dropped_total) == ("b-0", 1, 0)
+    assert chunk.epoch.ToDatetime(NOON.tzinfo) == NOON
+    known, unknown = chunk.groups
+    assert (known.model_name, known.version, known.deployment_name) == ("digits", "v1.0.0", "prod")
+    assert list(known.request_ids) == ["a", "b"]
+    assert (list(known.request_codes), list(known.request_reasons)) == ([0, 3], [0, 7])
+    assert list(known.request_rows) == [2, 2]
+    assert list(known.request_latencies_us) == [500_000, 500_000]
+    assert list(known.request_times_us) == [int(NOON.timestamp() * 1e6) + 500_000] * 2
+    assert (unknown.model_name, unknown.version, list(unknown.request_ids)) == ("digits", "", ["c"])
+    assert list(known.request_users) == ["ann", ""]
+    assert not known.request_teams
+    assert not known.request_kinds
+
+
+async def test_columns_of_which_one_entry_says_something_are_whole() -> None:
+    async with logging() as made:
+        made.add("a")
+        made.add("b", x_mesh_shadow="1")
+        made.add("c", x_infermesh_background="1")
+        (group,) = (await made.chunk()).groups
+    assert list(group.request_kinds) == [0, 2, 4]
+
+
+async def test_predictions_are_told_once_as_what_came_since_the_last_chunk() -> None:
+    async with logging() as made:
+        for index in (0, 2):
+            made.plan.stats.count(
+                latency_ms=1, reason=None, scores=Scores((index, index), (0.9, 0.6), ((0.9,), (0.6,)))
+            )
+            made.add(f"r{index}")
+            (group,) = (await made.chunk()).groups
+            assert dict(group.predictions_by_class) == {("zero", "", "two")[index]: 2}
+            assert dict(group.predictions_by_confidence) == {"high": 1, "medium": 1}
+
+
+async def test_beyond_the_bound_requests_are_dropped_and_counted_until_there_is_room_again() -> None:
+    async with logging(rows_max=2) as made:
+        made.monitor.acknowledges = False
+        for number in range(5):
+            made.add(str(number))
+        assert (made.log.held, made.log.dropped) == (2, 3)
+        chunk = await made.chunk()
+        assert list(chunk.groups[0].request_ids) == ["0", "1"]
+        assert chunk.dropped_total == 3
+        made.add("unacknowledged requests count")
+        assert (made.log.held, made.log.dropped) == (2, 4)
+        samples = {sample.name: sample.value for family in made.log.collect() for sample in family.samples}
+        assert samples == {"batcher_prediction_log_held": 2, "batcher_prediction_log_dropped_total": 4}
+
+
+async def test_what_is_acknowledged_makes_room() -> None:
+    async with logging(rows_max=1) as made:
+        for number in range(3):
+            made.add(str(number))
+            assert list((await made.chunk()).groups[0].request_ids) == [str(number)]
+            await eventually(lambda: made.log.held == 0, what="room")
+        assert made.log.dropped == 0
+
+
+async def test_what_was_not_acknowledged_is_sent_again_as_the_same_chunk() -> None:
+    async with logging() as made:
+        made.monitor.acknowledges = False
+        made.add("a")
+        first = await made.chunk()
+        made.monitor.breaks.set()
+        await eventually(lambda: made.clock._sleepers and len(made.clock._sleepers) == 2, what="the pause")
+        made.monitor.breaks.clear()
+        made.monitor.acknowledges = True
+        again = await made.chunk()
+        await eventually(lambda: made.log.held == 0, what="the acknowledgement")
+    assert again == first
+
+
+@pytest.mark.parametrize("rows", [2000, 2001])
+async def test_chunks_are_small_enough_to_cut_without_holding_the_loop(rows: int) -> None:
+    async with logging(rows_max=10_000) as made:
+        for number in range(rows):
+            made.add(str(number))
+        await made.chunk()
+        await eventually(lambda: made.log.held == 0, what="all chunks")
+    assert [len(chunk.groups[0].request_ids) for chunk in made.monitor.chunks] == [2000, 1][: 1 + rows // 2001]
+    assert [chunk.sequence for chunk in made.monitor.chunks] == list(range(1, 2 + rows // 2001))

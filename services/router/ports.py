@@ -21,6 +21,11 @@ class Gateways(Protocol):
         """
         ...
 
+    def replace_batchers(self, addresses: Sequence[str]) -> None:
+        """Makes these, as host:port, the batchers that gateways send to, also those that connect later. Raises
+        INVALID_FIELD where one is not host:port or there is none."""
+        ...
+
     def connected(self) -> Sequence[GatewayState]:
         """Every gateway that is connected now, by name."""
         ...

@@ -24,7 +24,10 @@ class RouterSettings(ServiceSettings):
     monitor_address: str = "127.0.0.1:8105"
     """host:port of the monitor."""
     batcher_address: str = "127.0.0.1:8110"
-    """host:port of each batcher, separated by commas, as the gateway reaches them."""
+    """host:port of each batcher, separated by commas, as the gateway reaches them. Others add themselves: a batcher
+    that watches the serving table states its address, and gets requests once it has taken the table."""
+    batcher_grace_s: float = Field(default=30.0, ge=0, le=3600)
+    """How long a batcher that added itself is kept after its stream ended, in seconds; longer while it is the last."""
     own_address: str = ""
     """host:port of this router, as the gateway reaches it. Empty: its own host and port, which fits one machine."""
     gateway_host: str = "127.0.0.1"

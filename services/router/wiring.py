@@ -29,6 +29,7 @@ from services.router.adapters.prometheus import PrometheusBoard
 from services.router.adapters.rule_store import PostgresRuleStore
 from services.router.adapters.table_store import PostgresTableStore
 from services.router.engines.batchers import Batchers
+from services.router.engines.fleet import FleetKeeper
 from services.router.engines.follower import Follower
 from services.router.engines.neighbours import Neighbours
 from services.router.engines.publisher import Publisher, PublisherOptions
@@ -119,7 +120,15 @@ def assemble(
     channels = _channels(settings)
     source = DeployerBackendSource(channels["deployer"], watcher_id=settings.instance)
     follower = Follower(source=source, publisher=publisher, board=board, clock=clock)
-    neighbours = Neighbours(_health_sources(settings, channels), clock=clock, timeout_s=settings.health_timeout_s)
+    fleet = FleetKeeper(
+        configured=_batchers(settings),
+        batchers=batchers,
+        gateways=gateways,
+        clock=clock,
+        grace_s=settings.batcher_grace_s,
+    )
+    ready = ReadyPathHealthSource(lambda: fleet.addresses)
+    neighbours = Neighbours(_health_sources(ready, channels), clock=clock, timeout_s=settings.health_timeout_s)
 
     _add_database(lifecycle, engine, settings, clock)
     lifecycle.add("traffic rules", start=rules.load)
@@ -130,6 +139,7 @@ def assemble(
     lifecycle.add_task("saved table", publisher.save)
     lifecycle.add_task("publisher", publisher.run)
     lifecycle.add_task("deployer's word", follower.run)
+    lifecycle.add_task("fleet of batchers", fleet.run)
     lifecycle.on_health("what is ready is known", lambda: publisher.known)
     router = RouterServicer(traffic=traffic, publisher=publisher, batchers=batchers, gateways=gateways)
     server = add_grpc_server(
@@ -167,9 +177,8 @@ def _channels(settings: RouterSettings) -> Mapping[str, grpc.aio.Channel]:
     return {name: open_channel(address) for name, address in addresses.items()}
 
 
-def _health_sources(settings: RouterSettings, channels: Mapping[str, grpc.aio.Channel]) -> Mapping[str, HealthSource]:
+def _health_sources(ready: HealthSource, channels: Mapping[str, grpc.aio.Channel]) -> Mapping[str, HealthSource]:
     sources: dict[str, HealthSource] = {}
-    ready = ReadyPathHealthSource(*_batchers(settings))
     for file in _BY_BATCHERS:
         sources |= dict.fromkeys(_services(file), ready)
     for name, files in _BY_OTHERS.items():

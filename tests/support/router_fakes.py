@@ -159,6 +159,11 @@ class FakeGateways:
         self.published: list[RoutingTable] = []
         self.acknowledged: RoutingTable | None = None
         self.delay_s: float | None = 0.0
+        self.batchers: Sequence[str] = ()
+
+    def replace_batchers(self, addresses: Sequence[str]) -> None:
+        """Keeps them."""
+        self.batchers = addresses
 
     async def publish(self, table: RoutingTable) -> None:
         """Waits as the real one does."""

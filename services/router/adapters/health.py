@@ -1,6 +1,7 @@
 """Asking other services how they are: gRPC health, and a batcher's `/ready`."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 
 import grpc
 from grpc_health.v1 import health_pb2
@@ -37,15 +38,25 @@ class GrpcHealthSource:
 
 
 class ReadyPathHealthSource:
-    """A `HealthSource` over batchers at host:port: serving where GET /ready of at least one answers 200."""
+    """A `HealthSource` over the batchers, host:port each, that there are when it is asked: serving where GET /ready of
+    at least one answers 200."""
 
-    def __init__(self, *addresses: str) -> None:
+    def __init__(self, addresses: Callable[[], Sequence[str]]) -> None:
         self._addresses = addresses
 
     async def ask(self, service: str) -> Health:  # noqa: ARG002 - a batcher is ready for all its services or for none
         """Whether one is ready."""
-        answers = await asyncio.gather(*(_ready(address) for address in self._addresses))
-        return Health.SERVING if any(answers) else Health.NOT_SERVING
+        asked = [asyncio.create_task(_ready(address), name=f"router:ready {address}") for address in self._addresses()]
+        try:
+            # The first good word decides: others may be dead, and hosts that are gone take long to say nothing.
+            for answer in asyncio.as_completed(asked):
+                if await answer:
+                    return Health.SERVING
+            return Health.NOT_SERVING
+        finally:
+            for one in asked:
+                one.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
 
 async def _ready(address: str) -> bool:

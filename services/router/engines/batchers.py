@@ -49,6 +49,11 @@ class Batchers:
         return self._table
 
     @property
+    def changed(self) -> Signal:
+        """Fires whenever a batcher came, went or answered, and with every new table."""
+        return self._changed
+
+    @property
     def connected(self) -> Sequence[Session]:
         """Every batcher that is connected, by name."""
         return sorted(self._sessions, key=lambda session: (session.batcher_id, session.address))

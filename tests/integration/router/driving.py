@@ -105,11 +105,13 @@ class Surroundings:
         lifecycle = Lifecycle(name="router", clock=clock)
         router = assemble(settings, clock=clock, lifecycle=lifecycle, gateways=gateways)
         await lifecycle.start()
-        async with open_channel(f"127.0.0.1:{router.server.port}") as channel:
-            await eventually(lambda: not lifecycle.unready(), what="the router is ready")
-            api: Any = router_service_pb2_grpc.RouterServiceStub(channel)
-            yield Router(router.server.port, gateways, channel, api)
-        await lifecycle.stop()
+        try:
+            async with open_channel(f"127.0.0.1:{router.server.port}") as channel:
+                await eventually(lambda: not lifecycle.unready(), what="the router is ready")
+                api: Any = router_service_pb2_grpc.RouterServiceStub(channel)
+                yield Router(router.server.port, gateways, channel, api)
+        finally:
+            await lifecycle.stop()
 
 
 class PlayedBatcher:

@@ -1,5 +1,6 @@
 """The control plane and a real Envoy: first configuration, changes, refusals, restarts of either, no request lost."""
 
+import asyncio
 import threading
 import time
 from collections import Counter
@@ -8,8 +9,12 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from services.common.clock import SystemClock
 from services.router.adapters.envoy.control_plane import ACKNOWLEDGED_WITHIN_S
 from services.router.domain.routing import GatewayState, ModelRoutes, Share
+from services.router.domain.table import ServingTable
+from services.router.engines.batchers import Batchers, Session
+from services.router.engines.fleet import FleetKeeper
 from tests.support.envoy_gateway import TIMEOUT_S, Gateway, running_gateway, split, table, until_true
 
 OLD, NEW = "v1.0.0", "v2.0.0"
@@ -190,6 +195,50 @@ def test_batchers_are_exchanged_without_a_failure(gateway: Gateway) -> None:
         done = load.versions.total()
         until_true(lambda: load.versions.total() > done + 50, what="predictions go on")
     assert load.failures == []
+
+
+def test_a_batcher_that_adds_itself_gets_a_share_until_it_has_left(gateway: Gateway) -> None:
+    batchers = Batchers(clock=SystemClock())
+    batchers.tell(ServingTable(1))
+    keeper = FleetKeeper(
+        configured=[f"127.0.0.1:{gateway.batcher_port}"],
+        batchers=batchers,
+        gateways=gateway.plane,
+        clock=SystemClock(),
+        grace_s=0.5,
+    )
+
+    async def connect(port: int) -> Session:
+        session = batchers.connect(f"batcher-{port}", f"127.0.0.1:{port}")
+        await anext(batchers.steps(session))
+        batchers.answer(session, acknowledged_revision=1, error_message="")
+        return session
+
+    async def leave(session: Session) -> None:
+        batchers.disconnect(session)
+
+    keeping = gateway.do(started(keeper))
+    name = "cluster.batcher.membership_healthy"
+    with Load(gateway) as load:
+        until_true(lambda: load.versions[OLD] > 20, what="the load runs")
+        gateway.do(connect(gateway.batcher_port))
+        other = gateway.do(connect(gateway.do(gateway.start_other_batcher())))
+        until_true(lambda: gateway.stats(name)[name] == 2, what="both are healthy")
+        gateway.do(leave(other))
+        until_true(lambda: gateway.stats(name)[name] == 1, what="the other is gone")
+        done = load.versions.total()
+        until_true(lambda: load.versions.total() > done + 50, what="predictions go on")
+    gateway.do(ended(keeping))
+    assert load.failures == []
+
+
+async def started(keeper: FleetKeeper) -> "asyncio.Task[None]":
+    return asyncio.create_task(keeper.run(), name="fleet")
+
+
+async def ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def test_a_router_that_stops_does_not_wait_for_its_envoys(gateway: Gateway) -> None:

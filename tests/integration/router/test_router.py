@@ -120,6 +120,16 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(
     assert len(router.gateways.published) == published
 
 
+async def test_a_batcher_that_took_the_table_gets_requests_beside_those_of_the_settings(around: Surroundings) -> None:
+    around.deployer.state.put(BOTH)
+    async with around.router() as router:
+        await served(router, [OLD, NEW])
+        batcher = PlayedBatcher(router.channel, "batcher-7")
+        configured = f"127.0.0.1:{around.batcher_port}"
+        await eventually(lambda: list(router.gateways.batchers) == [configured, "batcher-7:1"])
+        await batcher.leave()
+
+
 async def test_batchers_know_a_version_before_gateways_route_to_it(around: Surroundings) -> None:
     around.deployer.state.put(without(BOTH, NEW))
     async with around.router() as router:

@@ -13,7 +13,8 @@ from meshxds.envoy.type.v3 import http_pb2, percent_pb2
 
 from services.router.adapters.envoy import actions, names
 from services.router.adapters.envoy.messages import count, flag, over_ads, packed, seconds, socket_address
-from services.router.adapters.envoy.options import EnvoyOptions, split_address
+from services.router.adapters.envoy.options import EnvoyOptions
+from services.router.domain.address import split_address
 
 _CONNECT_TIMEOUT_S = 1.0
 _PING_EVERY_S = 15.0

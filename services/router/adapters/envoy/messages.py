@@ -4,7 +4,7 @@ from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
 from google.protobuf.message import Message
 from meshxds.envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2
 
-from services.router.adapters.envoy.options import split_address
+from services.router.domain.address import split_address
 
 
 def packed(message: Message) -> any_pb2.Any:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, fields
 
 from services.common.errors import invalid
+from services.router.domain.address import split_address
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +31,3 @@ class EnvoyOptions:
                 split_address(value, one.name)
         for place, address in enumerate(self.batchers):
             split_address(address, f"batchers[{place}]")
-
-
-def split_address(address: str, field: str = "address") -> tuple[str, int]:
-    """Host and port. Raises INVALID_FIELD where `address` is not host:port."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise invalid(field, address, "host:port with a port of 1 to 65535")
-    return host.strip("[]"), int(port)

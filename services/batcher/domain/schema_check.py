@@ -228,7 +228,8 @@ def _convert(data_type: DataType, item: object) -> Value | None:
 
 
 def _category(value: Value) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    # Bytes that are no text are in no category, whatever letter would stand in for them.
+    return value.decode(errors="surrogateescape") if isinstance(value, bytes) else str(value)
 
 
 def _kind(data_type: DataType) -> str:

@@ -2,9 +2,11 @@
 range or categories ask for it."""
 
 from collections.abc import Mapping, Sequence
-from math import prod
+from math import ceil, floor, isfinite, prod
+from typing import cast
 
 import numpy as np
+import numpy.typing as npt
 
 from services.batcher.domain.instances import ROWS_MAX, FeaturePlan
 from services.batcher.domain.request import Tensor
@@ -154,11 +156,7 @@ def _check_bytes(spec: TensorSpec, tensor: Tensor, elements: int, violations: Vi
 
 def _check_numbers(spec: TensorSpec, tensor: Tensor, violations: Violations) -> None:
     array = as_array(spec.data_type, tensor.data)
-    numbers = array.astype(np.float64)
-    low = -np.inf if spec.minimum is None else spec.minimum
-    high = np.inf if spec.maximum is None else spec.maximum
-    # Negated, so that NaN fits no range.
-    wrong = ~((numbers >= low) & (numbers <= high)) if spec.data_type is not DataType.BOOL else np.zeros(0, bool)
+    wrong = _outside(spec, array) if spec.data_type is not DataType.BOOL else np.zeros(0, bool)
     if wrong.any():
         place = int(wrong.argmax())
         _refuse(spec, place, array[place].item(), range_text(spec.minimum, spec.maximum), violations)
@@ -167,6 +165,22 @@ def _check_numbers(spec: TensorSpec, tensor: Tensor, violations: Violations) -> 
             if str(value) not in spec.categories:
                 _refuse(spec, place, value, ", ".join(spec.categories[:20]), violations)
                 return
+
+
+def _outside(spec: TensorSpec, array: "npt.NDArray[np.generic]") -> "npt.NDArray[np.bool_]":
+    """Which elements lie outside the limits."""
+    low, high = spec.minimum, spec.maximum
+    numbers = array.astype(np.float64) if spec.data_type.is_float else cast("npt.NDArray[np.int64]", array)
+    if spec.data_type.is_integer:
+        # With whole limits they are compared as whole numbers: doubles do not tell the largest ones apart.
+        low = ceil(low) if low is not None and isfinite(low) else low
+        high = floor(high) if high is not None and isfinite(high) else high
+    fits = np.ones(len(numbers), bool)  # and not what is wrong, so that NaN fits no range
+    if low is not None:
+        fits &= numbers >= low
+    if high is not None:
+        fits &= numbers <= high
+    return ~fits
 
 
 def _refuse(spec: TensorSpec, place: int, value: object, allowed: str, violations: Violations) -> None:

@@ -39,10 +39,15 @@ class EchoEngine:
         data = request.inputs[0].data
         width = len(data) // request.rows
         labels = [int(struct.unpack_from("<f", data, row * width)[0]) % 10 for row in range(request.rows)]
+        match dict(request.parameters).get("do"):
+            case "left":
+                labels = [int(request.deadline_s - SystemClock().monotonic())] * request.rows
+            case "background":
+                labels = [int(request.background)] * request.rows
         outputs = {
             "label": Tensor("label", DataType.INT64, (request.rows,), struct.pack(f"<{request.rows}q", *labels)),
             "probabilities": Tensor(
-                "probabilities", DataType.FP32, (request.rows, 10), b"".join(_ONE_HOT[label] for label in labels)
+                "probabilities", DataType.FP32, (request.rows, 10), b"".join(_ONE_HOT[label % 10] for label in labels)
             ),
         }
         return InferResult(tuple(outputs[name] for name in request.outputs or outputs))

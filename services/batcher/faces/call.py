@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from opentelemetry import trace
@@ -44,6 +44,7 @@ class Call:
         "background",
         "gone",
         "headers",
+        "hung_up",
         "item",
         "model_name",
         "plan",
@@ -72,7 +73,8 @@ class Call:
         self.receive: Receive | None = None
         """Set once the body is complete: then it tells whether the caller is still there, and nothing else."""
         self.task: asyncio.Task[object] | None = None
-        """The task to cancel when the caller hangs up."""
+        self.hung_up: Callable[[], None] | None = None
+        """What to do when the caller hangs up, where it is not to cancel the task."""
         self.gone = False
         self.model_name = ""
         """Of a model that is served; empty before it is known to be."""
@@ -92,6 +94,14 @@ class Call:
         """Who asks, as the gateway authenticated it."""
         self.team = team.decode("latin-1") if team else ""
         """The team that is charged."""
+
+    def hang_up(self) -> None:
+        """The caller is gone: its work is given up."""
+        self.gone = True
+        if self.hung_up is not None:
+            self.hung_up()
+        elif self.task is not None:
+            self.task.cancel()
 
     @property
     def routed_version(self) -> str:

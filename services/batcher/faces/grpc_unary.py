@@ -1,10 +1,10 @@
 """Unary gRPC methods over ASGI: one frame in, one frame and trailers out."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from services.batcher.codec.frames import Headers, error_trailers, frame, unframe
-from services.batcher.faces.asgi import CallerGoneError, Receive, Scope, Send, Sent, read_body
+from services.batcher.faces.asgi import CallerGoneError, Receive, Scope, Send, Sent, read_body, respond
 from services.batcher.faces.call import Call
 from services.batcher.faces.core import Core
 from services.common.errors import MeshError
@@ -15,6 +15,10 @@ Answer = Callable[[Call, bytes], Awaitable[bytes]]
 CONTENT_TYPE = (b"content-type", b"application/grpc")
 _HEAD: Sent = {"type": "http.response.start", "status": 200, "headers": [CONTENT_TYPE], "trailers": True}
 _OK_TRAILERS: Sent = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")], "more_trailers": False}
+_NOT_GRPC = (
+    b'{"error":"this path speaks gRPC: send content-type application/grpc over HTTP/2; '
+    b'for REST ask the gateway, or /v2/models/{name}/infer here"}'
+)
 
 
 class UnaryMethod:
@@ -47,7 +51,8 @@ class UnaryMethod:
             self._failed(call, error)
             return
         except Exception as error:
-            await send_error(send, self._failed(call, error))
+            known = self._failed(call, error)
+            await (send_error(send, known) if speaks_grpc(call.headers) else send_unsupported(send))
             return
         finally:
             core.end(call)
@@ -59,6 +64,16 @@ class UnaryMethod:
         if not self._predicts and isinstance(error, MeshError):
             return error
         return self._core.failed(call, error, face=self._name)
+
+
+def speaks_grpc(headers: Mapping[bytes, bytes]) -> bool:
+    """Whether the caller said that it speaks gRPC."""
+    return headers.get(b"content-type", b"").startswith(CONTENT_TYPE[1])
+
+
+async def send_unsupported(send: Send) -> None:
+    """What gRPC answers to callers who speak something else, in words that they can read."""
+    await respond(send, 415, _NOT_GRPC, [(b"content-type", b"application/json")])
 
 
 async def send_error(send: Send, error: MeshError) -> None:

@@ -39,9 +39,8 @@ class HangUpWatch:
         for call in due[:_ASKED_MAX]:
             # Twice as old at the next question: a long wait is asked about a few times, not hundreds.
             waiting[call] = now_s + max(_PERIOD_S, now_s - call.arrived_s)
-            if await _hung_up(call) and call in self._core.in_flight and call.task is not None:
-                call.gone = True
-                call.task.cancel()
+            if await _hung_up(call) and call in self._core.in_flight:
+                call.hang_up()
         self._next_s = waiting
 
 

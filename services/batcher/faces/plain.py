@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from services.batcher.faces.asgi import Handler, Receive, Scope, Send, respond
-from services.batcher.faces.grpc_unary import send_error
+from services.batcher.faces.grpc_unary import send_error, speaks_grpc
 from services.common.errors import MeshError, Reason
 
 JSON_TYPE = (b"content-type", b"application/json")
@@ -39,7 +39,7 @@ class PlainFace:
 
 async def not_found(scope: Scope, _receive: Receive, send: Send) -> None:
     """No face answers this path: said in the caller's protocol."""
-    if dict(scope["headers"]).get(b"content-type", b"").startswith(b"application/grpc"):
+    if speaks_grpc(dict(scope["headers"])):
         await send_error(
             send, MeshError(Reason.NOT_IMPLEMENTED, f"{scope['path']} is no method here; see the protos of infermesh")
         )

@@ -1,12 +1,16 @@
 """A mesh of its own: Ctrl-C leaves nothing behind, and what was registered is there the next time."""
 
 import os
+import re
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
 
+from services.supervisor.parts.triton import shared_memory_prefix
+from services.supervisor.ports import MeshPorts
 from tests.support.mesh import Mesh, start_mesh, stop_mesh
 
 STOP_S = 10.0
@@ -40,6 +44,23 @@ def _temporary_of(processes: list[psutil.Process], data_dir: Path) -> set[Path]:
     return {path for path in held if data_dir.parent not in path.parents and path.exists()}
 
 
+def _names() -> set[Path]:
+    """All that lies in shared memory and in the machine's folder of temporary files."""
+    return {path for folder in ("/dev/shm", "/tmp") for path in Path(folder).iterdir()}
+
+
+def _called_after(mesh: Mesh, processes: list[psutil.Process]) -> Callable[[Path], bool]:
+    """Whether something is called after a process, a port or the model server of the mesh, as sockets, locks and
+    regions are. What others on this machine make meanwhile is called after theirs."""
+    numbers = {str(process.pid) for process in processes} | {str(mesh.port(name)) for name in MeshPorts.model_fields}
+    prefix = shared_memory_prefix(mesh.data_dir / "triton")
+
+    def check(path: Path) -> bool:
+        return path.name.startswith(prefix) or bool(numbers & set(re.findall(r"(?<![^\W_])\d+(?![^\W_])", path.name)))
+
+    return check
+
+
 def _label(mesh: Mesh) -> str:
     answer = httpx.post(
         f"http://{mesh.gateway}/v1/models/digits/predict",
@@ -52,17 +73,22 @@ def _label(mesh: Mesh) -> str:
 
 @pytest.mark.timeout(300)
 def test_stopping_leaves_nothing_and_starting_again_keeps_everything(tmp_path: Path) -> None:
+    before = _names()
     mesh = start_mesh(tmp_path / "data")
     first = _label(mesh)
     processes = _processes_of(mesh.data_dir)
     assert len(processes) >= 10
     temporary = _temporary_of(processes, mesh.data_dir)
     assert any(path.is_relative_to("/dev/shm") for path in temporary), "Triton and PostgreSQL share memory"
+    assert not {path for path in temporary if path.is_relative_to("/tmp")}, "each has a folder of its own for these"
+    of_mesh = _called_after(mesh, processes)
+    assert any(map(of_mesh, _names() - before)), "Triton's regions are called after its folder"
     took_s = stop_mesh(mesh)
     assert took_s < STOP_S
     assert mesh.process.returncode == 0, mesh.output.read_text()
     assert _processes_of(mesh.data_dir) == []
     assert {path for path in temporary if path.exists()} == set()
+    assert set(filter(of_mesh, _names() - before)) == set()
     assert not (mesh.data_dir / "mesh.json").exists()
 
     again = start_mesh(mesh.data_dir)

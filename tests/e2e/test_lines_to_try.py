@@ -10,7 +10,7 @@ from services.supervisor.ports import MeshPorts
 from services.supervisor.settings import ROOT
 from tests.support.mesh import Mesh
 
-TIMEOUT_S = 30
+TIMEOUT_S = 90
 
 
 @pytest.fixture

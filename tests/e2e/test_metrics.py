@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.e2e.driving import MODEL, NEW, TIMEOUT_S, Rest, deploy, registration, until
 from tests.support.mesh import Mesh
 
-SEEN_WITHIN_S = 20.0
+SEEN_WITHIN_S = 60.0
 
 
 @pytest.fixture

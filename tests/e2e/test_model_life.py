@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.driving import ACTIVE_WITHIN_S, DIGITS, NEW, OLD, Rest, deploy, reason, registration, until
 from tests.support.mesh import Mesh
 
-TRAFFIC_WITHIN_S = 5.0
+TRAFFIC_WITHIN_S = 30.0
 
 
 @pytest.fixture(scope="module")

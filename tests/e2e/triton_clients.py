@@ -12,7 +12,7 @@ import tritonclient.grpc as over_grpc
 import tritonclient.http as over_http
 from tritonclient.utils import InferenceServerException
 
-_TIMEOUT_S = 15.0
+_TIMEOUT_S = 30.0
 
 
 def _inputs(module: Any, batch: "np.ndarray[Any, np.dtype[np.float32]]", **options: Any) -> list[Any]:

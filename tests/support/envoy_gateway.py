@@ -37,7 +37,7 @@ from tests.support.envoy_services import services
 T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT_S = 20.0
+TIMEOUT_S = 40.0
 
 
 class _Settings(ServiceSettings):
@@ -105,7 +105,9 @@ class Gateway:
 
     def stats(self, prefix: str) -> dict[str, int]:
         """Envoy's own counters and gauges that begin with `prefix`."""
-        answer = httpx.get(f"http://127.0.0.1:{self.admin_port}/stats?format=json&filter=^{prefix}", trust_env=False)
+        answer = httpx.get(
+            f"http://127.0.0.1:{self.admin_port}/stats?format=json&filter=^{prefix}", timeout=TIMEOUT_S, trust_env=False
+        )
         return {item["name"]: int(item["value"]) for item in answer.json()["stats"] if "name" in item}
 
     async def start(self, *, publish: Sequence[ModelRoutes] | None = ()) -> None:
@@ -213,7 +215,7 @@ class Gateway:
             cwd=ROOT,
             ports={"batcher": port},
             ready=http_ready("127.0.0.1", port, "/ready"),
-            ready_timeout_s=20,
+            ready_timeout_s=TIMEOUT_S,
             stop_timeout_s=2,
             log_path=self._folder / f"batcher-{port}.log",
         )

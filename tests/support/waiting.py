@@ -15,7 +15,7 @@ async def eventually(
 @overload
 async def eventually(check: Callable[[], T], *, timeout_s: float = ..., every_s: float = ..., what: str = ...) -> T: ...
 async def eventually(
-    check: Callable[[], Any], *, timeout_s: float = 10.0, every_s: float = 0.02, what: str = ""
+    check: Callable[[], Any], *, timeout_s: float = 30.0, every_s: float = 0.02, what: str = ""
 ) -> Any:
     """The first truthy value of `check`. Assertion errors count as not yet; the last one is shown."""
     loop = asyncio.get_running_loop()

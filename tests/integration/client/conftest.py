@@ -37,7 +37,7 @@ def scripted() -> Iterator[Scripted]:
 @pytest.fixture
 def client(scripted: Scripted) -> Iterator[Client]:
     """A client of it."""
-    with Client(scripted.address, timeout_s=10) as made:
+    with Client(scripted.address, timeout_s=30) as made:
         yield made
 
 

@@ -19,7 +19,7 @@ def test_a_deployment_is_called_after_its_version_and_waited_for(client: Client,
     assert sent.deployment_name == NAME
     assert dict(sent.traffic_split) == {"v1.0.0": 100}
     scripted.deployer.scripts = [[deployment("v1.0.0", "deploying"), deployment("v1.0.0", "active")]]
-    assert client.deployments.wait("digits", NAME, timeout_s=5).status == "active"
+    assert client.deployments.wait("digits", NAME, timeout_s=30).status == "active"
 
 
 @pytest.mark.parametrize("break_", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, None])
@@ -33,7 +33,7 @@ def test_a_broken_stream_is_opened_again_and_nothing_is_told_twice(
         [deploying, deployment("v1.0.0", "active")],
     ]
     seen = []
-    for item in client.deployments.watch("digits", NAME, timeout_s=10):
+    for item in client.deployments.watch("digits", NAME, timeout_s=30):
         seen.append(item.status)
         if item.status == "active":
             break
@@ -45,7 +45,7 @@ def test_a_stream_that_keeps_breaking_ends_in_its_error(client: Client, scripted
     scripted.deployer.deployments[NAME] = deployment("v1.0.0", "deploying")
     scripted.deployer.scripts = [[grpc.StatusCode.UNAVAILABLE]] * 100
     with pytest.raises(InfermeshError, match="broken off"):
-        list(client.deployments.watch("digits", NAME, timeout_s=10, outage_timeout_s=0.3))
+        list(client.deployments.watch("digits", NAME, timeout_s=30, outage_timeout_s=0.3))
 
 
 def test_what_cannot_be_deployed_raises_its_own_reason(client: Client, scripted: Scripted) -> None:
@@ -53,14 +53,14 @@ def test_what_cannot_be_deployed_raises_its_own_reason(client: Client, scripted:
         "v1.0.0", "failed", error_message="the model server refused it", error_reason="LOAD_FAILED"
     )
     with pytest.raises(InfermeshError, match="the model server refused it") as caught:
-        client.deployments.wait("digits", NAME, timeout_s=5)
+        client.deployments.wait("digits", NAME, timeout_s=30)
     assert caught.value.reason == "LOAD_FAILED"
 
 
 def test_waiting_ends_when_gateways_know_the_version(client: Client, scripted: Scripted) -> None:
     scripted.deployer.deployments[NAME] = deployment("v1.0.0", "active")
     scripted.router.late_times = 3
-    client.deployments.wait("digits", NAME, timeout_s=5)
+    client.deployments.wait("digits", NAME, timeout_s=30)
     assert scripted.router.asked == 4
 
 
@@ -78,13 +78,13 @@ def test_an_older_success_is_not_taken_for_the_new_one(client: Client, scripted:
     fresh.generation = fresh.observed_generation = 2
     scripted.deployer.deployments[NAME] = stale
     scripted.deployer.scripts = [[fresh]]
-    assert client.deployments.wait("digits", NAME, timeout_s=5).observed_generation == 2
+    assert client.deployments.wait("digits", NAME, timeout_s=30).observed_generation == 2
 
 
 def test_time_that_is_over_tells_the_step(client: Client, scripted: Scripted) -> None:
     scripted.deployer.deployments[NAME] = deployment("v1.0.0", "deploying")
-    with pytest.raises(InfermeshError, match=r"is deploying after 0.4 s \(loading\)") as caught:
-        client.deployments.wait("digits", NAME, timeout_s=0.4)
+    with pytest.raises(InfermeshError, match=r"is deploying after 1.5 s \(loading\)") as caught:
+        client.deployments.wait("digits", NAME, timeout_s=1.5)
     assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert "infermesh deployments digits" in caught.value.advice
 
@@ -92,17 +92,17 @@ def test_time_that_is_over_tells_the_step(client: Client, scripted: Scripted) ->
 def test_a_removal_is_waited_for_also_where_the_stream_did_not_tell(client: Client, scripted: Scripted) -> None:
     scripted.deployer.deployments[NAME] = deployment("v1.0.0", "terminating")
     scripted.deployer.scripts = [[None]]
-    client.deployments.wait_removed("digits", NAME, timeout_s=5)
-    client.deployments.wait_removed("digits", NAME, timeout_s=5)
+    client.deployments.wait_removed("digits", NAME, timeout_s=30)
+    client.deployments.wait_removed("digits", NAME, timeout_s=30)
     with pytest.raises(InfermeshError) as caught:
-        client.deployments.wait("digits", NAME, timeout_s=5)
+        client.deployments.wait("digits", NAME, timeout_s=30)
     assert caught.value.reason == "DEPLOYMENT_NOT_FOUND"
 
 
 def test_a_namesake_is_not_the_deployment_that_is_followed(client: Client, scripted: Scripted) -> None:
     scripted.deployer.deployments[NAME] = deployment("v1.0.0", "deploying")
     scripted.deployer.scripts = [[deployment("v9.0.0", "active", name="other"), grpc.StatusCode.UNAVAILABLE]]
-    watched = client.deployments.watch("digits", NAME, timeout_s=5)
+    watched = client.deployments.watch("digits", NAME, timeout_s=30)
     assert next(watched).status == "deploying"
     replaced = deployment("v1.0.0", "active")
     replaced.deployment_id = "another"

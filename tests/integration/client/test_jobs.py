@@ -82,7 +82,7 @@ def address(servicer: Servicer) -> Iterator[str]:
 
 @pytest.fixture
 def batch(address: str) -> Iterator[Batch]:
-    transport = Transport(address, timeout_s=10)
+    transport = Transport(address, timeout_s=30)
     yield Batch(transport)
     transport.close()
 
@@ -141,7 +141,7 @@ def test_an_outage_is_endured_for_so_long(batch: Batch, servicer: Servicer) -> N
     away: list[Step] = [grpc.StatusCode.UNAVAILABLE]
     servicer.scripts = [[job("running")], *(away for _ in range(50))]
     with pytest.raises(InfermeshError) as caught:
-        list(batch.watch("batch_job_1", outage_timeout_s=0.3))
+        list(batch.watch("batch_job_1", outage_timeout_s=1.0))
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
     assert servicer.watched > 2
 

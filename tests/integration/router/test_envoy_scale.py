@@ -12,7 +12,7 @@ from tests.support.envoy_gateway import Gateway, running_gateway, split
 MODELS = 10_000
 SPLIT = 200
 """Models whose traffic is split; the others have one version."""
-CHANGE_MAX_S = 0.5
+CHANGE_MAX_S = 1.0
 OLD, NEW = "v1.0.0", "v2.0.0"
 
 

@@ -270,7 +270,7 @@ async def test_traffic_can_be_watched_and_listed(router: Router) -> None:
     watch: Any = aiter(router.api.WatchTraffic(pb.WatchTrafficRequest(model_name="digits")))
     assert dict((await anext(watch)).traffic_split) == {OLD: 100}
     await router.api.UpdateTraffic(move({OLD: 5, NEW: 95}))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while dict((await anext(watch)).effective_split) != {OLD: 5, NEW: 95}:
             pass
     await watch.aclose()
@@ -288,7 +288,7 @@ async def test_health_of_every_public_service_and_reflection(router: Router, aro
     )
 
     async def health(service: str) -> str:
-        answer = await check(health_pb2.HealthCheckRequest(service=service), timeout=5)
+        answer = await check(health_pb2.HealthCheckRequest(service=service), timeout=30)
         return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
     registry, prediction = "infermesh.registry.v1.RegistryService", "infermesh.prediction.v1.PredictionService"

@@ -35,7 +35,7 @@ async def calls_under_way() -> AsyncIterator[None]:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             check: Callable[..., Awaitable[bytes]] = channel.unary_unary("/grpc.health.v1.Health/Check")
             while True:
-                await check(b"", timeout=5)
+                await check(b"", timeout=30)
 
     callers = [asyncio.create_task(call(), name=f"caller {number}") for number in range(_CALLERS)]
     try:

@@ -83,7 +83,7 @@ async def test_a_killed_part_is_back_as_another_process(tmp_path: Path) -> None:
     await supervisor.start()
     try:
         os.kill(record.pids("web")[0], signal.SIGKILL)
-        await eventually(lambda: len(record.pids("web")) == 2, timeout_s=10)
+        await eventually(lambda: len(record.pids("web")) == 2, timeout_s=30)
         died = [event for event in record.events if isinstance(event, Died)]
         assert [event.exit_code for event in died] == [-signal.SIGKILL]
     finally:
@@ -101,12 +101,12 @@ async def test_a_part_that_keeps_dying_ends_the_mesh_with_its_last_words(tmp_pat
         await asyncio.gather(cancelled, return_exceptions=True)
         watching = asyncio.create_task(supervisor.watch(), name="watch")
         for life in range(1, 7):
-            await eventually(lambda: len(record.pids("web")) == life, timeout_s=10)  # noqa: B023 - awaited within
+            await eventually(lambda: len(record.pids("web")) == life, timeout_s=30)  # noqa: B023 - awaited within
             os.kill(record.pids("web")[-1], signal.SIGKILL)
         with pytest.raises(PartFailedError, match=r"web died 6 times within a minute.*its log is .*web\.log"):
-            await asyncio.wait_for(watching, timeout=10)
+            await asyncio.wait_for(watching, timeout=30)
         with pytest.raises(PartFailedError, match="web died 6 times"):  # whoever asks later is told as well
-            await asyncio.wait_for(supervisor.watch(), timeout=10)
+            await asyncio.wait_for(supervisor.watch(), timeout=30)
     finally:
         await supervisor.stop()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from services.common.clock import SystemClock
@@ -18,6 +19,10 @@ from services.supervisor.parts.postgres import database_url as url_of
 from services.supervisor.parts.valkey import valkey_part
 from services.supervisor.process import Process
 from tests.support.parts import free_port
+
+# How long an example takes says more of the machine's other work than of the code; pytest's timeout bounds the whole.
+settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared machine")
 
 _UNSAFE_AND_QUICK = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 

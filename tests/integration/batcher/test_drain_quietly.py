@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 
 from services.common.clock import SystemClock
 from services.supervisor.parts.part import Part
 from services.supervisor.process import Process
-from tests.support.batcher_faces_calls import asking, digits_request, events, scraped
+from tests.support.batcher_faces_calls import address_of, asking, digits_request, events, scraped
 from tests.support.batcher_faces_process import FakeMonitor, FakeRouter, batcher_part, full_table, served_model, serving
 from tests.support.parts import running
 from tests.support.waiting import eventually
@@ -97,6 +98,33 @@ async def _hang_up(stub: Any, kind: str) -> None:
 
 async def _rests(part: Part) -> bool:
     return (await scraped(part))["model_active_requests"] == 0
+
+
+async def test_it_is_unready_while_there_is_something_to_answer(tmp_path: Path) -> None:
+    router = FakeRouter(full_table(served_model("v1.0.0")))
+    async with serving(router=router) as address:
+        part = batcher_part(tmp_path, router=address)
+        async with running(part) as process, asking(part) as stub, httpx.AsyncClient(trust_env=False) as client:
+            call = stub.Predict(digits_request(parameters={"do": "wait"}), timeout=30)
+            waiting = asyncio.ensure_future(call.code())
+            await eventually(lambda: _works(part), what="it is in work")
+            os.kill(process.pid, signal.SIGTERM)
+            answer = await client.get(f"http://{address_of(part)}/ready")
+            while answer.status_code == 200:  # the signal is on its way to the loop
+                answer = await client.get(f"http://{address_of(part)}/ready")
+            assert answer.status_code == 503
+            assert answer.json()["waiting_for"] == ["draining"]
+            assert not waiting.done()
+            call.cancel()
+            # Nothing is left to be answered: the end comes before the grace period is over.
+            assert await asyncio.wait_for(process.wait(), 4) == 0
+            await waiting
+    assert '"cut_off":0' in part.log_path.read_text()
+    assert events(part, level="error") == []
+
+
+async def _works(part: Part) -> bool:
+    return (await scraped(part))["model_active_requests"] > 0
 
 
 async def test_work_that_never_ends_is_cut_off_quietly(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """The ports of a local mesh: fixed defaults that people can learn, or free ones for tests."""
 
+import contextlib
+import random
 import socket
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_CHOICE = range(10_000, 32_768)
 
 
 class MeshPorts(BaseSettings):
@@ -43,12 +47,22 @@ def variable_of(purpose: str) -> str | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different ports that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """`count` different ports that nothing listens on.
+
+    They are below those that the kernel gives to outgoing connections (`ip_local_port_range`, from 32768 on): such a
+    port may be anybody's again by the time its part starts, or starts anew.
+    """
+    found: list[int] = []
+    with contextlib.ExitStack() as held:
+        for port in random.SystemRandom().sample(_CHOICE, len(_CHOICE)):
+            if len(found) == count:
+                break
+            one = held.enter_context(socket.socket())
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found.append(port)
+    if len(found) < count:
+        raise OSError(f"{count} ports are wanted and {len(found)} of {_CHOICE.start} to {_CHOICE.stop - 1} are free")
+    return found

@@ -1,0 +1,25 @@
+"""Free ports are free, and stay so."""
+
+import socket
+from contextlib import ExitStack
+from pathlib import Path
+
+from services.supervisor.ports import MeshPorts, free_ports
+
+
+def test_free_ports_differ_can_be_bound_and_are_never_given_to_outgoing_connections() -> None:
+    outgoing_from = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    with ExitStack() as taken:
+        for _ in range(5):
+            ports = free_ports(20)
+            assert len(set(ports)) == 20
+            assert max(ports) < outgoing_from
+            for port in ports:
+                one = taken.enter_context(socket.socket())
+                one.bind(("127.0.0.1", port))
+                one.listen()
+
+
+def test_a_mesh_beside_another_has_a_port_for_each_purpose() -> None:
+    ports = MeshPorts.free().model_dump()
+    assert len(set(ports.values())) == len(MeshPorts.model_fields)

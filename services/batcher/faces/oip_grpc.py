@@ -15,6 +15,7 @@ from services.batcher.faces.core import Core
 from services.batcher.faces.grpc_unary import UnaryMethod
 from services.batcher.faces.oip import infer_tensors
 from services.common.errors import MeshError, Reason
+from services.common.names import SemanticVersion
 from services.common.schema import DataType, TensorSpec
 
 SERVICE = "inference.GRPCInferenceService"
@@ -27,7 +28,6 @@ M = TypeVar("M")
 
 _NOT_OFFERED = {
     "ModelStatistics": "statistics are at /metrics and at the monitor's GetModelMetrics",
-    "RepositoryIndex": "list models with infermesh.registry.v1.RegistryService/ListModels",
     "RepositoryModelLoad": "deploy a version with infermesh.deployer.v1.DeployerService/CreateDeployment",
     "RepositoryModelUnload": "delete its deployment with infermesh.deployer.v1.DeployerService/DeleteDeployment",
     "SystemSharedMemoryStatus": "shared memory is not offered; send tensors in the request",
@@ -57,6 +57,7 @@ class InferenceMethods:
             "ModelReady": self._model_ready,
             "ModelMetadata": self._model_metadata,
             "ModelConfig": self._model_config,
+            "RepositoryIndex": self._repository_index,
             **{name: _refusal(name, instead) for name, instead in _NOT_OFFERED.items()},
         }
         methods = {name: UnaryMethod(name, answer, core=self._core, predicts=False) for name, answer in asked.items()}
@@ -102,6 +103,14 @@ class InferenceMethods:
         request = parse(pb.ModelConfigRequest, data)
         return _bytes(pb.ModelConfigResponse(config=_config(self._core.resolve(call, request.name, request.version))))
 
+    async def _repository_index(self, _call: Call, data: bytes) -> bytes:
+        parse(pb.RepositoryIndexRequest, data)
+        catalog, index = self._core.catalog, pb.RepositoryIndexResponse()
+        for name in catalog.names():
+            for version in sorted(catalog.model(name).served.versions, key=SemanticVersion.parse):
+                index.models.add(name=name, version=version, state="READY")
+        return _bytes(index)
+
 
 def is_served(core: Core, model_name: str, version: str) -> bool:
     """Whether requests for it would be taken."""
@@ -123,11 +132,17 @@ def _tensor_metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadat
 
 
 def _config(plan: VersionPlan) -> model_config_pb2.ModelConfig:
-    served = plan.served
+    served, batching = plan.served, plan.served.batching
+    dynamic = model_config_pb2.ModelDynamicBatching(
+        max_queue_delay_microseconds=round(batching.batch_timeout_ms * 1000)
+    )
+    facts = {"version": served.version, "artifact_digest": served.artifact_digest}
     return model_config_pb2.ModelConfig(
         name=served.model_name,
         platform=PLATFORM,
-        max_batch_size=served.batching.max_batch_size,
+        max_batch_size=batching.max_batch_size,
+        dynamic_batching=dynamic if batching.enabled else None,
+        parameters={name: model_config_pb2.ModelParameter(string_value=value) for name, value in facts.items()},
         input=[
             model_config_pb2.ModelInput(
                 name=spec.name, data_type=_config_type(spec.data_type), dims=_dims(spec), optional=spec.optional

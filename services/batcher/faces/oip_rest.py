@@ -19,6 +19,7 @@ from services.common.schema import TensorSpec
 
 _HEADER_LENGTH = b"inference-header-content-length"
 _ENCODINGS = (b"", b"identity")
+_LENGTH_DIGITS_MAX = 12
 
 
 class RestFace:
@@ -121,8 +122,12 @@ class RestFace:
                 f"content-encoding {shown(encoding.decode('latin-1'))} is not taken; send the body uncompressed",
             )
         stated = headers.get(_HEADER_LENGTH)
-        if stated is not None and not stated.isdigit():
-            raise MeshError(Reason.MALFORMED_BODY, f"Inference-Header-Content-Length is {stated!r}; allowed: a number")
+        if stated is not None and not (stated.isdigit() and len(stated) <= _LENGTH_DIGITS_MAX):
+            raise MeshError(
+                Reason.MALFORMED_BODY,
+                f"Inference-Header-Content-Length is {shown(stated.decode('latin-1'))}; "
+                "allowed: the number of bytes of the JSON before the tensors",
+            )
         # The model first: who asks for one that is not served learns that, whatever else is wrong.
         self._core.catalog.model(name)
         call.model_name = name

@@ -85,9 +85,14 @@ async def test_an_unchanged_tritonclient_works(batcher: Running, protocol: str) 
 async def test_what_clients_ask_about_the_server_is_answered(stub: Any) -> None:
     config = (await stub.ModelConfig(pb.ModelConfigRequest(name="digits"), timeout=TIMEOUT_S)).config
     assert config.max_batch_size == 32
+    assert config.dynamic_batching.max_queue_delay_microseconds == 5_000
+    assert config.parameters["version"].string_value == "v1.0.0"
     assert [(item.name, list(item.dims)) for item in config.output] == [("label", [1]), ("probabilities", [10])]
     metadata = await stub.ServerMetadata(pb.ServerMetadataRequest(), timeout=TIMEOUT_S)
     assert "binary_tensor_data" in metadata.extensions
+    index = await stub.RepositoryIndex(pb.RepositoryIndexRequest(), timeout=TIMEOUT_S)
+    listed = [(item.version, item.state) for item in index.models if item.name == "digits"]
+    assert listed == [("v1.0.0", "READY"), ("v1.1.0", "READY")]
     ready = pb.ModelReadyRequest(name="digits", version="v9.9.9")
     assert not (await stub.ModelReady(ready, timeout=TIMEOUT_S)).ready
 
@@ -138,7 +143,6 @@ async def test_errors_say_what_is_wrong(stub: Any, request_of: Any, code: grpc.S
 
 async def test_what_is_not_offered_names_what_is(stub: Any) -> None:
     for call, word in (
-        (stub.RepositoryIndex(pb.RepositoryIndexRequest()), "ListModels"),
         (stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest()), "CreateDeployment"),
         (stub.ModelStatistics(pb.ModelStatisticsRequest()), "/metrics"),
     ):
@@ -209,6 +213,7 @@ async def test_rest_takes_bytes_and_gives_both_kinds_in_one_answer(rest: httpx.A
         (INFER, {"json": {"inputs": [rest_input()], "parameters": {"do": "fail"}}}, 429, ["full"]),
         (INFER, {"content": b"{}", "headers": {LENGTH: "77"}}, 400, ["77"]),
         (INFER, {"content": b"{}", "headers": {LENGTH: "x"}}, 400, ["Inference-Header-Content-Length"]),
+        (INFER, {"content": b"{}", "headers": {LENGTH: "9" * 5000}}, 400, ["Inference-Header-Content-Length"]),
         (INFER, {"content": gzip.compress(b"{}"), "headers": {"content-encoding": "gzip"}}, 501, ["gzip"]),
         ("/v2/models/digits/nothing", {"content": b""}, 404, ["nothing"]),
     ],

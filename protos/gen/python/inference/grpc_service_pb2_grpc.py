@@ -163,7 +163,7 @@ class GRPCInferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ModelStatistics(self, request, context):
-        """Counts and times of what this process served since its start.
+        """NOT_IMPLEMENTED: counts and times are at /metrics and at the monitor's GetModelMetrics.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

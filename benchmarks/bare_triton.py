@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 
+from benchmarks.load import LoadFailedError
 from benchmarks.payloads import VERSION
 from services.common.clock import Clock
 from services.deployer.adapters.repository import FolderPackageStore
@@ -16,7 +17,7 @@ from services.deployer.domain.package import FRAMEWORKS, Package
 from services.supervisor.examples import DIGITS
 from services.supervisor.parts.triton import triton_part
 from services.supervisor.ports import free_ports
-from services.supervisor.process import Process
+from services.supervisor.process import PartFailedError, Process, last_words
 from services.supervisor.settings import ROOT, SupervisorSettings
 
 _LOAD_TIMEOUT_S = 60.0
@@ -117,6 +118,7 @@ class BareTriton:
         await self._repository(setting, "unload")
 
     async def _repository(self, setting: Setting, verb: str) -> None:
+        """Raises httpx.HTTPError."""
         async with httpx.AsyncClient(trust_env=False, timeout=_LOAD_TIMEOUT_S) as client:
             url = f"http://{self._http_address}/v2/repository/models/{setting.model_name}/{verb}"
             (await client.post(url)).raise_for_status()
@@ -144,5 +146,11 @@ async def bare_triton(folder: Path, *, clock: Clock) -> AsyncIterator[BareTriton
         yield BareTriton(
             http_address=f"127.0.0.1:{http_port}", grpc_address=f"127.0.0.1:{grpc_port}", packages=packages
         )
+    except (LoadFailedError, httpx.HTTPError) as error:
+        if process.alive:
+            raise
+        raise PartFailedError(
+            f"bare Triton died: {last_words(part.log_path)}; its log is {part.log_path}; run the benchmark again"
+        ) from error
     finally:
         await process.stop()

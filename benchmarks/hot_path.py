@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import httpx
 from rich.console import Console
 
 from benchmarks.bare_triton import SETTINGS, bare_triton
@@ -156,7 +157,7 @@ def main() -> int:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     try:
         asyncio.run(_run(arguments, console))
-    except (LoadFailedError, PartFailedError, WrongAnswerError, MeshError) as error:
+    except (LoadFailedError, PartFailedError, WrongAnswerError, MeshError, httpx.HTTPError) as error:
         with contextlib.suppress(BrokenPipeError):
             sys.stderr.write(f"infermesh: {error}\n")
         return 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -22,7 +23,9 @@ from tests.support.parts import free_port
 
 # How long an example takes says more of the machine's other work than of the code; pytest's timeout bounds the whole.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("shared machine")
+# Where CI is set, every run tries the same examples, so that it judges the change and not the day; others explore.
+settings.register_profile("repeatable", settings.get_profile("shared machine"), derandomize=True)
+settings.load_profile("repeatable" if os.environ.get("CI") else "shared machine")
 
 _UNSAFE_AND_QUICK = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 

@@ -1,4 +1,4 @@
-"""One version's traffic: its groups, places and batches on their way, and one timer for all that must end in time.
+"""One version's traffic: its groups, places and batches on their way.
 
 Everything here runs on the loop's thread in short callbacks. What changes the lane (an arrival, a landing, a server
 that is back, the timer) ends in `pump`, which sends whatever may be sent, so no path can forget to.
@@ -13,16 +13,17 @@ from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.places import Place, choose
 from services.batcher.domain.policy import NEVER, Policy, departure_s, rows_max_of
 from services.batcher.domain.queue import Waiter
-from services.batcher.domain.recovery import NEVER_RAN, recover
-from services.batcher.domain.refusals import failed, too_late, unavailable, unforeseen
-from services.batcher.domain.retry import RetryBudget
+from services.batcher.domain.refusals import unavailable, unforeseen
 from services.batcher.domain.rows import gather
 from services.batcher.domain.serving import ServedVersion
 from services.batcher.engines.counters import Counters, Depth
+from services.batcher.engines.deadlines import Deadlines
 from services.batcher.engines.flight import Flight
 from services.batcher.engines.group import Group
 from services.batcher.engines.options import EngineOptions
-from services.batcher.engines.servers import Server, Servers, server_of
+from services.batcher.engines.recoveries import Recoveries
+from services.batcher.engines.servers import Server, Servers
+from services.batcher.engines.verdicts import Verdicts
 from services.batcher.ports import BatchObserver
 from services.common.clock import Clock
 from services.common.errors import MeshError
@@ -30,17 +31,11 @@ from services.common.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
-_GRAIN_S = 0.005
-"""Deadlines are enforced to within this, so that many different ones cost few looks."""
-_GRAIN_PER_ROW_S = 2e-6
-"""And this for each waiting row: a look goes through them all, and must not take more than a few percent of the time
-when the queue is long."""
 _OVERDUE_MIN_S = 1.0
 _OVERDUE_TIMES = 10.0
 """A batch that takes this many times the usual, and at least the minimum, makes its server suspect."""
 _BACKGROUND_RESERVE = 1
 """Slots of a place that background work leaves free."""
-_LOST = (FailureKind.UNREACHABLE, FailureKind.LOST)
 
 
 class Lane:
@@ -65,19 +60,17 @@ class Lane:
         self._policy = policy
         self._counters = counters
         self._observer = observer
-        self._budget = RetryBudget()
         self._foreground: deque[Group] = deque()
         self._background: deque[Group] = deque()
-        self._again: deque[tuple[Group, list[Waiter]]] = deque()
-        self._flights: set[Flight] = set()
-        self._timer: asyncio.TimerHandle | None = None
+        self._verdicts = Verdicts(served.model_name, served.version, counters)
+        self._deadlines = Deadlines(self, clock=clock, loop=loop, servers=servers, verdicts=self._verdicts)
+        self.recoveries = Recoveries(servers=servers, options=options, verdicts=self._verdicts)
+        self.flights: set[Flight] = set()
         self._pump_due = False
         self._full = False
         self.outage_s: float | None = None
         """Since when no place can run the version; None while one can, as far as is known."""
         self.places: list[Place] = []
-        self.wake_s = NEVER
-        """When the timer fires; no deadline of the lane is earlier."""
         self.rows_waiting = 0
         self.drained = DrainRate()
         self.rows_max = 1
@@ -101,8 +94,8 @@ class Lane:
         if not group.listed:
             group.listed = True
             (self._background if group.background else self._foreground).append(group)
-        if waiter.deadline_s < self.wake_s:
-            self._wake_at(waiter.deadline_s)
+        if waiter.deadline_s < self._deadlines.wake_s:
+            self._deadlines.wake_at(waiter.deadline_s)
         if not self._pump_due and not self._full:
             # At the end of this turn of the loop, so that what arrives together leaves together.
             self._pump_due = True
@@ -115,16 +108,20 @@ class Lane:
             self.rows_waiting -= waiter.rows
         waiter.inputs = ()
 
+    def waiters(self) -> list[Waiter]:
+        """Who waits in a line."""
+        return [waiter for ring in (self._foreground, self._background) for group in ring for waiter in group.line]
+
     # -- departures
 
     def pump(self) -> None:
         """Sends all that may be sent now, and sees to it that what may not is looked at again in time."""
         self._pump_due = False
         now_s = self._clock.monotonic()
-        while self._again and self._send_again(now_s):
+        while self.recoveries.again and self._send_again(now_s):
             continue
         wake_s = NEVER
-        if not self._again:
+        if not self.recoveries.again:
             wake_s = self._pump_ring(self._foreground, now_s, reserve=0)
             if self._background and not self._foreground:
                 wake_s = min(wake_s, self._pump_ring(self._background, now_s, reserve=_BACKGROUND_RESERVE))
@@ -133,8 +130,8 @@ class Lane:
             wake_s = min(wake_s, self._blocked(now_s))
         # Full only while something is sure to pump again: a landing, or the timer for what waits.
         self._full = full and not self.idle
-        if wake_s < self.wake_s:
-            self._wake_at(wake_s)
+        if wake_s < self._deadlines.wake_s:
+            self._deadlines.wake_at(wake_s)
 
     def _pump_ring(self, ring: deque[Group], now_s: float, *, reserve: int) -> float:
         """Lets groups take turns. Returns when to look again at those that wait for more requests."""
@@ -156,7 +153,7 @@ class Lane:
                 batching,
                 rows=rows,
                 oldest_s=group.line.oldest_s(),
-                in_flight=len(self._flights),
+                in_flight=len(self.flights),
                 now_s=now_s,
             )
             if leave_s > now_s:
@@ -175,21 +172,21 @@ class Lane:
         members, expired = group.line.take(rows_max=self.rows_max, requests_max=requests_max, now_s=now_s)
         self.rows_waiting -= before - group.line.rows
         for waiter in expired:
-            self._expire(waiter, now_s, sent=False)
+            self._verdicts.expire(waiter, now_s, sent=False)
         if members:
-            self._budget.earn()
+            self.recoveries.budget.earn()
             self._send(group, place, members, now_s)
 
     def _send_again(self, now_s: float) -> bool:
-        group, members = self._again[0]
+        group, members = self.recoveries.again[0]
         place = choose(self.places, sum(member.rows for member in members), now_s)
         if place is None:
             return False
-        self._again.popleft()
+        self.recoveries.again.popleft()
         wanted = [member for member in members if not member.caller.done()]
         for late in [member for member in wanted if member.deadline_s <= now_s]:
             wanted.remove(late)
-            self._expire(late, now_s, sent=False)
+            self._verdicts.expire(late, now_s, sent=False)
         if wanted:
             self._counters.retries += 1
             self._send(group, place, wanted, now_s)
@@ -218,12 +215,12 @@ class Lane:
         except Exception as error:
             self.broken(members, error)
             return
-        self._flights.add(flight)
+        self.flights.add(flight)
         place.departed(rows)
         self._counters.batches += 1
         look_s = min(latest_s, flight.overdue_s)
-        if look_s < self.wake_s:
-            self._wake_at(look_s)
+        if look_s < self._deadlines.wake_s:
+            self._deadlines.wake_at(look_s)
 
     # -- landings
 
@@ -233,7 +230,7 @@ class Lane:
 
     def landed(self, flight: Flight, *, ran: bool) -> None:
         """A batch is back: its place is free. `ran`: the model was there and did something with it."""
-        self._flights.discard(flight)
+        self.flights.discard(flight)
         flight.exchange = None
         place = flight.place
         place.left(flight.rows)
@@ -259,83 +256,16 @@ class Lane:
 
     def recover(self, flight: Flight, failure: BackendFailure) -> None:
         """A batch that has landed without answers: its members are tried again or told."""
-        now_s = self._clock.monotonic()
-        kind = failure.kind
-        place = flight.place
-        if kind in _LOST:
-            self._servers.lost(server_of(place))
-        if kind in NEVER_RAN or kind in (FailureKind.LOST, FailureKind.GARBLED):
-            options = self._options
-            place.rest(now_s, delay_min_s=options.probe_delay_min_s, delay_max_s=options.probe_delay_max_s)
-        members = [member for member in flight.members if not member.caller.done()]
-        recovery = recover(kind, members, sent=len(flight.members), attempts_max=self._options.attempts_max)
-        if recovery.costs_budget and recovery.again and not self._budget.spend():
-            recovery.given_up += [member for batch in recovery.again for member in batch]
-            recovery.again = []
-        for member in recovery.given_up:
-            self._fail(member, failed(self.served.model_name, self.served.version, failure))
-        self._again.extendleft((flight.group, batch) for batch in reversed(recovery.again))
+        self.recoveries.recover(flight, failure, self._clock.monotonic())
         self.pump()
 
     def broken(self, members: list[Waiter], error: Exception) -> None:
         """A fault of our own befell a batch: it must not leave anybody without an answer."""
         log.error("a batch broke the batcher", model=self.served.model_name, error=repr(error), exc_info=error)
         for member in members:
-            self._fail(member, unforeseen(error))
+            self._verdicts.fail(member, unforeseen(error))
 
-    # -- time
-
-    def _wake_at(self, at_s: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self.wake_s = at_s
-        self._timer = self._loop.call_later(max(0.0, at_s - self._clock.monotonic()), self._woken)
-
-    def _woken(self) -> None:
-        self._timer = None
-        self.wake_s = NEVER
-        now_s = self._clock.monotonic()
-        next_s = self._sweep(now_s)
-        self.pump()
-        if next_s < self.wake_s:
-            self._wake_at(max(next_s, now_s + _GRAIN_S + _GRAIN_PER_ROW_S * self.rows_waiting))
-
-    def _sweep(self, now_s: float) -> float:
-        """Answers all whose time is up. Returns the next deadline."""
-        next_s = NEVER
-        for ring in (self._foreground, self._background):
-            for group in ring:
-                for waiter in list(group.line):
-                    if waiter.deadline_s <= now_s:
-                        self.abandon(waiter)
-                        self._expire(waiter, now_s, sent=False)
-                    else:
-                        next_s = min(next_s, waiter.deadline_s)
-        for _, members in self._again:
-            next_s = min(next_s, self._sweep_members(members, now_s, sent=False))
-        for flight in list(self._flights):
-            next_s = min(next_s, self._sweep_members(flight.members, now_s, sent=True))
-            if flight.overdue_s <= now_s:
-                flight.overdue_s = NEVER
-                self._servers.suspect(server_of(flight.place))
-            if flight.latest_s <= now_s:
-                self._give_up(flight, now_s)
-            else:
-                next_s = min(next_s, flight.latest_s, flight.overdue_s)
-        return next_s
-
-    def _sweep_members(self, members: list[Waiter], now_s: float, *, sent: bool) -> float:
-        next_s = NEVER
-        for member in members:
-            if member.caller.done():
-                continue
-            if member.deadline_s <= now_s:
-                self._expire(member, now_s, sent=sent)
-            else:
-                next_s = min(next_s, member.deadline_s)
-        return next_s
-
-    def _give_up(self, flight: Flight, now_s: float) -> None:
+    def give_up(self, flight: Flight, now_s: float) -> None:
         """The backend took longer than anybody waits."""
         flight.abort()
         self.landed(flight, ran=False)
@@ -343,7 +273,7 @@ class Lane:
         flight.place.observe(rows=flight.rows, seconds=seconds)
         late = BackendFailure(FailureKind.LOST, f"it did not answer within {seconds:.1f} s")
         for member in flight.members:
-            self._fail(member, failed(self.served.model_name, self.served.version, late))
+            self._verdicts.failed(member, late)
 
     def _blocked(self, now_s: float) -> float:
         """Work waits and no place has room. Returns when that may change without a landing, or when patience ends."""
@@ -364,41 +294,26 @@ class Lane:
 
     # -- ends
 
-    def _expire(self, waiter: Waiter, now_s: float, *, sent: bool) -> None:
-        if not waiter.caller.done():
-            self._counters.expired += 1
-            late = too_late(self.served.model_name, self.served.version, now_s - waiter.arrived_s, sent=sent)
-            waiter.caller.set_exception(late)
-
-    def _fail(self, waiter: Waiter, error: MeshError) -> None:
-        if not waiter.caller.done():
-            self._counters.failed += 1
-            waiter.caller.set_exception(error)
-
     def fail_waiting(self, error: Callable[[], MeshError]) -> None:
         """Answers all that wait with an error."""
+        for waiter in self.waiters():
+            self.abandon(waiter)
+            self._verdicts.fail(waiter, error())
         for ring in (self._foreground, self._background):
             for group in ring:
                 group.listed = False
-                for waiter in list(group.line):
-                    self.abandon(waiter)
-                    self._fail(waiter, error())
             ring.clear()
-        while self._again:
-            for member in self._again.popleft()[1]:
-                self._fail(member, error())
+        self.recoveries.fail(error)
 
     def close(self, error: Callable[[], MeshError]) -> None:
         """Answers everybody, with `error` where there is nothing better, and lets go of all."""
         self.fail_waiting(error)
-        for flight in list(self._flights):
+        for flight in list(self.flights):
             flight.abort()
             self.landed(flight, ran=False)
             for member in flight.members:
-                self._fail(member, error())
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+                self._verdicts.fail(member, error())
+        self._deadlines.close()
 
     # -- what is served
 
@@ -407,7 +322,7 @@ class Lane:
         self.served = served
         self.rows_max = rows_max_of(served.batching)
         # A place that left and comes back still has its batches: it must not look empty.
-        places = [*(flight.place for flight in self._flights), *self.places]
+        places = [*(flight.place for flight in self.flights), *self.places]
         known = {(place.backend.http_address, place.backend.server_model_name): place for place in places}
         self.places = []
         for backend in served.backends:
@@ -428,31 +343,31 @@ class Lane:
 
     def bereave(self, server: Server) -> None:
         """A server has fallen silent: what is on its way there is not waited for."""
-        for flight in [flight for flight in self._flights if flight.place.server is server]:
+        for flight in [flight for flight in self.flights if flight.place.server is server]:
             flight.abort()
             self.landed(flight, ran=False)
             self.recover(flight, BackendFailure(FailureKind.LOST, f"{server.address} has fallen silent"))
 
     def addresses(self) -> set[str]:
         """The servers that it needs."""
-        return {place.server.address for place in (*self.places, *(flight.place for flight in self._flights))}
+        return {place.server.address for place in (*self.places, *(flight.place for flight in self.flights))}
 
     @property
     def idle(self) -> bool:
         """Whether nothing is under way."""
-        return not (self._flights or self._waiting)
+        return not (self.flights or self._waiting)
 
     @property
     def _waiting(self) -> bool:
-        return bool(self._again or self._foreground or self._background)
+        return bool(self.recoveries.again or self._foreground or self._background)
 
     def depth(self) -> Depth:
         """How much is under way."""
         lines = [group.line for ring in (self._foreground, self._background) for group in ring]
-        again = [member for _, members in self._again for member in members]
+        again = list(self.recoveries.members())
         return Depth(
             requests_waiting=sum(map(len, lines)) + len(again),
             rows_waiting=self.rows_waiting + sum(member.rows for member in again),
-            batches_in_flight=len(self._flights),
-            rows_in_flight=sum(flight.rows for flight in self._flights),
+            batches_in_flight=len(self.flights),
+            rows_in_flight=sum(flight.rows for flight in self.flights),
         )

@@ -95,6 +95,8 @@ class Reason(StrEnum):
     BACKEND_UNAVAILABLE = auto()
     BACKEND_PROTOCOL = auto()
     MALFORMED_BODY = auto()
+    EXPLANATION_UNAVAILABLE = auto()
+    EXPLANATION_NOT_READY = auto()
 
     JOB_NOT_FOUND = auto()
     JOB_STATE_INVALID = auto()
@@ -152,6 +154,8 @@ CATALOGUE: Mapping[Reason, Code] = MappingProxyType(
         Reason.BACKEND_UNAVAILABLE: Code.UNAVAILABLE,
         Reason.BACKEND_PROTOCOL: Code.INTERNAL,
         Reason.MALFORMED_BODY: Code.INVALID_ARGUMENT,
+        Reason.EXPLANATION_UNAVAILABLE: Code.FAILED_PRECONDITION,
+        Reason.EXPLANATION_NOT_READY: Code.UNAVAILABLE,
         Reason.JOB_NOT_FOUND: Code.NOT_FOUND,
         Reason.JOB_STATE_INVALID: Code.FAILED_PRECONDITION,
         Reason.INPUT_UNREADABLE: Code.INVALID_ARGUMENT,

@@ -116,6 +116,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL. The model server answered something that does not fit the request, a wrong number of rows for instance."""
     ERROR_REASON_MALFORMED_BODY: _ErrorReason.ValueType  # 407
     """INVALID_ARGUMENT. The body is not what its content type says: broken JSON, protobuf or tensor bytes."""
+    ERROR_REASON_EXPLANATION_UNAVAILABLE: _ErrorReason.ValueType  # 420
+    """FAILED_PRECONDITION. The version cannot be explained: it was registered without a reference sample, or its output is
+    not one number.
+    """
+    ERROR_REASON_EXPLANATION_NOT_READY: _ErrorReason.ValueType  # 421
+    """UNAVAILABLE. The version's reference sample has not reached this batcher yet; `google.rpc.RetryInfo` says when to try
+    again.
+    """
     ERROR_REASON_JOB_NOT_FOUND: _ErrorReason.ValueType  # 500
     """NOT_FOUND. No batch job of that id."""
     ERROR_REASON_JOB_STATE_INVALID: _ErrorReason.ValueType  # 501
@@ -227,6 +235,14 @@ ERROR_REASON_BACKEND_PROTOCOL: ErrorReason.ValueType  # 406
 """INTERNAL. The model server answered something that does not fit the request, a wrong number of rows for instance."""
 ERROR_REASON_MALFORMED_BODY: ErrorReason.ValueType  # 407
 """INVALID_ARGUMENT. The body is not what its content type says: broken JSON, protobuf or tensor bytes."""
+ERROR_REASON_EXPLANATION_UNAVAILABLE: ErrorReason.ValueType  # 420
+"""FAILED_PRECONDITION. The version cannot be explained: it was registered without a reference sample, or its output is
+not one number.
+"""
+ERROR_REASON_EXPLANATION_NOT_READY: ErrorReason.ValueType  # 421
+"""UNAVAILABLE. The version's reference sample has not reached this batcher yet; `google.rpc.RetryInfo` says when to try
+again.
+"""
 ERROR_REASON_JOB_NOT_FOUND: ErrorReason.ValueType  # 500
 """NOT_FOUND. No batch job of that id."""
 ERROR_REASON_JOB_STATE_INVALID: ErrorReason.ValueType  # 501

@@ -105,6 +105,7 @@ class ServedVersion(_message.Message):
     BATCHING_FIELD_NUMBER: _builtins.int
     BACKENDS_FIELD_NUMBER: _builtins.int
     DETERMINISTIC_FIELD_NUMBER: _builtins.int
+    REFERENCE_DIGEST_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The semantic version with its leading v, for instance "v2.1.0"."""
     artifact_digest: _builtins.str
@@ -113,6 +114,10 @@ class ServedVersion(_message.Message):
     """The deployment that serves it."""
     deterministic: _builtins.bool
     """The same input always gives the same output, so answers may be cached."""
+    reference_digest: _builtins.str
+    """SHA-256 of the reference sample that explanations are made against, lower-case hexadecimal; the registry gives it out.
+    Empty: the version has none, and `explain` is refused with EXPLANATION_UNAVAILABLE.
+    """
     @_builtins.property
     def schema(self) -> _schema_pb2.ModelSchema:
         """The tensors it takes and gives."""
@@ -140,10 +145,11 @@ class ServedVersion(_message.Message):
         batching: Global___BatchingPolicy | None = ...,
         backends: _abc.Iterable[Global___Backend] | None = ...,
         deterministic: _builtins.bool = ...,
+        reference_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["batching", b"batching", "mapping", b"mapping", "schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "backends", b"backends", "batching", b"batching", "deployment_name", b"deployment_name", "deterministic", b"deterministic", "mapping", b"mapping", "schema", b"schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "backends", b"backends", "batching", b"batching", "deployment_name", b"deployment_name", "deterministic", b"deterministic", "mapping", b"mapping", "reference_digest", b"reference_digest", "schema", b"schema", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

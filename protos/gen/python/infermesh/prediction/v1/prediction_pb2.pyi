@@ -76,7 +76,9 @@ class Prediction(_message.Message):
     class_name: _builtins.str
     """The name of the most probable class; printed as `class` in JSON. Empty where the version has no classes."""
     explanation_baseline: _builtins.float
-    """The output to which the contributions are added. Only where `explain` was asked for."""
+    """What is explained, on average over the reference sample; to it the contributions are added. Only where `explain` was
+    asked for.
+    """
     @_builtins.property
     def output(self) -> _instance_pb2.Feature:
         """The row of the output tensor that the version's mapping names: a single value where the row has one element, a
@@ -89,7 +91,12 @@ class Prediction(_message.Message):
 
     @_builtins.property
     def explanation(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """The contribution of each feature to the output, by feature name. Only where `explain` was asked for."""
+        """The contribution of each feature to what is explained, by feature name: its Shapley value against the version's
+        reference sample. Where a version has a single feature of up to 1024 numbers, its elements are told apart instead, as
+        "X[0]", "X[1]". Explained is the probability of the class that was predicted, and where the version states no
+        probabilities the output itself. The sum of the values and `explanation_baseline` is that number, to within 1e-4 of
+        the largest of 1, the number and the baseline. Only where `explain` was asked for.
+        """
 
     def __init__(
         self,
@@ -158,7 +165,11 @@ class PredictRequest(_message.Message):
     shorter one holds.
     """
     explain: _builtins.bool
-    """True: say how much each feature contributed to each output. NOT_IMPLEMENTED where the platform cannot yet."""
+    """True: say how much each feature contributed to each prediction; at most 32 instances then. Costs some thousand rows of
+    the model for each instance, so allow seconds. EXPLANATION_UNAVAILABLE where the version was registered without a
+    reference sample or gives no single number, EXPLANATION_NOT_READY where the sample is still on its way, QUEUE_FULL where
+    the batcher explains as much as it may.
+    """
     request_id: _builtins.str
     """The caller's own name for this request; it comes back, and the prediction log and outcomes know the request by it.
     At most 128 printable ASCII characters. Empty: the call's `x-request-id`, else one is made.

@@ -77,6 +77,8 @@ class ModelVersion(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    REFERENCE_DIGEST_FIELD_NUMBER: _builtins.int
+    REFERENCE_ROWS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model."""
     version: _builtins.str
@@ -121,6 +123,12 @@ class ModelVersion(_message.Message):
     """Changes whenever `stage` or `model_card` change. Sent with such a change it makes that fail with ETAG_MISMATCH where
     someone else changed the version since. Empty: no check.
     """
+    reference_digest: _builtins.str
+    """SHA-256 of the reference sample that explanations are made against, lower-case hexadecimal. Empty: it was registered
+    without one, and `explain` is refused.
+    """
+    reference_rows: _builtins.int
+    """How many instances that sample has, 1 to 256. 0: there is none."""
     @_builtins.property
     def input_schema(self) -> _struct_pb2.Struct:
         """The features as the caller declared them, and where none were declared in the short form of what the artifact states:
@@ -204,14 +212,45 @@ class ModelVersion(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        reference_digest: _builtins.str = ...,
+        reference_rows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "input_schema", b"input_schema", "lineage", b"lineage", "mapping", b"mapping", "metadata", b"metadata", "output_schema", b"output_schema", "schema", b"schema", "signature", b"signature", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "artifact_digest", b"artifact_digest", "artifact_filename", b"artifact_filename", "artifact_kind", b"artifact_kind", "artifact_path", b"artifact_path", "artifact_uri", b"artifact_uri", "created_at", b"created_at", "created_by", b"created_by", "etag", b"etag", "framework", b"framework", "framework_version", b"framework_version", "input_schema", b"input_schema", "lineage", b"lineage", "mapping", b"mapping", "metadata", b"metadata", "model_card", b"model_card", "model_name", b"model_name", "model_size_bytes", b"model_size_bytes", "output_schema", b"output_schema", "schema", b"schema", "schema_source", b"schema_source", "signature", b"signature", "stage", b"stage", "stored_uri", b"stored_uri", "tags", b"tags", "team", b"team", "training_metrics", b"training_metrics", "updated_at", b"updated_at", "version", b"version", "version_id", b"version_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "artifact_digest", b"artifact_digest", "artifact_filename", b"artifact_filename", "artifact_kind", b"artifact_kind", "artifact_path", b"artifact_path", "artifact_uri", b"artifact_uri", "created_at", b"created_at", "created_by", b"created_by", "etag", b"etag", "framework", b"framework", "framework_version", b"framework_version", "input_schema", b"input_schema", "lineage", b"lineage", "mapping", b"mapping", "metadata", b"metadata", "model_card", b"model_card", "model_name", b"model_name", "model_size_bytes", b"model_size_bytes", "output_schema", b"output_schema", "reference_digest", b"reference_digest", "reference_rows", b"reference_rows", "schema", b"schema", "schema_source", b"schema_source", "signature", b"signature", "stage", b"stage", "stored_uri", b"stored_uri", "tags", b"tags", "team", b"team", "training_metrics", b"training_metrics", "updated_at", b"updated_at", "version", b"version", "version_id", b"version_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
+
+@_typing.final
+class ReferenceSample(_message.Message):
+    """What a version's instances usually look like: the background that explanations are made against. A feature's
+    contribution is how far its value moves the output from where the sample's values would have it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INSTANCES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def instances(self) -> _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]:
+        """1 to 256 instances, one key for every feature of the version's input schema, as in a prediction's request; at most
+        1 MiB as JSON. Rows of the training data, drawn at random, are right. Numbers are doubles: whole numbers beyond 2^53
+        are not exact.
+        """
+
+    def __init__(
+        self,
+        *,
+        instances: _abc.Iterable[_struct_pb2.Struct] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["instances", b"instances"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReferenceSample: _TypeAlias = ReferenceSample  # noqa: Y015
 
 @_typing.final
 class Lineage(_message.Message):

@@ -48,6 +48,7 @@ class CreateModelRequest(_message.Message):
     MODEL_CARD_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    REFERENCE_SAMPLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The model's name: 1 to 63 of a-z, 0-9, '-' and '_', without "--". Required."""
     version: _builtins.str
@@ -105,6 +106,12 @@ class CreateModelRequest(_message.Message):
     def lineage(self) -> _model_version_pb2.Lineage:
         """Where it came from. Fields left empty are taken from `metadata`."""
 
+    @_builtins.property
+    def reference_sample(self) -> _model_version_pb2.ReferenceSample:
+        """What the version's instances usually look like, for explanations. Absent: `explain` is refused. SCHEMA_VIOLATION, naming
+        instance and feature, where it does not fit the version's schema.
+        """
+
     def __init__(
         self,
         *,
@@ -125,10 +132,11 @@ class CreateModelRequest(_message.Message):
         model_card: _builtins.str = ...,
         signature: _builtins.bytes = ...,
         request_id: _builtins.str = ...,
+        reference_sample: _model_version_pb2.ReferenceSample | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input_schema", b"input_schema", "lineage", b"lineage", "mapping", b"mapping", "metadata", b"metadata", "output_schema", b"output_schema", "schema", b"schema"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input_schema", b"input_schema", "lineage", b"lineage", "mapping", b"mapping", "metadata", b"metadata", "output_schema", b"output_schema", "reference_sample", b"reference_sample", "schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "artifact_uri", b"artifact_uri", "description", b"description", "framework", b"framework", "framework_version", b"framework_version", "input_schema", b"input_schema", "lineage", b"lineage", "mapping", b"mapping", "metadata", b"metadata", "model_card", b"model_card", "name", b"name", "output_schema", b"output_schema", "request_id", b"request_id", "schema", b"schema", "signature", b"signature", "stage", b"stage", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "artifact_uri", b"artifact_uri", "description", b"description", "framework", b"framework", "framework_version", b"framework_version", "input_schema", b"input_schema", "lineage", b"lineage", "mapping", b"mapping", "metadata", b"metadata", "model_card", b"model_card", "name", b"name", "output_schema", b"output_schema", "reference_sample", b"reference_sample", "request_id", b"request_id", "schema", b"schema", "signature", b"signature", "stage", b"stage", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -495,6 +503,32 @@ class GetModelVersionRequest(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelVersionRequest: _TypeAlias = GetModelVersionRequest  # noqa: Y015
+
+@_typing.final
+class GetReferenceSampleRequest(_message.Message):
+    """Names a version whose reference sample is wanted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """The model."""
+    version: _builtins.str
+    """The version with or without its leading v, "latest" for the highest, or an alias."""
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        version: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetReferenceSampleRequest: _TypeAlias = GetReferenceSampleRequest  # noqa: Y015
 
 @_typing.final
 class ListModelVersionsRequest(_message.Message):

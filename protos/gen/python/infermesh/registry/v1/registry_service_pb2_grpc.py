@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from infermesh.registry.v1 import model_pb2 as infermesh_dot_registry_dot_v1_dot_model__pb2
 from infermesh.registry.v1 import model_version_pb2 as infermesh_dot_registry_dot_v1_dot_model__version__pb2
@@ -110,6 +111,11 @@ class RegistryServiceStub:
                 '/infermesh.registry.v1.RegistryService/SetStage',
                 request_serializer=infermesh_dot_registry_dot_v1_dot_registry__service__pb2.SetStageRequest.SerializeToString,
                 response_deserializer=infermesh_dot_registry_dot_v1_dot_model__version__pb2.ModelVersion.FromString,
+                _registered_method=True)
+        self.GetReferenceSample = channel.unary_unary(
+                '/infermesh.registry.v1.RegistryService/GetReferenceSample',
+                request_serializer=infermesh_dot_registry_dot_v1_dot_registry__service__pb2.GetReferenceSampleRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
         self.CompareSchemas = channel.unary_unary(
                 '/infermesh.registry.v1.RegistryService/CompareSchemas',
@@ -276,6 +282,14 @@ class RegistryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetReferenceSample(self, request, context):
+        """The reference sample of a version as JSON: an object with `instances`. SHA-256 of the bytes is `reference_digest` of the
+        version. ARTIFACT_NOT_FOUND where the version was registered without one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CompareSchemas(self, request, context):
         """What breaks callers of `base_version` who are sent to `version`.
         """
@@ -418,6 +432,11 @@ def add_RegistryServiceServicer_to_server(servicer, server):
                     servicer.SetStage,
                     request_deserializer=infermesh_dot_registry_dot_v1_dot_registry__service__pb2.SetStageRequest.FromString,
                     response_serializer=infermesh_dot_registry_dot_v1_dot_model__version__pb2.ModelVersion.SerializeToString,
+            ),
+            'GetReferenceSample': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetReferenceSample,
+                    request_deserializer=infermesh_dot_registry_dot_v1_dot_registry__service__pb2.GetReferenceSampleRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
             'CompareSchemas': grpc.unary_unary_rpc_method_handler(
                     servicer.CompareSchemas,
@@ -852,6 +871,33 @@ class RegistryService:
             '/infermesh.registry.v1.RegistryService/SetStage',
             infermesh_dot_registry_dot_v1_dot_registry__service__pb2.SetStageRequest.SerializeToString,
             infermesh_dot_registry_dot_v1_dot_model__version__pb2.ModelVersion.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetReferenceSample(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/infermesh.registry.v1.RegistryService/GetReferenceSample',
+            infermesh_dot_registry_dot_v1_dot_registry__service__pb2.GetReferenceSampleRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

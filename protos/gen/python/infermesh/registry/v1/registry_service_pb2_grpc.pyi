@@ -4,6 +4,7 @@ isort:skip_file
 Models and versions: register, find, point at, relate, follow."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from infermesh.registry.v1 import model_pb2 as _model_pb2
@@ -78,6 +79,10 @@ class RegistryServiceStub:
     """Moves a version to another stage. Allowed: draft to active or archived; active to deprecated; deprecated to active or
     archived; archived to deprecated. STAGE_TRANSITION_INVALID for anything else.
     """
+    GetReferenceSample: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.GetReferenceSampleRequest, _httpbody_pb2.HttpBody]
+    """The reference sample of a version as JSON: an object with `instances`. SHA-256 of the bytes is `reference_digest` of the
+    version. ARTIFACT_NOT_FOUND where the version was registered without one.
+    """
     CompareSchemas: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.CompareSchemasRequest, _registry_service_pb2.CompareSchemasResponse]
     """What breaks callers of `base_version` who are sent to `version`."""
     SetAlias: _grpc.UnaryUnaryMultiCallable[_registry_service_pb2.SetAliasRequest, _model_pb2.Alias]
@@ -145,6 +150,10 @@ class RegistryServiceAsyncStub(RegistryServiceStub):
     SetStage: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.SetStageRequest, _model_version_pb2.ModelVersion]  # type: ignore[assignment]
     """Moves a version to another stage. Allowed: draft to active or archived; active to deprecated; deprecated to active or
     archived; archived to deprecated. STAGE_TRANSITION_INVALID for anything else.
+    """
+    GetReferenceSample: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.GetReferenceSampleRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """The reference sample of a version as JSON: an object with `instances`. SHA-256 of the bytes is `reference_digest` of the
+    version. ARTIFACT_NOT_FOUND where the version was registered without one.
     """
     CompareSchemas: _aio.UnaryUnaryMultiCallable[_registry_service_pb2.CompareSchemasRequest, _registry_service_pb2.CompareSchemasResponse]  # type: ignore[assignment]
     """What breaks callers of `base_version` who are sent to `version`."""
@@ -294,6 +303,16 @@ class RegistryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_model_version_pb2.ModelVersion, _abc.Awaitable[_model_version_pb2.ModelVersion]]:
         """Moves a version to another stage. Allowed: draft to active or archived; active to deprecated; deprecated to active or
         archived; archived to deprecated. STAGE_TRANSITION_INVALID for anything else.
+        """
+
+    @_abc_1.abstractmethod
+    def GetReferenceSample(
+        self,
+        request: _registry_service_pb2.GetReferenceSampleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """The reference sample of a version as JSON: an object with `instances`. SHA-256 of the bytes is `reference_digest` of the
+        version. ARTIFACT_NOT_FOUND where the version was registered without one.
         """
 
     @_abc_1.abstractmethod

@@ -295,6 +295,7 @@ class InputOptions(_message.Message):
     NO_HEADER_FIELD_NUMBER: _builtins.int
     ENCODING_FIELD_NUMBER: _builtins.int
     EVENT_TIME_COLUMN_FIELD_NUMBER: _builtins.int
+    FEATURE_SOURCES_FIELD_NUMBER: _builtins.int
     format: _builtins.str
     """"parquet", "csv" or "jsonl". Empty: by the ending of the name, before a ".gz", ".zst" or ".bz2"."""
     compression: _builtins.str
@@ -310,13 +311,19 @@ class InputOptions(_message.Message):
     encoding: _builtins.str
     """CSV and JSON Lines: the text's encoding; only "utf-8" is read. Default "utf-8"."""
     event_time_column: _builtins.str
-    """Joined to the rows by key from the feature store, where the version asks for features: the column with the moment at
-    which features are taken. Empty: now.
+    """The column with the moment for which a row is predicted: an Arrow or ISO 8601 timestamp, or Unix seconds; without a
+    time zone it is UTC. Required with `feature_sources`, and used by them alone.
     """
     @_builtins.property
     def feature_columns(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """Features whose columns are called differently: from the feature's name to the column's. A feature of one dimension
         may also be spread over columns: "X" of 64 numbers is then read from "X_0" to "X_63", or from "X.0" to "X.63".
+        """
+
+    @_builtins.property
+    def feature_sources(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureSource]:
+        """Where the features are that the rows themselves do not have, as they were over time. At most 16. Empty: features of the
+        version's views that are no columns are taken from the online feature store, as they are when the row is predicted.
         """
 
     def __init__(
@@ -330,14 +337,69 @@ class InputOptions(_message.Message):
         no_header: _builtins.bool = ...,
         encoding: _builtins.str = ...,
         event_time_column: _builtins.str = ...,
+        feature_sources: _abc.Iterable[Global___FeatureSource] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "delimiter", b"delimiter", "encoding", b"encoding", "event_time_column", b"event_time_column", "feature_columns", b"feature_columns", "format", b"format", "key_column", b"key_column", "no_header", b"no_header"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compression", b"compression", "delimiter", b"delimiter", "encoding", b"encoding", "event_time_column", b"event_time_column", "feature_columns", b"feature_columns", "feature_sources", b"feature_sources", "format", b"format", "key_column", b"key_column", "no_header", b"no_header"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___InputOptions: _TypeAlias = InputOptions  # noqa: Y015
+
+@_typing.final
+class FeatureSource(_message.Message):
+    """Feature values as they were over time. Each row of a job gets, for each of these features, the latest value at or before
+    the row's own moment and never a later one, so that no prediction knows more than could be known then. Values of one
+    entity and one moment: the last one in the file counts. A row without a value takes the default of the version's view;
+    without one it fails with FEATURE_MISSING.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URI_FIELD_NUMBER: _builtins.int
+    FORMAT_FIELD_NUMBER: _builtins.int
+    ENTITY_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_COLUMN_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    MAX_AGE_S_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """A file that the batch service can read: a local path or file://. It is held in memory while the job runs; at most 4 GiB
+    of columns are. Required.
+    """
+    format: _builtins.str
+    """"parquet" or "csv". Empty: by the ending."""
+    entity: _builtins.str
+    """The column that says whose values they are; the input has one of the same name. Texts, or whole numbers, which count as
+    their decimal text. Required.
+    """
+    timestamp_column: _builtins.str
+    """The column with the moment since when the values hold, in the form of `event_time_column`. Default "event_timestamp"."""
+    max_age_s: _builtins.float
+    """The oldest that a value may be at the row's moment, in seconds. 0: the `max_age_s` of the version's view, or any age."""
+    @_builtins.property
+    def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The columns that are features. Empty: every column that is called as an input of the version which the job's input has
+        no column for.
+        """
+
+    def __init__(
+        self,
+        *,
+        uri: _builtins.str = ...,
+        format: _builtins.str = ...,
+        entity: _builtins.str = ...,
+        timestamp_column: _builtins.str = ...,
+        features: _abc.Iterable[_builtins.str] | None = ...,
+        max_age_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entity", b"entity", "features", b"features", "format", b"format", "max_age_s", b"max_age_s", "timestamp_column", b"timestamp_column", "uri", b"uri"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FeatureSource: _TypeAlias = FeatureSource  # noqa: Y015
 
 @_typing.final
 class OutputOptions(_message.Message):

@@ -116,6 +116,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL. The model server answered something that does not fit the request, a wrong number of rows for instance."""
     ERROR_REASON_MALFORMED_BODY: _ErrorReason.ValueType  # 407
     """INVALID_ARGUMENT. The body is not what its content type says: broken JSON, protobuf or tensor bytes."""
+    ERROR_REASON_FEATURE_MISSING: _ErrorReason.ValueType  # 430
+    """FAILED_PRECONDITION. A feature is neither sent nor in the feature store, or too old there, and has no default; the
+    metadata names `view`, `entity` and `feature`.
+    """
+    ERROR_REASON_FEATURE_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 431
+    """UNAVAILABLE. The feature store did not answer in time, and a feature without default was needed;
+    `google.rpc.RetryInfo` says when to try again.
+    """
     ERROR_REASON_EXPLANATION_UNAVAILABLE: _ErrorReason.ValueType  # 420
     """FAILED_PRECONDITION. The version cannot be explained: it was registered without a reference sample, or its output is
     not one number.
@@ -235,6 +243,14 @@ ERROR_REASON_BACKEND_PROTOCOL: ErrorReason.ValueType  # 406
 """INTERNAL. The model server answered something that does not fit the request, a wrong number of rows for instance."""
 ERROR_REASON_MALFORMED_BODY: ErrorReason.ValueType  # 407
 """INVALID_ARGUMENT. The body is not what its content type says: broken JSON, protobuf or tensor bytes."""
+ERROR_REASON_FEATURE_MISSING: ErrorReason.ValueType  # 430
+"""FAILED_PRECONDITION. A feature is neither sent nor in the feature store, or too old there, and has no default; the
+metadata names `view`, `entity` and `feature`.
+"""
+ERROR_REASON_FEATURE_STORE_UNAVAILABLE: ErrorReason.ValueType  # 431
+"""UNAVAILABLE. The feature store did not answer in time, and a feature without default was needed;
+`google.rpc.RetryInfo` says when to try again.
+"""
 ERROR_REASON_EXPLANATION_UNAVAILABLE: ErrorReason.ValueType  # 420
 """FAILED_PRECONDITION. The version cannot be explained: it was registered without a reference sample, or its output is
 not one number.

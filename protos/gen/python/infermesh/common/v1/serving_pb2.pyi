@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from infermesh.common.v1 import feature_pb2 as _feature_pb2
 from infermesh.common.v1 import schema_pb2 as _schema_pb2
 import builtins as _builtins
 import sys
@@ -105,6 +106,7 @@ class ServedVersion(_message.Message):
     BATCHING_FIELD_NUMBER: _builtins.int
     BACKENDS_FIELD_NUMBER: _builtins.int
     DETERMINISTIC_FIELD_NUMBER: _builtins.int
+    FEATURE_VIEWS_FIELD_NUMBER: _builtins.int
     REFERENCE_DIGEST_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The semantic version with its leading v, for instance "v2.1.0"."""
@@ -134,6 +136,10 @@ class ServedVersion(_message.Message):
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___Backend]:
         """Where it runs; never empty."""
 
+    @_builtins.property
+    def feature_views(self) -> _containers.RepeatedCompositeFieldContainer[_feature_pb2.FeatureView]:
+        """The features that are added from a feature store before a request is batched. Empty: callers send all of them."""
+
     def __init__(
         self,
         *,
@@ -145,11 +151,12 @@ class ServedVersion(_message.Message):
         batching: Global___BatchingPolicy | None = ...,
         backends: _abc.Iterable[Global___Backend] | None = ...,
         deterministic: _builtins.bool = ...,
+        feature_views: _abc.Iterable[_feature_pb2.FeatureView] | None = ...,
         reference_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["batching", b"batching", "mapping", b"mapping", "schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "backends", b"backends", "batching", b"batching", "deployment_name", b"deployment_name", "deterministic", b"deterministic", "mapping", b"mapping", "reference_digest", b"reference_digest", "schema", b"schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "backends", b"backends", "batching", b"batching", "deployment_name", b"deployment_name", "deterministic", b"deterministic", "feature_views", b"feature_views", "mapping", b"mapping", "reference_digest", b"reference_digest", "schema", b"schema", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

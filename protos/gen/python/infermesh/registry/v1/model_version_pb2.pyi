@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from infermesh.common.v1 import feature_pb2 as _feature_pb2
 from infermesh.common.v1 import schema_pb2 as _schema_pb2
 import builtins as _builtins
 import sys
@@ -77,6 +78,7 @@ class ModelVersion(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    FEATURE_VIEWS_FIELD_NUMBER: _builtins.int
     REFERENCE_DIGEST_FIELD_NUMBER: _builtins.int
     REFERENCE_ROWS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
@@ -179,6 +181,10 @@ class ModelVersion(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
 
+    @_builtins.property
+    def feature_views(self) -> _containers.RepeatedCompositeFieldContainer[_feature_pb2.FeatureView]:
+        """The features that are added from a feature store before a request is batched, in alphabetical order of their names."""
+
     def __init__(
         self,
         *,
@@ -212,12 +218,13 @@ class ModelVersion(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        feature_views: _abc.Iterable[_feature_pb2.FeatureView] | None = ...,
         reference_digest: _builtins.str = ...,
         reference_rows: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "input_schema", b"input_schema", "lineage", b"lineage", "mapping", b"mapping", "metadata", b"metadata", "output_schema", b"output_schema", "schema", b"schema", "signature", b"signature", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "artifact_digest", b"artifact_digest", "artifact_filename", b"artifact_filename", "artifact_kind", b"artifact_kind", "artifact_path", b"artifact_path", "artifact_uri", b"artifact_uri", "created_at", b"created_at", "created_by", b"created_by", "etag", b"etag", "framework", b"framework", "framework_version", b"framework_version", "input_schema", b"input_schema", "lineage", b"lineage", "mapping", b"mapping", "metadata", b"metadata", "model_card", b"model_card", "model_name", b"model_name", "model_size_bytes", b"model_size_bytes", "output_schema", b"output_schema", "reference_digest", b"reference_digest", "reference_rows", b"reference_rows", "schema", b"schema", "schema_source", b"schema_source", "signature", b"signature", "stage", b"stage", "stored_uri", b"stored_uri", "tags", b"tags", "team", b"team", "training_metrics", b"training_metrics", "updated_at", b"updated_at", "version", b"version", "version_id", b"version_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "artifact_digest", b"artifact_digest", "artifact_filename", b"artifact_filename", "artifact_kind", b"artifact_kind", "artifact_path", b"artifact_path", "artifact_uri", b"artifact_uri", "created_at", b"created_at", "created_by", b"created_by", "etag", b"etag", "feature_views", b"feature_views", "framework", b"framework", "framework_version", b"framework_version", "input_schema", b"input_schema", "lineage", b"lineage", "mapping", b"mapping", "metadata", b"metadata", "model_card", b"model_card", "model_name", b"model_name", "model_size_bytes", b"model_size_bytes", "output_schema", b"output_schema", "reference_digest", b"reference_digest", "reference_rows", b"reference_rows", "schema", b"schema", "schema_source", b"schema_source", "signature", b"signature", "stage", b"stage", "stored_uri", b"stored_uri", "tags", b"tags", "team", b"team", "training_metrics", b"training_metrics", "updated_at", b"updated_at", "version", b"version", "version_id", b"version_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

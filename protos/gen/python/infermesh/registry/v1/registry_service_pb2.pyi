@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from infermesh.common.v1 import feature_pb2 as _feature_pb2
 from infermesh.common.v1 import schema_pb2 as _schema_pb2
 from infermesh.registry.v1 import change_pb2 as _change_pb2
 from infermesh.registry.v1 import model_pb2 as _model_pb2
@@ -48,6 +49,7 @@ class CreateModelRequest(_message.Message):
     MODEL_CARD_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FEATURE_VIEWS_FIELD_NUMBER: _builtins.int
     REFERENCE_SAMPLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The model's name: 1 to 63 of a-z, 0-9, '-' and '_', without "--". Required."""
@@ -107,6 +109,12 @@ class CreateModelRequest(_message.Message):
         """Where it came from. Fields left empty are taken from `metadata`."""
 
     @_builtins.property
+    def feature_views(self) -> _containers.RepeatedCompositeFieldContainer[_feature_pb2.FeatureView]:
+        """Features that are added from a feature store to requests that do not send them. At most 32. SCHEMA_MISMATCH, naming
+        view and feature, where they are no inputs of the version or of another type. Empty: callers send all of them.
+        """
+
+    @_builtins.property
     def reference_sample(self) -> _model_version_pb2.ReferenceSample:
         """What the version's instances usually look like, for explanations. Absent: `explain` is refused. SCHEMA_VIOLATION, naming
         instance and feature, where it does not fit the version's schema.
@@ -132,11 +140,12 @@ class CreateModelRequest(_message.Message):
         model_card: _builtins.str = ...,
         signature: _builtins.bytes = ...,
         request_id: _builtins.str = ...,
+        feature_views: _abc.Iterable[_feature_pb2.FeatureView] | None = ...,
         reference_sample: _model_version_pb2.ReferenceSample | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input_schema", b"input_schema", "lineage", b"lineage", "mapping", b"mapping", "metadata", b"metadata", "output_schema", b"output_schema", "reference_sample", b"reference_sample", "schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "artifact_uri", b"artifact_uri", "description", b"description", "framework", b"framework", "framework_version", b"framework_version", "input_schema", b"input_schema", "lineage", b"lineage", "mapping", b"mapping", "metadata", b"metadata", "model_card", b"model_card", "name", b"name", "output_schema", b"output_schema", "reference_sample", b"reference_sample", "request_id", b"request_id", "schema", b"schema", "signature", b"signature", "stage", b"stage", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "artifact_uri", b"artifact_uri", "description", b"description", "feature_views", b"feature_views", "framework", b"framework", "framework_version", b"framework_version", "input_schema", b"input_schema", "lineage", b"lineage", "mapping", b"mapping", "metadata", b"metadata", "model_card", b"model_card", "name", b"name", "output_schema", b"output_schema", "reference_sample", b"reference_sample", "request_id", b"request_id", "schema", b"schema", "signature", b"signature", "stage", b"stage", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

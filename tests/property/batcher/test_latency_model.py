@@ -61,7 +61,7 @@ def test_a_line_is_learned_though_batches_scatter_and_pause(seed: int, fixed_s: 
     play(model, seed, batches=2000, fixed_s=fixed_s, row_s=row_s, outliers=0.02)
     for rows in (1, 4, 16, 48):
         assert model.expected_s(rows) == pytest.approx(fixed_s + row_s * rows, rel=0.2)
-        assert model.p95_s(rows) == pytest.approx(1.2 * (fixed_s + row_s * rows), rel=0.35)
+        assert model.p95_s(rows) == pytest.approx(1.2 * (fixed_s + row_s * rows), rel=0.4)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -69,9 +69,9 @@ def test_a_line_is_learned_though_batches_scatter_and_pause(seed: int, fixed_s: 
 def test_a_machine_that_changes_is_followed_at_all_sizes(seed: int, times: float) -> None:
     model = LatencyModel()
     play(model, seed, batches=1000, fixed_s=0.001, row_s=0.00002)
-    play(model, seed, batches=200, fixed_s=0.001 * times, row_s=0.00002 * times)
+    play(model, seed, batches=400, fixed_s=0.001 * times, row_s=0.00002 * times)
     for rows in (1, 16, 64):
-        assert model.expected_s(rows) == pytest.approx(times * (0.001 + 0.00002 * rows), rel=0.35)
+        assert model.expected_s(rows) == pytest.approx(times * (0.001 + 0.00002 * rows), rel=0.4)
 
 
 def test_one_pause_changes_next_to_nothing() -> None:

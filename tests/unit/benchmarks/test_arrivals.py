@@ -1,0 +1,40 @@
+"""Arrivals: their number, their order, their shape, and that a seed says all."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from benchmarks.arrivals import Times, bursty, poisson
+
+PROCESSES = pytest.mark.parametrize("process", [poisson, bursty])
+
+
+@PROCESSES
+def test_times_ascend_within_the_run_and_repeat_with_their_seed(process: Callable[..., Times]) -> None:
+    times = process(5000.0, 2.0, seed=7)
+    assert np.all(np.diff(times) >= 0)
+    assert times[0] >= 0
+    assert times[-1] < 2.0
+    assert np.array_equal(times, process(5000.0, 2.0, seed=7))
+    assert not np.array_equal(times, process(5000.0, 2.0, seed=8))
+
+
+@PROCESSES
+def test_as_many_arrive_as_the_rate_says(process: Callable[..., Times]) -> None:
+    # 20,000 are expected; four standard deviations are 566.
+    assert all(abs(len(process(10_000.0, 2.0, seed=seed)) - 20_000) < 566 for seed in range(5))
+
+
+def per_10_ms(times: Times) -> NDArray[np.int64]:
+    return np.histogram(times, bins=np.arange(0.0, 4.001, 0.01))[0]
+
+
+def test_only_bursts_leave_silences_and_exceed_the_rate() -> None:
+    even, bursts = per_10_ms(poisson(10_000.0, 4.0, seed=1)), per_10_ms(bursty(10_000.0, 4.0, seed=1))
+    # A Poisson count of 100 has a variance of its mean; bursts have many times that.
+    assert even.min() > 50
+    assert even.max() < 150
+    assert (bursts == 0).mean() > 0.2
+    assert np.median(bursts[bursts > 0]) > 140

@@ -7,6 +7,7 @@ second a task or a coroutine for each batch is what costs most.
 from collections.abc import Sequence
 from typing import Protocol
 
+from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.failure import BackendFailure
 from services.batcher.domain.request import Tensor
 from services.batcher.domain.shape import CallShape
@@ -72,9 +73,10 @@ class BackendClientFactory(Protocol):
 class BatchObserver(Protocol):
     """Who counts batches, for metrics. Called once for each batch, so it may take a microsecond and no more."""
 
-    def batch_answered(
-        self, model_name: str, version: str, *, rows: int, requests: int, queue_s: float, backend_s: float
-    ) -> None:
-        """A batch was answered: `queue_s` is how long its oldest request had waited, `backend_s` how long the server
-        took."""
+    def batch_answered(self, model_name: str, version: str, run: BatchRun, *, oldest_s: float) -> None:
+        """A batch was answered; `oldest_s` is how long its oldest request had waited."""
+        ...
+
+    def batch_failed(self, model_name: str, version: str, run: BatchRun, *, kind: str) -> None:
+        """A batch was sent and not answered; `kind` is a FailureKind's name. Its members may be tried again."""
         ...

@@ -29,6 +29,9 @@ class BatcherSettings(BaseSettings):
     """host:port of the monitor."""
     log_level: str = "info"
     """debug, info, warning or error."""
+    telemetry: bool = True
+    """off: times are not measured. There are no histograms and no traces then; requests, errors and predictions are
+    counted all the same, and every gauge stays."""
     otlp_endpoint: str = ""
     """host:port of an OTLP gRPC receiver for traces. Empty: traces are not exported."""
     shutdown_grace_s: float = Field(default=8.0, gt=0, le=600)

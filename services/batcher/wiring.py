@@ -28,7 +28,10 @@ from services.batcher.faces.plain import PlainFace
 from services.batcher.faces.ports import InferEngine
 from services.batcher.faces.prediction import PredictionMethods
 from services.batcher.settings import BatcherSettings
-from services.batcher.telemetry import BatcherCollector, BatchStats, depth_metrics
+from services.batcher.telemetry.batches import BatchStats
+from services.batcher.telemetry.collector import BatcherCollector
+from services.batcher.telemetry.engine_families import depth_metrics
+from services.batcher.telemetry.labels import LabelSets
 from services.common.clock import Clock
 from services.common.grpc.channel import open_channel
 from services.common.lifecycle import Lifecycle
@@ -61,8 +64,10 @@ class Batcher:
 def build(settings: BatcherSettings, *, clock: Clock) -> Batcher:
     """A batcher with the batching engine over Triton, not started yet."""
     lifecycle = Lifecycle(name="batcher", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
-    batches = BatchStats()
-    engine = Engine(clock=clock, open_client=TritonClient, options=EngineOptions(), observer=batches)
+    labels = LabelSets()
+    batches = BatchStats(labels)
+    observer = batches if settings.telemetry else None
+    engine = Engine(clock=clock, open_client=TritonClient, options=EngineOptions(), observer=observer)
     lifecycle.add("engine", start=engine.start, stop=engine.stop)
 
     def depths() -> Mapping[str, int]:
@@ -77,7 +82,8 @@ def build(settings: BatcherSettings, *, clock: Clock) -> Batcher:
         lifecycle=lifecycle,
         catalog=Catalog(on_apply=engine.serve),
         engine=engine,
-        families=(batches.collect, depth_metrics(depths)),
+        labels=labels,
+        families=(batches.collect, depth_metrics(depths, labels)),
     )
 
 
@@ -88,6 +94,7 @@ def assemble(
     lifecycle: Lifecycle,
     catalog: Catalog,
     engine: InferEngine,
+    labels: LabelSets | None = None,
     families: Sequence[Callable[[], Iterable[Metric]]] = (),
 ) -> Batcher:
     """A batcher over this engine. `families` are the engine's own metrics."""
@@ -115,6 +122,7 @@ def assemble(
         request_log=request_log,
         clock=clock,
         tracing=tracing,
+        timed=settings.telemetry,
         deadline_default_s=settings.deadline_default_s,
         deadline_max_s=settings.deadline_max_s,
     )
@@ -140,7 +148,12 @@ def assemble(
     registry = new_registry()
     registry.register(
         BatcherCollector(
-            stats=catalog.stats, active=lambda: len(core.in_flight), others=(request_log.collect, *families)
+            stats=catalog.stats,
+            active=lambda: len(core.in_flight),
+            labels=labels or LabelSets(),
+            clock=clock,
+            timed=settings.telemetry,
+            others=(request_log.collect, *families),
         )
     )
     return Batcher(lifecycle, *_faces(lifecycle, core, registry), drain)

@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from services.batcher.adapters.outgoing import Outgoing
 from services.batcher.faces.call import KIND_SHADOW, Call
 from services.batcher.faces.catalog import VersionPlan
-from services.batcher.telemetry import VersionStats
+from services.batcher.telemetry.version_stats import VersionStats
 from services.common.clock import Clock
 from services.common.errors import MeshError
 from services.common.telemetry.logging import get_logger

@@ -3,8 +3,9 @@
 Built for every request of the hot path, hence plain slotted classes. Nobody changes one after it was handed on.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.serving import ServedVersion
 from services.common.schema import DataType
 
@@ -48,3 +49,5 @@ class InferResult:
     """The caller's own rows of every output asked for."""
 
     outputs: tuple[Tensor, ...]
+    batch: BatchRun | None = field(default=None, compare=False, repr=False)
+    """The batch that it came out of, of a split request the last one; None where nobody measures."""

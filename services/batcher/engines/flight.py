@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.places import Place
 from services.batcher.domain.queue import Waiter
@@ -64,11 +65,23 @@ class Flight:
         except Exception as error:
             lane.broken(members, error)
             return
-        lane.delivered(self, now_s)
+        run = lane.delivered(self, now_s)
         for member, result in zip(members, results, strict=True):
+            result.batch = run
             caller = member.caller
             if not caller.done():
                 caller.set_result(result)
+
+    def run(self, now_s: float, failure: str = "") -> BatchRun:
+        """What its members remember of it."""
+        return BatchRun(
+            sent_s=self.sent_s,
+            landed_s=now_s,
+            rows=self.rows,
+            requests=len(self.members),
+            backend_id=self.place.backend.backend_id,
+            failure=failure,
+        )
 
     def failed(self, failure: BackendFailure) -> None:
         """The lane decides who is tried again."""

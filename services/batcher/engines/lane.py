@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from services.batcher.domain.admission import DrainRate
+from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.places import Place, choose
 from services.batcher.domain.policy import NEVER, Policy, departure_s, rows_max_of
@@ -238,25 +239,24 @@ class Lane:
             place.answered()
             self.outage_s = None
 
-    def delivered(self, flight: Flight, now_s: float) -> None:
-        """A batch was answered in full."""
+    def delivered(self, flight: Flight, now_s: float) -> BatchRun | None:
+        """A batch was answered in full. What its members remember of it, where somebody measures."""
         seconds = now_s - flight.sent_s
         flight.place.observe(rows=flight.rows, seconds=seconds)
         self._policy.observe(rows=flight.rows, seconds=seconds)
         self.drained.add(flight.rows, now_s)
-        if self._observer is not None:
-            self._observer.batch_answered(
-                self.served.model_name,
-                self.served.version,
-                rows=flight.rows,
-                requests=len(flight.members),
-                queue_s=flight.sent_s - flight.members[0].arrived_s,
-                backend_s=seconds,
-            )
+        if self._observer is None:
+            return None
+        run = flight.run(now_s)
+        oldest_s = flight.sent_s - flight.members[0].arrived_s
+        self._observer.batch_answered(self.served.model_name, self.served.version, run, oldest_s=oldest_s)
+        return run
 
     def recover(self, flight: Flight, failure: BackendFailure) -> None:
         """A batch that has landed without answers: its members are tried again or told."""
-        self.recoveries.recover(flight, failure, self._clock.monotonic())
+        now_s = self._clock.monotonic()
+        self._lost(flight, failure, now_s)
+        self.recoveries.recover(flight, failure, now_s)
         self.pump()
 
     def broken(self, members: list[Waiter], error: Exception) -> None:
@@ -272,8 +272,15 @@ class Lane:
         seconds = now_s - flight.sent_s
         flight.place.observe(rows=flight.rows, seconds=seconds)
         late = BackendFailure(FailureKind.LOST, f"it did not answer within {seconds:.1f} s")
+        self._lost(flight, late, now_s)
         for member in flight.members:
             self._verdicts.failed(member, late)
+
+    def _lost(self, flight: Flight, failure: BackendFailure, now_s: float) -> None:
+        if self._observer is not None:
+            kind = failure.kind.name
+            run = flight.run(now_s, f"{kind}: {failure.message}")
+            self._observer.batch_failed(self.served.model_name, self.served.version, run, kind=kind)
 
     def _blocked(self, now_s: float) -> float:
         """Work waits and no place has room. Returns when that may change without a landing, or when patience ends."""

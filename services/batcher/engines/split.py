@@ -34,6 +34,7 @@ class SplitCall:
             why = BackendFailure(FailureKind.PROTOCOL, str(error))
             self.future.set_exception(failed(served.model_name, served.version, why))
         else:
+            joined.batch = result.batch
             self.future.set_result(joined)
 
 

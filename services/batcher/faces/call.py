@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 
 from services.batcher.codec.frames import timeout_s
+from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.outputs import Scores
 from services.common.errors import invalid
 from services.common.grpc.identity import HEADER_TEAM, HEADER_USER
@@ -40,14 +41,17 @@ class Call:
     """One request. Lives as long as it is worked on."""
 
     __slots__ = (
+        "answered",
         "arrived_s",
         "background",
+        "batch",
         "gone",
         "headers",
         "hung_up",
         "item",
         "model_name",
         "plan",
+        "queued_s",
         "receive",
         "request_id",
         "rows",
@@ -70,6 +74,12 @@ class Call:
         self.item = item
         """One of many on a stream: the headers' time limit and id are the stream's, not its own."""
         self.arrived_s = arrived_s
+        self.answered = False
+        """Whether there is an answer, and not an error."""
+        self.queued_s = arrived_s
+        """When it was read and checked, and went to the engine."""
+        self.batch: BatchRun | None = None
+        """The batch that it was in, once it is answered and where somebody measures."""
         self.receive: Receive | None = None
         """Set once the body is complete: then it tells whether the caller is still there, and nothing else."""
         self.task: asyncio.Task[object] | None = None

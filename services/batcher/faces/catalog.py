@@ -9,7 +9,7 @@ from services.batcher.domain.instances import InstancePlan
 from services.batcher.domain.outputs import OutputPlan
 from services.batcher.domain.serving import ServedModel, ServedVersion, ServingTable
 from services.batcher.domain.tensor_check import TensorPlan
-from services.batcher.telemetry import VersionStats
+from services.batcher.telemetry.version_stats import VersionStats
 from services.common.errors import MeshError, Reason, shown
 from services.common.names import check_version
 

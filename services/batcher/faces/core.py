@@ -44,6 +44,7 @@ class Core:
         request_log: RequestLog,
         clock: Clock,
         tracing: Tracing,
+        timed: bool = True,
         deadline_default_s: float,
         deadline_max_s: float,
     ) -> None:
@@ -52,6 +53,7 @@ class Core:
         self._log = request_log
         self.monotonic = clock.monotonic
         self._tracing = tracing if tracing.exports else None
+        self._timed = timed
         self._deadline_default_s = deadline_default_s
         self._deadline_max_s = deadline_max_s
         self.begun = 0
@@ -98,6 +100,7 @@ class Core:
                 call.background,
             )
         )
+        call.batch = result.batch
         call.scores = plan.outputs.scores(result, rows)
         return result
 
@@ -109,7 +112,8 @@ class Core:
         if timeout_ms and timeout_ms < limit_s * 1000:
             limit_s = timeout_ms / 1000
         deadline_s = call.arrived_s + limit_s
-        if deadline_s <= self.monotonic():
+        call.queued_s = self.monotonic()
+        if deadline_s <= call.queued_s:
             raise MeshError(
                 Reason.DEADLINE_TOO_SHORT,
                 f"the time limit of {limit_s * 1000:.1f} ms was over before the request could be queued; allow more",
@@ -130,6 +134,8 @@ class Core:
     def end(self, call: Call) -> None:
         """The request is worked on no more, whatever became of it."""
         self.in_flight.discard(call)
+        if call.answered:
+            self._account(call)
         span = call.span
         if span is not None:
             if call.plan is not None:
@@ -143,27 +149,36 @@ class Core:
         """From the arrival until now, in milliseconds."""
         return (self.monotonic() - call.arrived_s) * 1000
 
-    def succeeded(self, call: Call) -> float:
-        """Accounts for an answer; its latency in milliseconds."""
+    def succeeded(self, call: Call) -> None:
+        """There is an answer. It is accounted for in `end`, when it is written."""
+        call.answered = True
+
+    def _account(self, call: Call) -> None:
         ended_s = self.monotonic()
-        latency_ms = (ended_s - call.arrived_s) * 1000
         plan = call.plan
         assert plan is not None, "an answer has a version"
+        stats = plan.stats
         # A shadow copy's predictions are nobody's: they must not count among those that callers got.
-        plan.stats.count(latency_ms=latency_ms, reason=None, scores=None if call.shadow else call.scores)
+        stats.answered(None if call.shadow else call.scores)
+        if self._timed:
+            stats.took(ended_s - call.arrived_s)
+            if call.batch is not None:
+                stats.went_through(call.arrived_s, call.queued_s, call.batch, ended_s)
         self._log.add(call, ended_s=ended_s, code=0, reason=0)
-        return latency_ms
 
     def failed(self, call: Call, error: BaseException, *, face: str) -> MeshError:
         """Accounts for a failure and says what the caller is told. Unforeseen ones are logged; only their id leaves."""
         known = error if isinstance(error, MeshError) else self._masked(call, error, face)
+        call.answered = False
         ended_s = self.monotonic()
         if call.plan is not None:
             stats = call.plan.stats
         else:
             model = self.catalog.find(call.model_name) if call.model_name else None
             stats = model.stats if model is not None else self.catalog.unknown
-        stats.count(latency_ms=(ended_s - call.arrived_s) * 1000, reason=known.reason, scores=None)
+        stats.failed(known.reason)
+        if self._timed:
+            stats.took(ended_s - call.arrived_s)
         if call.model_name:
             code, reason = int(CATALOGUE[known.reason]), _REASON_NUMBERS[known.reason]
             self._log.add(call, ended_s=ended_s, code=code, reason=reason)

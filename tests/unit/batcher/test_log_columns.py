@@ -13,7 +13,7 @@ from services.batcher.adapters.prediction_log import PredictionLog
 from services.batcher.domain.outputs import Scores
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import VersionPlan
-from services.batcher.telemetry import VersionStats
+from services.batcher.telemetry.version_stats import VersionStats
 from services.common.errors import MeshError, Reason
 from tests.support.batcher_faces_values import version_of
 from tests.support.clock import NOON, FakeClock
@@ -124,9 +124,7 @@ async def test_columns_of_which_one_entry_says_something_are_whole() -> None:
 async def test_predictions_are_told_once_as_what_came_since_the_last_chunk() -> None:
     async with logging() as made:
         for index in (0, 2):
-            made.plan.stats.count(
-                latency_ms=1, reason=None, scores=Scores((index, index), (0.9, 0.6), ((0.9,), (0.6,)))
-            )
+            made.plan.stats.answered(Scores((index, index), (0.9, 0.6), ((0.9,), (0.6,))))
             made.add(f"r{index}")
             (group,) = (await made.chunk()).groups
             assert dict(group.predictions_by_class) == {("zero", "", "two")[index]: 2}

@@ -7,21 +7,33 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.outputs import OutputPlan, Scores
-from services.batcher.telemetry import (
-    BATCH_BOUNDS,
-    CLASSES_MAX,
-    LATENCY_BOUNDS_MS,
-    BatcherCollector,
-    BatchStats,
-    VersionStats,
-    depth_metrics,
-    percentile_ms,
-)
+from services.batcher.telemetry.batches import BatchStats
+from services.batcher.telemetry.buckets import BATCH_BOUNDS, LATENCY_BOUNDS_MS, percentile_ms
+from services.batcher.telemetry.collector import BatcherCollector
+from services.batcher.telemetry.engine_families import depth_metrics
+from services.batcher.telemetry.labels import LabelSets
+from services.batcher.telemetry.version_stats import CLASSES_MAX, STAGES, VersionStats
 from services.common.errors import Reason
 from tests.support.batcher_faces_values import version_of
+from tests.support.clock import FakeClock
 
 PLAN = OutputPlan(version_of())
+VERSION = {"model": "digits", "version": "v1.0.0"}
+
+
+def run_of(*, rows: int = 1, requests: int = 1, sent_s: float = 0.0, landed_s: float = 0.5) -> BatchRun:
+    return BatchRun(sent_s=sent_s, landed_s=landed_s, rows=rows, requests=requests, backend_id="triton-0")
+
+
+def finished(stats: VersionStats, *, latency_ms: float = 1.0, reason: Reason | None = None) -> None:
+    """One request that was answered, or failed for that reason."""
+    if reason is None:
+        stats.answered(None)
+    else:
+        stats.failed(reason)
+    stats.took(latency_ms / 1000)
 
 
 def scores(*classes: int, confidence: float = 0.9) -> Scores:
@@ -40,35 +52,46 @@ def values(samples: Iterable[Sample], name: str, **labels: str) -> list[float]:
     return [item.value for item in samples if item.name == name and labels.items() <= item.labels.items()]
 
 
-def collector_of(*stats: VersionStats, active: int = 0, waiting: Mapping[str, int] | None = None) -> BatcherCollector:
-    batches = BatchStats()
-    batches.batch_answered("digits", "v1.0.0", rows=3, requests=2, queue_s=0.25, backend_s=0.5)
-    batches.batch_answered("digits", "v1.0.0", rows=2000, requests=1, queue_s=0.25, backend_s=0.5)
+def collector_of(
+    *stats: VersionStats,
+    active: int = 0,
+    waiting: Mapping[str, int] | None = None,
+    timed: bool = True,
+    clock: FakeClock | None = None,
+    versions_max: int = 500,
+) -> BatcherCollector:
+    labels = LabelSets(versions_max=versions_max)
+    batches = BatchStats(labels)
+    batches.batch_answered("digits", "v1.0.0", run_of(rows=3, requests=2), oldest_s=0.25)
+    batches.batch_answered("digits", "v1.0.0", run_of(rows=2000), oldest_s=0.25)
+    batches.batch_failed("digits", "v1.0.0", run_of(), kind="LOST")
     return BatcherCollector(
         stats=lambda: [(each, PLAN) for each in stats],
         active=lambda: active,
-        others=(batches.collect, depth_metrics(lambda: waiting or {})),
+        labels=labels,
+        clock=clock or FakeClock(),
+        timed=timed,
+        others=(batches.collect, depth_metrics(lambda: waiting or {}, labels)),
     )
 
 
 def test_requests_and_errors_are_counted_by_status_and_by_reason() -> None:
     stats = VersionStats("digits", "v1.0.0")
     for reason in (None, None, Reason.QUEUE_FULL, Reason.QUOTA_EXCEEDED, Reason.SCHEMA_VIOLATION):
-        stats.count(latency_ms=1.0, reason=reason, scores=None)
+        finished(stats, reason=reason)
     samples = scraped(collector_of(stats))
-    version = {"model": "digits", "version": "v1.0.0"}
-    assert values(samples, "model_requests_total", status="OK", **version) == [2]
+    assert values(samples, "model_requests_total", status="OK", **VERSION) == [2]
     # Both are RESOURCE_EXHAUSTED to callers: one sample, or Prometheus would refuse the whole scrape.
-    assert values(samples, "model_requests_total", status="RESOURCE_EXHAUSTED", **version) == [2]
-    assert values(samples, "model_requests_total", status="INVALID_ARGUMENT", **version) == [1]
-    assert values(samples, "model_errors_total", error_type="QUEUE_FULL", **version) == [1]
-    assert values(samples, "model_errors_total", error_type="SCHEMA_VIOLATION", **version) == [1]
+    assert values(samples, "model_requests_total", status="RESOURCE_EXHAUSTED", **VERSION) == [2]
+    assert values(samples, "model_requests_total", status="INVALID_ARGUMENT", **VERSION) == [1]
+    assert values(samples, "model_errors_total", error_type="QUEUE_FULL", **VERSION) == [1]
+    assert values(samples, "model_errors_total", error_type="SCHEMA_VIOLATION", **VERSION) == [1]
 
 
 def test_latencies_are_a_histogram_whose_buckets_include_their_bounds() -> None:
     stats = VersionStats("digits", "v1.0.0")
     for latency_ms in (0.5, 1.0, 7.5, 7.6, 20_000.0):
-        stats.count(latency_ms=latency_ms, reason=None, scores=None)
+        finished(stats, latency_ms=latency_ms)
     samples = scraped(collector_of(stats))
     assert values(samples, "model_latency_ms_bucket", le="1") == [2]
     assert values(samples, "model_latency_ms_bucket", le="7.5") == [3]
@@ -79,8 +102,8 @@ def test_latencies_are_a_histogram_whose_buckets_include_their_bounds() -> None:
 
 def test_predictions_are_counted_by_the_name_of_their_class() -> None:
     stats = VersionStats("digits", "v1.0.0")
-    stats.count(latency_ms=1, reason=None, scores=scores(0, 2, 2))
-    stats.count(latency_ms=1, reason=Reason.MODEL_FAILED, scores=scores(1))
+    stats.answered(scores(0, 2, 2))
+    stats.failed(Reason.MODEL_FAILED)
     samples = scraped(collector_of(stats))
     by_class = {item.labels["class"]: item.value for item in samples if item.name == "model_predictions_by_class"}
     assert by_class == {"zero": 1, "two": 2}
@@ -88,7 +111,7 @@ def test_predictions_are_counted_by_the_name_of_their_class() -> None:
 
 def test_classes_beyond_what_a_scrape_should_hold_are_counted_together() -> None:
     stats = VersionStats("digits", "v1.0.0")
-    stats.count(latency_ms=1, reason=None, scores=scores(CLASSES_MAX - 1, CLASSES_MAX, CLASSES_MAX + 7))
+    stats.answered(scores(CLASSES_MAX - 1, CLASSES_MAX, CLASSES_MAX + 7))
     assert stats.classes(None) == {str(CLASSES_MAX - 1): 1, "__other__": 2}
 
 
@@ -105,7 +128,7 @@ def test_classes_beyond_what_a_scrape_should_hold_are_counted_together() -> None
 )
 def test_confidences_are_high_medium_or_low(confidence: float, counts: tuple[int, int, int]) -> None:
     stats = VersionStats("digits", "v1.0.0")
-    stats.count(latency_ms=1, reason=None, scores=scores(0, confidence=confidence))
+    stats.answered(scores(0, confidence=confidence))
     assert (stats.confidence_high, stats.confidence_medium, stats.confidence_low) == counts
 
 
@@ -113,19 +136,20 @@ def test_batches_waiting_and_active_requests_have_the_names_of_the_contract() ->
     samples = scraped(collector_of(active=3, waiting={"digits": 4}))
     assert values(samples, "model_active_requests") == [3]
     assert values(samples, "model_queue_depth", model="digits") == [4]
-    version = {"model": "digits", "version": "v1.0.0"}
-    assert values(samples, "model_batch_size_count", **version) == [2]
-    assert values(samples, "model_batch_size_sum", **version) == [2003]
-    assert values(samples, "model_batch_size_bucket", le="4", **version) == [1]
-    assert values(samples, "model_batch_size_bucket", le=str(BATCH_BOUNDS[-1]), **version) == [1]
-    assert values(samples, "model_batch_size_bucket", le="+Inf", **version) == [2]
-    assert values(samples, "model_batch_queue_seconds_total", **version) == [0.5]
-    assert values(samples, "model_batched_requests_total", **version) == [3]
+    assert values(samples, "model_batch_size_count", **VERSION) == [2]
+    assert values(samples, "model_batch_size_sum", **VERSION) == [2003]
+    assert values(samples, "model_batch_size_bucket", le="4", **VERSION) == [1]
+    assert values(samples, "model_batch_size_bucket", le=str(BATCH_BOUNDS[-1]), **VERSION) == [1]
+    assert values(samples, "model_batch_size_bucket", le="+Inf", **VERSION) == [2]
+    assert values(samples, "model_batch_queue_seconds_total", **VERSION) == [0.5]
+    assert values(samples, "model_batch_backend_seconds_total", **VERSION) == [1.0]
+    assert values(samples, "model_batched_requests_total", **VERSION) == [3]
+    assert values(samples, "model_batch_failures_total", kind="LOST", **VERSION) == [1]
 
 
 def test_names_with_any_letters_are_read_back_as_they_are() -> None:
     stats = VersionStats('a"b\\c\nd', "v1")
-    stats.count(latency_ms=1, reason=None, scores=None)
+    finished(stats)
     assert values(scraped(collector_of(stats)), "model_requests_total", model='a"b\\c\nd', status="OK") == [1]
 
 
@@ -133,7 +157,7 @@ def test_no_sample_comes_twice() -> None:
     stats = [VersionStats("digits", "v1.0.0"), VersionStats("digits", ""), VersionStats("", "")]
     for each in stats:
         for reason in Reason:
-            each.count(latency_ms=1, reason=reason, scores=None)
+            finished(each, reason=reason)
     samples = scraped(collector_of(*stats))
     keys = [(item.name, tuple(sorted(item.labels.items()))) for item in samples]
     assert len(set(keys)) == len(keys)
@@ -150,7 +174,7 @@ def buckets(counts: Mapping[float, int]) -> list[int]:
     ("counts", "share", "expected"),
     [
         ({}, 0.95, 0.0),
-        ({1: 100}, 0.95, 0.95),
+        ({1: 100}, 0.95, 0.5 + 0.5 * 0.95),
         ({10: 100}, 0.5, 8.75),
         ({1: 95, 100: 5}, 0.95, 1.0),
         ({1: 94, 100: 6}, 0.95, 75 + 25 / 6),
@@ -160,3 +184,95 @@ def buckets(counts: Mapping[float, int]) -> list[int]:
 )
 def test_percentiles_lie_inside_their_bucket(counts: Mapping[float, int], share: float, expected: float) -> None:
     assert percentile_ms(buckets(counts), share) == pytest.approx(expected)
+
+
+def test_stages_add_up_to_the_latency() -> None:
+    stats = VersionStats("digits", "v1.0.0")
+    stats.answered(None)
+    stats.took(0.1004)
+    run = run_of(sent_s=10.04, landed_s=10.1)
+    stats.went_through(10.0, 10.0001, run, 10.1004)
+    samples = scraped(collector_of(stats))
+    spent = {stage: values(samples, "model_stage_ms_sum", stage=stage, **VERSION) for stage in STAGES}
+    assert spent == {
+        "decode": [pytest.approx(0.1)],
+        "queue": [pytest.approx(39.9)],
+        "backend": [pytest.approx(60.0)],
+        "encode": [pytest.approx(0.4)],
+    }
+    assert sum(values(samples, "model_stage_ms_sum")) == pytest.approx(*values(samples, "model_latency_ms_sum"))
+    assert values(samples, "model_stage_ms_bucket", stage="queue", le="30") == [0]
+    assert values(samples, "model_stage_ms_bucket", stage="queue", le="50") == [1]
+
+
+def test_rates_and_percentiles_are_of_the_last_moments() -> None:
+    clock, stats = FakeClock(), VersionStats("digits", "v1.0.0")
+    collector = collector_of(stats, clock=clock)
+
+    def scrape() -> tuple[float, float]:
+        samples = scraped(collector)
+        [rate], [p95] = values(samples, "model_throughput_per_sec"), values(samples, "model_latency_p95_ms")
+        return rate, p95
+
+    for _ in range(100):
+        finished(stats, latency_ms=2000.0)
+    clock.advance(20.0)
+    assert scrape() == (5.0, pytest.approx(1950.0))
+    for _ in range(300):
+        finished(stats, latency_ms=10.0)
+    clock.advance(15.0)
+    assert scrape() == (20.0, pytest.approx(9.875))
+    # A second scraper right after sees the same figures, though nothing happened between the two.
+    assert scrape() == (20.0, pytest.approx(9.875))
+    clock.advance(15.0)
+    assert scrape() == (0.0, 0.0)
+
+
+def test_a_scraper_in_a_hurry_sees_figures_of_ten_seconds() -> None:
+    clock, stats = FakeClock(), VersionStats("digits", "v1.0.0")
+    collector = collector_of(stats, clock=clock)
+    rates = []
+    for _ in range(60):
+        clock.advance(1.0)
+        for _ in range(7):
+            finished(stats)
+        rates += values(scraped(collector), "model_throughput_per_sec")
+    assert rates == [pytest.approx(7.0)] * 60
+
+
+def test_without_times_requests_and_errors_are_counted_all_the_same() -> None:
+    stats = VersionStats("digits", "v1.0.0")
+    stats.answered(scores(1))
+    stats.failed(Reason.QUEUE_FULL)
+    samples = scraped(collector_of(stats, timed=False))
+    assert values(samples, "model_requests_total", status="OK") == [1]
+    assert values(samples, "model_errors_total", error_type="QUEUE_FULL") == [1]
+    assert values(samples, "model_predictions_by_class") == [1]
+    assert not [item for item in samples if item.name.startswith(("model_latency", "model_stage"))]
+
+
+def test_versions_beyond_the_bound_are_counted_together_and_no_counter_steps_back() -> None:
+    stats = [VersionStats("m", f"v1.0.{number}") for number in range(5)]
+    collector = collector_of(*stats, versions_max=4)
+    before: dict[tuple[str, str], float] = {}
+    for busy in (stats[4], stats[0], stats[1], stats[2], stats[3], stats[2]):
+        finished(busy)
+        busy.answered(scores(1))
+        samples = scraped(collector)
+        now = {
+            (item.name, item.labels["version"]): item.value
+            for item in samples
+            if item.name in ("model_requests_total", "model_latency_ms_count", "model_predictions_by_class")
+        }
+        assert all(now[key] >= value for key, value in before.items())
+        assert len({version for _, version in now}) <= 5
+        before = now
+    # Digits and the first three with requests have labels: the others share.
+    assert values(samples, "model_requests_total", version="v1.0.4") == [2]
+    assert values(samples, "model_requests_total", model="__other__", version="__other__", status="OK") == [6]
+    assert values(samples, "model_predictions_by_class", **{"version": "__other__", "class": "__other__"}) == [3]
+
+
+def test_versions_without_requests_have_no_samples() -> None:
+    samples = scraped(collector_of(VersionStats("idle", "v1.0.0")))
+    assert not [item for item in samples if item.labels.get("model") == "idle"]

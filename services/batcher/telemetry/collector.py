@@ -1,0 +1,135 @@
+"""What Prometheus reads of requests, rendered out of the counts of all versions."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    UnknownMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from services.batcher.domain.outputs import OutputPlan
+from services.batcher.telemetry.buckets import LATENCY_BOUNDS_MS, cumulative, percentile_ms
+from services.batcher.telemetry.labels import OTHERS, LabelSets
+from services.batcher.telemetry.version_stats import STAGES, VersionStats
+from services.batcher.telemetry.window import Window
+from services.common.clock import Clock
+
+_LABELS = ("model", "version")
+Stats = Iterable[tuple[VersionStats, OutputPlan | None]]
+
+
+class BatcherCollector(Collector):
+    """The families of requests, and those of `others`. Only versions that got requests have samples.
+
+    `timed` False: times were not measured, so their families are left out rather than shown as zeros.
+    """
+
+    def __init__(
+        self,
+        *,
+        stats: Callable[[], Stats],
+        active: Callable[[], int],
+        labels: LabelSets,
+        clock: Clock,
+        timed: bool = True,
+        others: Sequence[Callable[[], Iterable[Metric]]] = (),
+    ) -> None:
+        self._stats = stats
+        self._active = active
+        self._labels = labels
+        self._clock = clock
+        self._timed = timed
+        self._others = others
+        self._began_s = clock.monotonic()
+        self._windows: dict[tuple[str, str], Window] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, as of now."""
+        labelled = list(self._labelled())
+        yield from _counts(labelled)
+        if self._timed:
+            yield from _times(labelled)
+        yield from self._lately([stats for stats, _ in labelled])
+        yield GaugeMetricFamily("model_active_requests", "Requests being worked on.", value=self._active())
+        for other in self._others:
+            yield from other()
+
+    def _labelled(self) -> Stats:
+        rest = VersionStats(*OTHERS)
+        for stats, outputs in self._stats():
+            if not stats.requests:
+                continue
+            # Requests for models that nobody serves have no name of their own, and so no place among the bounded ones.
+            if not stats.model_name or self._labels.of(stats.model_name, stats.version) != OTHERS:
+                yield stats, outputs
+            else:
+                rest.absorb(stats)
+        if rest.requests:
+            yield rest, None
+
+    def _lately(self, labelled: Sequence[VersionStats]) -> Iterator[Metric]:
+        now_s = self._clock.monotonic()
+        throughput = GaugeMetricFamily(
+            "model_throughput_per_sec",
+            "Requests answered per second, errors included, since the last scrape that is 10 s old or older.",
+            labels=_LABELS,
+        )
+        p95 = GaugeMetricFamily(
+            "model_latency_p95_ms",
+            "95th percentile of model_latency_ms over the same time; 0 where nothing was answered in it.",
+            labels=_LABELS,
+        )
+        for stats in labelled:
+            labels = (stats.model_name, stats.version)
+            counts = [stats.requests, *stats.latency]
+            window = self._windows.get(labels)
+            if window is None:
+                window = self._windows[labels] = Window(len(counts), now_s=self._began_s)
+            seconds, grown = window.since(counts, now_s=now_s)
+            throughput.add_metric(labels, grown[0] / seconds if seconds else 0.0)
+            p95.add_metric(labels, percentile_ms(grown[1:], 0.95))
+        yield throughput
+        if self._timed:
+            yield p95
+
+
+def _counts(labelled: Stats) -> Iterator[Metric]:
+    requests = CounterMetricFamily(
+        "model_requests_total", "Requests answered, by status code.", labels=(*_LABELS, "status")
+    )
+    errors = CounterMetricFamily(
+        "model_errors_total", "Requests that failed, by reason.", labels=(*_LABELS, "error_type")
+    )
+    # Not of type counter, whose samples would have to be called …_total.
+    classes = UnknownMetricFamily("model_predictions_by_class", "Predictions by class.", labels=(*_LABELS, "class"))
+    for stats, outputs in labelled:
+        labels = (stats.model_name, stats.version)
+        for code, count in stats.by_code().items():
+            requests.add_metric((*labels, code.name), count)
+        for reason, count in stats.errors.items():
+            errors.add_metric((*labels, reason.value), count)
+        for name, count in stats.classes(outputs).items():
+            classes.add_metric((*labels, name), count)
+    yield from (requests, errors, classes)
+
+
+def _times(labelled: Stats) -> Iterator[Metric]:
+    latency = HistogramMetricFamily(
+        "model_latency_ms", "From arrival to answer inside the batcher, in milliseconds.", labels=_LABELS
+    )
+    stages = HistogramMetricFamily(
+        "model_stage_ms",
+        "Where the time of answered requests went, in milliseconds: decode, queue, backend, encode.",
+        labels=(*_LABELS, "stage"),
+    )
+    for stats, _ in labelled:
+        labels = (stats.model_name, stats.version)
+        latency.add_metric(labels, cumulative(stats.latency, LATENCY_BOUNDS_MS), stats.latency_s * 1000)
+        for stage, counts, seconds in zip(STAGES, stats.stages, stats.stages_s, strict=True):
+            if any(counts):
+                stages.add_metric((*labels, stage), cumulative(counts, LATENCY_BOUNDS_MS), seconds * 1000)
+    yield from (latency, stages)

@@ -9,6 +9,7 @@ from infermesh.common.v1 import serving_pb2
 from infermesh.deployer.v1 import backend_service_pb2, deployer_service_pb2, deployment_pb2, model_server_pb2
 
 from services.common.errors import MeshError, Reason, invalid
+from services.common.feature_view_proto import views_to_proto
 from services.common.schema_proto import mapping_to_proto, schema_to_proto
 from services.deployer.domain.catalog import Change, Place, PublishedModel, PublishedVersion
 from services.deployer.domain.deployment import (
@@ -317,6 +318,7 @@ def _version(version: PublishedVersion) -> serving_pb2.ServedVersion:
             for place in version.places
         ],
         deterministic=version.deterministic,
+        feature_views=views_to_proto(version.feature_views),
     )
 
 

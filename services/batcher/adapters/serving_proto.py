@@ -7,6 +7,7 @@ from infermesh.common.v1 import serving_pb2
 
 from services.batcher.domain.serving import Backend, Batching, ServedModel, ServedVersion
 from services.common.errors import MeshError, Reason, invalid
+from services.common.feature_view_proto import views_from_proto
 from services.common.schema_proto import mapping_from_proto, schema_from_proto
 
 _DEFAULTS = Batching()
@@ -59,6 +60,8 @@ def _version(model: serving_pb2.ServedModel, message: serving_pb2.ServedVersion)
         deterministic=message.deterministic,
         artifact_digest=message.artifact_digest,
         team=model.team,
+        feature_views=views_from_proto(message.feature_views),
+        reference_digest=message.reference_digest,
     )
 
 

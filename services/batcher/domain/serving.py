@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from services.common.feature_view import FeatureView
 from services.common.schema import ModelSchema, PredictionMapping
 
 
@@ -44,6 +45,10 @@ class ServedVersion:
     deterministic: bool = False
     artifact_digest: str = ""
     team: str = ""
+    feature_views: tuple[FeatureView, ...] = ()
+    """Features that are added from a feature store."""
+    reference_digest: str = ""
+    """SHA-256 of the sample that explanations are made against; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 import grpc
 from infermesh.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
 
+from services.common.feature_view_proto import views_from_proto
 from services.common.schema_proto import mapping_from_proto, schema_from_proto
 from services.deployer.domain.deployment import Recipe
 
@@ -28,4 +29,5 @@ class RegistryVersionSource:
             team=found.team,
             artifact_kind=found.artifact_kind or "file",
             stage=found.stage,
+            feature_views=views_from_proto(found.feature_views),
         )

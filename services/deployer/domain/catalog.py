@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from services.common.feature_view import FeatureView
 from services.common.names import SemanticVersion
 from services.common.schema import ModelSchema, PredictionMapping
 from services.deployer.domain.deployment import Batching, Deployment
@@ -32,6 +33,7 @@ class PublishedVersion:
     server_model_name: str
     places: tuple[Place, ...]
     deterministic: bool
+    feature_views: tuple[FeatureView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,4 +102,5 @@ def _version(deployment: Deployment, observed: Observation, pool: Mapping[str, P
         server_model_name=deployment.server_model_name,
         places=places,
         deterministic=wish.serving.deterministic,
+        feature_views=deployment.recipe.feature_views,
     )

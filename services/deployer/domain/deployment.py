@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from services.common.feature_view import FeatureView
 from services.common.names import backend_model_name
 from services.common.schema import ModelSchema, PredictionMapping
 
@@ -132,6 +133,8 @@ class Recipe:
     """How the artifact is packed: "file", "directory" or "tar.gz"."""
     stage: str = ""
     """The version's stage when it was deployed; an archived one may not be."""
+    feature_views: tuple[FeatureView, ...] = ()
+    """What batchers add from a feature store."""
 
 
 @dataclass(frozen=True, slots=True)

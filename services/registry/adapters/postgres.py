@@ -27,13 +27,13 @@ _INSERT = text("""
         (model_id, version, precedence, artifact_uri, artifact_digest, artifact_kind, artifact_filename,
          model_size_bytes, framework_version, input_schema, output_schema, tensor_schema, schema_source,
          prediction_mapping, training_metrics, training_metadata, tags, lineage, status, model_card, created_by,
-         request_id)
+         request_id, feature_views)
     VALUES
         (:model_id, :version, :precedence, :artifact_uri, :artifact_digest, :artifact_kind, :artifact_filename,
          :model_size_bytes, :framework_version, CAST(:input_schema AS jsonb), CAST(:output_schema AS jsonb),
          CAST(:tensor_schema AS jsonb), :schema_source, CAST(:prediction_mapping AS jsonb),
          CAST(:training_metrics AS jsonb), CAST(:training_metadata AS jsonb), :tags, CAST(:lineage AS jsonb),
-         :status, :model_card, :created_by, :request_id)
+         :status, :model_card, :created_by, :request_id, CAST(:feature_views AS jsonb))
     RETURNING id
 """)
 _RIVALS = text(

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import TypeAdapter
 from sqlalchemy import RowMapping
 
+from services.common.feature_view import FeatureView
 from services.common.schema import ModelSchema, PredictionMapping
 from services.registry.domain.version import (
     Artifact,
@@ -21,6 +22,7 @@ from services.registry.domain.version import (
 _SCHEMA = TypeAdapter(ModelSchema)
 _MAPPING = TypeAdapter(PredictionMapping)
 _LINEAGE = TypeAdapter(Lineage)
+_VIEWS = TypeAdapter(tuple[FeatureView, ...])
 
 Parameters = dict[str, object]
 
@@ -50,6 +52,7 @@ def version_parameters(new: NewVersion) -> Parameters:
         "model_card": new.model_card,
         "created_by": new.created_by,
         "request_id": new.request_id or None,
+        "feature_views": _text(_VIEWS, content.feature_views),
     }
 
 
@@ -72,6 +75,7 @@ def version_of(row: RowMapping) -> Version:
         lineage=_LINEAGE.validate_python(_doubles(values["lineage"])),
         metrics=_doubles(values["training_metrics"]),
         tags=tuple(values["tags"]),
+        feature_views=_VIEWS.validate_python(values["feature_views"]),
     )
     return Version(
         version_id=str(values["id"]),

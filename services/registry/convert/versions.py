@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from infermesh.registry.v1 import model_pb2, model_version_pb2, registry_service_pb2
 
 from services.common.errors import FieldViolation, MeshError, Reason
+from services.common.feature_view import FeatureView
+from services.common.feature_view_proto import views_from_proto, views_to_proto
 from services.common.grpc.identity import Identity
 from services.common.schema import ModelSchema
 from services.common.schema_proto import mapping_from_proto, mapping_to_proto, schema_from_proto, schema_to_proto
@@ -39,6 +41,11 @@ def registration_from_proto(
         schema = schema_from_proto(message.schema) if message.HasField("schema") else None
     except MeshError as error:
         violations = [FieldViolation(f"schema.{one.field}", one.description) for one in error.violations]
+    views: tuple[FeatureView, ...] = ()
+    try:
+        views = views_from_proto(message.feature_views)
+    except MeshError as error:
+        violations += error.violations
     asked = Registration(
         name=message.name,
         version=message.version,
@@ -55,6 +62,7 @@ def registration_from_proto(
         lineage=_lineage_from_proto(message.lineage),
         stage=message.stage,
         model_card=message.model_card,
+        feature_views=views,
         request_id=message.request_id,
         created_by=caller.user,
         team=caller.team,
@@ -96,6 +104,7 @@ def version_to_proto(version: Version, path_of: Callable[[str], str]) -> model_v
         created_at=timestamp(version.created_at),
         updated_at=timestamp(version.updated_at),
         etag=version.etag,
+        feature_views=views_to_proto(content.feature_views),
     )
 
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from services.common.errors import FieldViolation, MeshError, Reason, shown
+from services.common.feature_view import FeatureView
 from services.common.names import check_model_name, check_version
 from services.common.schema import ModelSchema, PredictionMapping
 from services.registry.domain.artifact_uri import DIGEST, parse_artifact_uri
+from services.registry.domain.feature_views import check_views
 from services.registry.domain.metadata import class_names_of, description_of, lineage_of, tags_of
 from services.registry.domain.schemas import check_declared
 from services.registry.domain.short_form import parse_short_form
@@ -42,6 +44,7 @@ class Registration:
     lineage: Lineage = field(default_factory=Lineage)
     stage: str = ""
     model_card: str = ""
+    feature_views: tuple[FeatureView, ...] = ()
     request_id: str = ""
     created_by: str = ""
     team: str = ""
@@ -72,6 +75,7 @@ def check_registration(asked: Registration, already: Sequence[FieldViolation] = 
         found.check(lambda name=name: parse_short_form(getattr(asked, name), name))  # type: ignore[misc]
     if asked.schema is not None:
         check_declared(asked.schema, found)
+    check_views(asked.feature_views, found)
     found.check(lambda: tags_of(asked.metadata))
     found.check(lambda: class_names_of(asked.metadata))
     found.check(lambda: lineage_of(asked.lineage, asked.metadata))

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from services.common.feature_view import FeatureView
 from services.common.names import SemanticVersion
 from services.common.schema import ModelSchema, PredictionMapping
 
@@ -75,6 +76,8 @@ class Content:
     lineage: Lineage = field(default_factory=Lineage)
     metrics: Mapping[str, float] = field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    feature_views: tuple[FeatureView, ...] = ()
+    """In alphabetical order of their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,5 +176,6 @@ def differences(registered: Content, asked: Content) -> Sequence[str]:
         ("mapping", registered.mapping, asked.mapping),
         ("metadata", registered.metadata, asked.metadata),
         ("lineage", registered.lineage, asked.lineage),
+        ("feature_views", registered.feature_views, asked.feature_views),
     )
     return [name for name, before, after in pairs if before != after]

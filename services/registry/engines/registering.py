@@ -6,6 +6,7 @@ names; the same call again finds them kept and completes.
 
 from services.common.names import check_version
 from services.registry.domain.artifact_uri import parse_artifact_uri
+from services.registry.domain.feature_views import check_views_fit
 from services.registry.domain.mapping import agree_mapping
 from services.registry.domain.metadata import class_names_of, lineage_of, metrics_of, tags_of
 from services.registry.domain.registration import Registration, description_for
@@ -54,6 +55,7 @@ class Registering:
             inputs=parse_short_form(asked.input_schema, "input_schema"),
             outputs=parse_short_form(asked.output_schema, "output_schema"),
         )
+        check_views_fit(asked.feature_views, agreed.schema)
         return Content(
             framework=asked.framework or "onnx",
             artifact=artifact,
@@ -67,4 +69,5 @@ class Registering:
             lineage=lineage_of(asked.lineage, asked.metadata),
             metrics=metrics_of(asked.metadata),
             tags=tags_of(asked.metadata),
+            feature_views=asked.feature_views,
         )

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.refusals import too_late
 from services.batcher.domain.request import InferRequest, InferResult, Parameter, Tensor
 from services.batcher.domain.serving import ServedVersion
@@ -32,16 +33,14 @@ def request(
     outputs: tuple[str, ...] = (),
     parameters: tuple[tuple[str, Parameter], ...] = (),
     tenant: str = "",
-    background: bool = False,
+    priority: Priority = Priority.CALLER,
 ) -> InferRequest:
     """One row for each number."""
     inputs = (
         Tensor("x", DataType.INT64, (len(numbers),), b"".join(number.to_bytes(8, "little") for number in numbers)),
         Tensor("word", DataType.BYTES, (len(numbers),), b"".join(map(word, numbers))),
     )
-    return InferRequest(
-        served, len(numbers), inputs, deadline_s, outputs, parameters, "r", tenant, background=background
-    )
+    return InferRequest(served, len(numbers), inputs, deadline_s, outputs, parameters, "r", tenant, priority)
 
 
 def answer(numbers: Sequence[int], outputs: tuple[str, ...] = ()) -> InferResult:

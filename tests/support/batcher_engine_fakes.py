@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from services.batcher.domain.failure import BackendFailure, FailureKind
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest, Parameter, Tensor
 from services.batcher.domain.serving import Backend, Batching, ServedVersion
 from services.batcher.domain.shape import CallShape
@@ -49,13 +50,21 @@ def request(
     deadline_s: float = 1000.0,
     outputs: tuple[str, ...] = (),
     parameters: tuple[tuple[str, Parameter], ...] = (),
-    background: bool = False,
+    tenant: str = "",
+    priority: Priority = Priority.CALLER,
 ) -> InferRequest:
     """A request with one row for each number."""
     data = b"".join(row(number) for number in numbers)
     tensor = Tensor("x", DataType.INT64, (len(numbers), 2), data)
     return InferRequest(
-        version, len(numbers), (tensor,), deadline_s, outputs=outputs, parameters=parameters, background=background
+        version,
+        len(numbers),
+        (tensor,),
+        deadline_s,
+        outputs=outputs,
+        parameters=parameters,
+        tenant=tenant,
+        priority=priority,
     )
 
 

@@ -7,6 +7,7 @@ request's parameter `do` says happens: "wait" never answers, "slow" takes 0.3 s,
 import asyncio
 import struct
 
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
 from services.batcher.faces.application import Application
 from services.batcher.faces.catalog import Catalog
@@ -43,7 +44,7 @@ class EchoEngine:
             case "left":
                 labels = [int(request.deadline_s - SystemClock().monotonic())] * request.rows
             case "background":
-                labels = [int(request.background)] * request.rows
+                labels = [int(request.priority is Priority.BACKGROUND)] * request.rows
         outputs = {
             "label": Tensor("label", DataType.INT64, (request.rows,), struct.pack(f"<{request.rows}q", *labels)),
             "probabilities": Tensor(

@@ -6,6 +6,7 @@ Built for every request of the hot path, hence plain slotted classes. Nobody cha
 from dataclasses import dataclass, field
 
 from services.batcher.domain.batch_run import BatchRun
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.serving import ServedVersion
 from services.common.schema import DataType
 
@@ -40,8 +41,8 @@ class InferRequest:
     """Sorted by name. Requests that differ here never share a batch."""
     request_id: str = ""
     tenant: str = ""
-    background: bool = False
-    """Work of a batch job: it gets only what is idle."""
+    priority: Priority = Priority.CALLER
+    """Requests that differ here never share a batch."""
 
 
 @dataclass(slots=True)

@@ -48,10 +48,10 @@ def group_key(request: InferRequest) -> GroupKey:
             tensor.shape[1:],
             request.outputs,
             told,
-            request.background,
+            request.priority,
         )
     signature = tuple([(tensor.name, tensor.data_type, tensor.shape[1:]) for tensor in inputs])
-    return (served.model_name, served.version, signature, request.outputs, told, request.background)
+    return (served.model_name, served.version, signature, request.outputs, told, request.priority)
 
 
 def call_shape(request: InferRequest) -> CallShape:

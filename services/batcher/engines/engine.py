@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from services.batcher.domain.admission import retry_after_s
 from services.batcher.domain.policy import Policy, WorkConserving
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.queue import Waiter
 from services.batcher.domain.refusals import queue_full, stopping, too_late, unreadable, wrong_size
 from services.batcher.domain.request import InferRequest, InferResult
@@ -211,7 +212,9 @@ class Engine:
                 counters=self.counters,
                 observer=self._observer,
             )
-        group = self._groups[key] = Group(lane, key, call_shape(request), background=request.background)
+        group = self._groups[key] = Group(
+            lane, key, call_shape(request), background=request.priority is Priority.BACKGROUND
+        )
         return group
 
     def _meet(self, lane: Lane, served: ServedVersion) -> None:

@@ -9,7 +9,9 @@ from opentelemetry import trace
 
 from services.batcher.codec.frames import timeout_s
 from services.batcher.domain.batch_run import BatchRun
+from services.batcher.domain.cached import CacheOutcome
 from services.batcher.domain.outputs import Scores
+from services.batcher.domain.priority import Priority
 from services.common.errors import invalid
 from services.common.grpc.identity import HEADER_TEAM, HEADER_USER
 
@@ -26,6 +28,8 @@ HEADER_PRIORITY = b"x-mesh-priority"
 HEADER_SHADOW = b"x-mesh-shadow"
 """1: a copy whose answer nobody reads."""
 HEADER_GRPC_TIMEOUT = b"grpc-timeout"
+HEADER_CACHE = b"x-infermesh-cache"
+"""Of answers: where their rows came from, for versions whose answers are cached."""
 _USER = HEADER_USER.encode()
 _TEAM = HEADER_TEAM.encode()
 
@@ -45,6 +49,7 @@ class Call:
         "arrived_s",
         "background",
         "batch",
+        "cached",
         "gone",
         "headers",
         "hung_up",
@@ -92,6 +97,8 @@ class Call:
         self.rows = 0
         self.request_id = ""
         self.scores: Scores | None = None
+        self.cached: CacheOutcome | None = None
+        """Where its rows came from; None where nobody looked into the cache."""
         self.span: trace.Span | None = None
         # Read once: half of the look-ups of a request were for these.
         get = headers.get
@@ -119,6 +126,13 @@ class Call:
         headers = self.headers
         named = headers.get(HEADER_VERSION) or headers.get(HEADER_ROUTE_VERSION)
         return named.decode("latin-1") if named else ""
+
+    @property
+    def priority(self) -> Priority:
+        """Whose work goes first."""
+        if self.background:
+            return Priority.BACKGROUND
+        return Priority.SHADOW if self.shadow else Priority.CALLER
 
     @property
     def kind(self) -> int:

@@ -8,6 +8,7 @@ from typing import Protocol
 from infermesh.common.v1 import error_reason_pb2
 from opentelemetry import trace
 
+from services.batcher.domain.cached import CachedAnswer
 from services.batcher.domain.request import InferRequest, InferResult, Parameter, Tensor
 from services.batcher.faces.asgi import CallerGoneError
 from services.batcher.faces.call import Call
@@ -33,6 +34,14 @@ class OpenStream(Protocol):
         ...
 
 
+class AnswerCache(Protocol):
+    """Whoever answers requests of deterministic versions, out of what was answered before where it can."""
+
+    async def infer(self, request: InferRequest) -> CachedAnswer:
+        """The request's own rows, or MeshError. Cancelling is free at any time."""
+        ...
+
+
 class Core:
     """The path that all protocols share."""
 
@@ -41,6 +50,7 @@ class Core:
         *,
         catalog: Catalog,
         engine: InferEngine,
+        cache: AnswerCache | None = None,
         request_log: RequestLog,
         clock: Clock,
         tracing: Tracing,
@@ -50,6 +60,7 @@ class Core:
     ) -> None:
         self.catalog = catalog
         self._engine = engine
+        self._cache = cache
         self._log = request_log
         self.monotonic = clock.monotonic
         self._tracing = tracing if tracing.exports else None
@@ -87,19 +98,23 @@ class Core:
         plan = call.plan
         assert plan is not None, "a face resolves the version first"
         call.rows = rows
-        result = await self._engine.infer(
-            InferRequest(
-                plan.served,
-                rows,
-                inputs,
-                self._deadline_s(call, timeout_ms),
-                outputs,
-                parameters,
-                call.request_id,
-                call.team,
-                call.background,
-            )
+        request = InferRequest(
+            plan.served,
+            rows,
+            inputs,
+            self._deadline_s(call, timeout_ms),
+            outputs,
+            parameters,
+            call.request_id,
+            call.team,
+            call.priority,
         )
+        # A shadow copy measures the model: it may not be answered by anything else.
+        if plan.served.deterministic and self._cache is not None and not call.shadow:
+            answered = await self._cache.infer(request)
+            result, call.cached = answered.result, answered.outcome
+        else:
+            result = await self._engine.infer(request)
         call.batch = result.batch
         call.scores = plan.outputs.scores(result, rows)
         return result

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.batcher.domain.cache_key import common_bytes, common_digest, redis_key, row_keys
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest, Parameter, Tensor
 from services.batcher.domain.rows import RowsError
 from services.batcher.domain.serving import ServedVersion
@@ -148,7 +149,7 @@ def test_neither_time_nor_id_nor_priority_are_part_of_a_key(row: OneRow) -> None
         request.parameters,
         "another",
         request.tenant,
-        background=True,
+        priority=Priority.BACKGROUND,
     )
     assert common_digest(request) == common_digest(other)
 

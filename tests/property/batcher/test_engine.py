@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.batcher.domain.failure import BackendFailure, FailureKind
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
 from services.batcher.domain.serving import Batching, ServedModel, ServedVersion, ServingTable
 from services.batcher.engines.engine import Engine
@@ -105,7 +106,7 @@ class EngineMachine(RuleBasedStateMachine):
         sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6),
         patience_s=st.sampled_from((0.005, 0.05, 0.5, 5.0)),
         told=st.sampled_from(((), (("k", 1),), (("k", True),))),
-        background=st.booleans(),
+        priority=st.sampled_from(Priority),
         poison=st.sampled_from((False, False, False, True)),
     )
     def arrive(
@@ -115,7 +116,7 @@ class EngineMachine(RuleBasedStateMachine):
         sizes: list[int],
         patience_s: float,
         told: tuple[tuple[str, int], ...],
-        background: bool,
+        priority: Priority,
         poison: bool,
     ) -> None:
         for size in sizes:
@@ -128,7 +129,7 @@ class EngineMachine(RuleBasedStateMachine):
                 numbers,
                 deadline_s=self.loop.time() + patience_s,
                 parameters=told,
-                background=background,
+                priority=priority,
             )
             task = self.loop.create_task(self.engine.infer(asked))
             poisoned = bool(self.model.poison.intersection(numbers))
@@ -261,14 +262,14 @@ class EngineMachine(RuleBasedStateMachine):
         assert self.calls == []
         self.model.poison.clear()
         self.calm = True
-        self.arrive(version="v1", sizes=[3, 9, 1], patience_s=5.0, told=(), background=False, poison=False)
-        self.arrive(version="v2", sizes=[2], patience_s=5.0, told=(), background=True, poison=False)
+        self.arrive(version="v1", sizes=[3, 9, 1], patience_s=5.0, told=(), priority=Priority.CALLER, poison=False)
+        self.arrive(version="v2", sizes=[2], patience_s=5.0, told=(), priority=Priority.BACKGROUND, poison=False)
         self.run(asyncio.sleep(0.5))
         assert all(call.task.done() and call.task.exception() is None for call in self.calls), self.calls
         self.everybody_gets_their_own_rows_or_an_error_that_fits()
         self.batches_are_of_one_kind_and_within_bounds()
         self.what_is_held_is_bounded()
-        self.arrive(version="v1", sizes=[1, 9], patience_s=5.0, told=(), background=False, poison=False)
+        self.arrive(version="v1", sizes=[1, 9], patience_s=5.0, told=(), priority=Priority.CALLER, poison=False)
         self.run(self.engine.stop(drain_s=1.0))
         self.run(asyncio.sleep(0))
         assert all(call.task.done() and call.task.exception() is None for call in self.calls)

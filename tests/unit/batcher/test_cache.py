@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.batcher.domain.cached import CacheCounts, CachedAnswer, CacheOptions, CacheOutcome
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
 from services.batcher.engines.cache import PredictionCache
 from services.common.clock import LoopClock
@@ -106,7 +107,7 @@ async def test_parameters_that_python_holds_for_equal_are_told_apart() -> None:
 
 async def test_background_requests_share_the_entries() -> None:
     cache = new_cache(FakeModel(CLOCK))
-    await ask(cache, [1], background=True)
+    await ask(cache, [1], priority=Priority.BACKGROUND)
     assert await ask(cache, [1]) is CacheOutcome.HIT
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from services.batcher.domain.cached import CacheCounts, CachedAnswer, CacheOptions, CacheOutcome
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest, InferResult
 from services.batcher.engines.cache import PredictionCache
 from services.common.clock import LoopClock
@@ -145,9 +146,11 @@ async def test_what_always_fails_fails_each_with_its_own_error_in_two_rounds() -
 async def test_whoever_has_a_caller_waiting_does_not_wait_for_background_work() -> None:
     model = FakeModel(CLOCK, latency_s=1.0)
     cache = PredictionCache(engine=model, clock=CLOCK)
-    background = begin(cache, request([5], background=True))
+    background = begin(cache, request([5], priority=Priority.BACKGROUND))
     await CLOCK.sleep(0.5)
-    first, second, also_background = begin(cache, request([5]), request([5]), request([5], background=True))
+    first, second, also_background = begin(
+        cache, request([5]), request([5]), request([5], priority=Priority.BACKGROUND)
+    )
     assert [(await task).result for task in (*background, first, second, also_background)] == [answer([5])] * 4
     assert model.asked == [[5], [5]]
     assert now_s() == 1.5

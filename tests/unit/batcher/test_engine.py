@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest, Tensor
 from services.batcher.domain.serving import Batching
 from services.batcher.engines.engine import Engine
@@ -91,7 +92,7 @@ async def test_requests_that_differ_never_share_a_batch(engine: Engine, server: 
         request(version, [1], parameters=(("k", 1),)),
         request(version, [1], parameters=(("k", True),)),
         request(version, [1], parameters=(("k", 1.0),)),
-        request(version, [1], background=True),
+        request(version, [1], priority=Priority.BACKGROUND),
         request(served(version="v2.0.0"), [1]),
     ]
     results = await asyncio.gather(*(engine.infer(one) for one in [*different, *different]))
@@ -210,7 +211,7 @@ async def test_bytes_are_bounded_over_all_versions(engine: Engine, server: FakeS
 async def test_background_work_gets_only_what_is_idle(engine: Engine, server: FakeServer) -> None:
     version = served(batching=Batching(max_batch_size=1))
     server.held = True
-    jobs = begin(engine, *(request(version, [-number], background=True) for number in range(1, 4)))
+    jobs = begin(engine, *(request(version, [-number], priority=Priority.BACKGROUND) for number in range(1, 4)))
     await asyncio.sleep(0.001)
     assert [sent.numbers for sent in server.sent] == [[-1]], "one slot stays free"
     calls = begin(engine, *(request(version, [number]) for number in range(1, 4)))

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.serving import Batching, ServedModel, ServedVersion, ServingTable
 from services.common.errors import Reason
 from tests.support.batcher_engine_fakes import Fleet, backend, request, served
@@ -41,7 +42,7 @@ async def test_a_stop_is_bounded() -> None:
     await engine.start()
     calls = begin(engine, request(served(), [1]))
     await asyncio.sleep(0.001)
-    calls += begin(engine, request(served(), [2], background=True))
+    calls += begin(engine, request(served(), [2], priority=Priority.BACKGROUND))
     await asyncio.sleep(0.001)
     await engine.stop(drain_s=1)
     assert now_s() == pytest.approx(1.002, abs=0.01)

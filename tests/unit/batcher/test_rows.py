@@ -4,6 +4,7 @@ import struct
 
 import pytest
 
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.queue import Caller, Waiter
 from services.batcher.domain.request import InferResult, Parameter, Tensor
 from services.batcher.domain.rows import (
@@ -136,7 +137,7 @@ def test_groups_tell_apart_what_python_calls_equal() -> None:
     keys = {group_key(request(version, [1], parameters=(("k", value),))) for value in values}
     assert len(keys) == len(values)
     assert group_key(request(version, [1, 2])) == group_key(request(version, [3]))
-    assert group_key(request(version, [1], background=True)) != group_key(request(version, [1]))
+    assert group_key(request(version, [1], priority=Priority.BACKGROUND)) != group_key(request(version, [1]))
 
 
 def test_an_absent_optional_input_makes_another_group() -> None:

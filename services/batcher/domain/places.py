@@ -1,24 +1,60 @@
-"""Where a batch goes: the place that should finish it first. Pure but for the figures that each place carries."""
+"""Where a batch goes: the place that should finish it first. Pure but for the figures that each place carries.
+
+Expected finish = load / capacity + latency. The load is all that the place's server has under way, for other versions
+too, in seconds of work; the latency is what a batch usually takes there. A figure that grows old is believed less and
+less (Finagle's peak EWMA does the same), so that a place that was slow once is tried again.
+"""
 
 from collections.abc import Sequence
-from math import inf
+from math import exp, inf
 
+from services.batcher.domain.conduct import Conduct
 from services.batcher.domain.serving import Backend
 
 _WEIGHT = 0.2
 """Of the newest batch in the moving averages: about the last ten count."""
 _SLOTS_MAX = 64
+_FADE_S = 10.0
+"""The time after which an unused place's latency is believed to a third."""
+_FADE_AFTER_S = 1.0
+_TIE = 1.15
+"""Finishes that differ by less than this factor are equal: measured times scatter by about as much."""
+SLOW_START_SHARE = 0.1
+"""Of its capacity, what a place is given at first."""
+AWAY_MIN_S = 1.0
+"""Whoever was away for less is still warm."""
 
 
 class ServerState:
     """A model server, shared by all versions that it runs."""
 
-    __slots__ = ("address", "up")
+    __slots__ = ("address", "away_s", "backlog_s", "batches", "leaving", "since_s", "up")
 
     def __init__(self, address: str) -> None:
         self.address = address
         self.up = True
         """False from a broken connection until it answers again."""
+        self.away_s = -inf
+        """Since when it has not answered, where it is not up."""
+        self.since_s = -inf
+        """When it last came back after an absence."""
+        self.leaving = False
+        """Nothing names it any more; it finishes what it has."""
+        self.batches = 0
+        """Batches of all versions that are under way there."""
+        self.backlog_s = 0.0
+        """What they should take, in seconds."""
+
+    def fell(self, now_s: float) -> None:
+        """It does not answer."""
+        self.up = False
+        self.away_s = now_s
+
+    def rose(self, now_s: float) -> None:
+        """It answers again."""
+        self.up = True
+        if now_s - self.away_s >= AWAY_MIN_S:
+            self.since_s = now_s
 
 
 class Place:
@@ -26,29 +62,59 @@ class Place:
 
     __slots__ = (
         "again_s",
+        "away_s",
         "backend",
+        "backlog_s",
         "capacity",
+        "conduct",
         "failures",
         "in_flight",
         "latency_s",
+        "measured_s",
         "rows_mean",
         "rows_out",
+        "sent_s",
         "server",
+        "since_s",
         "slots",
+        "slow_start_s",
+        "why",
     )
 
-    def __init__(self, backend: Backend, server: ServerState, *, in_flight_per_backend: int) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        server: ServerState,
+        *,
+        in_flight_per_backend: int,
+        since_s: float = -inf,
+        slow_start_s: float = 10.0,
+    ) -> None:
         self.backend = backend
         self.server = server
+        self.conduct = Conduct()
         self.in_flight = 0
         self.rows_out = 0
         self.latency_s = 0.0
         """Moving average of a batch's time; 0 until the first one."""
         self.rows_mean = 1.0
+        self.backlog_s = 0.0
+        """Its part of the server's backlog."""
+        self.measured_s = -inf
+        """When the latest batch was measured."""
+        self.sent_s = -inf
+        """When the latest batch departed."""
+        self.since_s = since_s
+        """When it was new or came back; from then on it is given a growing share over `slow_start_s`."""
+        self.slow_start_s = slow_start_s
         self.failures = 0
         """Failures in a row that say that the model cannot be run there now."""
         self.again_s = -inf
         """Not to be tried before."""
+        self.away_s = -inf
+        """When the failures in a row began."""
+        self.why = ""
+        """What the latest such failure said."""
         self.resize(backend, in_flight_per_backend=in_flight_per_backend)
 
     def resize(self, backend: Backend, *, in_flight_per_backend: int) -> None:
@@ -58,60 +124,129 @@ class Place:
         self.slots = min(_SLOTS_MAX, max(1, round(in_flight_per_backend * self.capacity)))
 
     def usable(self, now_s: float) -> bool:
-        """Whether it may be tried."""
+        """Whether it may be tried, whatever its conduct."""
         return self.server.up and self.again_s <= now_s
 
-    def has_room(self, now_s: float, *, reserve: int = 0) -> bool:
-        """Whether it may get one more batch while `reserve` slots stay free. After a failure, one batch tries alone."""
-        slots = max(1, self.slots - reserve) if not self.failures else 1
-        return self.in_flight < slots and self.server.up and self.again_s <= now_s
+    def share(self, now_s: float) -> float:
+        """How much of its capacity it may be given: less than 1 for a while after it was new or came back."""
+        age_s = now_s - max(self.since_s, self.server.since_s)
+        if age_s >= self.slow_start_s:
+            return 1.0
+        return SLOW_START_SHARE + (1.0 - SLOW_START_SHARE) * age_s / self.slow_start_s
 
-    def expected_s(self, rows: int) -> float:
-        """When it would have finished `rows` more rows: the work before them at its pace, then a batch's own time."""
-        return self.latency_s * (1.0 + (self.rows_out + rows) / (self.rows_mean * self.capacity))
+    def allowed(self, *, share: float = 1.0, reserve: int = 0) -> int:
+        """Batches that it may have while it gets that share of its slots and `reserve` of them stay free. After a
+        failure, one batch tries alone."""
+        return 1 if self.failures else max(1, int(self.slots * share) - reserve)
 
-    def departed(self, rows: int) -> None:
+    def has_room(self, now_s: float, *, share: float = 1.0, reserve: int = 0) -> bool:
+        """Whether it may get one more batch."""
+        return self.usable(now_s) and self.in_flight < self.allowed(share=share, reserve=reserve)
+
+    def expected_s(self, rows: int, now_s: float, *, share: float = 1.0) -> float:
+        """How long it would take to finish `rows` more rows: its server's work and these rows over its share of its
+        capacity, then a batch's own time. Where it never ran only the server's work counts: it is tried early, so
+        that it gets a figure."""
+        latency_s = self.latency_s
+        idle_s = now_s - self.measured_s
+        if idle_s > _FADE_AFTER_S and not self.in_flight:
+            latency_s *= exp(-idle_s / _FADE_S)
+        load_s = self.server.backlog_s + latency_s * rows / (self.rows_mean * self.capacity)
+        return load_s / share + latency_s
+
+    def departed(self, rows: int, now_s: float) -> None:
         """A batch goes there."""
+        self.sent_s = now_s
         self.in_flight += 1
         self.rows_out += rows
+        self.server.batches += 1
+        self._weigh()
 
     def left(self, rows: int) -> None:
         """A batch is no longer there."""
         self.in_flight -= 1
         self.rows_out -= rows
+        self.server.batches -= 1
+        self._weigh()
 
-    def observe(self, *, rows: int, seconds: float) -> None:
-        """A batch took that long."""
+    def observe(self, *, rows: int, seconds: float, now_s: float) -> None:
+        """A batch took that long. After a long silence it says more than all before it."""
         if self.latency_s:
-            self.latency_s += _WEIGHT * (seconds - self.latency_s)
-            self.rows_mean += _WEIGHT * (rows - self.rows_mean)
+            idle_s = now_s - self.measured_s
+            weight = _WEIGHT if idle_s < _FADE_AFTER_S else max(_WEIGHT, 1.0 - exp(-idle_s / _FADE_S))
+            self.latency_s += weight * (seconds - self.latency_s)
+            self.rows_mean += weight * (rows - self.rows_mean)
         else:
             self.latency_s, self.rows_mean = seconds, float(max(1, rows))
+        self.measured_s = now_s
+        self._weigh()
 
-    def answered(self) -> None:
+    def _weigh(self) -> None:
+        """Keeps the server's backlog the sum of its places'."""
+        backlog_s = self.latency_s * self.rows_out / (self.rows_mean * self.capacity)
+        server = self.server
+        server.backlog_s = max(0.0, server.backlog_s + backlog_s - self.backlog_s) if server.batches else 0.0
+        self.backlog_s = backlog_s
+
+    def answered(self, now_s: float) -> None:
         """It runs the model."""
-        self.failures = 0
-        self.again_s = -inf
+        if self.failures:
+            if now_s - self.away_s >= AWAY_MIN_S:
+                self.since_s = now_s
+            self.failures = 0
+            self.again_s = -inf
 
-    def rest(self, now_s: float, *, delay_min_s: float, delay_max_s: float) -> None:
-        """It cannot run the model now; try it again after a pause that doubles with each failure in a row."""
+    def rest(self, now_s: float, *, delay_min_s: float, delay_max_s: float, why: str = "") -> bool:
+        """It cannot run the model now; try it again after a pause that doubles with each failure in a row. False where
+        it rests already: batches that fail together are one failure."""
         if self.again_s > now_s:
-            return
+            return False
+        if not self.failures:
+            self.away_s = now_s
         self.again_s = now_s + min(delay_max_s, delay_min_s * 2 ** min(self.failures, 16))
         self.failures += 1
+        self.why = why
+        return True
 
 
 def choose(places: Sequence[Place], rows: int, now_s: float, *, reserve: int = 0) -> Place | None:
-    """The place with room that should finish `rows` rows first; None where none has room. One that never ran is tried
-    first, so that it gets a figure."""
+    """The place with room that should finish `rows` rows first; None where none has room. Of equals the one that was
+    used the longest ago.
+
+    A place in its slow start is given a share of its slots as long as there is one that has grown further; ejected
+    places are passed over as long as there is another, but for the one batch that decides whether one returns.
+    """
     if len(places) == 1:
         only = places[0]
         return only if only.has_room(now_s, reserve=reserve) else None
-    best: Place | None = None
-    best_key = (inf, inf)
-    for place in places:
-        if place.has_room(now_s, reserve=reserve):
-            key = (place.expected_s(rows), place.rows_out / place.capacity)
-            if key < best_key:
-                best, best_key = place, key
-    return best
+    sound, trials = _offered(places, now_s)
+    for place in trials:
+        if not place.in_flight:
+            return place
+    grown = max([place.share(now_s) for place in sound], default=1.0)
+    found: list[tuple[float, Place]] = []
+    best_s = inf
+    for place in sound:
+        share = place.share(now_s) / grown
+        if place.in_flight < place.allowed(share=share, reserve=reserve):
+            finish_s = place.expected_s(rows, now_s, share=share)
+            best_s = min(best_s, finish_s)
+            found.append((finish_s, place))
+    equal = [place for finish_s, place in found if finish_s <= best_s * _TIE]
+    return min(equal, key=_turn) if len(equal) > 1 else equal[0] if equal else None
+
+
+def _offered(places: Sequence[Place], now_s: float) -> tuple[list[Place], list[Place]]:
+    """The places that may be used, and those that may be tried by one batch. Where all that is usable is ejected,
+    nothing is: a poor answer is better than none."""
+    usable = [place for place in places if place.usable(now_s)]
+    sound = [place for place in usable if not place.conduct.ejected]
+    if not sound:
+        return usable, []
+    if len(sound) == len(usable):
+        return sound, []
+    return sound, [place for place in usable if place.conduct.on_trial(now_s)]
+
+
+def _turn(place: Place) -> tuple[float, float]:
+    return (place.rows_out / place.capacity, place.sent_s)

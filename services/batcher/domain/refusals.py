@@ -29,12 +29,12 @@ def queue_full(model_name: str, version: str, *, what: str, held: int, allowed: 
     )
 
 
-def unavailable(model_name: str, version: str, why: str) -> MeshError:
-    """No backend can run the version now."""
+def unavailable(model_name: str, version: str, why: str, *, backends: str = "") -> MeshError:
+    """No backend can run the version now. `backends`: why not, for each of them."""
     return MeshError(
         Reason.BACKEND_UNAVAILABLE,
         f"no backend can run version {version} of {model_name!r} now: {why}; try again in {RETRY_OUTAGE_S:g} s",
-        metadata={"model": model_name, "version": version},
+        metadata={"model": model_name, "version": version} | ({"backends": backends} if backends else {}),
         retry_after_s=RETRY_OUTAGE_S,
     )
 

@@ -101,7 +101,7 @@ class Engine:
         for lane in self._lanes.values():
             needed |= lane.addresses()
         for address in [one for one in self._servers.addresses if one not in needed]:
-            self._servers.forget(address)
+            self._servers.retire(address)
 
     async def infer(self, request: InferRequest) -> InferResult:
         """The request's own rows. The request was validated; nobody changes it after.

@@ -14,7 +14,7 @@ from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.places import Place, choose
 from services.batcher.domain.policy import NEVER, Policy, departure_s, rows_max_of
 from services.batcher.domain.queue import Waiter
-from services.batcher.domain.refusals import unavailable, unforeseen
+from services.batcher.domain.refusals import unforeseen
 from services.batcher.domain.rows import gather
 from services.batcher.domain.serving import ServedVersion
 from services.batcher.engines.counters import Counters, Depth
@@ -22,6 +22,7 @@ from services.batcher.engines.deadlines import Deadlines
 from services.batcher.engines.flight import Flight
 from services.batcher.engines.group import Group
 from services.batcher.engines.options import EngineOptions
+from services.batcher.engines.placement import Placement
 from services.batcher.engines.recoveries import Recoveries
 from services.batcher.engines.servers import Server, Servers
 from services.batcher.engines.verdicts import Verdicts
@@ -65,7 +66,8 @@ class Lane:
         self._background: deque[Group] = deque()
         self._verdicts = Verdicts(served.model_name, served.version, counters)
         self._deadlines = Deadlines(self, clock=clock, loop=loop, servers=servers, verdicts=self._verdicts)
-        self.recoveries = Recoveries(servers=servers, options=options, verdicts=self._verdicts)
+        self.placement = Placement(servers=servers, options=options)
+        self.recoveries = Recoveries(placement=self.placement, options=options, verdicts=self._verdicts)
         self.flights: set[Flight] = set()
         self._pump_due = False
         self._full = False
@@ -86,7 +88,7 @@ class Lane:
         since_s = self.outage_s
         if since_s is None or now_s < since_s + self._options.outage_patience_s or self._usable(now_s):
             return None
-        return unavailable(self.served.model_name, self.served.version, f"none answers for {now_s - since_s:.0f} s now")
+        return self.placement.unavailable(f"none answers for {now_s - since_s:.0f} s now", now_s)
 
     def enter(self, group: Group, waiter: Waiter) -> None:
         """Puts a request into its group's line."""
@@ -217,7 +219,7 @@ class Lane:
             self.broken(members, error)
             return
         self.flights.add(flight)
-        place.departed(rows)
+        place.departed(rows, now_s)
         self._counters.batches += 1
         look_s = min(latest_s, flight.overdue_s)
         if look_s < self._deadlines.wake_s:
@@ -235,14 +237,16 @@ class Lane:
         flight.exchange = None
         place = flight.place
         place.left(flight.rows)
+        if place.server.leaving and not place.server.batches:
+            self._servers.forget(place.server.address)
         if ran:
-            place.answered()
+            place.answered(self._clock.monotonic())
             self.outage_s = None
 
     def delivered(self, flight: Flight, now_s: float) -> BatchRun | None:
         """A batch was answered in full. What its members remember of it, where somebody measures."""
         seconds = now_s - flight.sent_s
-        flight.place.observe(rows=flight.rows, seconds=seconds)
+        self.placement.answered(flight.place, rows=flight.rows, sent_s=flight.sent_s, now_s=now_s)
         self._policy.observe(rows=flight.rows, seconds=seconds)
         self.drained.add(flight.rows, now_s)
         if self._observer is None:
@@ -270,7 +274,7 @@ class Lane:
         flight.abort()
         self.landed(flight, ran=False)
         seconds = now_s - flight.sent_s
-        flight.place.observe(rows=flight.rows, seconds=seconds)
+        self.placement.overdue(flight.place, rows=flight.rows, sent_s=flight.sent_s, now_s=now_s)
         late = BackendFailure(FailureKind.LOST, f"it did not answer within {seconds:.1f} s")
         self._lost(flight, late, now_s)
         for member in flight.members:
@@ -290,8 +294,8 @@ class Lane:
             self.outage_s = now_s
         ends_s = self.outage_s + self._options.outage_patience_s
         if now_s >= ends_s:
-            why = f"none answered for {now_s - self.outage_s:.0f} s"
-            self.fail_waiting(lambda: unavailable(self.served.model_name, self.served.version, why))
+            since = f"none answered for {now_s - self.outage_s:.0f} s"
+            self.fail_waiting(lambda: self.placement.unavailable(since, now_s))
             return NEVER
         rests = [place.again_s for place in self.places if place.server.up]
         return min([ends_s, *rests])
@@ -328,20 +332,9 @@ class Lane:
         """Follows a change of backends or of batching. Batches on their way finish where they are."""
         self.served = served
         self.rows_max = rows_max_of(served.batching)
-        # A place that left and comes back still has its batches: it must not look empty.
-        places = [*(flight.place for flight in self.flights), *self.places]
-        known = {(place.backend.http_address, place.backend.server_model_name): place for place in places}
-        self.places = []
-        for backend in served.backends:
-            place = known.get((backend.http_address, backend.server_model_name))
-            if place is None:
-                server = self._servers.get(backend.http_address)
-                place = Place(backend, server, in_flight_per_backend=self._options.in_flight_per_backend)
-            else:
-                place.resize(backend, in_flight_per_backend=self._options.in_flight_per_backend)
-            self.places.append(place)
-        if any(place not in known.values() for place in self.places):
+        if self.placement.adopt(served, [flight.place for flight in self.flights], self._clock.monotonic()):
             self.outage_s = None
+        self.places = self.placement.places
 
     def revive(self) -> None:
         """A server answers again: patience begins anew, and what waits is sent."""
@@ -356,8 +349,8 @@ class Lane:
             self.recover(flight, BackendFailure(FailureKind.LOST, f"{server.address} has fallen silent"))
 
     def addresses(self) -> set[str]:
-        """The servers that it needs."""
-        return {place.server.address for place in (*self.places, *(flight.place for flight in self.flights))}
+        """The servers that it may send to."""
+        return {place.server.address for place in self.places}
 
     @property
     def idle(self) -> bool:

@@ -1,6 +1,8 @@
 """How the engine behaves; every field's default suits a small machine with one Triton."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from services.batcher.domain.conduct import EjectionRules
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,5 +26,10 @@ class EngineOptions:
     """The first pause before a server or a model that failed is tried again; it doubles."""
     probe_delay_max_s: float = 1.0
     """The longest such pause."""
+    slow_start_s: float = 10.0
+    """Over how long a backend that is new or has come back is given a growing share, from a tenth. Nothing waits for it
+    while it is the only one."""
+    ejection: EjectionRules = field(default_factory=EjectionRules)
+    """When a backend is set aside for how it does beside the others of a version."""
     idle_groups_max: int = 4096
     """Groups without requests that are remembered, so that the next request finds them ready."""

@@ -3,25 +3,23 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from services.batcher.domain.failure import BackendFailure, FailureKind
+from services.batcher.domain.failure import BackendFailure
 from services.batcher.domain.queue import Waiter
-from services.batcher.domain.recovery import NEVER_RAN, recover
+from services.batcher.domain.recovery import recover
 from services.batcher.domain.retry import RetryBudget
 from services.batcher.engines.flight import Flight
 from services.batcher.engines.group import Group
 from services.batcher.engines.options import EngineOptions
-from services.batcher.engines.servers import Servers, server_of
+from services.batcher.engines.placement import Placement
 from services.batcher.engines.verdicts import Verdicts
 from services.common.errors import MeshError
-
-_LOST = (FailureKind.UNREACHABLE, FailureKind.LOST)
 
 
 class Recoveries:
     """Batches to send again, before anything else, in this order."""
 
-    def __init__(self, *, servers: Servers, options: EngineOptions, verdicts: Verdicts) -> None:
-        self._servers = servers
+    def __init__(self, *, placement: Placement, options: EngineOptions, verdicts: Verdicts) -> None:
+        self._placement = placement
         self._options = options
         self._verdicts = verdicts
         self.budget = RetryBudget()
@@ -33,15 +31,15 @@ class Recoveries:
 
     def recover(self, flight: Flight, failure: BackendFailure, now_s: float) -> None:
         """A batch that has landed without answers: its members are to be tried again, or told."""
-        kind = failure.kind
         place = flight.place
-        options = self._options
-        if kind in _LOST:
-            self._servers.lost(server_of(place))
-        if kind in NEVER_RAN or kind in (FailureKind.LOST, FailureKind.GARBLED):
-            place.rest(now_s, delay_min_s=options.probe_delay_min_s, delay_max_s=options.probe_delay_max_s)
+        doubted = self._placement.failed(place, failure, sent_s=flight.sent_s, now_s=now_s)
         members = [member for member in flight.members if not member.caller.done()]
-        recovery = recover(kind, members, sent=len(flight.members), attempts_max=options.attempts_max)
+        if doubted and members and self.budget.spend():
+            self._placement.confirm_elsewhere(place, failure, now_s)
+            self.again.appendleft((flight.group, members))
+            return
+        attempts_max = self._options.attempts_max
+        recovery = recover(failure.kind, members, sent=len(flight.members), attempts_max=attempts_max)
         if recovery.costs_budget and recovery.again and not self.budget.spend():
             recovery.given_up += [member for batch in recovery.again for member in batch]
             recovery.again = []

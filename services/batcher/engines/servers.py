@@ -65,18 +65,26 @@ class Servers:
         server = self._servers.get(address)
         if server is None:
             server = self._servers[address] = Server(address, self._open_client(address))
+        server.leaving = False
         return server
 
     def lost(self, server: Server) -> None:
         """A connection failed: nothing goes there until it answers a probe."""
         if server.up and self._ask(server):
-            server.up = False
+            server.fell(self._clock.monotonic())
             log.warning("a model server does not answer", server=server.address)
 
     def suspect(self, server: Server) -> None:
         """It takes very long over a batch: perhaps the model does, perhaps the server is gone. It is asked."""
         if server.up:
             self._ask(server)
+
+    def retire(self, address: str) -> None:
+        """Nothing names the server any more: it is forgotten as soon as it has finished what it was given."""
+        server = self._servers[address]
+        server.leaving = True
+        if not server.batches:
+            self.forget(address)
 
     def forget(self, address: str) -> None:
         """Closes the client of a server that nothing names any more."""
@@ -116,13 +124,13 @@ class Servers:
             if not silent:
                 silent = True
                 if server.up:
-                    server.up = False
+                    server.fell(self._clock.monotonic())
                     log.warning("a model server has fallen silent", server=server.address)
                 self._on_silent(server)
             await self._clock.sleep(delay_s)
             delay_s = min(delay_s * 2, self._options.probe_delay_max_s)
         del self._probes[server.address]
         if not server.up:
-            server.up = True
+            server.rose(self._clock.monotonic())
             log.info("a model server answers again", server=server.address)
             self._on_up(server)

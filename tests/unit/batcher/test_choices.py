@@ -12,10 +12,10 @@ from services.batcher.domain.serving import Backend
 from tests.unit.batcher.test_rows import NOBODY
 
 
-def place(name: str, *, capacity: float = 1.0, latency_s: float = 0.0, rows: float = 8, slots: int = 2) -> Place:
+def place(name: str, *, capacity: float = 1.0, latency_s: float = 0.0, rows: int = 8, slots: int = 2) -> Place:
     made = Place(Backend(name, name, "", "m", capacity), ServerState(name), in_flight_per_backend=slots)
     if latency_s:
-        made.latency_s, made.rows_mean = latency_s, rows
+        made.observe(rows=rows, seconds=latency_s, now_s=0.0)
     return made
 
 
@@ -35,7 +35,7 @@ class TestPlaces:
     def test_load_counts_against_a_place_and_capacity_for_it(self) -> None:
         near, far = place("near", latency_s=0.010), place("far", latency_s=0.014)
         assert chosen([near, far]) == "near"
-        near.departed(8)
+        near.departed(8, 0.0)
         assert chosen([near, far]) == "far"
         small, large = place("small", latency_s=0.01), place("large", latency_s=0.01, capacity=4)
         assert chosen([small, large]) == "large"
@@ -43,20 +43,20 @@ class TestPlaces:
     def test_a_place_that_never_ran_is_tried_first_and_then_the_emptier(self) -> None:
         first, second = place("first"), place("second")
         assert chosen([place("known", latency_s=0.001), first]) == "first"
-        first.departed(8)
+        first.departed(8, 0.0)
         assert chosen([first, second]) == "second"
 
     def test_full_places_down_servers_and_resting_models_are_passed_over(self) -> None:
         full, down, resting = place("full"), place("down"), place("resting")
-        full.departed(1)
-        full.departed(1)
+        full.departed(1, 0.0)
+        full.departed(1, 0.0)
         down.server.up = False
         resting.rest(10.0, delay_min_s=0.1, delay_max_s=1.0)
         assert chosen([full, down, resting], now_s=10.0) == ""
         assert chosen([full, down, resting], now_s=10.2) == "resting"
-        resting.departed(1)
+        resting.departed(1, 10.2)
         assert chosen([full, down, resting], now_s=10.2) == "", "after a failure, one batch tries alone"
-        resting.answered()
+        resting.answered(10.2)
         assert chosen([full, down, resting], now_s=10.2) == "resting"
 
     def test_rests_double_up_to_a_bound_and_batches_that_fail_together_count_once(self) -> None:
@@ -72,7 +72,7 @@ class TestPlaces:
     def test_background_leaves_a_slot_free_and_uses_the_only_one_when_idle(self) -> None:
         two, one = place("two"), place("one", slots=1)
         assert chosen([two], reserve=1) == "two"
-        two.departed(1)
+        two.departed(1, 0.0)
         assert chosen([two], reserve=1) == ""
         assert chosen([two]) == "two"
         assert chosen([one], reserve=1) == "one"
@@ -83,10 +83,10 @@ class TestPlaces:
 
     def test_averages_follow_what_is_measured(self) -> None:
         measured = place("m")
-        measured.observe(rows=10, seconds=1.0)
+        measured.observe(rows=10, seconds=1.0, now_s=0.0)
         assert (measured.latency_s, measured.rows_mean) == (1.0, 10.0)
         for _ in range(50):
-            measured.observe(rows=2, seconds=0.5)
+            measured.observe(rows=2, seconds=0.5, now_s=0.0)
         assert measured.latency_s == pytest.approx(0.5, abs=0.01)
         assert measured.rows_mean == pytest.approx(2.0, abs=0.01)
 

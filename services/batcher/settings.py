@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
 from services.common.settings import settings_config
@@ -44,6 +44,15 @@ class BatcherSettings(BaseSettings):
     """How often finished requests leave for the monitor, in milliseconds."""
     log_rows_max: int = Field(default=200_000, ge=1)
     """Finished requests kept for a monitor that is slow or away; beyond it they are dropped and counted."""
+    cache_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
+    """Memory for the answers of deterministic versions, in bytes. 0: nothing is cached, in Redis neither."""
+    cache_ttl_s: float = Field(default=3600.0, gt=0, le=86_400)
+    """How long an answer is kept, in seconds."""
+    redis_url: SecretStr = SecretStr("")
+    """redis://[user:password@]host[:port][/database] of the cache's second layer, which all batchers share; rediss://
+    for TLS. Empty: memory alone."""
+    redis_read_timeout_ms: float = Field(default=5.0, gt=0, le=1000)
+    """The longest that a request waits for Redis, in milliseconds, before it goes to the model."""
 
     @property
     def advertised(self) -> str:

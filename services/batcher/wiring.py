@@ -9,9 +9,12 @@ from prometheus_client import CollectorRegistry, Metric
 
 from services.batcher.adapters.envoy_admin import EnvoyAdmin
 from services.batcher.adapters.prediction_log import PredictionLog
+from services.batcher.adapters.redis_cache import RedisCache
 from services.batcher.adapters.serving_table import TableWatcher
 from services.batcher.adapters.snapshot import Snapshot
 from services.batcher.adapters.triton import TritonClient
+from services.batcher.domain.cached import CacheOptions
+from services.batcher.engines.cache import PredictionCache
 from services.batcher.engines.engine import Engine
 from services.batcher.engines.options import EngineOptions
 from services.batcher.faces.application import Prefixed
@@ -29,6 +32,7 @@ from services.batcher.faces.ports import InferEngine
 from services.batcher.faces.prediction import PredictionMethods
 from services.batcher.settings import BatcherSettings
 from services.batcher.telemetry.batches import BatchStats
+from services.batcher.telemetry.cache_families import cache_metrics, store_metrics
 from services.batcher.telemetry.collector import BatcherCollector
 from services.batcher.telemetry.engine_families import depth_metrics
 from services.batcher.telemetry.labels import LabelSets
@@ -116,9 +120,12 @@ def assemble(
         apply=catalog.apply,
         clock=clock,
     )
+    labels = labels or LabelSets()
+    cache, cache_families = _cache(settings, clock=clock, lifecycle=lifecycle, engine=engine, labels=labels)
     core = Core(
         catalog=catalog,
         engine=engine,
+        cache=cache,
         request_log=request_log,
         clock=clock,
         tracing=tracing,
@@ -150,13 +157,31 @@ def assemble(
         BatcherCollector(
             stats=catalog.stats,
             active=lambda: len(core.in_flight),
-            labels=labels or LabelSets(),
+            labels=labels,
             clock=clock,
             timed=settings.telemetry,
-            others=(request_log.collect, *families),
+            others=(request_log.collect, *cache_families, *families),
         )
     )
     return Batcher(lifecycle, *_faces(lifecycle, core, registry), drain)
+
+
+def _cache(
+    settings: BatcherSettings, *, clock: Clock, lifecycle: Lifecycle, engine: InferEngine, labels: LabelSets
+) -> tuple[PredictionCache | None, Sequence[Callable[[], Iterable[Metric]]]]:
+    """The prediction cache, where it is wanted, and its metrics."""
+    if not settings.cache_bytes:
+        return None, ()
+    options = CacheOptions(bytes_max=settings.cache_bytes, ttl_s=settings.cache_ttl_s)
+    url, store = settings.redis_url.get_secret_value(), None
+    families: list[Callable[[], Iterable[Metric]]] = []
+    if url:
+        store = RedisCache(url, clock=clock, read_timeout_s=settings.redis_read_timeout_ms / 1000)
+        lifecycle.add_task("prediction cache's reads", store.serve_reads)
+        lifecycle.add_task("prediction cache's writes", store.serve_writes)
+        families.append(store_metrics(store))
+    cache = PredictionCache(engine=engine, clock=clock, options=options, store=store)
+    return cache, (cache_metrics(cache, labels), *families)
 
 
 def _faces(lifecycle: Lifecycle, core: Core, registry: CollectorRegistry) -> tuple[Mapping[str, Handler], Prefixed]:

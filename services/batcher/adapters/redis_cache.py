@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from services.batcher.codec import stored_answer
 from services.batcher.domain.breaker import Breaker
+from services.batcher.domain.cached import StoreCounts
 from services.batcher.domain.request import InferResult
 from services.batcher.engines.cache_ports import Stored
 from services.common.clock import Clock
@@ -43,21 +44,6 @@ _LATE_S = 0.001
 """A timer that is this late says that this process was busy, and nothing of Redis."""
 _PROTOCOL = 2
 """RESP2: every Redis and Valkey speaks it."""
-
-
-@dataclass(slots=True)
-class StoreCounts:
-    """What happened since the start. They only grow."""
-
-    errors: int = 0
-    """Connections that failed, broke, or did not answer in time."""
-    foreign: int = 0
-    """Values that are none of ours."""
-    skipped: int = 0
-    """Keys that were not asked for: Redis is away, or too many wait."""
-    written: int = 0
-    dropped: int = 0
-    """Writes that found Redis away or the queue full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +129,14 @@ class RedisCache:
         return len(self._queue)
 
     @property
-    def up(self) -> bool:
+    def reads(self) -> bool:
         """Whether Redis is asked."""
         return self._reading.up
+
+    @property
+    def writes(self) -> bool:
+        """Whether Redis is written to."""
+        return self._writing.up
 
     def read(self, keys: Sequence[str]) -> Awaitable[Sequence[Stored | None]] | None:
         """What is stored, within the time limit; None where Redis is not to be asked now."""

@@ -57,3 +57,19 @@ class CacheCounts:
     """Computed once for several requests that asked at the same time; this counts all but the first."""
     missed: int = 0
     """Sent to the model."""
+
+
+@dataclass(slots=True)
+class StoreCounts:
+    """What happened to the second layer since the start. They only grow."""
+
+    errors: int = 0
+    """Connections that failed, broke, or did not answer in time."""
+    foreign: int = 0
+    """Values that are none of ours."""
+    skipped: int = 0
+    """Rows that were not asked for: Redis is away, or too many wait."""
+    written: int = 0
+    """Rows."""
+    dropped: int = 0
+    """Rows that found Redis away, the queue full, or were refused."""

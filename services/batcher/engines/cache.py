@@ -12,7 +12,6 @@ from dataclasses import dataclass, field, replace
 from services.batcher.domain.cache_key import CachedRows, CacheKey, common_digest, redis_key, row_keys
 from services.batcher.domain.cached import CacheCounts, CachedAnswer, CacheOptions, CacheOutcome
 from services.batcher.domain.lru import ByteLru
-from services.batcher.domain.priority import Priority
 from services.batcher.domain.refusals import too_late, unreadable
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
 from services.batcher.domain.rows import RowsError, check_outputs, join_results, split_outputs
@@ -139,9 +138,8 @@ class PredictionCache:
 
     async def _fill(self, work: _Work) -> None:
         """Finds or computes what is missing."""
-        background = work.request.priority is Priority.BACKGROUND
         while work.missing:
-            mine, others = self._flights.claim(work.missing, background=background)
+            mine, others = self._flights.claim(work.missing, work.request.priority)
             try:
                 if mine:
                     await self._lead(work, mine)

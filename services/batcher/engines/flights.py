@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from enum import Enum
 
 from services.batcher.domain.cache_key import CacheKey
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferResult
 
 
@@ -29,11 +30,11 @@ Outcome = InferResult | Ended
 class Flight:
     """One row on its way."""
 
-    __slots__ = ("background", "key", "landed", "waiters")
+    __slots__ = ("key", "landed", "priority", "waiters")
 
-    def __init__(self, key: CacheKey, *, background: bool) -> None:
+    def __init__(self, key: CacheKey, priority: Priority) -> None:
         self.key = key
-        self.background = background
+        self.priority = priority
         self.landed = False
         self.waiters: list[asyncio.Future[Outcome]] = []
 
@@ -51,19 +52,19 @@ class Flights:
         return len(self._flights)
 
     def claim(
-        self, keys: Iterable[CacheKey], *, background: bool
+        self, keys: Iterable[CacheKey], priority: Priority
     ) -> tuple[list[Flight], list[tuple[CacheKey, asyncio.Future[Outcome]]]]:
         """The flights that the caller leads from now on, and what comes of those that others lead.
 
         Each flight that it leads must be given to `land` or `end`. What it follows it must hand to `leave` at the end.
-        Whoever has a caller waiting does not follow a background request, which may wait for idle backends.
+        Nobody follows a request of lower priority than its own, which may wait for idle backends.
         """
         mine: list[Flight] = []
         others: list[tuple[CacheKey, asyncio.Future[Outcome]]] = []
         for key in keys:
             flight = self._flights.get(key)
-            if flight is None or (flight.background and not background) or self.followers >= self._followers_max:
-                flight = self._flights[key] = Flight(key, background=background)
+            if flight is None or flight.priority > priority or self.followers >= self._followers_max:
+                flight = self._flights[key] = Flight(key, priority)
                 mine.append(flight)
             else:
                 future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 
 from services.batcher.codec.frames import Headers, error_trailers, frame, unframe
+from services.batcher.domain.cached import CacheOutcome
 from services.batcher.faces.asgi import CallerGoneError, Receive, Scope, Send, Sent, read_body, respond
-from services.batcher.faces.call import Call
+from services.batcher.faces.call import HEADER_CACHE, Call
 from services.batcher.faces.core import Core
 from services.common.errors import MeshError
 
@@ -13,7 +14,14 @@ Answer = Callable[[Call, bytes], Awaitable[bytes]]
 """The serialised request in, the serialised response out. Raises MeshError."""
 
 CONTENT_TYPE = (b"content-type", b"application/grpc")
-_HEAD: Sent = {"type": "http.response.start", "status": 200, "headers": [CONTENT_TYPE], "trailers": True}
+
+
+def _head(cached: CacheOutcome | None) -> Sent:
+    headers = [CONTENT_TYPE] if cached is None else [CONTENT_TYPE, (HEADER_CACHE, cached.value.encode())]
+    return {"type": "http.response.start", "status": 200, "headers": headers, "trailers": True}
+
+
+_HEADS: Mapping[CacheOutcome | None, Sent] = {cached: _head(cached) for cached in (None, *CacheOutcome)}
 _OK_TRAILERS: Sent = {"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")], "more_trailers": False}
 _NOT_GRPC = (
     b'{"error":"this path speaks gRPC: send content-type application/grpc over HTTP/2; '
@@ -56,7 +64,7 @@ class UnaryMethod:
             return
         finally:
             core.end(call)
-        await send(_HEAD)
+        await send(_HEADS[call.cached])
         await send({"type": "http.response.body", "body": frame(reply), "more_body": False})
         await send(_OK_TRAILERS)
 

@@ -8,7 +8,7 @@ import orjson
 from services.batcher.codec import oip_json
 from services.batcher.codec.frames import Headers
 from services.batcher.faces.asgi import CallerGoneError, Handler, Receive, Scope, Send, read_body, respond
-from services.batcher.faces.call import Call
+from services.batcher.faces.call import HEADER_CACHE, Call
 from services.batcher.faces.core import Core
 from services.batcher.faces.oip import infer_tensors
 from services.batcher.faces.oip_grpc import EXTENSIONS, PLATFORM, SERVER_NAME, SERVER_VERSION, is_served
@@ -110,6 +110,8 @@ class RestFace:
                 (b"content-type", b"application/octet-stream"),
                 (_HEADER_LENGTH, str(header_length).encode()),
             ]
+        if call.cached is not None:
+            headers.append((HEADER_CACHE, call.cached.value.encode()))
         headers.append((b"content-length", str(len(body)).encode()))
         await respond(send, 200, body, headers)
 

@@ -2,7 +2,9 @@
 
 from typing import Protocol
 
-from services.batcher.domain.request import InferRequest, InferResult
+from services.batcher.domain.instances import InstancePlan
+from services.batcher.domain.request import InferRequest, InferResult, Tensor
+from services.batcher.domain.serving import ServedVersion
 from services.batcher.faces.call import Call
 
 
@@ -19,4 +21,17 @@ class RequestLog(Protocol):
 
     def add(self, call: Call, *, ended_s: float, code: int, reason: int) -> None:
         """Notes a request: its google.rpc.Code and ErrorReason, both 0 for success."""
+        ...
+
+
+class ReferenceSource(Protocol):
+    """Who has the reference samples that explanations are made against."""
+
+    def check(self, served: ServedVersion) -> None:
+        """Raises EXPLANATION_NOT_READY where the version's sample is not here."""
+        ...
+
+    async def sample(self, plan: InstancePlan) -> tuple[Tensor, ...]:
+        """The version's sample as input tensors, in the schema's order. Raises EXPLANATION_NOT_READY, or
+        EXPLANATION_UNAVAILABLE where it does not fit the version."""
         ...

@@ -1,0 +1,259 @@
+"""`explain`: Shapley values for the instances of a request, through the same engine as every prediction.
+
+Explanations are a caller's work and keep its deadline, but they are thousands of rows: so each has at most one batch on
+its way at a time, few run at once and few wait, and the next is refused. Cancelling a request ends its explanation with
+the batch that is on its way.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from services.batcher.domain.explained import (
+    Explanation,
+    Target,
+    check_count,
+    check_finite,
+    explanation,
+    without_sample,
+)
+from services.batcher.domain.mixing import Mixer
+from services.batcher.domain.policy import rows_max_of
+from services.batcher.domain.refusals import too_late
+from services.batcher.domain.request import InferRequest, InferResult, Parameter, Tensor
+from services.batcher.domain.shapley import Design, Floats, Mixtures, plan
+from services.batcher.faces.call import Call
+from services.batcher.faces.catalog import VersionPlan
+from services.batcher.faces.ports import InferEngine, ReferenceSource
+from services.batcher.telemetry.explanations import ExplanationStats
+from services.common.clock import Clock
+from services.common.errors import MeshError, Reason
+
+_BATCH_ROWS_MAX = 1024
+_BATCH_BYTES_MAX = 4 * 1024 * 1024
+"""Mixing a batch of these sizes holds the loop for about a millisecond."""
+_RETRY_MIN_S = 1.0
+_MEMORY = 0.8
+"""How much of the usual duration is the past."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainerOptions:
+    """Bounds of what explanations may cost."""
+
+    rows_max: int = 8192
+    """Rows for each instance, and 16 more for each feature."""
+    at_once_max: int = 2
+    """Requests whose explanations are worked on at once."""
+    waiting_max: int = 64
+    """Requests that wait for that; one more is refused with QUEUE_FULL. A stream has no more in work."""
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A request that was answered and is to be explained."""
+
+    inputs: tuple[Tensor, ...]
+    result: InferResult
+    deadline_s: float
+    parameters: tuple[tuple[str, Parameter], ...] = ()
+
+
+class Explainer:
+    """Explains predictions. One a process."""
+
+    def __init__(
+        self,
+        *,
+        engine: InferEngine,
+        references: ReferenceSource,
+        clock: Clock,
+        stats: ExplanationStats,
+        options: ExplainerOptions,
+    ) -> None:
+        self._engine = engine
+        self._references = references
+        self._clock = clock
+        self._stats = stats
+        self._options = options
+        self._turns = asyncio.Semaphore(options.at_once_max)
+        self._waiting = 0
+        self._usual_s = _RETRY_MIN_S
+
+    def check(self, version: VersionPlan, instances: int) -> None:
+        """Before anything is spent: raises INVALID_FIELD for too many instances, EXPLANATION_UNAVAILABLE, or
+        EXPLANATION_NOT_READY."""
+        check_count(instances)
+        Target(version.outputs)
+        if not version.served.reference_digest:
+            raise without_sample(version.served)
+        self._references.check(version.served)
+        self._check_room(version)
+
+    async def explain(self, call: Call, predicted: Predicted) -> Sequence[Explanation]:
+        """The explanation of each instance, in their order. Raises what `check` raises, QUEUE_FULL, DEADLINE_TOO_SHORT,
+        and what the engine raises for the rows it is asked about."""
+        version = call.plan
+        assert version is not None, "only what was predicted is explained"
+        served, began_s = version.served, self._clock.monotonic()
+        work: _Work | None = None
+        explained: Sequence[Explanation] = ()
+        try:
+            async with self._turn(version, predicted.deadline_s):
+                sample = await self._references.sample(version.instances)
+                work = _Work(call, predicted, sample, engine=self._engine, options=self._options, version=version)
+                explained = await work.run()
+        except MeshError as error:
+            if error.reason is not Reason.DEADLINE_TOO_SHORT:
+                raise
+            raise self._late(version, work, began_s) from error
+        finally:
+            self._stats.ended(
+                served.model_name,
+                served.version,
+                instances=len(explained),
+                rows=work.asked if work is not None else 0,
+                seconds=self._clock.monotonic() - began_s,
+            )
+        took_s = (self._clock.monotonic() - began_s) / len(explained)
+        self._usual_s = _MEMORY * self._usual_s + (1 - _MEMORY) * took_s
+        return explained
+
+    @asynccontextmanager
+    async def _turn(self, version: VersionPlan, deadline_s: float) -> AsyncIterator[None]:
+        """Waits until the request may be explained."""
+        self._check_room(version)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(max(0.0, deadline_s - self._clock.monotonic())):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise too_late(version.served.model_name, version.served.version, 0.0, sent=False) from None
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def _check_room(self, version: VersionPlan) -> None:
+        waiting = self._waiting
+        if waiting < self._options.waiting_max:
+            return
+        retry_after_s = max(_RETRY_MIN_S, self._usual_s * waiting / self._options.at_once_max)
+        served = version.served
+        raise MeshError(
+            Reason.QUEUE_FULL,
+            f"explain: {waiting} requests wait to be explained, the most that may; come back in {retry_after_s:.0f} s, "
+            "or leave `explain` out",
+            metadata={"model": served.model_name, "version": served.version, "limit": "explanations"},
+            retry_after_s=retry_after_s,
+        )
+
+    def _late(self, version: VersionPlan, work: "_Work | None", began_s: float) -> MeshError:
+        served, seconds = version.served, self._clock.monotonic() - began_s
+        done = f"{work.asked} of {work.wanted} rows had been asked about" if work is not None else "its turn had come"
+        when = "after" if work is not None else "before"
+        return MeshError(
+            Reason.DEADLINE_TOO_SHORT,
+            f"explain: the deadline passed {when} {done}, {seconds * 1000:.0f} ms after the prediction of version "
+            f"{served.version} of {served.model_name!r}; allow more time, or send fewer instances",
+            metadata={"model": served.model_name, "version": served.version},
+        )
+
+
+class _Work:
+    """The explanation of one request."""
+
+    def __init__(
+        self,
+        call: Call,
+        predicted: Predicted,
+        sample: tuple[Tensor, ...],
+        *,
+        engine: InferEngine,
+        options: ExplainerOptions,
+        version: VersionPlan,
+    ) -> None:
+        self._engine = engine
+        self._options = options
+        self._call = call
+        self._version = version
+        self._target = Target(version.outputs)
+        self._predicted = predicted
+        self._mixer = Mixer(predicted.inputs, sample)
+        self._sample_rows = sample[0].shape[0] if sample else 1
+        self._instances = call.rows
+        batch_rows = min(_BATCH_ROWS_MAX, rows_max_of(version.served.batching))
+        self._batch_rows = max(1, min(batch_rows, _BATCH_BYTES_MAX // max(1, self._mixer.row_bytes)))
+        self.asked = 0
+        """Rows that were answered so far."""
+        self.wanted = 0
+        """Rows that it takes."""
+
+    async def run(self) -> Sequence[Explanation]:
+        """All instances, one after the other."""
+        names, rows = self._mixer.players.names, self._instances
+        whole = self._target.table(self._version.outputs, self._predicted.result, rows)
+        designs = [self._design(row) for row in range(rows)]
+        used = designs[0].references
+        self.wanted = len(used) + sum(design.rows for design in designs)
+
+        def alone(start: int, stop: int) -> Mixtures:
+            return Mixtures(np.zeros((stop - start, len(names)), np.bool_), used[start:stop])
+
+        references = await self._ask(0, len(used), alone, slice(None))
+        explained = []
+        for row, column in enumerate(self._target.columns(self._call.scores, rows)):
+            design, baselines = designs[row], references[:, column]
+            mixed = await self._ask(row, design.rows, design.mixtures, slice(column, column + 1))
+            check_finite(self._version.served, mixed, baselines, whole[row])
+            values = design.values(mixed[:, 0], float(whole[row, column]), baselines)
+            explained.append(explanation(names, values, float(baselines.mean())))
+        return explained
+
+    def _design(self, row: int) -> Design:
+        """The same instance is always asked about with the same rows, wherever it stands in whatever request."""
+        players = len(self._mixer.players.names)
+        seed = hashlib.sha256(self._version.served.reference_digest.encode())
+        itself = Mixtures(np.ones((1, players), np.bool_), np.zeros(1, np.intp))
+        for tensor in self._mixer.tensors(row, itself):
+            seed.update(tensor.data)
+        return plan(
+            players,
+            self._sample_rows,
+            rows_max=self._options.rows_max,
+            seed=int.from_bytes(seed.digest()[:8], "little"),
+        )
+
+    async def _ask(self, row: int, count: int, mixtures: Callable[[int, int], Mixtures], columns: slice) -> Floats:
+        """What is explained of so many mixtures of a row of the request: one row for each, one column for each class
+        that is asked for. Batch after batch, so that one at most is on its way."""
+        tables = [np.zeros((0, 1))] if not count else []
+        for start in range(0, count, self._batch_rows):
+            stop = min(count, start + self._batch_rows)
+            table = await self._infer(stop - start, self._mixer.tensors(row, mixtures(start, stop)))
+            tables.append(table[:, columns])
+            self.asked += stop - start
+        return np.concatenate(tables)
+
+    async def _infer(self, rows: int, inputs: tuple[Tensor, ...]) -> Floats:
+        call, outputs = self._call, self._version.outputs
+        result = await self._engine.infer(
+            InferRequest(
+                served=self._version.served,
+                rows=rows,
+                inputs=inputs,
+                deadline_s=self._predicted.deadline_s,
+                outputs=self._target.asked(outputs),
+                parameters=self._predicted.parameters,
+                request_id=call.request_id,
+                tenant=call.team,
+                priority=call.priority,
+            )
+        )
+        return self._target.table(outputs, result, rows)

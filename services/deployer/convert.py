@@ -319,6 +319,7 @@ def _version(version: PublishedVersion) -> serving_pb2.ServedVersion:
         ],
         deterministic=version.deterministic,
         feature_views=views_to_proto(version.feature_views),
+        reference_digest=version.reference_digest,
     )
 
 

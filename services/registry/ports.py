@@ -63,6 +63,10 @@ class Catalogue(Protocol):
         """Those of the artifacts that a version is made of."""
         ...
 
+    async def reference(self, digest: str) -> bytes | None:
+        """The reference sample of that digest, as it was registered."""
+        ...
+
     async def check(self) -> None:
         """Returns where the catalogue answers."""
         ...

@@ -74,6 +74,7 @@ class MemoryCatalogue:
         self._versions: dict[str, Version] = {}
         self._aliases: dict[tuple[str, str], Alias] = {}
         self._moves: list[tuple[str, str, AliasMove]] = []
+        self._samples: dict[str, bytes] = {}
         self._numbers = count(1)
         self.down = False
 
@@ -109,6 +110,8 @@ class MemoryCatalogue:
             updated_at=now,
         )
         self._versions[version.version_id] = version
+        if new.reference is not None:
+            self._samples.setdefault(new.content.reference_digest, new.reference)
         return version
 
     async def model(self, name: str, *, team: str = "") -> Model | None:
@@ -193,6 +196,11 @@ class MemoryCatalogue:
     async def used(self, digests: Sequence[str]) -> Set[str]:
         """Those of the artifacts that a version is made of."""
         return {digest for digest in digests if await self.uses(digest)}
+
+    async def reference(self, digest: str) -> bytes | None:
+        """The reference sample of that digest."""
+        self._answer()
+        return self._samples.get(digest)
 
     async def check(self) -> None:
         """Returns unless it is down."""

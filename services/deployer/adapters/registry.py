@@ -30,4 +30,5 @@ class RegistryVersionSource:
             artifact_kind=found.artifact_kind or "file",
             stage=found.stage,
             feature_views=views_from_proto(found.feature_views),
+            reference_digest=found.reference_digest,
         )

@@ -34,6 +34,7 @@ class PublishedVersion:
     places: tuple[Place, ...]
     deterministic: bool
     feature_views: tuple[FeatureView, ...] = ()
+    reference_digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +104,5 @@ def _version(deployment: Deployment, observed: Observation, pool: Mapping[str, P
         places=places,
         deterministic=wish.serving.deterministic,
         feature_views=deployment.recipe.feature_views,
+        reference_digest=deployment.recipe.reference_digest,
     )

@@ -135,6 +135,8 @@ class Recipe:
     """The version's stage when it was deployed; an archived one may not be."""
     feature_views: tuple[FeatureView, ...] = ()
     """What batchers add from a feature store."""
+    reference_digest: str = ""
+    """What batchers explain predictions against; empty: nothing."""
 
 
 @dataclass(frozen=True, slots=True)

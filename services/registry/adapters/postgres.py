@@ -27,13 +27,14 @@ _INSERT = text("""
         (model_id, version, precedence, artifact_uri, artifact_digest, artifact_kind, artifact_filename,
          model_size_bytes, framework_version, input_schema, output_schema, tensor_schema, schema_source,
          prediction_mapping, training_metrics, training_metadata, tags, lineage, status, model_card, created_by,
-         request_id, feature_views)
+         request_id, feature_views, reference_digest, reference_rows)
     VALUES
         (:model_id, :version, :precedence, :artifact_uri, :artifact_digest, :artifact_kind, :artifact_filename,
          :model_size_bytes, :framework_version, CAST(:input_schema AS jsonb), CAST(:output_schema AS jsonb),
          CAST(:tensor_schema AS jsonb), :schema_source, CAST(:prediction_mapping AS jsonb),
          CAST(:training_metrics AS jsonb), CAST(:training_metadata AS jsonb), :tags, CAST(:lineage AS jsonb),
-         :status, :model_card, :created_by, :request_id, CAST(:feature_views AS jsonb))
+         :status, :model_card, :created_by, :request_id, CAST(:feature_views AS jsonb),
+         :reference_digest, :reference_rows)
     RETURNING id
 """)
 _RIVALS = text(
@@ -70,6 +71,10 @@ _CHANGE_VERSION = text("""
 """)
 _USES = text("SELECT count(*) FROM model_versions WHERE artifact_digest = :digest")
 _USED = text("SELECT DISTINCT artifact_digest FROM model_versions WHERE artifact_digest = ANY(:digests)")
+_KEEP_SAMPLE = text("""
+    INSERT INTO reference_samples (digest, content) VALUES (:digest, :content) ON CONFLICT (digest) DO NOTHING
+""")
+_SAMPLE = text("SELECT content FROM reference_samples WHERE digest = :digest")
 _NOBODY = ""
 
 
@@ -176,6 +181,12 @@ class PostgresCatalogue:
         async with transaction(self._engine) as connection:
             return set((await connection.execute(_USED, {"digests": list(digests)})).scalars())
 
+    async def reference(self, digest: str) -> bytes | None:
+        """The reference sample of that digest."""
+        async with transaction(self._engine) as connection:
+            content = (await connection.execute(_SAMPLE, {"digest": digest})).scalar_one_or_none()
+        return bytes(content) if content is not None else None
+
     async def check(self) -> None:
         """A query that any living database answers."""
         async with transaction(self._engine) as connection:
@@ -201,6 +212,9 @@ class PostgresCatalogue:
         rival = found.mappings().one_or_none()
         if rival is not None:
             return same_or_refused(new, version_of(rival))
+        if new.reference is not None:
+            sample = {"digest": new.content.reference_digest, "content": new.reference}
+            await connection.execute(_KEEP_SAMPLE, sample)
         made = (await connection.execute(_INSERT, version_parameters(new) | {"model_id": model["id"]})).scalar_one()
         await connection.execute(_TOUCH, {"model_id": model["id"]})
         row = (await connection.execute(_BY_ID, {"id": str(made), "viewer": _NOBODY})).mappings().one()

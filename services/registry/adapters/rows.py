@@ -53,6 +53,8 @@ def version_parameters(new: NewVersion) -> Parameters:
         "created_by": new.created_by,
         "request_id": new.request_id or None,
         "feature_views": _text(_VIEWS, content.feature_views),
+        "reference_digest": content.reference_digest or None,
+        "reference_rows": content.reference_rows,
     }
 
 
@@ -76,6 +78,8 @@ def version_of(row: RowMapping) -> Version:
         metrics=_doubles(values["training_metrics"]),
         tags=tuple(values["tags"]),
         feature_views=_VIEWS.validate_python(values["feature_views"]),
+        reference_digest=values["reference_digest"] or "",
+        reference_rows=values["reference_rows"],
     )
     return Version(
         version_id=str(values["id"]),

@@ -63,6 +63,11 @@ def registration_from_proto(
         stage=message.stage,
         model_card=message.model_card,
         feature_views=views,
+        reference=(
+            [object_from_proto(one) for one in message.reference_sample.instances]
+            if message.HasField("reference_sample")
+            else None
+        ),
         request_id=message.request_id,
         created_by=caller.user,
         team=caller.team,
@@ -105,6 +110,8 @@ def version_to_proto(version: Version, path_of: Callable[[str], str]) -> model_v
         updated_at=timestamp(version.updated_at),
         etag=version.etag,
         feature_views=views_to_proto(content.feature_views),
+        reference_digest=content.reference_digest,
+        reference_rows=content.reference_rows,
     )
 
 

@@ -12,6 +12,7 @@ from services.common.schema import ModelSchema, PredictionMapping
 from services.registry.domain.artifact_uri import DIGEST, parse_artifact_uri
 from services.registry.domain.feature_views import check_views
 from services.registry.domain.metadata import class_names_of, description_of, lineage_of, tags_of
+from services.registry.domain.reference import check_sample_size
 from services.registry.domain.schemas import check_declared
 from services.registry.domain.short_form import parse_short_form
 from services.registry.domain.version import FRAMEWORKS, JsonObject, Lineage, Stage
@@ -45,6 +46,8 @@ class Registration:
     stage: str = ""
     model_card: str = ""
     feature_views: tuple[FeatureView, ...] = ()
+    reference: Sequence[JsonObject] | None = None
+    """The instances of the reference sample; None: there is none."""
     request_id: str = ""
     created_by: str = ""
     team: str = ""
@@ -76,6 +79,8 @@ def check_registration(asked: Registration, already: Sequence[FieldViolation] = 
     if asked.schema is not None:
         check_declared(asked.schema, found)
     check_views(asked.feature_views, found)
+    if asked.reference is not None:
+        check_sample_size(asked.reference, found)
     found.check(lambda: tags_of(asked.metadata))
     found.check(lambda: class_names_of(asked.metadata))
     found.check(lambda: lineage_of(asked.lineage, asked.metadata))

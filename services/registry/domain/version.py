@@ -78,11 +78,18 @@ class Content:
     tags: tuple[str, ...] = ()
     feature_views: tuple[FeatureView, ...] = ()
     """In alphabetical order of their names."""
+    reference_digest: str = ""
+    """SHA-256 of the sample that explanations are made against; empty: there is none."""
+    reference_rows: int = 0
+    """Its instances."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewVersion:
-    """A version about to be registered, with what a model that is new begins with."""
+    """A version about to be registered, with what a model that is new begins with.
+
+    `reference` is the content of its reference sample, None where it has none.
+    """
 
     model_name: str
     version: str
@@ -94,6 +101,7 @@ class NewVersion:
     request_id: str = ""
     created_by: str = ""
     team: str = ""
+    reference: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,5 +185,6 @@ def differences(registered: Content, asked: Content) -> Sequence[str]:
         ("metadata", registered.metadata, asked.metadata),
         ("lineage", registered.lineage, asked.lineage),
         ("feature_views", registered.feature_views, asked.feature_views),
+        ("reference_sample", registered.reference_digest, asked.reference_digest),
     )
     return [name for name, before, after in pairs if before != after]

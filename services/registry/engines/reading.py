@@ -102,6 +102,20 @@ class Reading:
             metadata={"model_name": model_name, "version": reference},
         )
 
+    async def reference(self, model_name: str, version: str, *, team: str) -> bytes:
+        """The reference sample of a version, as JSON. Raises as `version` does, and ARTIFACT_NOT_FOUND."""
+        found = await self.version(model_name, version, team=team)
+        digest = found.content.reference_digest
+        content = await self._catalogue.reference(digest) if digest else None
+        if content is None:
+            raise MeshError(
+                Reason.ARTIFACT_NOT_FOUND,
+                f"version {found.version} of model {model_name!r} was registered without a reference sample; versions "
+                "never change, so register a new one with reference_sample",
+                metadata={"model_name": model_name, "version": found.version},
+            )
+        return content
+
     async def versions(self, model_name: str, *, stage: str, page_size: int, page_token: str, team: str) -> VersionPage:
         """A page of a model's versions, highest first. Raises MODEL_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN."""
         check_model_name(model_name)

@@ -9,6 +9,7 @@ from services.registry.domain.artifact_uri import parse_artifact_uri
 from services.registry.domain.feature_views import check_views_fit
 from services.registry.domain.mapping import agree_mapping
 from services.registry.domain.metadata import class_names_of, lineage_of, metrics_of, tags_of
+from services.registry.domain.reference import ReferenceSample, check_sample, sample_of
 from services.registry.domain.registration import Registration, description_for
 from services.registry.domain.schemas import agree, short_schema
 from services.registry.domain.short_form import parse_short_form
@@ -27,11 +28,13 @@ class Registering:
     async def register(self, asked: Registration) -> Version:
         """The registered version; the same one for the same content again.
 
-        Raises ARTIFACT_NOT_FOUND, ARTIFACT_INVALID, ARTIFACT_CORRUPT, SCHEMA_REQUIRED, SCHEMA_MISMATCH, VERSION_EXISTS,
-        REQUEST_ID_REUSED, INVALID_FIELD, and what `Catalogue.register` raises beyond.
+        Raises ARTIFACT_NOT_FOUND, ARTIFACT_INVALID, ARTIFACT_CORRUPT, SCHEMA_REQUIRED, SCHEMA_MISMATCH,
+        SCHEMA_VIOLATION for a reference sample that does not fit, VERSION_EXISTS, REQUEST_ID_REUSED, INVALID_FIELD, and
+        what `Catalogue.register` raises beyond.
         """
         artifact = await self._store.keep(parse_artifact_uri(asked.artifact_uri), digest=asked.artifact_digest)
-        content = await self._content(asked, artifact)
+        sample = sample_of(asked.reference) if asked.reference is not None else None
+        content = await self._content(asked, artifact, sample)
         return await self._catalogue.register(
             NewVersion(
                 model_name=asked.name,
@@ -44,10 +47,11 @@ class Registering:
                 request_id=asked.request_id,
                 created_by=asked.created_by,
                 team=asked.team,
+                reference=sample.content if sample is not None else None,
             )
         )
 
-    async def _content(self, asked: Registration, artifact: Artifact) -> Content:
+    async def _content(self, asked: Registration, artifact: Artifact, sample: ReferenceSample | None) -> Content:
         stated = await self._reader.stated(artifact)
         agreed = agree(
             stated,
@@ -56,6 +60,8 @@ class Registering:
             outputs=parse_short_form(asked.output_schema, "output_schema"),
         )
         check_views_fit(asked.feature_views, agreed.schema)
+        if asked.reference is not None:
+            check_sample(asked.reference, agreed.schema)
         return Content(
             framework=asked.framework or "onnx",
             artifact=artifact,
@@ -70,4 +76,6 @@ class Registering:
             metrics=metrics_of(asked.metadata),
             tags=tags_of(asked.metadata),
             feature_views=asked.feature_views,
+            reference_digest=sample.digest if sample is not None else "",
+            reference_rows=sample.rows if sample is not None else 0,
         )

@@ -19,7 +19,6 @@ def later(sentence: str) -> Callable[..., Never]:
 
 _DELETE = "nothing can be removed yet; SetStage with the stage archived keeps a version from being deployed"
 _TEAMS = "teams are not administered yet; every model is open to every caller who reaches the gateway"
-_REFERENCE = "reference samples are not kept yet; leave reference_sample out of the registration"
 _LINEAGE = "lineage is not followed yet; GetModelVersion has what each version was made from"
 _IMPORT = "other registries cannot be imported yet; CreateModel registers one ONNX file at a time"
 _CHANGES = "changes are not kept yet; updated_at of GetModel and GetModelVersion says when something last changed"
@@ -35,7 +34,6 @@ class LaterRegistryMethods(registry_service_pb2_grpc.RegistryServiceServicer):
     TransferModel = later(_TEAMS)
     DeleteModelVersion = later(_DELETE)
     GetLineage = later(_LINEAGE)
-    GetReferenceSample = later(_REFERENCE)
     ImportModels = later(_IMPORT)
     WatchChanges = later(_CHANGES)
     ListChanges = later(_CHANGES)

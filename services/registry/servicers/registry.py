@@ -3,6 +3,7 @@
 from typing import Any
 
 import grpc
+from google.api import httpbody_pb2
 from infermesh.registry.v1 import model_pb2, model_version_pb2, registry_service_pb2
 
 from services.common.grpc.identity import current_identity
@@ -88,6 +89,13 @@ class RegistryServicer(ChangingMethods, LaterRegistryMethods):
         return registry_service_pb2.ListModelVersionsResponse(
             versions=[self.shown(version) for version in page.versions], next_page_token=page.next_page_token
         )
+
+    async def GetReferenceSample(
+        self, request: registry_service_pb2.GetReferenceSampleRequest, _context: _Context
+    ) -> httpbody_pb2.HttpBody:
+        """What explanations of a version are made against."""
+        content = await self._reading.reference(request.model_name, request.version, team=caller_team())
+        return httpbody_pb2.HttpBody(content_type="application/json", data=content)
 
     async def CompareSchemas(
         self, request: registry_service_pb2.CompareSchemasRequest, _context: _Context

@@ -7,6 +7,7 @@ import pytest
 
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
+from services.registry.domain.reference import sample_of
 from services.registry.domain.version import Lineage, NewVersion, Stage
 from services.registry.ports import Catalogue
 from tests.support.registry_fakes import content, new
@@ -177,3 +178,17 @@ async def test_what_is_another_teams_is_not_there(catalogue: Catalogue) -> None:
     error = await refusal(catalogue, new(model="other", team="nobody"))
     assert (error.reason, error.metadata["team"] if error.metadata else "nobody") == (Reason.TEAM_NOT_FOUND, "nobody")
     assert await catalogue.model("other") is None
+
+
+async def test_a_reference_sample_is_kept_to_the_byte_and_belongs_to_the_content(catalogue: Catalogue) -> None:
+    sample = sample_of([{"X": [0.1, 2.0, -3.0, 1e300]}, {"X": [0.0, 0.0, 0.0, 0.0]}])
+    with_sample = content(reference_digest=sample.digest, reference_rows=sample.rows)
+    made = await catalogue.register(new(content=with_sample, reference=sample.content))
+    assert (made.content.reference_digest, made.content.reference_rows) == (sample.digest, 2)
+    assert await catalogue.reference(sample.digest) == sample.content
+    assert await catalogue.register(new(content=with_sample, reference=sample.content)) == made
+    other = await catalogue.register(new(version="v1.1.0", content=with_sample, reference=sample.content))
+    assert other.content == made.content
+    error = await refusal(catalogue, new())
+    assert (error.reason, error.metadata["differs"]) == (Reason.VERSION_EXISTS, "reference_sample")
+    assert await catalogue.reference("0" * 64) is None

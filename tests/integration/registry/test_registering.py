@@ -1,16 +1,20 @@
 """The registry over the real PostgreSQL and real files, asked by gRPC."""
 
 import hashlib
+import json
 from pathlib import Path
 
+import pytest
 from infermesh.common.v1 import schema_pb2
 from infermesh.registry.v1 import registry_service_pb2
 
+from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
 from services.common.schema_proto import mapping_from_proto, schema_from_proto
 from services.registry.settings import RegistrySettings
 from tests.support.registry_driving import DIGITS, NEW, OLD, Registry, digits
 
+GetSample = registry_service_pb2.GetReferenceSampleRequest
 GetModel = registry_service_pb2.GetModelRequest
 GetVersion = registry_service_pb2.GetModelVersionRequest
 ListModels = registry_service_pb2.ListModelsRequest
@@ -78,3 +82,36 @@ async def test_limits_and_categories_can_be_added_to_what_the_artifact_states(re
     (spec,) = made.schema.inputs
     assert (spec.data_type, list(spec.shape)) == (schema_pb2.DATA_TYPE_FP32, [64])
     assert (spec.minimum, spec.maximum) == (0, 16)
+
+
+async def test_a_reference_sample_is_checked_kept_and_given_out(registry: Registry) -> None:
+    instances = [{"X": [float(number)] * 64} for number in range(3)]
+    made = await registry.calls.CreateModel(digits(OLD, reference_sample={"instances": instances}))
+    assert made.reference_rows == 3
+    body = await registry.calls.GetReferenceSample(GetSample(model_name="digits", version="latest"))
+    assert body.content_type == "application/json"
+    assert json.loads(body.data) == {"instances": instances}
+    assert hashlib.sha256(body.data).hexdigest() == made.reference_digest
+    assert await registry.calls.CreateModel(digits(OLD, reference_sample={"instances": instances})) == made
+    with pytest.raises(MeshError, match="registered with another reference_sample"):
+        await registry.calls.CreateModel(digits(OLD))
+
+
+async def test_a_reference_sample_that_does_not_fit_is_refused_and_nothing_is_registered(registry: Registry) -> None:
+    sample = {"instances": [{"X": [0.0] * 64}, {"X": [0.0] * 63}, {"Y": 1}]}
+    with pytest.raises(MeshError) as caught:
+        await registry.calls.CreateModel(digits(OLD, reference_sample=sample))
+    assert caught.value.reason is Reason.SCHEMA_VIOLATION
+    fields = {item.field: item.description for item in caught.value.violations}
+    assert sorted(fields) == [f"reference_sample.instances[{place}" for place in ("1].X", "2].X", "2].Y")]
+    assert "expected X FP32[64]" in fields["reference_sample.instances[1].X"]
+    models = await registry.calls.ListModels(ListModels())
+    assert list(models.models) == []
+
+
+async def test_a_version_without_a_reference_sample_says_how_to_get_one(registry: Registry) -> None:
+    made = await registry.calls.CreateModel(digits(OLD))
+    assert (made.reference_digest, made.reference_rows) == ("", 0)
+    with pytest.raises(MeshError, match="register a new one with reference_sample") as caught:
+        await registry.calls.GetReferenceSample(GetSample(model_name="digits", version=OLD))
+    assert caught.value.reason is Reason.ARTIFACT_NOT_FOUND

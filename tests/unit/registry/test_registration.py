@@ -46,6 +46,8 @@ def wrong(**change: object) -> MeshError:
         ({"input_schema": {"x": "real"}}, "input_schema.x"),
         ({"schema": ModelSchema((TensorSpec("", DataType.FP32),))}, "schema.inputs[0].name"),
         ({"metadata": {"loss": math.nan}}, "metadata"),
+        ({"reference": []}, "reference_sample.instances"),
+        ({"reference": [{"x": math.nan}]}, "reference_sample"),
         ({"metadata": {"note": "a\0"}}, "metadata"),
         ({"metadata": {"note": ["\\\0"]}}, "metadata"),
         ({"metadata": {"note": "n" * 1_100_000}}, "metadata"),

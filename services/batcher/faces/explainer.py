@@ -23,6 +23,7 @@ from services.batcher.domain.explained import (
 )
 from services.batcher.domain.mixing import Mixer
 from services.batcher.domain.policy import rows_max_of
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.refusals import too_late
 from services.batcher.domain.request import InferRequest, InferResult, Parameter, Tensor
 from services.batcher.domain.shapley import Design, Floats, Mixtures, plan

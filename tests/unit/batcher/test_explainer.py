@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from services.batcher.domain.explained import INSTANCES_MAX, Explanation
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest
 from services.batcher.domain.serving import Batching, ServedVersion
 from services.batcher.faces.call import Call
@@ -197,6 +198,7 @@ async def test_rows_are_asked_about_batch_by_batch_within_the_budget() -> None:
     assert max(request.rows for request in requests) == 16
     assert bench.engine.rows <= 30 + 4 * (500 + 16 * 64)
     assert {request.parameters for request in requests} == {(("note", "kept"),)}
+    assert all(request.priority > Priority.CALLER for request in requests)
     assert bench.counted() == {
         "model_explanations_total": 4,
         "model_explanations_failed_total": 0,

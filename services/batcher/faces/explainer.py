@@ -254,7 +254,8 @@ class _Work:
                 parameters=self._predicted.parameters,
                 request_id=call.request_id,
                 tenant=call.team,
-                priority=call.priority,
+                # After what callers ask to be predicted, whoever asks for the explanation.
+                priority=max(call.priority, Priority.SHADOW),
             )
         )
         return self._target.table(outputs, result, rows)

@@ -53,7 +53,7 @@ clients: setup ## generate the TypeScript and Go clients from protos/, compile t
 	@sh tools/clients.sh
 
 bench: setup ## the hot path against bare Triton, in the same run
-	@exec $(BIN)/python -m benchmarks.hot_path $(ARGS)
+	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 lock: ## resolve requirements/*.in into lock files
 	@sh tools/lock.sh .build/uv/bin/uv

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.load import LoadFailedError
-from benchmarks.payloads import VERSION
+from benchmarks.payloads import VERSION, WrongAnswerError
 from services.common.clock import Clock
 from services.deployer.adapters.repository import FolderPackageStore
 from services.deployer.domain.package import FRAMEWORKS, Package
@@ -24,8 +24,37 @@ _LOAD_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """A model that Triton can serve: input X FP32, outputs label INT64, one a row, and scores FP32."""
+
+    name: str
+    artifact: Path
+    dims: tuple[int, ...]
+    """Of one row."""
+    scores: str
+    """The name of the scores."""
+    classes: int
+
+    def serving(self) -> str:
+        """What the runner reads."""
+        outputs = [{"name": "label", "datatype": "INT64"}, {"name": self.scores, "datatype": "FP32"}]
+        return json.dumps(
+            {
+                "framework": "onnx",
+                "artifact": FRAMEWORKS["onnx"],
+                "threads": 1,
+                "inputs": [{"name": "X", "datatype": "FP32"}],
+                "outputs": outputs,
+            }
+        )
+
+
+DIGITS_SERVED = Served("digits", DIGITS / f"digits-{VERSION}.onnx", (64,), "probabilities", 10)
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to let Triton serve digits. `rows_max` 0: it does not batch."""
+    """One way to let Triton serve a model. `rows_max` 0: it does not batch."""
 
     rows_max: int = 0
     delay_us: int = 0
@@ -34,11 +63,10 @@ class Setting:
     """Sizes at which a batch waits no longer."""
     instances: int = 1
 
-    @property
-    def model_name(self) -> str:
+    def model_name(self, served: Served) -> str:
         """The model's name in the server."""
         sizes = "".join(f"-p{size}" for size in self.preferred)
-        return f"digits-b{self.rows_max}-d{self.delay_us}{sizes}-i{self.instances}"
+        return f"{served.name}-b{self.rows_max}-d{self.delay_us}{sizes}-i{self.instances}"
 
     def __str__(self) -> str:
         copies = f"{self.instances} instance" + ("s" if self.instances > 1 else "")
@@ -47,19 +75,20 @@ class Setting:
         sizes = f", preferred {'/'.join(map(str, self.preferred))}" if self.preferred else ""
         return f"batches to {self.rows_max}, delay {self.delay_us} µs{sizes}, {copies}"
 
-    def config(self) -> str:
+    def config(self, served: Served) -> str:
         """The model's configuration."""
+        row = ", ".join(map(str, served.dims))
         batch = "" if self.rows_max else "-1, "
         label = "dims: [ 1 ] reshape: { shape: [ ] }" if self.rows_max else "dims: [ -1 ]"
         preferred = f" preferred_batch_size: [ {', '.join(map(str, self.preferred))} ]" if self.preferred else ""
         batching = f"dynamic_batching {{ max_queue_delay_microseconds: {self.delay_us}{preferred} }}\n"
         return (
-            f'name: "{self.model_name}"\n'
+            f'name: "{self.model_name(served)}"\n'
             'backend: "python"\n'
             f"max_batch_size: {self.rows_max}\n"
-            f'input [ {{ name: "X" data_type: TYPE_FP32 dims: [ {batch}64 ] }} ]\n'
+            f'input [ {{ name: "X" data_type: TYPE_FP32 dims: [ {batch}{row} ] }} ]\n'
             f'output [ {{ name: "label" data_type: TYPE_INT64 {label} }},\n'
-            f'         {{ name: "probabilities" data_type: TYPE_FP32 dims: [ {batch}10 ] }} ]\n'
+            f'         {{ name: "{served.scores}" data_type: TYPE_FP32 dims: [ {batch}{served.classes} ] }} ]\n'
             f"instance_group [ {{ kind: KIND_CPU count: {self.instances} }} ]\n" + (batching if self.rows_max else "")
         )
 
@@ -72,55 +101,61 @@ SETTINGS: Sequence[Setting] = (
     Setting(64),
     Setting(64, instances=2),
     Setting(64, 100),
-    Setting(64, 500),
     Setting(64, 500, (32, 64)),
     Setting(256),
     Setting(256, instances=2),
-    Setting(256, 500, (64, 128, 256)),
 )
-"""What is tried."""
-
-_SERVING = {
-    "framework": "onnx",
-    "artifact": FRAMEWORKS["onnx"],
-    "threads": 1,
-    "inputs": [{"name": "X", "datatype": "FP32"}],
-    "outputs": [{"name": "label", "datatype": "INT64"}, {"name": "probabilities", "datatype": "FP32"}],
-}
+"""What is tried for a load of many callers."""
+SETTINGS_QUICK: Sequence[Setting] = (Setting(), Setting(64), Setting(64, instances=2), Setting(256))
+"""The same where time is short: those that have won."""
+WINDOWS: Sequence[Setting] = tuple(Setting(256, delay_us) for delay_us in (0, 100, 500, 1000, 5000))
+"""What is tried for an open loop: how long a batch waits for more."""
 
 
 class BareTriton:
     """A running server. Models are loaded by `load`."""
 
-    def __init__(self, *, http_address: str, grpc_address: str, packages: FolderPackageStore) -> None:
+    def __init__(self, process: Process, *, http_address: str, grpc_address: str, packages: FolderPackageStore) -> None:
         self.grpc_address = grpc_address
-        self._http_address = http_address
+        self.http_address = http_address
+        self._process = process
         self._packages = packages
+        self._loaded: set[tuple[Served, Setting]] = set()
 
-    async def load(self, setting: Setting) -> None:
-        """Has digits served as `setting` says, under its own name. Raises httpx.HTTPError where Triton refuses."""
-        artifact = DIGITS / f"digits-{VERSION}.onnx"
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    async def load(self, served: Served, setting: Setting) -> None:
+        """Has the model served as `setting` says, under its own name. Raises httpx.HTTPError where Triton refuses."""
         await self._packages.ensure(
             Package(
-                server_model_name=setting.model_name,
-                config=setting.config(),
-                serving=json.dumps(_SERVING),
-                artifact_path=str(artifact),
-                artifact_digest=hashlib.sha256(artifact.read_bytes()).hexdigest(),
+                server_model_name=setting.model_name(served),
+                config=setting.config(served),
+                serving=served.serving(),
+                artifact_path=str(served.artifact),
+                artifact_digest=hashlib.sha256(served.artifact.read_bytes()).hexdigest(),
                 artifact_name=FRAMEWORKS["onnx"],
-                fingerprint=setting.config(),
+                fingerprint=setting.config(served),
             )
         )
-        await self._repository(setting, "load")
+        await self._repository(setting.model_name(served), "load")
+        self._loaded.add((served, setting))
 
-    async def unload(self, setting: Setting) -> None:
-        """Takes it out again."""
-        await self._repository(setting, "unload")
+    async def keep(self, served: Served, settings: Collection[Setting]) -> None:
+        """Has the model served in exactly these settings: loads what lacks, takes out the others."""
+        for setting in settings:
+            if (served, setting) not in self._loaded:
+                await self.load(served, setting)
+        for other in [one for one in self._loaded if one[0] == served and one[1] not in settings]:
+            await self._repository(other[1].model_name(served), "unload")
+            self._loaded.remove(other)
 
-    async def _repository(self, setting: Setting, verb: str) -> None:
+    async def _repository(self, model_name: str, verb: str) -> None:
         """Raises httpx.HTTPError."""
         async with httpx.AsyncClient(trust_env=False, timeout=_LOAD_TIMEOUT_S) as client:
-            url = f"http://{self._http_address}/v2/repository/models/{setting.model_name}/{verb}"
+            url = f"http://{self.http_address}/v2/repository/models/{model_name}/{verb}"
             (await client.post(url)).raise_for_status()
 
 
@@ -144,9 +179,9 @@ async def bare_triton(folder: Path, *, clock: Clock) -> AsyncIterator[BareTriton
     try:
         await process.wait_ready()
         yield BareTriton(
-            http_address=f"127.0.0.1:{http_port}", grpc_address=f"127.0.0.1:{grpc_port}", packages=packages
+            process, http_address=f"127.0.0.1:{http_port}", grpc_address=f"127.0.0.1:{grpc_port}", packages=packages
         )
-    except (LoadFailedError, httpx.HTTPError) as error:
+    except (LoadFailedError, WrongAnswerError, httpx.HTTPError) as error:
         if process.alive:
             raise
         raise PartFailedError(

@@ -3,12 +3,15 @@
 import asyncio
 import contextlib
 import re
+import resource
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.cpu import CpuMeter, microseconds_by_role, spent_between
 from benchmarks.payloads import Call
 from services.supervisor.settings import ROOT
 
@@ -17,6 +20,8 @@ _STREAMS_MAX = 32
 _WARM_UP_REQUESTS = 20
 """By each caller, before it counts."""
 _GRACE_S = 20.0
+LOAD_ROLE = "h2load"
+"""What the load generator is called among those that spend CPU."""
 _REQUESTS = re.compile(r"requests: \d+ total, \d+ started, (\d+) done, (\d+) succeeded, (\d+) failed, (\d+) errored")
 _DATA = re.compile(r"\((\d+)\) data$", re.MULTILINE)
 
@@ -46,6 +51,8 @@ class Measured:
     p99_ms: float
     done: int
     errors: int
+    cpu_us: Mapping[str, float] = field(default_factory=dict)
+    """CPU of one request in microseconds, by what spent it; empty where it was not measured."""
 
 
 def h2load_path() -> Path:
@@ -82,9 +89,19 @@ def percentiles_ms(log: Path) -> tuple[float, float, float]:
 
 
 async def run_load(
-    h2load: Path, *, address: str, call: Call, callers: int, seconds: float, answer_bytes: int, folder: Path
+    h2load: Path,
+    *,
+    address: str,
+    call: Call,
+    callers: int,
+    seconds: float,
+    answer_bytes: int,
+    folder: Path,
+    meter: CpuMeter | None = None,
 ) -> Measured:
-    """`callers` callers for `seconds`, after a short warm-up. `answer_bytes`: the size of a good answer's body."""
+    """`callers` callers for `seconds`, after a short warm-up. `answer_bytes`: the size of a good answer's body. With a
+    meter, also what the CPU was spent on.
+    """
     body, log = folder / "body", folder / "log.tsv"
     body.write_bytes(call.body)
     log.unlink(missing_ok=True)
@@ -96,12 +113,30 @@ async def run_load(
         shape += ["-H", f"{name}: {value}"]
     url = f"http://{address}{call.path}"
     await _run(h2load, *shape, "-n", str(callers * _WARM_UP_REQUESTS), url, timeout_s=_GRACE_S)
+    before, own_before_us = meter.read() if meter else {}, _generator_us()
     output = await _run(
         h2load, *shape, "-D", f"{round(seconds * 1000)}ms", f"--log-file={log}", url, timeout_s=seconds + _GRACE_S
     )
+    after, own_us = meter.read() if meter else {}, _generator_us() - own_before_us
     summary = parse_summary(output)
     silent = silent_failures(summary, answer_bytes) if call.grpc else 0
-    return Measured(summary.done / seconds, *percentiles_ms(log), summary.done, max(summary.failed, silent))
+    p50_ms, p95_ms, p99_ms = await asyncio.to_thread(percentiles_ms, log)
+    spent = microseconds_by_role(spent_between(before, after), summary.done)
+    return Measured(
+        requests_per_s=summary.done / seconds,
+        p50_ms=p50_ms,
+        p95_ms=p95_ms,
+        p99_ms=p99_ms,
+        done=summary.done,
+        errors=max(summary.failed, silent),
+        cpu_us={**spent, LOAD_ROLE: own_us / summary.done} if meter else {},
+    )
+
+
+def _generator_us() -> float:
+    """CPU of all children that have ended: within a measurement that is the load generator alone."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (used.ru_utime + used.ru_stime) * 1e6
 
 
 async def _run(h2load: Path, *arguments: str, timeout_s: float) -> str:

@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,15 @@ class BenchMesh:
 
     gateway: str
     batcher: str
+    ports: Mapping[str, int]
+    """Of every purpose."""
+    state: Path
+    """The file in which the mesh says what runs."""
+
+    def pids(self) -> Mapping[str, int]:
+        """The process of each part, now."""
+        pids: dict[str, int] = orjson.loads(self.state.read_bytes())["pids"]
+        return pids
 
     async def failed_requests(self) -> float:
         """Requests that the batcher says have failed since its start, hang-ups of callers apart."""
@@ -115,6 +124,11 @@ async def bench_mesh(folder: Path, *, clock: Clock) -> AsyncIterator[BenchMesh]:
     try:
         await process.wait_ready()
         ports = orjson.loads(state.read_bytes())["ports"]
-        yield BenchMesh(gateway=f"127.0.0.1:{ports['gateway']}", batcher=f"127.0.0.1:{ports['batcher']}")
+        yield BenchMesh(
+            gateway=f"127.0.0.1:{ports['gateway']}",
+            batcher=f"127.0.0.1:{ports['batcher']}",
+            ports=ports,
+            state=state,
+        )
     finally:
         await process.stop()

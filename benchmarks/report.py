@@ -1,66 +1,20 @@
-"""What was measured, as a table, as bars that are passed or not, and as JSON."""
+"""What was measured, as tables and verdicts for people and as JSON for programs."""
 
 import os
 import platform
-import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import orjson
+from rich.console import Console
 from rich.table import Table
 
-from benchmarks.bare_triton import Setting
-from benchmarks.rounds import Row, Tried
-from benchmarks.targets import BARE, BATCHER, GATEWAY_GRPC, TITLES
+from benchmarks.compare import Line, Verdict, cpu_by_role
+from benchmarks.rounds import Row
 
-
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """Requests per second as a multiple of bare Triton's in the same round."""
-
-    median: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f}–{self.high:.2f})"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One target under one load: medians of its rounds, the sum of its errors."""
-
-    target: str
-    callers: int
-    requests_per_s: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    errors: int
-    ratio: Ratio
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """What must be reached."""
-
-    target: str
-    callers: int
-    ratio_min: float
-
-    def verdict(self, lines: Sequence[Line]) -> str | None:
-        """One sentence; None where the run did not measure it."""
-        line = next((one for one in lines if (one.target, one.callers) == (self.target, self.callers)), None)
-        if line is None:
-            return None
-        word = "pass" if line.ratio.median >= self.ratio_min and not line.errors else "short"
-        return (
-            f"{word}: {TITLES[self.target]} at {self.callers} callers ≥ {self.ratio_min:g} × bare Triton: {line.ratio}"
-        )
-
-
-BARS: Sequence[Bar] = (Bar(BATCHER, 256, 1.0), Bar(GATEWAY_GRPC, 256, 0.5))
+_CPU_SHOWN_US = 0.05
+"""What spends less for a request is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +28,20 @@ class Machine:
     """Processes that wanted a core in the minute before the run: above 0, others disturbed it."""
 
 
+@dataclass(frozen=True, slots=True)
+class PartReport:
+    """What one part came to."""
+
+    name: str
+    title: str
+    tables: Sequence[Table]
+    verdicts: Sequence[Verdict]
+    notes: Sequence[str] = ()
+    """What a reader must know to read it: settings, rates, files."""
+    data: Mapping[str, object] = field(default_factory=dict)
+    """Everything that was measured, as JSON has it."""
+
+
 def this_machine() -> Machine:
     """This machine, now."""
     models = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
@@ -85,69 +53,90 @@ def this_machine() -> Machine:
     )
 
 
-def summarise(rows: Sequence[Row]) -> Sequence[Line]:
-    """One line for each target and load, in the order in which they were measured first."""
-    bare = {(row.callers, row.round): row.measured.requests_per_s for row in rows if row.target == BARE}
-    lines = []
-    for target, callers in sorted({(row.target, row.callers): None for row in rows}, key=lambda key: key[1]):
-        mine = [row for row in rows if (row.target, row.callers) == (target, callers)]
-        ratios = [row.measured.requests_per_s / bare[row.callers, row.round] for row in mine]
-        lines.append(
-            Line(
-                target=target,
-                callers=callers,
-                requests_per_s=statistics.median(row.measured.requests_per_s for row in mine),
-                p50_ms=statistics.median(row.measured.p50_ms for row in mine),
-                p95_ms=statistics.median(row.measured.p95_ms for row in mine),
-                p99_ms=statistics.median(row.measured.p99_ms for row in mine),
-                errors=sum(row.measured.errors for row in mine),
-                ratio=Ratio(statistics.median(ratios), min(ratios), max(ratios)),
-            )
-        )
-    return lines
+def new_table(title: str, *columns: str, text: Sequence[str] = ()) -> Table:
+    """An empty table; numbers stand right, the columns in `text` left."""
+    shown = Table(
+        title=title, title_justify="left", min_width=len(title), box=None, header_style="bold", pad_edge=False
+    )
+    for name in columns:
+        shown.add_column(name, justify="left" if name in text else "right", no_wrap=True)
+    return shown
 
 
-def table(lines: Sequence[Line]) -> Table:
-    """For people."""
-    shown = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("callers", "target", "requests/s", "p50 ms", "p95 ms", "p99 ms", "errors", "× bare (min–max)"):
-        shown.add_column(name, justify="left" if name == "target" else "right")
+def line_table(title: str, lines: Sequence[Line], *, rows_each: int = 1) -> Table:
+    """Targets by load. With several rows in a request, predictions a second instead of requests."""
+    rate = "requests/s" if rows_each == 1 else "predictions/s"
+    shown = new_table(
+        title,
+        *("callers", "target", rate, "p50 ms", "p95 ms", "p99 ms", "× bare", "p99 × bare", "p50 over bare, ms"),
+        text=("target",),
+    )
     before = 0
     for line in lines:
         if before and line.callers != before:
             shown.add_section()
+        compared = ("1", "1", "0") if line.is_baseline else (line.throughput, line.p99, line.p50_over_ms)
         shown.add_row(
             "" if line.callers == before else str(line.callers),
-            TITLES[line.target],
-            f"{line.requests_per_s:,.0f}",
+            line.title,
+            f"{line.requests_per_s * rows_each:,.0f}",
             *(f"{time_ms:.2f}" for time_ms in (line.p50_ms, line.p95_ms, line.p99_ms)),
-            str(line.errors),
-            "1" if line.target == BARE else str(line.ratio),
+            *map(str, compared),
         )
         before = line.callers
     return shown
 
 
-def as_json(
-    *,
-    command: str,
-    moment: str,
-    machine: Machine,
-    tried: Sequence[Tried],
-    winners: Mapping[int, Setting],
-    rows: Sequence[Row],
-) -> bytes:
+def cpu_tables(rows: Sequence[Row]) -> Sequence[Table]:
+    """Where each microsecond goes: for each load, what spends CPU on a request of each target."""
+    spent = cpu_by_role(rows)
+    titles = {row.target: row.title for row in rows}
+    tables = []
+    for callers in sorted({callers for _, callers in spent}):
+        targets = [target for target, count in spent if count == callers]
+        roles = {role: None for target in targets for role in spent[target, callers]}
+        title = f"CPU of one request in µs, {callers} caller{'s' if callers > 1 else ''}"
+        shown = new_table(title, "spent by", *(titles[target] for target in targets), text=("spent by",))
+        for role in sorted(roles, key=lambda role: -max(spent[one, callers].get(role, 0.0) for one in targets)):
+            figures = [spent[target, callers].get(role, 0.0) for target in targets]
+            if max(figures) >= _CPU_SHOWN_US:
+                shown.add_row(role, *(f"{figure:.1f}" if figure >= _CPU_SHOWN_US else "" for figure in figures))
+        shown.add_section()
+        shown.add_row("all", *(f"{sum(spent[target, callers].values()):.1f}" for target in targets))
+        tables.append(shown)
+    return tables
+
+
+def show(console: Console, report: PartReport) -> None:
+    """Prints a part."""
+    console.rule(f"{report.name}: {report.title}", align="left")
+    for table in report.tables:
+        console.print(table)
+        console.print()
+    for note in report.notes:
+        console.print(note)
+    for verdict in report.verdicts:
+        colour = "green" if verdict.met else "red"
+        console.print(f"[{colour}]{'met  ' if verdict.met else 'short'}[/] {verdict.text}")
+    console.print()
+
+
+def as_json(*, command: str, moment: str, machine: Machine, reports: Sequence[PartReport]) -> bytes:
     """For programs: everything that was measured."""
-    lines = summarise(rows)
     document = {
         "command": command,
         "time": moment,
         "machine": asdict(machine),
-        "bare_triton_settings": [{**asdict(one), "setting": str(one.setting)} for one in tried],
-        "bare_triton_best": {str(callers): str(setting) for callers, setting in winners.items()},
-        "lines": [asdict(line) for line in lines],
-        "rows": [asdict(row) for row in rows],
-        "bars": [verdict for bar in BARS if (verdict := bar.verdict(lines))],
+        "parts": [
+            {
+                "part": report.name,
+                "title": report.title,
+                "verdicts": [asdict(verdict) for verdict in report.verdicts],
+                "notes": list(report.notes),
+                **report.data,
+            }
+            for report in reports
+        ],
     }
     return orjson.dumps(document, option=orjson.OPT_INDENT_2)
 

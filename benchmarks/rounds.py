@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.bare_triton import BareTriton, Setting
+from benchmarks.bare_triton import BareTriton, Served, Setting
+from benchmarks.cpu import CpuMeter
 from benchmarks.load import Measured, run_load
-from benchmarks.payloads import Digit
-from benchmarks.targets import TITLES, Target, bare_target, verify
+from benchmarks.payloads import Sample, WrongAnswerError
+from benchmarks.targets import Target, verify
 
 _FINALISTS = 3
 """Settings that are tried once more under each load: a single short try may have been disturbed."""
@@ -19,6 +20,9 @@ class Row:
     """One target under one load in one round."""
 
     target: str
+    title: str
+    baseline: str
+    """The target of the same round that it is compared with; its own name where it is one."""
     callers: int
     round: int
     measured: Measured
@@ -34,71 +38,78 @@ class Tried:
 
 
 class Rounds:
-    """Measures. Whatever is wrong with an answer ends it with WrongAnswerError."""
+    """Measures. Whatever is wrong with an answer, and any request that fails, ends it with WrongAnswerError."""
 
-    def __init__(self, *, h2load: Path, folder: Path, seconds: float, digits: Sequence[Digit], say: Say) -> None:
+    def __init__(self, *, h2load: Path, folder: Path, samples: Sequence[Sample], meter: CpuMeter, say: Say) -> None:
         self._h2load = h2load
         self._folder = folder
-        self._seconds = seconds
-        self._digits = digits
+        self._samples = samples
+        self._meter = meter
         self._say = say
 
     async def search(
-        self, triton: BareTriton, settings: Sequence[Setting], *, callers: Sequence[int], seconds: float
+        self,
+        triton: BareTriton,
+        served: Served,
+        settings: Sequence[Setting],
+        *,
+        target_of: Callable[[str], Target],
+        callers: Sequence[int],
+        seconds: float,
     ) -> Sequence[Tried]:
-        """Tries every setting under every load, and the best of them once more. Leaves all of them loaded."""
+        """Tries every setting under every load, and the best of them once more; `target_of` a model's name says how to
+        ask. Leaves all of them loaded.
+        """
         best: dict[tuple[int, Setting], float] = {}
         for setting in settings:
-            await triton.load(setting)
+            await triton.load(served, setting)
+            target = target_of(setting.model_name(served))
             for count in callers:
-                best[count, setting] = await self._rate(triton, setting, count, seconds)
+                best[count, setting] = (await self.measure(target, count, seconds)).requests_per_s
             shown = "  ".join(f"{count}: {best[count, setting]:,.0f}/s" for count in callers)
             self._say(f"  {setting}: {shown}")
         for count in callers:
             for setting in sorted(settings, key=lambda one: best[count, one], reverse=True)[:_FINALISTS]:
-                best[count, setting] = max(best[count, setting], await self._rate(triton, setting, count, seconds))
+                again = await self.measure(target_of(setting.model_name(served)), count, seconds)
+                best[count, setting] = max(best[count, setting], again.requests_per_s)
         return [Tried(setting, count, rate) for (count, setting), rate in best.items()]
 
     async def run(
-        self,
-        triton: BareTriton,
-        winners: Mapping[int, Setting],
-        others: Sequence[Target],
-        *,
-        rounds: int,
+        self, targets: Mapping[int, Sequence[Target]], *, rounds: int, seconds: float, rows_each: int = 1
     ) -> Sequence[Row]:
-        """Every load, every target, `rounds` times. Bare Triton serves each load in the setting that won there."""
+        """Every load, every target of that load, `rounds` times; every second round the other way about, so that what
+        a target leaves behind (warm caches, a hot core) does not always meet the same neighbour.
+        """
         rows: list[Row] = []
         for number in range(1, rounds + 1):
-            for count, setting in winners.items():
-                bare = bare_target(triton.grpc_address, setting.model_name)
-                for target in (bare, *others):
-                    measured = await self._measure(target, count, self._seconds)
-                    rows.append(Row(target.name, count, number, measured))
-                    errors = f", {measured.errors} errors" if measured.errors else ""
+            for count, some in targets.items():
+                for target in some if number % 2 else reversed(some):
+                    measured = await self.measure(target, count, seconds)
+                    rows.append(Row(target.name, target.title, target.baseline, count, number, measured))
                     self._say(
-                        f"  round {number} of {rounds}, {count} callers, {TITLES[target.name]}: "
-                        f"{measured.requests_per_s:,.0f}/s, p95 {measured.p95_ms:.2f} ms{errors}"
+                        f"  round {number} of {rounds}, {count} callers, {target.title}: "
+                        f"{measured.requests_per_s * rows_each:,.0f}/s, p95 {measured.p95_ms:.2f} ms"
                     )
         return rows
 
-    async def _rate(self, triton: BareTriton, setting: Setting, callers: int, seconds: float) -> float:
-        target = bare_target(triton.grpc_address, setting.model_name)
-        return (await self._measure(target, callers, seconds)).requests_per_s
-
-    async def _measure(self, target: Target, callers: int, seconds: float) -> Measured:
+    async def measure(self, target: Target, callers: int, seconds: float) -> Measured:
         """One load, with answers checked before and after it."""
-        answer_bytes = await verify(target, self._digits)
+        answer_bytes = await verify(target, self._samples)
         measured = await run_load(
             self._h2load,
             address=target.address,
-            call=target.call_for(self._digits[0]),
+            call=target.call_for(self._samples[0]),
             callers=callers,
             seconds=seconds,
             answer_bytes=answer_bytes,
             folder=self._folder,
+            meter=self._meter,
         )
-        await verify(target, self._digits)
+        await verify(target, self._samples)
+        if measured.errors:
+            raise WrongAnswerError(
+                f"{target.title} failed {measured.errors} of {measured.done} requests of {callers} callers"
+            )
         return measured
 
 

@@ -1,0 +1,76 @@
+"""What the parts of a run share: the load generator, a bare Triton and a mesh, each started when a part first asks."""
+
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.bare_triton import BareTriton, bare_triton
+from benchmarks.cpu import CpuMeter
+from benchmarks.mesh import ROWS_MAX, BenchMesh, bench_mesh
+from benchmarks.rounds import Say
+from services.common.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long and how often."""
+
+    seconds: float
+    """Length of each measurement."""
+    rounds: int
+    quick: bool
+    """Fewer settings of bare Triton are tried."""
+    callers: tuple[int, ...]
+    """Loads of the closed loop."""
+    only: tuple[str, ...]
+    """The targets that are wanted."""
+    soak_minutes: float
+    plot: Path
+    """Where the soak draws what it saw."""
+
+    @property
+    def search_seconds(self) -> float:
+        """Length of a try of a setting."""
+        return min(0.7, self.seconds)
+
+
+class Stage:
+    """Owned by the run; what it starts ends with `stack`."""
+
+    def __init__(
+        self, *, stack: AsyncExitStack, folder: Path, h2load: Path, effort: Effort, clock: Clock, say: Say
+    ) -> None:
+        self.folder = folder
+        self.h2load = h2load
+        self.effort = effort
+        self.clock = clock
+        self.say = say
+        self.stack = stack
+        self.meter = CpuMeter(self._pids)
+        self._triton: BareTriton | None = None
+        self._mesh: BenchMesh | None = None
+
+    async def triton(self) -> BareTriton:
+        """The bare Triton. Raises PartFailedError."""
+        if self._triton is None:
+            self.say("Starting bare Triton")
+            self._triton = await self.stack.enter_async_context(bare_triton(self.folder / "bare", clock=self.clock))
+        return self._triton
+
+    async def mesh(self) -> BenchMesh:
+        """The mesh, its digits in batches as large as bare Triton may make them. Raises PartFailedError, MeshError."""
+        if self._mesh is None:
+            self.say("Starting a mesh of its own")
+            self._mesh = await self.stack.enter_async_context(bench_mesh(self.folder / "mesh", clock=self.clock))
+            await self._mesh.allow_batches(ROWS_MAX)
+        return self._mesh
+
+    async def failed_requests(self) -> float:
+        """What the mesh's batcher counts as failed since its start; 0 where there is no mesh yet."""
+        return await self._mesh.failed_requests() if self._mesh is not None else 0.0
+
+    def _pids(self) -> Mapping[str, int]:
+        """Of everything that runs, by part."""
+        bare = {"bare": self._triton.pid} if self._triton is not None else {}
+        return {**bare, **(self._mesh.pids() if self._mesh is not None else {})}

@@ -22,9 +22,12 @@ class BatcherSettings(BaseSettings):
     instance: str = "batcher-0"
     """Stable name of this process, unique among batchers; the router and the monitor know it by this."""
     data_dir: Path = Path(".data/batcher")
-    """Folder of the last serving table, which a restart begins with while the router is away."""
+    """Folder of the last serving table, which a restart begins with while the router is away, and of the reference
+    samples of what is served."""
     router_address: str = "127.0.0.1:8102"
     """host:port of the router."""
+    registry_address: str = "127.0.0.1:8101"
+    """host:port of the registry, which gives out the reference samples of explanations."""
     monitor_address: str = "127.0.0.1:8105"
     """host:port of the monitor."""
     log_level: str = "info"
@@ -53,6 +56,13 @@ class BatcherSettings(BaseSettings):
     for TLS. Empty: memory alone."""
     redis_read_timeout_ms: float = Field(default=5.0, gt=0, le=1000)
     """The longest that a request waits for Redis, in milliseconds, before it goes to the model."""
+    explain_rows_max: int = Field(default=8192, ge=1, le=1_000_000)
+    """Rows of the model that the explanation of one instance may cost, and 16 more for each feature: exact values of
+    few features, good ones of dozens, in about a second of a small model."""
+    explain_at_once_max: int = Field(default=2, ge=1, le=64)
+    """Requests that are explained at once; each has one batch on its way."""
+    explain_waiting_max: int = Field(default=64, ge=0, le=10_000)
+    """Requests that wait for that; one more is refused with QUEUE_FULL."""
 
     @property
     def advertised(self) -> str:

@@ -10,10 +10,13 @@ from prometheus_client import CollectorRegistry, Metric
 from services.batcher.adapters.envoy_admin import EnvoyAdmin
 from services.batcher.adapters.prediction_log import PredictionLog
 from services.batcher.adapters.redis_cache import RedisCache
+from services.batcher.adapters.references import References
+from services.batcher.adapters.sample_files import SampleFiles
 from services.batcher.adapters.serving_table import TableWatcher
 from services.batcher.adapters.snapshot import Snapshot
 from services.batcher.adapters.triton import TritonClient
 from services.batcher.domain.cached import CacheOptions
+from services.batcher.domain.serving import ServingTable
 from services.batcher.engines.cache import PredictionCache
 from services.batcher.engines.engine import Engine
 from services.batcher.engines.options import EngineOptions
@@ -22,6 +25,7 @@ from services.batcher.faces.asgi import Handler
 from services.batcher.faces.catalog import Catalog
 from services.batcher.faces.core import Core
 from services.batcher.faces.drain import Drain, end_on_signal
+from services.batcher.faces.explainer import Explainer, ExplainerOptions
 from services.batcher.faces.hangup import HangUpWatch
 from services.batcher.faces.health import HealthMethods
 from services.batcher.faces.oip_grpc import InferenceMethods
@@ -35,6 +39,7 @@ from services.batcher.telemetry.batches import BatchStats
 from services.batcher.telemetry.cache_families import cache_metrics, store_metrics
 from services.batcher.telemetry.collector import BatcherCollector
 from services.batcher.telemetry.engine_families import depth_metrics
+from services.batcher.telemetry.explanations import ExplanationStats
 from services.batcher.telemetry.labels import LabelSets
 from services.common.clock import Clock
 from services.common.grpc.channel import open_channel
@@ -111,16 +116,24 @@ def assemble(
         rows_max=settings.log_rows_max,
         flush_s=settings.log_flush_ms / 1000,
     )
+    labels = labels or LabelSets()
+    references, explainer, explanations = _explainer(
+        settings, clock=clock, lifecycle=lifecycle, engine=engine, labels=labels
+    )
+
+    def apply(table: ServingTable) -> None:
+        catalog.apply(table)
+        references.serve(table)
+
     watcher = TableWatcher(
         router,
         batcher_id=settings.instance,
         address=settings.advertised,
         snapshot=Snapshot(settings.data_dir),
         prepare=catalog.prepare,
-        apply=catalog.apply,
+        apply=apply,
         clock=clock,
     )
-    labels = labels or LabelSets()
     cache, cache_families = _cache(settings, clock=clock, lifecycle=lifecycle, engine=engine, labels=labels)
     core = Core(
         catalog=catalog,
@@ -160,10 +173,29 @@ def assemble(
             labels=labels,
             clock=clock,
             timed=settings.telemetry,
-            others=(request_log.collect, *cache_families, *families),
+            others=(request_log.collect, explanations.collect, *cache_families, *families),
         )
     )
-    return Batcher(lifecycle, *_faces(lifecycle, core, registry), drain)
+    return Batcher(lifecycle, *_faces(lifecycle, core, explainer, registry), drain)
+
+
+def _explainer(
+    settings: BatcherSettings, *, clock: Clock, lifecycle: Lifecycle, engine: InferEngine, labels: LabelSets
+) -> tuple[References, Explainer, ExplanationStats]:
+    """Who has the reference samples, what explains predictions by them, and its counts."""
+    registry = open_channel(settings.registry_address)
+    references = References(registry, files=SampleFiles(settings.data_dir / "references"), clock=clock)
+    lifecycle.add("channel to the registry", stop=registry.close)
+    lifecycle.add("kept reference samples", start=references.start)
+    lifecycle.add_task("reference samples", references.run)
+    stats = ExplanationStats(labels)
+    options = ExplainerOptions(
+        rows_max=settings.explain_rows_max,
+        at_once_max=settings.explain_at_once_max,
+        waiting_max=settings.explain_waiting_max,
+    )
+    explainer = Explainer(engine=engine, references=references, clock=clock, stats=stats, options=options)
+    return references, explainer, stats
 
 
 def _cache(
@@ -184,7 +216,9 @@ def _cache(
     return cache, (cache_metrics(cache, labels), *families)
 
 
-def _faces(lifecycle: Lifecycle, core: Core, registry: CollectorRegistry) -> tuple[Mapping[str, Handler], Prefixed]:
+def _faces(
+    lifecycle: Lifecycle, core: Core, explainer: Explainer, registry: CollectorRegistry
+) -> tuple[Mapping[str, Handler], Prefixed]:
     def ready() -> bool:
         return not lifecycle.unready()
 
@@ -193,7 +227,7 @@ def _faces(lifecycle: Lifecycle, core: Core, registry: CollectorRegistry) -> tup
     handlers = {
         **PlainFace(unready=lifecycle.unready, registry=registry).handlers(),
         **HealthMethods(core, ready=ready).handlers(),
-        **PredictionMethods(core).handlers(),
+        **PredictionMethods(core, explainer=explainer).handlers(),
         **inference.handlers(),
         **InferenceStreams(core).handlers(),
         **rest.handlers(),

@@ -125,6 +125,7 @@ def batcher_part(
     *,
     router: str = "127.0.0.1:1",
     monitor: str = "127.0.0.1:1",
+    registry: str = "127.0.0.1:1",
     application: str = "tests.support.batcher_faces_app:app",
     settings: Mapping[str, object] | None = None,
 ) -> Part:
@@ -136,6 +137,7 @@ def batcher_part(
         "data_dir": folder / "data",
         "router_address": router,
         "monitor_address": monitor,
+        "registry_address": registry,
         "log_flush_ms": 50,
         **(settings or {}),
     }

@@ -7,6 +7,7 @@ from typing import cast
 
 import orjson
 
+from services.batcher.domain.explained import Explanation
 from services.batcher.domain.instances import ROWS_MAX, Row
 from services.batcher.domain.outputs import OutputPlan, Scores, float_rows, single_precision
 from services.batcher.domain.request import InferResult, Parameter, Tensor
@@ -95,9 +96,20 @@ def _parameters(value: object) -> tuple[tuple[str, Parameter], ...]:
     return tuple(sorted(value.items()))
 
 
-def write(plan: OutputPlan, result: InferResult, scores: Scores | None, *, latency_ms: float, request_id: str) -> bytes:
-    """The answer. Single-precision numbers are printed with the digits that they have. Raises ValueError or
-    struct.error where the model's output is not what its schema says."""
+def write(
+    plan: OutputPlan,
+    result: InferResult,
+    scores: Scores | None,
+    *,
+    latency_ms: float,
+    request_id: str,
+    explanations: Sequence[Explanation] = (),
+) -> bytes:
+    """The answer, with the explanation of each prediction where there are any.
+
+    Single-precision numbers are printed with the digits that they have. Raises ValueError or struct.error where the
+    model's output is not what its schema says.
+    """
     output = next(tensor for tensor in result.outputs if tensor.name == plan.output)
     values = float_rows(output)
     predictions: list[dict[str, object]] = []
@@ -119,6 +131,8 @@ def write(plan: OutputPlan, result: InferResult, scores: Scores | None, *, laten
                     "probabilities": dict(zip(names, probabilities, strict=True)),
                 }
             )
+    for prediction, one in zip(predictions, explanations, strict=False):
+        prediction["explanation"], prediction["explanation_baseline"] = one.values, one.baseline
     served = plan.served
     answer = {
         "predictions": predictions,

@@ -12,6 +12,7 @@ from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.cached import CacheOutcome
 from services.batcher.domain.outputs import Scores
 from services.batcher.domain.priority import Priority
+from services.batcher.domain.request import InferRequest
 from services.common.errors import invalid
 from services.common.grpc.identity import HEADER_TEAM, HEADER_USER
 
@@ -22,9 +23,8 @@ if TYPE_CHECKING:
 HEADER_VERSION = b"x-model-version"
 HEADER_ROUTE_VERSION = b"x-route-version"
 HEADER_REQUEST_ID = b"x-request-id"
-HEADER_BACKGROUND = b"x-infermesh-background"
-"""1: a batch job's rows, which get only what is idle."""
-HEADER_PRIORITY = b"x-mesh-priority"
+HEADER_PRIORITY = b"x-priority"
+"""background: work that gets only what is idle, as the rows of batch jobs. Anybody may lower his own priority."""
 HEADER_SHADOW = b"x-mesh-shadow"
 """1: a copy whose answer nobody reads."""
 HEADER_GRPC_TIMEOUT = b"grpc-timeout"
@@ -56,8 +56,10 @@ class Call:
         "item",
         "model_name",
         "plan",
+        "predicted_s",
         "queued_s",
         "receive",
+        "request",
         "request_id",
         "rows",
         "scores",
@@ -97,12 +99,16 @@ class Call:
         self.rows = 0
         self.request_id = ""
         self.scores: Scores | None = None
+        self.request: InferRequest | None = None
+        """What the engine was asked."""
+        self.predicted_s = 0.0
+        """When the prediction was there that is still to be explained; 0: nothing is."""
         self.cached: CacheOutcome | None = None
         """Where its rows came from; None where nobody looked into the cache."""
         self.span: trace.Span | None = None
         # Read once: half of the look-ups of a request were for these.
         get = headers.get
-        self.background = get(HEADER_BACKGROUND) == b"1" or get(HEADER_PRIORITY) == b"background"
+        self.background = get(HEADER_PRIORITY) == b"background"
         """Whether it is the work of a batch job."""
         self.shadow = get(HEADER_SHADOW) == b"1"
         """Whether it is a copy whose answer nobody reads."""

@@ -109,6 +109,7 @@ class Core:
             call.team,
             call.priority,
         )
+        call.request = request
         # A shadow copy measures the model: it may not be answered by anything else.
         if plan.served.deterministic and self._cache is not None and not call.shadow:
             answered = await self._cache.infer(request)
@@ -169,7 +170,8 @@ class Core:
         call.answered = True
 
     def _account(self, call: Call) -> None:
-        ended_s = self.monotonic()
+        # Explanations take thousands of rows: counted as the prediction's, they would drown its latency.
+        ended_s = call.predicted_s or self.monotonic()
         plan = call.plan
         assert plan is not None, "an answer has a version"
         stats = plan.stats
@@ -185,7 +187,7 @@ class Core:
         """Accounts for a failure and says what the caller is told. Unforeseen ones are logged; only their id leaves."""
         known = error if isinstance(error, MeshError) else self._masked(call, error, face)
         call.answered = False
-        ended_s = self.monotonic()
+        ended_s = call.predicted_s or self.monotonic()
         if call.plan is not None:
             stats = call.plan.stats
         else:

@@ -25,7 +25,7 @@ from services.batcher.domain.mixing import Mixer
 from services.batcher.domain.policy import rows_max_of
 from services.batcher.domain.priority import Priority
 from services.batcher.domain.refusals import too_late
-from services.batcher.domain.request import InferRequest, InferResult, Parameter, Tensor
+from services.batcher.domain.request import InferRequest, InferResult, Tensor
 from services.batcher.domain.shapley import Design, Floats, Mixtures, plan
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import VersionPlan
@@ -52,16 +52,6 @@ class ExplainerOptions:
     """Requests whose explanations are worked on at once."""
     waiting_max: int = 64
     """Requests that wait for that; one more is refused with QUEUE_FULL. A stream has no more in work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Predicted:
-    """A request that was answered and is to be explained."""
-
-    inputs: tuple[Tensor, ...]
-    result: InferResult
-    deadline_s: float
-    parameters: tuple[tuple[str, Parameter], ...] = ()
 
 
 class Explainer:
@@ -95,18 +85,20 @@ class Explainer:
         self._references.check(version.served)
         self._check_room(version)
 
-    async def explain(self, call: Call, predicted: Predicted) -> Sequence[Explanation]:
+    async def explain(self, call: Call, result: InferResult) -> Sequence[Explanation]:
         """The explanation of each instance, in their order. Raises what `check` raises, QUEUE_FULL, DEADLINE_TOO_SHORT,
         and what the engine raises for the rows it is asked about."""
-        version = call.plan
+        version, request = call.plan, call.request
         assert version is not None, "only what was predicted is explained"
+        assert request is not None, "only what was predicted is explained"
         served, began_s = version.served, self._clock.monotonic()
+        call.predicted_s = began_s
         work: _Work | None = None
         explained: Sequence[Explanation] = ()
         try:
-            async with self._turn(version, predicted.deadline_s):
+            async with self._turn(version, request.deadline_s):
                 sample = await self._references.sample(version.instances)
-                work = _Work(call, predicted, sample, engine=self._engine, options=self._options, version=version)
+                work = _Work(call, result, sample, engine=self._engine, options=self._options, version=version)
                 explained = await work.run()
         except MeshError as error:
             if error.reason is not Reason.DEADLINE_TOO_SHORT:
@@ -173,7 +165,7 @@ class _Work:
     def __init__(
         self,
         call: Call,
-        predicted: Predicted,
+        result: InferResult,
         sample: tuple[Tensor, ...],
         *,
         engine: InferEngine,
@@ -185,8 +177,10 @@ class _Work:
         self._call = call
         self._version = version
         self._target = Target(version.outputs)
-        self._predicted = predicted
-        self._mixer = Mixer(predicted.inputs, sample)
+        assert call.request is not None, "only what was predicted is explained"
+        self._request = call.request
+        self._result = result
+        self._mixer = Mixer(self._request.inputs, sample)
         self._sample_rows = sample[0].shape[0] if sample else 1
         self._instances = call.rows
         batch_rows = min(_BATCH_ROWS_MAX, rows_max_of(version.served.batching))
@@ -199,7 +193,7 @@ class _Work:
     async def run(self) -> Sequence[Explanation]:
         """All instances, one after the other."""
         names, rows = self._mixer.players.names, self._instances
-        whole = self._target.table(self._version.outputs, self._predicted.result, rows)
+        whole = self._target.table(self._version.outputs, self._result, rows)
         designs = [self._design(row) for row in range(rows)]
         used = designs[0].references
         self.wanted = len(used) + sum(design.rows for design in designs)
@@ -249,9 +243,9 @@ class _Work:
                 served=self._version.served,
                 rows=rows,
                 inputs=inputs,
-                deadline_s=self._predicted.deadline_s,
+                deadline_s=self._request.deadline_s,
                 outputs=self._target.asked(outputs),
-                parameters=self._predicted.parameters,
+                parameters=self._request.parameters,
                 request_id=call.request_id,
                 tenant=call.team,
                 # After what callers ask to be predicted, whoever asks for the explanation.

@@ -9,10 +9,11 @@ from services.batcher.codec import predict_json
 from services.batcher.codec.oip_proto import parse
 from services.batcher.faces.asgi import Handler
 from services.batcher.faces.call import Call
+from services.batcher.faces.catalog import VersionPlan
 from services.batcher.faces.core import Core
+from services.batcher.faces.explainer import Explainer
 from services.batcher.faces.grpc_stream import StreamMethod
 from services.batcher.faces.grpc_unary import UnaryMethod
-from services.common.errors import MeshError, Reason
 from services.common.grpc.status import status_from_error
 
 SERVICE = "infermesh.prediction.v1.PredictionService"
@@ -21,8 +22,9 @@ SERVICE = "infermesh.prediction.v1.PredictionService"
 class PredictionMethods:
     """The service's methods."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, *, explainer: Explainer) -> None:
         self._core = core
+        self._explainer = explainer
 
     def handlers(self) -> Mapping[str, Handler]:
         """What answers each path."""
@@ -42,10 +44,9 @@ class PredictionMethods:
         core = self._core
         request_id = call.name_request(request.request_id)
         plan = core.resolve(call, request.model_name, request.version)
-        if request.explain:
-            raise _no_explanations()
         instances = request.instances
         rows = predict_json.check_rows(len(instances))
+        explain = request.explain and self._explains(call, plan, rows)
         result = await core.infer(
             call,
             rows=rows,
@@ -54,9 +55,13 @@ class PredictionMethods:
             parameters=tuple(sorted(request.parameters.items())) if request.parameters else (),
             timeout_ms=request.timeout_ms,
         )
+        explanations = await self._explainer.explain(call, result) if explain else ()
         response = plan.typed_writer.response(
             result, call.scores, latency_ms=core.latency_ms(call), request_id=request_id
         )
+        for prediction, one in zip(response.predictions, explanations, strict=False):
+            prediction.explanation.update(one.values)
+            prediction.explanation_baseline = one.baseline
         core.succeeded(call)
         return response
 
@@ -71,8 +76,7 @@ class PredictionMethods:
         if request.request_id:
             call.name_request(request.request_id)
         plan = core.resolve(call, message.model_name, request.version)
-        if request.explain:
-            raise _no_explanations()
+        explain = request.explain and self._explains(call, plan, len(request.instances))
         result = await core.infer(
             call,
             rows=len(request.instances),
@@ -81,8 +85,14 @@ class PredictionMethods:
             parameters=request.parameters,
             timeout_ms=request.timeout_ms,
         )
+        explanations = await self._explainer.explain(call, result) if explain else ()
         body = predict_json.write(
-            plan.outputs, result, call.scores, latency_ms=core.latency_ms(call), request_id=call.request_id
+            plan.outputs,
+            result,
+            call.scores,
+            latency_ms=core.latency_ms(call),
+            request_id=call.request_id,
+            explanations=explanations,
         )
         core.succeeded(call)
         answer: bytes = httpbody_pb2.HttpBody(content_type="application/json", data=body).SerializeToString()
@@ -98,6 +108,10 @@ class PredictionMethods:
         serialised: bytes = answer.SerializeToString()
         return serialised
 
-
-def _no_explanations() -> MeshError:
-    return MeshError(Reason.NOT_IMPLEMENTED, "explain: feature contributions are not offered yet; leave `explain` out")
+    def _explains(self, call: Call, plan: VersionPlan, rows: int) -> bool:
+        """Whether the predictions are to be explained: nobody reads what is said of a shadow copy. Raises where they
+        cannot be."""
+        if call.shadow:
+            return False
+        self._explainer.check(plan, rows)
+        return True

@@ -129,9 +129,11 @@ async def test_of_the_unforeseen_only_an_id_leaves(stub: Any) -> None:
     assert details_of(error)[0].metadata["error_id"] in str(error.details())
 
 
-async def test_explanations_are_refused_clearly(stub: Any) -> None:
+async def test_a_version_without_reference_sample_says_how_to_have_it_explained(stub: Any) -> None:
     error = await failure(stub.Predict(request(1, explain=True), timeout=TIMEOUT_S))
-    assert (error.code(), details_of(error)[0].reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_IMPLEMENTED")
+    found = (error.code(), details_of(error)[0].reason)
+    assert found == (grpc.StatusCode.FAILED_PRECONDITION, "EXPLANATION_UNAVAILABLE")
+    assert "register a new one with reference_sample" in str(error.details())
 
 
 async def test_compressed_messages_are_refused_clearly(stub: Any) -> None:
@@ -277,7 +279,7 @@ async def test_requests_are_counted_and_logged(fresh_batcher: Running) -> None:
 
 async def check_counts(batcher: Running, stub: Any) -> None:
     await stub.Predict(request(1, 2, 1, request_id="first"), metadata=(("x-infermesh-user", "ann"),), timeout=TIMEOUT_S)
-    await stub.Predict(request(2, version="1.1.0"), metadata=(("x-infermesh-background", "1"),), timeout=TIMEOUT_S)
+    await stub.Predict(request(2, version="1.1.0"), metadata=(("x-priority", "background"),), timeout=TIMEOUT_S)
     await failure(stub.Predict(request(1, parameters={"do": "fail"}), timeout=TIMEOUT_S))
     value = await metrics(batcher)
     assert value('model_requests_total{model="digits",status="OK",version="v1.0.0"}') == 1

@@ -13,7 +13,7 @@ from services.batcher.domain.request import InferRequest
 from services.batcher.domain.serving import Batching, ServedVersion
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import VersionPlan
-from services.batcher.faces.explainer import Explainer, ExplainerOptions, Predicted
+from services.batcher.faces.explainer import Explainer, ExplainerOptions
 from services.batcher.telemetry.explanations import ExplanationStats
 from services.batcher.telemetry.labels import LabelSets
 from services.batcher.telemetry.version_stats import VersionStats
@@ -97,11 +97,12 @@ class Bench:
         self.explainer.check(plan, len(rows))
         inputs = plan.instances.tensors(rows)
         deadline_s = self.clock.monotonic() + within_s
-        result = await self.engine.infer(InferRequest(plan.served, len(rows), inputs, deadline_s))
+        call.request = InferRequest(plan.served, len(rows), inputs, deadline_s, parameters=tuple(parameters.items()))
+        result = await self.engine.infer(call.request)
         call.scores = plan.outputs.scores(result, len(rows))
         before, self.engine.requests = self.engine.requests, []
         try:
-            return await self.explainer.explain(call, Predicted(inputs, result, deadline_s, tuple(parameters.items())))
+            return await self.explainer.explain(call, result)
         finally:
             self.engine.requests[:0] = before[:-1]
 

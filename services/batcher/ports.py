@@ -73,8 +73,8 @@ class BackendClientFactory(Protocol):
 class BatchObserver(Protocol):
     """Who counts batches, for metrics. Called once for each batch, so it may take a microsecond and no more."""
 
-    def batch_answered(self, model_name: str, version: str, run: BatchRun, *, oldest_s: float) -> None:
-        """A batch was answered; `oldest_s` is how long its oldest request had waited."""
+    def batch_answered(self, model_name: str, version: str, run: BatchRun) -> None:
+        """A batch was answered."""
         ...
 
     def batch_failed(self, model_name: str, version: str, run: BatchRun, *, kind: str) -> None:

@@ -37,6 +37,11 @@ class BatcherSettings(BaseSettings):
     counted all the same, and every gauge stays."""
     otlp_endpoint: str = ""
     """host:port of an OTLP gRPC receiver for traces. Empty: traces are not exported."""
+    trace_ratio: float = Field(default=0.001, ge=0, le=1)
+    """The share of requests without a `traceparent` that begin a trace. Those that have one are traced as it says."""
+    traces_per_s_max: float = Field(default=100.0, gt=0, le=10_000)
+    """The most requests a second that spans are made of, some 0.2 ms of CPU each; beyond it they are dropped and
+    counted."""
     shutdown_grace_s: float = Field(default=8.0, gt=0, le=600)
     """The longest that a stop may take, in seconds: requests in flight are finished within it."""
     deadline_default_s: float = Field(default=30.0, gt=0, le=600)

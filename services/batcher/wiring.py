@@ -4,6 +4,7 @@ import gc
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from random import Random
 
 from prometheus_client import CollectorRegistry, Metric
 
@@ -14,6 +15,7 @@ from services.batcher.adapters.references import References
 from services.batcher.adapters.sample_files import SampleFiles
 from services.batcher.adapters.serving_table import TableWatcher
 from services.batcher.adapters.snapshot import Snapshot
+from services.batcher.adapters.trace_export import TraceExporter
 from services.batcher.adapters.triton import TritonClient
 from services.batcher.domain.cached import CacheOptions
 from services.batcher.domain.serving import ServingTable
@@ -41,11 +43,11 @@ from services.batcher.telemetry.collector import BatcherCollector
 from services.batcher.telemetry.engine_families import depth_metrics
 from services.batcher.telemetry.explanations import ExplanationStats
 from services.batcher.telemetry.labels import LabelSets
+from services.batcher.telemetry.traces import Traces
 from services.common.clock import Clock
 from services.common.grpc.channel import open_channel
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
-from services.common.telemetry.tracing import Tracing
 
 VARIABLE_ADMIN = "INFERMESH_ADMIN_SOCKET"
 """Where Envoy's admin interface listens; set by `app_envoy`, empty where it has none."""
@@ -107,7 +109,7 @@ def assemble(
     families: Sequence[Callable[[], Iterable[Metric]]] = (),
 ) -> Batcher:
     """A batcher over this engine. `families` are the engine's own metrics."""
-    tracing = Tracing(service="batcher", instance=settings.instance, otlp_endpoint=settings.otlp_endpoint)
+    exporter = _exporter(settings, clock) if settings.telemetry and settings.otlp_endpoint else None
     router, monitor = open_channel(settings.router_address), open_channel(settings.monitor_address)
     request_log = PredictionLog(
         monitor,
@@ -141,7 +143,7 @@ def assemble(
         cache=cache,
         request_log=request_log,
         clock=clock,
-        tracing=tracing,
+        traces=exporter.traces if exporter is not None else None,
         timed=settings.telemetry,
         deadline_default_s=settings.deadline_default_s,
         deadline_max_s=settings.deadline_max_s,
@@ -152,7 +154,10 @@ def assemble(
         grace_s=settings.shutdown_grace_s,
         leave=EnvoyAdmin(os.environ.get(VARIABLE_ADMIN, "")).drain,
     )
-    lifecycle.add("traces", stop=tracing.stop)
+    if exporter is not None:
+        lifecycle.add("last traces", stop=exporter.stop)
+        lifecycle.add_task("traces", exporter.run)
+        families = (*families, exporter.collect)
     lifecycle.add("channel to the router", stop=router.close)
     lifecycle.add("channel to the monitor", stop=monitor.close)
     lifecycle.add("kept serving table", start=watcher.restore)
@@ -214,6 +219,16 @@ def _cache(
         families.append(store_metrics(store))
     cache = PredictionCache(engine=engine, clock=clock, options=options, store=store)
     return cache, (cache_metrics(cache, labels), *families)
+
+
+def _exporter(settings: BatcherSettings, clock: Clock) -> TraceExporter:
+    return TraceExporter(
+        Traces(ratio=settings.trace_ratio, rng=Random()),  # noqa: S311 - which requests are traced is no secret
+        endpoint=settings.otlp_endpoint,
+        instance=settings.instance,
+        clock=clock,
+        requests_per_s_max=settings.traces_per_s_max,
+    )
 
 
 def _faces(

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
+from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.request import InferResult, Tensor
 
 _GONE_MIN = 64
@@ -33,10 +34,17 @@ class Caller(Protocol):
 class Waiter:
     """One request, or one part of a large one, from its arrival to its answer."""
 
-    __slots__ = ("arrived_s", "attempts", "caller", "crashes", "deadline_s", "inputs", "line", "rows")
+    __slots__ = ("arrived_s", "attempts", "caller", "crashes", "deadline_s", "inputs", "line", "rows", "trail")
 
     def __init__(
-        self, caller: Caller, inputs: tuple[Tensor, ...], rows: int, *, arrived_s: float, deadline_s: float
+        self,
+        caller: Caller,
+        inputs: tuple[Tensor, ...],
+        rows: int,
+        *,
+        arrived_s: float,
+        deadline_s: float,
+        trail: list[BatchRun] | None = None,
     ) -> None:
         self.caller = caller
         self.inputs = inputs
@@ -49,6 +57,8 @@ class Waiter:
         """How often the model died over it."""
         self.line: Line | None = None
         """The line it stands in; None once it left."""
+        self.trail = trail
+        """Where the batches that it was in are noted; None where nobody traces it."""
 
 
 class Line:

@@ -43,6 +43,8 @@ class InferRequest:
     tenant: str = ""
     priority: Priority = Priority.CALLER
     """Requests that differ here never share a batch."""
+    trail: list[BatchRun] | None = field(default=None, compare=False, repr=False)
+    """Where the engine notes the batches that it was in; None where nobody traces it."""
 
 
 @dataclass(slots=True)

@@ -125,7 +125,16 @@ class Engine:
         assert self._loop is not None, "the engine was not started"
         future: asyncio.Future[InferResult] = self._loop.create_future()
         if rows <= lane.rows_max:
-            waiters = [Waiter(future, request.inputs, rows, arrived_s=now_s, deadline_s=request.deadline_s)]
+            waiters = [
+                Waiter(
+                    future,
+                    request.inputs,
+                    rows,
+                    arrived_s=now_s,
+                    deadline_s=request.deadline_s,
+                    trail=request.trail,
+                )
+            ]
         else:
             waiters = _parts(request, lane.rows_max, future, now_s)
         for waiter in waiters:
@@ -274,6 +283,6 @@ def _parts(request: InferRequest, rows_max: int, future: asyncio.Future[InferRes
         raise unreadable(request.served.model_name, str(error)) from error
     call = SplitCall(request, len(parts), future)
     return [
-        Waiter(call.part(index), inputs, rows, arrived_s=now_s, deadline_s=request.deadline_s)
+        Waiter(call.part(index), inputs, rows, arrived_s=now_s, deadline_s=request.deadline_s, trail=request.trail)
         for index, (rows, inputs) in enumerate(parts)
     ]

@@ -15,6 +15,7 @@ from services.batcher.ports import Exchange
 if TYPE_CHECKING:
     from services.batcher.engines.lane import Lane
 
+_FAILURE_LENGTH_MAX = 300
 _RAN = frozenset({FailureKind.MODEL, FailureKind.CRASHED})
 
 
@@ -67,7 +68,10 @@ class Flight:
             return
         run = lane.delivered(self, now_s)
         for member, result in zip(members, results, strict=True):
-            result.batch = run
+            if run is not None:
+                result.batch = run
+                if member.trail is not None:
+                    member.trail.append(run)
             caller = member.caller
             if not caller.done():
                 caller.set_result(result)
@@ -77,10 +81,11 @@ class Flight:
         return BatchRun(
             sent_s=self.sent_s,
             landed_s=now_s,
+            oldest_s=self.sent_s - self.members[0].arrived_s,
             rows=self.rows,
             requests=len(self.members),
             backend_id=self.place.backend.backend_id,
-            failure=failure,
+            failure=failure[:_FAILURE_LENGTH_MAX],
         )
 
     def failed(self, failure: BackendFailure) -> None:

@@ -252,8 +252,7 @@ class Lane:
         if self._observer is None:
             return None
         run = flight.run(now_s)
-        oldest_s = flight.sent_s - flight.members[0].arrived_s
-        self._observer.batch_answered(self.served.model_name, self.served.version, run, oldest_s=oldest_s)
+        self._observer.batch_answered(self.served.model_name, self.served.version, run)
         return run
 
     def recover(self, flight: Flight, failure: BackendFailure) -> None:
@@ -285,6 +284,9 @@ class Lane:
             kind = failure.kind.name
             run = flight.run(now_s, f"{kind}: {failure.message}")
             self._observer.batch_failed(self.served.model_name, self.served.version, run, kind=kind)
+            for member in flight.members:
+                if member.trail is not None:
+                    member.trail.append(run)
 
     def _blocked(self, now_s: float) -> float:
         """Work waits and no place has room. Returns when that may change without a landing, or when patience ends."""

@@ -5,14 +5,13 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from opentelemetry import trace
-
 from services.batcher.codec.frames import timeout_s
 from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.cached import CacheOutcome
 from services.batcher.domain.outputs import Scores
 from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest
+from services.batcher.telemetry.traces import Trace
 from services.common.errors import invalid
 from services.common.grpc.identity import HEADER_TEAM, HEADER_USER
 
@@ -65,9 +64,9 @@ class Call:
         "rows",
         "scores",
         "shadow",
-        "span",
         "task",
         "team",
+        "trace",
         "user",
     )
 
@@ -106,7 +105,8 @@ class Call:
         """When the prediction was there that is still to be explained; 0: nothing is."""
         self.cached: CacheOutcome | None = None
         """Where its rows came from; None where nobody looked into the cache."""
-        self.span: trace.Span | None = None
+        self.trace: Trace | None = None
+        """What is kept of it for traces; None where it is not traced."""
         # Read once: half of the look-ups of a request were for these.
         get = headers.get
         self.background = get(HEADER_BACKGROUND) == b"1" or get(HEADER_PRIORITY) == b"background"

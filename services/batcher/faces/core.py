@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from infermesh.common.v1 import error_reason_pb2
-from opentelemetry import trace
 
 from services.batcher.domain.cached import CachedAnswer
 from services.batcher.domain.request import InferRequest, InferResult, Parameter, Tensor
@@ -14,15 +13,14 @@ from services.batcher.faces.asgi import CallerGoneError
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import Catalog, VersionPlan
 from services.batcher.faces.ports import InferEngine, RequestLog
+from services.batcher.telemetry.failures import LastFailures
+from services.batcher.telemetry.traces import Trace, Traces
 from services.common.clock import Clock
 from services.common.errors import CATALOGUE, MeshError, Reason
 from services.common.telemetry.logging import get_logger
-from services.common.telemetry.tracing import Tracing, extract_context
 
 log = get_logger(__name__)
 
-HEADER_TRACE = b"traceparent"
-_TRACE_HEADERS = ("traceparent", "tracestate")
 _REASON_NUMBERS = {reason: error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{reason.value}") for reason in Reason}
 
 
@@ -53,7 +51,7 @@ class Core:
         cache: AnswerCache | None = None,
         request_log: RequestLog,
         clock: Clock,
-        tracing: Tracing,
+        traces: Traces | None = None,
         timed: bool = True,
         deadline_default_s: float,
         deadline_max_s: float,
@@ -63,7 +61,9 @@ class Core:
         self._cache = cache
         self._log = request_log
         self.monotonic = clock.monotonic
-        self._tracing = tracing if tracing.exports else None
+        self._traces = traces
+        self.failures = LastFailures()
+        """The last requests that failed."""
         self._timed = timed
         self._deadline_default_s = deadline_default_s
         self._deadline_max_s = deadline_max_s
@@ -108,6 +108,7 @@ class Core:
             call.request_id,
             call.team,
             call.priority,
+            call.trace.runs if call.trace is not None else None,
         )
         call.request = request
         # A shadow copy measures the model: it may not be answered by anything else.
@@ -141,25 +142,24 @@ class Core:
         call.task = asyncio.current_task()
         self.in_flight.add(call)
         self.begun += 1
-        if self._tracing is not None and HEADER_TRACE in call.headers:
-            headers = {name: call.headers.get(name.encode(), b"").decode("latin-1") for name in _TRACE_HEADERS}
-            call.span = self._tracing.tracer.start_span(
-                "predict", context=extract_context(headers), kind=trace.SpanKind.SERVER
-            )
+        if self._traces is not None:
+            call.trace = self._traces.begin(call.headers, call.arrived_s)
 
     def end(self, call: Call) -> None:
         """The request is worked on no more, whatever became of it."""
         self.in_flight.discard(call)
         if call.answered:
             self._account(call)
-        span = call.span
-        if span is not None:
-            if call.plan is not None:
-                span.set_attribute("infermesh.model", call.plan.served.model_name)
-                span.set_attribute("infermesh.version", call.plan.served.version)
-            span.set_attribute("infermesh.rows", call.rows)
-            span.set_attribute("infermesh.request_id", call.request_id)
-            span.end()
+        if call.trace is not None:
+            self._end_trace(call, call.trace)
+
+    def _end_trace(self, call: Call, trace: Trace) -> None:
+        plan = call.plan
+        trace.queued_s, trace.ended_s = call.queued_s, self.monotonic()
+        trace.model_name, trace.version = call.model_name, plan.served.version if plan is not None else ""
+        trace.rows, trace.request_id = call.rows, call.request_id
+        assert self._traces is not None, "a trace was begun"
+        self._traces.end(trace)
 
     def latency_ms(self, call: Call) -> float:
         """From the arrival until now, in milliseconds."""
@@ -179,7 +179,8 @@ class Core:
         stats.answered(None if call.shadow else call.scores)
         if self._timed:
             stats.took(ended_s - call.arrived_s)
-            if call.batch is not None:
+            # Whoever joined the computation of another request was in no batch of its own.
+            if call.batch is not None and call.batch.sent_s >= call.queued_s:
                 stats.went_through(call.arrived_s, call.queued_s, call.batch, ended_s)
         self._log.add(call, ended_s=ended_s, code=0, reason=0)
 
@@ -199,8 +200,16 @@ class Core:
         if call.model_name:
             code, reason = int(CATALOGUE[known.reason]), _REASON_NUMBERS[known.reason]
             self._log.add(call, ended_s=ended_s, code=code, reason=reason)
-        if call.span is not None:
-            call.span.set_status(trace.StatusCode.ERROR, known.reason.value)
+        self.failures.note(
+            ended_s=ended_s,
+            model_name=call.model_name,
+            version=call.plan.served.version if call.plan is not None else "",
+            request_id=call.request_id,
+            reason=known.reason,
+            message=known.message,
+        )
+        if call.trace is not None:
+            call.trace.error = known
         return known
 
     def _masked(self, call: Call, error: BaseException, face: str) -> MeshError:

@@ -42,13 +42,13 @@ class BatchStats:
         self._labels = labels
         self._by_version: dict[tuple[str, str], _Batches] = {}
 
-    def batch_answered(self, model_name: str, version: str, run: BatchRun, *, oldest_s: float) -> None:
+    def batch_answered(self, model_name: str, version: str, run: BatchRun) -> None:
         """Counts one batch."""
         batches = self._of(model_name, version)
         batches.sizes[bisect_left(BATCH_BOUNDS, run.rows)] += 1
         batches.rows += run.rows
         batches.requests += run.requests
-        batches.oldest_s += oldest_s
+        batches.oldest_s += run.oldest_s
         batches.backend_s += run.seconds
 
     def batch_failed(self, model_name: str, version: str, run: BatchRun, *, kind: str) -> None:  # noqa: ARG002

@@ -10,7 +10,6 @@ from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import Catalog
 from services.batcher.faces.core import Core
 from services.batcher.faces.drain import QUIET_S, Drain
-from services.common.telemetry.tracing import Tracing
 from tests.support.clock import FakeClock
 
 
@@ -57,7 +56,6 @@ class Ending:
             engine=NoEngine(),
             request_log=NoLog(),
             clock=self.clock,
-            tracing=Tracing(service="batcher", instance="batcher-0", otlp_endpoint=""),
             deadline_default_s=10,
             deadline_max_s=100,
         )

@@ -16,7 +16,6 @@ COUNTED = frozenset(
     {FailureKind.LOST, FailureKind.GARBLED, FailureKind.CRASHED, FailureKind.MODEL, FailureKind.PROTOCOL}
 )
 """Failures that count against a place. The others have reached no model: the place rests for a moment, at no cost."""
-_DOUBT_IN_A_ROW = 2
 _TOLD_MAX = 5
 
 
@@ -69,12 +68,11 @@ def after_failure(
 
 
 def doubted(place: Place, places: Sequence[Place], now_s: float) -> bool:
-    """Whether a model's refusal at this place is to be confirmed at another one before anybody is blamed: it is on
-    trial, or has failed several times in a row and its peers do not."""
+    """Whether a model's refusal at this place is to be confirmed at another one before anybody is blamed: its peers do
+    not refuse, or it is ejected."""
     if not any(_sound(other, now_s) for other in places if other is not place):
         return False
-    conduct = place.conduct
-    return conduct.ejected or (conduct.failed_in_a_row >= _DOUBT_IN_A_ROW and _stands_out(place, places))
+    return place.conduct.ejected or _stands_out(place, places)
 
 
 def may_eject(place: Place, places: Sequence[Place], now_s: float) -> bool:
@@ -137,9 +135,10 @@ def _too_many(conduct: Conduct, rules: EjectionRules) -> str:
 
 
 def _stands_out(place: Place, places: Sequence[Place]) -> bool:
-    """Whether its peers fail at most half as often."""
+    """Whether it fails and its peers at most half as often."""
     shares = [other.conduct.failed_share for other in places if other is not place]
-    return bool(shares) and median(shares) <= 0.5 * place.conduct.failed_share
+    mine = place.conduct.failed_share
+    return mine > 0 and bool(shares) and median(shares) <= 0.5 * mine
 
 
 def _slow_s(place: Place, places: Sequence[Place], now_s: float, rules: EjectionRules) -> float:

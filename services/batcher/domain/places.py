@@ -208,6 +208,10 @@ class Place:
         self.why = why
         return True
 
+    def shun(self, until_s: float) -> None:
+        """Nothing is to go there until then: what it refused is to be confirmed elsewhere. It is no failure."""
+        self.again_s = max(self.again_s, until_s)
+
 
 def choose(places: Sequence[Place], rows: int, now_s: float, *, reserve: int = 0) -> Place | None:
     """The place with room that should finish `rows` rows first; None where none has room. Of equals the one that was

@@ -21,6 +21,7 @@ from services.batcher.engines.counters import Counters, Depth
 from services.batcher.engines.group import Group
 from services.batcher.engines.lane import Lane
 from services.batcher.engines.options import EngineOptions
+from services.batcher.engines.placement import PlaceView
 from services.batcher.engines.servers import Server, Servers
 from services.batcher.engines.split import SplitCall
 from services.batcher.ports import BackendClientFactory, BatchObserver
@@ -164,6 +165,11 @@ class Engine:
     def depths(self) -> Mapping[tuple[str, str], Depth]:
         """How much is under way, by (model name, version)."""
         return {key: lane.depth() for key, lane in self._lanes.items()}
+
+    def places(self) -> Mapping[tuple[str, str], list[PlaceView]]:
+        """How the backends of each version are doing, by (model name, version)."""
+        now_s = self._clock.monotonic()
+        return {key: lane.placement.views(now_s) for key, lane in self._lanes.items()}
 
     @property
     def bytes_held(self) -> int:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from services.batcher.engines.lane import Lane
 
 
+_PREPARED_MAX = 64
+"""Calls that a group remembers: one for each place."""
+
+
 class Group:
     """The line of one shape, and the calls that are prepared for it."""
 
@@ -34,5 +38,8 @@ class Group:
         if call is None:
             client = server_of(place).client
             call = client.prepare(self.shape, server_model_name=place.backend.server_model_name)
+            if len(self._prepared) >= _PREPARED_MAX:
+                # Those of places that have left are never asked for again; the others are soon made anew.
+                self._prepared.clear()
             self._prepared[place] = call
         return call

@@ -29,6 +29,7 @@ log = get_logger(__name__)
 _DOWN = (FailureKind.UNREACHABLE, FailureKind.LOST)
 _RESTS = NEVER_RAN | {FailureKind.LOST, FailureKind.GARBLED}
 _WHY_LENGTH_MAX = 200
+_ELSEWHERE_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,16 +107,23 @@ class Placement:
             self._servers.lost(server_of(place))
         alone = True
         if kind in _RESTS:
-            alone = self._rest(place, failure.message, now_s)
+            alone = place.rest(
+                now_s,
+                delay_min_s=options.probe_delay_min_s,
+                delay_max_s=options.probe_delay_max_s,
+                why=failure.message[:_WHY_LENGTH_MAX],
+            )
         if kind not in COUNTED or not alone or len(self.places) < 2:
             return False
         change = after_failure(place, self.places, sent_s=sent_s, now_s=now_s, rules=options.ejection)
         self._tell(place, change)
         return kind not in _RESTS and doubted(place, self.places, now_s)
 
-    def confirm_elsewhere(self, place: Place, failure: BackendFailure, now_s: float) -> None:
-        """Its refusal is to be confirmed at another place: for a moment nothing goes there."""
-        self._rest(place, failure.message, now_s)
+    def confirm_elsewhere(self, place: Place, now_s: float) -> None:
+        """Its refusal is to be confirmed at another place: nothing goes there until that is on its way, and for longer
+        where it has refused before."""
+        again = place.conduct.ejected or place.conduct.failed_in_a_row > 1
+        place.shun(now_s + (self._options.probe_delay_min_s if again else _ELSEWHERE_S))
 
     def unavailable(self, since: str, now_s: float) -> MeshError:
         """What callers are told while no place can be used."""
@@ -135,15 +143,6 @@ class Placement:
             )
             for place in self.places
         ]
-
-    def _rest(self, place: Place, why: str, now_s: float) -> bool:
-        options = self._options
-        return place.rest(
-            now_s,
-            delay_min_s=options.probe_delay_min_s,
-            delay_max_s=options.probe_delay_max_s,
-            why=why[:_WHY_LENGTH_MAX],
-        )
 
     def _tell(self, place: Place, change: Change | None) -> None:
         if change is None:

@@ -35,7 +35,7 @@ class Recoveries:
         doubted = self._placement.failed(place, failure, sent_s=flight.sent_s, now_s=now_s)
         members = [member for member in flight.members if not member.caller.done()]
         if doubted and members and self.budget.spend():
-            self._placement.confirm_elsewhere(place, failure, now_s)
+            self._placement.confirm_elsewhere(place, now_s)
             self.again.appendleft((flight.group, members))
             return
         attempts_max = self._options.attempts_max

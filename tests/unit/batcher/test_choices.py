@@ -4,19 +4,13 @@ import pytest
 
 from services.batcher.domain.admission import DrainRate, retry_after_s
 from services.batcher.domain.failure import FailureKind
-from services.batcher.domain.places import Place, ServerState, choose
+from services.batcher.domain.places import Place, choose
 from services.batcher.domain.queue import Line, Waiter
 from services.batcher.domain.recovery import recover
 from services.batcher.domain.retry import RetryBudget
 from services.batcher.domain.serving import Backend
+from tests.support.batcher_places import place
 from tests.unit.batcher.test_rows import NOBODY
-
-
-def place(name: str, *, capacity: float = 1.0, latency_s: float = 0.0, rows: int = 8, slots: int = 2) -> Place:
-    made = Place(Backend(name, name, "", "m", capacity), ServerState(name), in_flight_per_backend=slots)
-    if latency_s:
-        made.observe(rows=rows, seconds=latency_s, now_s=0.0)
-    return made
 
 
 def chosen(places: list[Place], *, rows: int = 8, now_s: float = 0.0, reserve: int = 0) -> str:
@@ -76,6 +70,57 @@ class TestPlaces:
         assert chosen([two], reserve=1) == ""
         assert chosen([two]) == "two"
         assert chosen([one], reserve=1) == "one"
+
+    def test_work_of_other_versions_on_the_same_server_counts(self) -> None:
+        busy, idle = place("busy", latency_s=0.010), place("idle", latency_s=0.012)
+        assert chosen([busy, idle]) == "busy"
+        other = Place(Backend("o", "busy", "", "other", 1.0), busy.server, in_flight_per_backend=2)
+        other.observe(rows=8, seconds=0.05, now_s=0.0)
+        other.departed(8, 0.0)
+        assert busy.server.backlog_s == pytest.approx(0.05)
+        assert chosen([busy, idle]) == "idle"
+        other.left(8)
+        assert busy.server.backlog_s == 0.0
+        assert chosen([busy, idle]) == "busy"
+
+    def test_of_equals_the_one_used_longest_ago_is_next(self) -> None:
+        places = [place(name, latency_s=latency_s) for name, latency_s in (("a", 0.010), ("b", 0.011), ("c", 0.0105))]
+        turns = []
+        for step in range(6):
+            found = choose(places, 8, step / 100)
+            assert found is not None
+            found.departed(8, step / 100)
+            found.left(8)
+            turns.append(found.backend.backend_id)
+        assert turns == ["a", "b", "c", "a", "b", "c"]
+
+    def test_a_place_that_was_slow_once_is_tried_again(self) -> None:
+        fast, slow = place("fast", latency_s=0.01), place("slow", latency_s=0.1)
+        fast.observe(rows=8, seconds=0.01, now_s=20.0)
+        assert chosen([fast, slow], now_s=20.5) == "fast"
+        fast.observe(rows=8, seconds=0.01, now_s=26.0)
+        assert chosen([fast, slow], now_s=26.0) == "slow"
+        slow.observe(rows=8, seconds=0.01, now_s=26.0)
+        assert slow.latency_s < 0.02, "after a long silence one batch says more than all before it"
+
+    def test_a_server_that_was_away_starts_slowly_unless_it_was_a_moment(self) -> None:
+        one = place("one", latency_s=0.01)
+        one.server.fell(10.0)
+        one.server.rose(10.5)
+        assert one.share(10.5) == 1.0
+        one.server.fell(20.0)
+        one.server.rose(22.0)
+        assert [round(one.share(at_s), 3) for at_s in (22.0, 27.0, 32.0)] == [0.1, 0.55, 1.0]
+
+    def test_a_model_that_was_gone_for_long_starts_slowly(self) -> None:
+        one = place("one", latency_s=0.01)
+        one.rest(10.0, delay_min_s=0.1, delay_max_s=1.0)
+        one.answered(10.2)
+        assert one.share(10.2) == 1.0
+        one.rest(20.0, delay_min_s=0.1, delay_max_s=1.0)
+        one.rest(21.0, delay_min_s=0.1, delay_max_s=1.0)
+        one.answered(21.5)
+        assert one.share(21.5) == pytest.approx(0.1)
 
     @pytest.mark.parametrize(("capacity", "slots"), [(1.0, 2), (3.0, 6), (0.1, 1), (0.0, 1), (1000.0, 64)])
     def test_slots_follow_capacity_within_bounds(self, capacity: float, slots: int) -> None:

@@ -9,28 +9,20 @@ call and 4 µs a key. Writes wait in a bounded queue and go out in pipelines.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
+from services.batcher.adapters.redis_link import RedisLink
 from services.batcher.codec import stored_answer
-from services.batcher.domain.breaker import Breaker
 from services.batcher.domain.cached import StoreCounts
 from services.batcher.domain.request import InferResult
 from services.batcher.engines.cache_ports import Stored
 from services.common.clock import Clock
-from services.common.errors import MeshError, Reason
-from services.common.telemetry.logging import get_logger
-
-log = get_logger(__name__)
 
 READ_TIMEOUT_S = 0.005
-_CONNECT_TIMEOUT_S = 1.0
 _WRITE_TIMEOUT_S = 1.0
 _READ_KEYS_MAX = 256
 """Of one MGET."""
@@ -42,8 +34,6 @@ _QUEUE_MAX = 4096
 _QUEUE_BYTES_MAX = 16 * 1024 * 1024
 _LATE_S = 0.001
 """A timer that is this late says that this process was busy, and nothing of Redis."""
-_PROTOCOL = 2
-"""RESP2: every Redis and Valkey speaks it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,58 +52,15 @@ class _Write:
     size_bytes: int
 
 
-class _Link:
-    """One connection: made, probed, used until it fails, and made again after a time that grows."""
-
-    def __init__(self, name: str, url: str, *, clock: Clock, counts: StoreCounts) -> None:
-        self._name = name
-        self._url = url
-        self._clock = clock
-        self._counts = counts
-        self._breaker = Breaker()
-
-    @property
-    def up(self) -> bool:
-        """Whether it may be used."""
-        return not self._breaker.open
-
-    async def run(self, use: Callable[[Redis], Awaitable[None]], failed: Callable[[], None]) -> None:
-        """Keeps it up for ever; `use` returns by raising, then `failed` is told."""
-        while True:
-            client = _client(self._url)
-            try:
-                async with asyncio.timeout(_CONNECT_TIMEOUT_S):
-                    await client.execute_command("PING")  # type: ignore[no-untyped-call]
-                self._breaker.probed()
-                log.info("the prediction cache uses Redis", connection=self._name)
-                await use(client)
-            except (RedisError, OSError, TimeoutError) as error:
-                self._counts.errors += 1
-                delay_s = self._breaker.failed(self._clock.monotonic())
-                failed()
-                # The kind alone: texts of connection errors may name the address with its password.
-                log.warning(
-                    "the prediction cache does without Redis",
-                    connection=self._name,
-                    kind=type(error).__name__,
-                    delay_s=delay_s,
-                )
-            finally:
-                with suppress(RedisError, OSError, TimeoutError):
-                    await client.aclose()
-            await self._clock.sleep(delay_s)
-
-
 class RedisCache:
     """An `AnswerStore`. `read` and `write` belong to the loop that runs `serve_reads` and `serve_writes`."""
 
     def __init__(self, url: str, *, clock: Clock, read_timeout_s: float = READ_TIMEOUT_S) -> None:
-        _check(url)
         self._clock = clock
         self._read_timeout_s = read_timeout_s
         self.counts = StoreCounts()
-        self._reading = _Link("reads", url, clock=clock, counts=self.counts)
-        self._writing = _Link("writes", url, clock=clock, counts=self.counts)
+        self._reading = RedisLink("the prediction cache's reads", url, clock=clock, on_error=self._count_error)
+        self._writing = RedisLink("the prediction cache's writes", url, clock=clock, on_error=self._count_error)
         self._wanted: deque[_Read] = deque()
         self._wanted_keys = 0
         self._asked: list[_Read] = []
@@ -162,6 +109,9 @@ class RedisCache:
         self._queue.append(_Write(key, result, self._clock.monotonic() + left_s, size))
         self._queue_bytes += size
         self._more_queued.set()
+
+    def _count_error(self) -> None:
+        self.counts.errors += 1
 
     async def serve_reads(self) -> None:
         """Asks Redis for what is wanted; a task of the lifecycle."""
@@ -287,30 +237,3 @@ class RedisCache:
         self._queue.clear()
         self._queue_bytes = 0
         self._more_queued.clear()
-
-
-def _client(url: str) -> Redis:
-    """A client with one connection, which never tries again by itself."""
-    return Redis.from_url(
-        url,
-        protocol=_PROTOCOL,
-        single_connection_client=True,
-        socket_timeout=None,
-        socket_connect_timeout=_CONNECT_TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-        lib_name=None,
-        lib_version=None,
-    )
-
-
-def _check(url: str) -> None:
-    """Raises INVALID_FIELD where it is no URL of a Redis; what it holds is not shown, for it may be a password."""
-    try:
-        _client(url)
-    except ValueError:
-        raise MeshError(
-            Reason.INVALID_FIELD,
-            "INFERMESH_BATCHER_REDIS_URL is no URL; allowed: redis://[user:password@]host[:port][/database], "
-            "rediss:// for TLS, unix:///path, or nothing: predictions are then kept in memory alone",
-            metadata={"field": "redis_url"},
-        ) from None

@@ -31,7 +31,7 @@ _RETRY_MIN_S = 0.2
 _RETRY_MAX_S = 30.0
 _SLICE = 500
 """Models looked through before others have their turn on the loop."""
-_READ_MAX = 64
+_READ_MAX = 32
 """Samples kept as tensors."""
 
 

@@ -90,6 +90,7 @@ def _check(url: str) -> None:
         raise MeshError(
             Reason.INVALID_FIELD,
             "INFERMESH_BATCHER_REDIS_URL is no URL; allowed: redis://[user:password@]host[:port][/database], "
-            "rediss:// for TLS, unix:///path, or nothing: predictions are then kept in memory alone and no features are found",
+            "rediss:// for TLS, unix:///path, or nothing: predictions are then kept in memory alone, "
+            "and no features are found",
             metadata={"field": "redis_url"},
         ) from None

@@ -178,10 +178,12 @@ class Core:
         # A shadow copy's predictions are nobody's: they must not count among those that callers got.
         stats.answered(None if call.shadow else call.scores)
         if self._timed:
-            stats.took(ended_s - call.arrived_s)
+            run = call.batch
             # Whoever joined the computation of another request was in no batch of its own.
-            if call.batch is not None and call.batch.sent_s >= call.queued_s:
-                stats.went_through(call.arrived_s, call.queued_s, call.batch, ended_s)
+            if run is not None and run.sent_s >= call.queued_s:
+                stats.went_through(call.arrived_s, call.queued_s, run, ended_s)
+            else:
+                stats.took(ended_s - call.arrived_s)
         self._log.add(call, ended_s=ended_s, code=0, reason=0)
 
     def failed(self, call: Call, error: BaseException, *, face: str) -> MeshError:

@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from services.batcher.faces.asgi import Handler, Receive, Scope, Send, respond
 from services.batcher.faces.grpc_unary import send_error, speaks_grpc
+from services.batcher.telemetry.exposition import exposition
 from services.common.errors import MeshError, Reason
 
 JSON_TYPE = (b"content-type", b"application/json")
@@ -33,7 +34,7 @@ class PlainFace:
         await respond(send, 503 if unready else 200, orjson.dumps(body), [JSON_TYPE])
 
     async def _metrics(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        text = generate_latest(self._registry)
+        text = await exposition(self._registry)
         await respond(send, 200, text, [(b"content-type", CONTENT_TYPE_LATEST.encode())])
 
 

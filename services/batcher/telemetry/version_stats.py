@@ -1,7 +1,7 @@
-"""What is counted of each request of a version: plain integers, some 0.4 µs a request."""
+"""What is counted of each request of a version: plain integers, half a microsecond a request."""
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.outputs import OutputPlan, Scores
@@ -22,17 +22,23 @@ class VersionStats:
     """The counts of one version since the process started. All only grow. Times are in seconds."""
 
     __slots__ = (
+        "backend",
+        "backend_s",
         "by_class",
         "confidence_high",
         "confidence_low",
         "confidence_medium",
+        "decode",
+        "decode_s",
+        "encode",
+        "encode_s",
         "errors",
         "latency",
         "latency_s",
         "model_name",
         "ok",
-        "stages",
-        "stages_s",
+        "queue",
+        "queue_s",
         "version",
     )
 
@@ -43,9 +49,11 @@ class VersionStats:
         self.errors: dict[Reason, int] = {}
         self.latency = new_counts(LATENCY_BOUNDS_S)
         self.latency_s = 0.0
-        self.stages = [new_counts(LATENCY_BOUNDS_S) for _ in STAGES]
-        """One histogram for each stage, of answered requests."""
-        self.stages_s = [0.0] * len(STAGES)
+        # A histogram and a sum for each stage, side by side: a table of them would cost a tenth of a microsecond more.
+        self.decode, self.decode_s = new_counts(LATENCY_BOUNDS_S), 0.0
+        self.queue, self.queue_s = new_counts(LATENCY_BOUNDS_S), 0.0
+        self.backend, self.backend_s = new_counts(LATENCY_BOUNDS_S), 0.0
+        self.encode, self.encode_s = new_counts(LATENCY_BOUNDS_S), 0.0
         self.by_class: dict[int, int] = {}
         self.confidence_high = 0
         self.confidence_medium = 0
@@ -82,23 +90,28 @@ class VersionStats:
         self.latency_s += seconds
 
     def went_through(self, arrived_s: float, queued_s: float, run: BatchRun, ended_s: float) -> None:
-        """Counts where the time of an answered request went."""
-        bounds, stages, sums = LATENCY_BOUNDS_S, self.stages, self.stages_s
-        sent_s, landed_s = run.sent_s, run.landed_s
-        decode_s, queue_s, backend_s, encode_s = (
-            queued_s - arrived_s,
-            sent_s - queued_s,
-            run.seconds,
-            ended_s - landed_s,
-        )
-        stages[0][bisect_left(bounds, decode_s)] += 1
-        stages[1][bisect_left(bounds, queue_s)] += 1
-        stages[2][bisect_left(bounds, backend_s)] += 1
-        stages[3][bisect_left(bounds, encode_s)] += 1
-        sums[0] += decode_s
-        sums[1] += queue_s
-        sums[2] += backend_s
-        sums[3] += encode_s
+        """Counts the time of an answered request, and where it went."""
+        bounds = LATENCY_BOUNDS_S
+        seconds = ended_s - arrived_s
+        self.latency[bisect_left(bounds, seconds)] += 1
+        self.latency_s += seconds
+        seconds = queued_s - arrived_s
+        self.decode[bisect_left(bounds, seconds)] += 1
+        self.decode_s += seconds
+        seconds = run.sent_s - queued_s
+        self.queue[bisect_left(bounds, seconds)] += 1
+        self.queue_s += seconds
+        seconds = run.seconds
+        self.backend[bisect_left(bounds, seconds)] += 1
+        self.backend_s += seconds
+        seconds = ended_s - run.landed_s
+        self.encode[bisect_left(bounds, seconds)] += 1
+        self.encode_s += seconds
+
+    def stages(self) -> Iterable[tuple[str, list[int], float]]:
+        """Of each stage its name, its histogram and its seconds."""
+        for stage in STAGES:
+            yield stage, getattr(self, stage), getattr(self, f"{stage}_s")
 
     def classes(self, outputs: OutputPlan | None) -> dict[str, int]:
         """Predictions by class name."""
@@ -123,9 +136,9 @@ class VersionStats:
             self.errors[reason] = self.errors.get(reason, 0) + count
         add_counts(self.latency, other.latency)
         self.latency_s += other.latency_s
-        for mine, theirs in zip(self.stages, other.stages, strict=True):
-            add_counts(mine, theirs)
-        self.stages_s = [mine + theirs for mine, theirs in zip(self.stages_s, other.stages_s, strict=True)]
+        for stage, counts, seconds in other.stages():
+            add_counts(getattr(self, stage), counts)
+            setattr(self, f"{stage}_s", getattr(self, f"{stage}_s") + seconds)
         predictions = sum(other.by_class.values())
         if predictions:
             self.by_class[CLASSES_MAX] = self.by_class.get(CLASSES_MAX, 0) + predictions

@@ -1,9 +1,10 @@
 """What Prometheus reads: the names of the contract, in a form that its own parser takes."""
 
+import asyncio
 from collections.abc import Iterable, Mapping
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
@@ -13,6 +14,7 @@ from services.batcher.telemetry.batches import BatchStats
 from services.batcher.telemetry.buckets import BATCH_BOUNDS, LATENCY_BOUNDS_MS, percentile_ms
 from services.batcher.telemetry.collector import BatcherCollector
 from services.batcher.telemetry.engine_families import depth_metrics
+from services.batcher.telemetry.exposition import exposition
 from services.batcher.telemetry.labels import LabelSets
 from services.batcher.telemetry.version_stats import CLASSES_MAX, STAGES, VersionStats
 from services.common.errors import Reason
@@ -46,7 +48,7 @@ def scraped(collector: BatcherCollector) -> list[Sample]:
     """All samples, as they are read out of the text."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
-    text = generate_latest(registry).decode()
+    text = asyncio.run(exposition(registry)).decode()
     return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
 
@@ -191,7 +193,6 @@ def test_percentiles_lie_inside_their_bucket(counts: Mapping[float, int], share:
 def test_stages_add_up_to_the_latency() -> None:
     stats = VersionStats("digits", "v1.0.0")
     stats.answered(None)
-    stats.took(0.1004)
     run = run_of(sent_s=10.04, landed_s=10.1)
     stats.went_through(10.0, 10.0001, run, 10.1004)
     samples = scraped(collector_of(stats))
@@ -277,3 +278,30 @@ def test_versions_beyond_the_bound_are_counted_together_and_no_counter_steps_bac
 def test_versions_without_requests_have_no_samples() -> None:
     samples = scraped(collector_of(VersionStats("idle", "v1.0.0")))
     assert not [item for item in samples if item.labels.get("model") == "idle"]
+
+
+def test_families_in_pieces_are_whole_and_leave_room_for_others() -> None:
+    stats = [VersionStats(f"m{number}", "v1.0.0") for number in range(100)]
+    for each in stats:
+        finished(each)
+        each.answered(scores(1, 2))
+        each.failed(Reason.QUEUE_FULL)
+        each.went_through(0.0, 0.1, run_of(sent_s=0.2), 0.6)
+    registry = CollectorRegistry()
+    registry.register(collector_of(*stats))
+
+    async def write() -> tuple[str, int]:
+        turns, writing = 0, asyncio.ensure_future(exposition(registry))
+        while not writing.done():
+            await asyncio.sleep(0)
+            turns += 1
+        return writing.result().decode(), turns
+
+    text, turns = asyncio.run(write())
+    assert turns > 50
+    headed = [line for line in text.splitlines() if line.startswith("# TYPE ")]
+    assert len(headed) == len(set(headed))
+    read = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    assert values(read, "model_stage_ms_count") == [1] * 100 * len(STAGES)
+    assert values(read, "model_latency_ms_count") == [2] * 100
+    assert len(values(read, "model_predictions_by_class")) == 200

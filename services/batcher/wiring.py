@@ -37,6 +37,7 @@ from services.batcher.faces.plain import PlainFace
 from services.batcher.faces.ports import InferEngine
 from services.batcher.faces.prediction import PredictionMethods
 from services.batcher.settings import BatcherSettings
+from services.batcher.telemetry.backend_families import backend_metrics
 from services.batcher.telemetry.batches import BatchStats
 from services.batcher.telemetry.cache_families import cache_metrics, store_metrics
 from services.batcher.telemetry.collector import BatcherCollector
@@ -94,7 +95,11 @@ def build(settings: BatcherSettings, *, clock: Clock) -> Batcher:
         catalog=Catalog(on_apply=engine.serve),
         engine=engine,
         labels=labels,
-        families=(batches.collect, depth_metrics(depths, labels)),
+        families=(
+            batches.collect,
+            depth_metrics(depths, labels),
+            backend_metrics(engine.placements, clock.monotonic, labels),
+        ),
     )
 
 

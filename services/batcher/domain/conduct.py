@@ -41,6 +41,7 @@ class Conduct:
         "reason",
         "slow_in_a_row",
         "times",
+        "total",
         "until_s",
     )
 
@@ -52,6 +53,8 @@ class Conduct:
         """When it last returned."""
         self.times = 0
         """Ejections since it last behaved for long."""
+        self.total = 0
+        """All ejections."""
         self.reason = ""
         """Why it was last ejected, for people."""
         self._forget()
@@ -85,6 +88,7 @@ class Conduct:
             self.times = 0
         self.until_s = now_s + min(rules.time_max_s, rules.time_min_s * 2 ** min(self.times, 16))
         self.times += 1
+        self.total += 1
         self.ejected = True
         self.reason = reason
 

@@ -21,7 +21,7 @@ from services.batcher.engines.counters import Counters, Depth
 from services.batcher.engines.group import Group
 from services.batcher.engines.lane import Lane
 from services.batcher.engines.options import EngineOptions
-from services.batcher.engines.placement import PlaceView
+from services.batcher.engines.placement import Placement
 from services.batcher.engines.servers import Server, Servers
 from services.batcher.engines.split import SplitCall
 from services.batcher.ports import BackendClientFactory, BatchObserver
@@ -166,10 +166,9 @@ class Engine:
         """How much is under way, by (model name, version)."""
         return {key: lane.depth() for key, lane in self._lanes.items()}
 
-    def places(self) -> Mapping[tuple[str, str], list[PlaceView]]:
-        """How the backends of each version are doing, by (model name, version)."""
-        now_s = self._clock.monotonic()
-        return {key: lane.placement.views(now_s) for key, lane in self._lanes.items()}
+    def placements(self) -> Mapping[tuple[str, str], Placement]:
+        """The backends of each version, and how they are doing, by (model name, version)."""
+        return {key: lane.placement for key, lane in self._lanes.items()}
 
     @property
     def bytes_held(self) -> int:

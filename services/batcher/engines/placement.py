@@ -1,6 +1,5 @@
 """The places of one version: which there are, how each does beside its peers, and why none can be used."""
 
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -55,7 +54,8 @@ class Placement:
     def __init__(self, *, servers: Servers, options: EngineOptions) -> None:
         self._servers = servers
         self._options = options
-        self._ejections: Counter[str] = Counter()
+        self.ejections = 0
+        """How often one was set aside. Only grows."""
         self._model, self._version = "", ""
         self.places: list[Place] = []
 
@@ -139,7 +139,7 @@ class Placement:
                 why_not=why_not(place, now_s),
                 batches=place.in_flight,
                 latency_s=place.latency_s,
-                ejections=self._ejections[place.backend.backend_id],
+                ejections=place.conduct.total,
             )
             for place in self.places
         ]
@@ -149,7 +149,7 @@ class Placement:
             return
         told = {"model": self._model, "version": self._version, "backend": place.backend.backend_id}
         if change is Change.EJECTED:
-            self._ejections[place.backend.backend_id] += 1
+            self.ejections += 1
             log.warning("a backend is ejected", **told, why=place.conduct.reason, times=place.conduct.times)
         else:
             log.info("a backend returns", **told, after=place.conduct.reason)

@@ -16,6 +16,7 @@ from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.serving import Backend, Batching, ServedModel, ServedVersion, ServingTable
 from services.batcher.engines.engine import Engine
 from services.batcher.engines.options import EngineOptions
+from services.batcher.engines.placement import PlaceView
 from services.deployer.adapters.triton import TritonServer
 from services.deployer.domain.catalog import Place
 from services.supervisor.parts.triton import triton_part
@@ -103,6 +104,10 @@ class Load:
         )
         self.engine.serve(ServingTable(1, {"tried": ServedModel("tried", "v1.0.0", {"v1.0.0": self.version})}))
 
+    def views(self) -> list[PlaceView]:
+        """How the backends are doing."""
+        return self.engine.placements()["tried", "v1.0.0"].views(CLOCK.monotonic())
+
     async def call(self, at: int) -> None:
         while not self.stop:
             result = await self.engine.infer(ask(self.version, 1, ROWS[at], within_s=30))
@@ -163,7 +168,7 @@ async def test_a_server_is_removed_and_added_and_nobody_notices(pair: tuple[Memb
     async with under_load(first, second) as load:
         await load.shared()
         load.serve(first)
-        await eventually(lambda: len(load.engine.places()["tried", "v1.0.0"]) == 1)
+        await eventually(lambda: len(load.views()) == 1)
         await load.more(50)  # What was on its way there has come back by then.
         assert set(await load.more(300)) == {"triton-0"}
         await second.triton.process.stop()
@@ -181,7 +186,7 @@ async def test_a_server_is_killed_and_started_again_and_nobody_notices(pair: tup
         await second.triton.kill()
         await load.more(50)
         assert set(await load.more(300)) == {"triton-0"}
-        down = {view.backend_id: view.why_not for view in load.engine.places()["tried", "v1.0.0"]}
+        down = {view.backend_id: view.why_not for view in load.views()}
         assert down["triton-1"] == "its server does not answer"
         await second.triton.start()
         await second.loader.load(NAME)
@@ -196,7 +201,7 @@ async def test_a_server_stands_still_and_goes_on_and_nobody_notices(pair: tuple[
         try:
 
             def noticed() -> bool:
-                states = {view.backend_id: view.state for view in load.engine.places()["tried", "v1.0.0"]}
+                states = {view.backend_id: view.state for view in load.views()}
                 return states["triton-1"] == "down"
 
             await eventually(noticed, timeout_s=20, what="the silence is noticed")

@@ -39,7 +39,7 @@ async def test_a_backend_that_refuses_everything_harms_nobody_and_is_set_aside()
     assert [numbers(result) for result in right] == [[number] * 4 for number in range(32)]
     await settled(engine, version, rounds=60)
     before = len(fleet.servers["a:1"].sent)
-    views = {view.backend_id: view for view in engine.places()["m", "v1.0.0"]}
+    views = {view.backend_id: view for view in engine.placements()["m", "v1.0.0"].views(now_s())}
     assert (views["a:1"].state, views["a:1"].ejections) == ("ejected", 1)
     assert views["a:1"].why_not.startswith("ejected: ")
     await settled(engine, version, rounds=20)
@@ -47,7 +47,7 @@ async def test_a_backend_that_refuses_everything_harms_nobody_and_is_set_aside()
     fleet.servers["a:1"].answer = fleet.servers["b:1"].answer
     await asyncio.sleep(3)
     await settled(engine, version, rounds=2)
-    assert engine.places()["m", "v1.0.0"][0].state == "slow_start"
+    assert engine.placements()["m", "v1.0.0"].views(now_s())[0].state == "slow_start"
     assert len(fleet.servers["a:1"].sent) > before
     await engine.stop()
 

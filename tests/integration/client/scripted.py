@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import grpc
-from google.protobuf import any_pb2
+from google.api import httpbody_pb2
+from google.protobuf import any_pb2, json_format
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_status import rpc_status
@@ -45,6 +46,7 @@ class Registry(registry_service_pb2_grpc.RegistryServiceServicer):
         self.reads_no_files = False
         self.searches: list[registry_service_pb2.SearchModelsRequest] = []
         self.versions: dict[tuple[str, str], model_version_pb2.ModelVersion] = {}
+        self.samples: dict[tuple[str, str], bytes] = {}
 
     def CreateModel(
         self, request: registry_service_pb2.CreateModelRequest, context: grpc.ServicerContext
@@ -60,12 +62,19 @@ class Registry(registry_service_pb2_grpc.RegistryServiceServicer):
             metadata=request.metadata,
             stage="draft",
         )
+        made.reference_rows = len(request.reference_sample.instances)
+        self.samples[request.name, request.version] = json_format.MessageToJson(request.reference_sample).encode()
         made.schema.inputs.add(name="X", data_type=11, shape=[64], minimum=0, maximum=16)
         made.schema.outputs.add(name="label", data_type=9)
         there = self.versions.setdefault((request.name, request.version), made)
         if there.artifact_uri != made.artifact_uri:
             refuse(context, code_pb2.ALREADY_EXISTS, "VERSION_EXISTS", f"{request.version} is there with other content")
         return there
+
+    def GetReferenceSample(
+        self, request: registry_service_pb2.GetReferenceSampleRequest, context: grpc.ServicerContext
+    ) -> httpbody_pb2.HttpBody:
+        return httpbody_pb2.HttpBody(data=self.samples[request.model_name, request.version])
 
     def GetModel(self, request: registry_service_pb2.GetModelRequest, context: grpc.ServicerContext) -> model_pb2.Model:
         found = [version for name, version in self.versions if name == request.model_name]
@@ -261,6 +270,7 @@ class Batcher(prediction_service_pb2_grpc.PredictionServiceServicer):
     def __init__(self) -> None:
         self.not_served_times = 0
         self.says: Callable[[str], int] = lambda version: 7
+        self.explains: Mapping[str, float] = {}
 
     def Predict(
         self, request: prediction_pb2.PredictRequest, context: grpc.ServicerContext
@@ -269,8 +279,12 @@ class Batcher(prediction_service_pb2_grpc.PredictionServiceServicer):
             self.not_served_times -= 1
             refuse(context, code_pb2.NOT_FOUND, "MODEL_NOT_SERVED", f"{request.model_name} is not served")
         output = instance_pb2.Feature(int64_value=self.says(request.version))
+        prediction = prediction_pb2.Prediction(output=output)
+        if request.explain:
+            prediction.explanation.update(self.explains)
+            prediction.explanation_baseline = 0.5
         return prediction_pb2.PredictResponse(
-            predictions=[prediction_pb2.Prediction(output=output) for _ in request.instances],
+            predictions=[prediction] * len(request.instances),
             model_name=request.model_name,
             model_version=request.version,
             latency_ms=1.5,

@@ -134,3 +134,40 @@ def test_a_shell_is_offered_what_the_mesh_knows(scripted: Scripted, artifact: Pa
     # Nobody waits for a mesh that is not there, and nothing is printed into the shell.
     scripted.address = "127.0.0.1:1"
     assert scripted.completed("infermesh models show ir").strip() == ""
+
+
+def test_a_reference_sample_travels_from_a_file_and_back(
+    client: Client, scripted: Scripted, artifact: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text('name,x,y\nfirst,"[1, 2]",a\nsecond,"[3, 4]",b\n')
+    scripted.run(
+        *("register", "iris", "v1.0.0", str(artifact), "--reference", str(rows)),
+        *("--reference-column", "x", "--reference-column", "y"),
+    )
+    (sent,) = scripted.registry.requests
+    instances = [{"x": [1.0, 2.0], "y": "a"}, {"x": [3.0, 4.0], "y": "b"}]
+    assert MessageToDict(sent.reference_sample) == {"instances": instances}
+    assert client.models.reference("iris", "v1.0.0") == instances
+    assert "2 reference rows" in scripted.run("models", "show", "iris", "v1.0.0").stdout
+    client.models.register("rose", "v1.0.0", artifact)
+    assert not scripted.registry.requests[-1].HasField("reference_sample")
+
+
+def test_why_is_drawn_with_what_was_given(client: Client, scripted: Scripted) -> None:
+    scripted.batcher.explains = {"X[0]": 3.0, "X[1]": -1.5, "X[2]": 0.0}
+    answer = client.predict("iris", [{"X": [5.1, 3.5, 1.4]}], explain=True)
+    assert answer.predictions[0].to_dict() == {
+        "output": 7,
+        "explanation": {"X[0]": 3.0, "X[1]": -1.5, "X[2]": 0.0},
+        "explanation_baseline": 0.5,
+    }
+    drawn = scripted.run("predict", "iris", '{"X": [5.1, 3.5, 1.4]}', "--explain").stdout
+    assert "#0: the output is 2; on average over the reference sample 0.5" in drawn
+    lines = {line.split()[0]: line for line in drawn.splitlines() if line.startswith("X[")}
+    assert list(lines) == ["X[0]", "X[1]", "X[2]"]
+    assert [line.split()[1] for line in lines.values()] == ["5.1", "3.5", "1.4"]
+    assert "│████████" in lines["X[0]"]
+    assert "████│" in lines["X[1]"]
+    assert ["+3" in lines["X[0]"], "-1.5" in lines["X[1]"]] == [True, True]
+    assert "explanation" not in client.predict("iris", [{"X": [1.0]}]).predictions[0].to_dict()

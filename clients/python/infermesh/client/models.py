@@ -1,6 +1,7 @@
 """Models: register versions, find them, say what each one takes and gives."""
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -48,6 +49,7 @@ class Models:
         metadata: Mapping[str, object] | None = None,
         input_schema: Mapping[str, object] | None = None,
         output_schema: Mapping[str, object] | None = None,
+        reference: Sequence[Mapping[str, object]] = (),
         description: str = "",
         stage: str = "",
         request_id: str = "",
@@ -59,8 +61,9 @@ class Models:
         folder. What the registry cannot read goes there by `upload`, whose `artifact_uri` is then the artifact.
         `digest` is the SHA-256 that it must have. The framework may be left out where the artifact tells it, schemas
         where it states them: an ONNX file does both. `metadata` is anything as JSON has it; "tags" and "class_names"
-        are understood. The same content again is the same registration. Raises VERSION_EXISTS where the version is
-        registered with other content: versions never change.
+        are understood. `reference` is what the version's instances usually look like, at most 256 of them: predictions
+        are explained against it, and without it they cannot be. The same content again is the same registration. Raises
+        VERSION_EXISTS where the version is registered with other content: versions never change.
         """
         request = registry_service_pb2.CreateModelRequest(
             name=name,
@@ -72,6 +75,7 @@ class Models:
             metadata=struct(metadata, "metadata"),
             input_schema=struct(input_schema, "input_schema"),
             output_schema=struct(output_schema, "output_schema"),
+            reference_sample=reference_sample(reference),
             description=description,
             stage=stage,
             request_id=request_id or new_request_id(),
@@ -114,6 +118,14 @@ class Models:
         """One version, by its number, as "latest", or by an alias. Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND."""
         request = registry_service_pb2.GetModelVersionRequest(model_name=name, version=version)
         return self._transport.call(self._stub.GetModelVersion, request, timeout_s=timeout_s)
+
+    def reference(self, name: str, version: str, *, timeout_s: float | None = None) -> Sequence[Mapping[str, object]]:
+        """The instances that a version's predictions are explained against. Raises ARTIFACT_NOT_FOUND where it was
+        registered without any."""
+        request = registry_service_pb2.GetReferenceSampleRequest(model_name=name, version=version)
+        body = self._transport.call(self._stub.GetReferenceSample, request, timeout_s=timeout_s)
+        instances: Sequence[Mapping[str, object]] = json.loads(body.data)["instances"]
+        return instances
 
     def versions(
         self, name: str, *, stage: str = "", limit: int | None = None, timeout_s: float | None = None
@@ -193,6 +205,14 @@ def artifact_uri(artifact: str | Path) -> str:
     """A URI as it is; a path as an absolute file:// URI, because the registry has another working folder."""
     text = str(artifact)
     return text if "://" in text or not text else Path(text).expanduser().absolute().as_uri()
+
+
+def reference_sample(instances: Sequence[Mapping[str, object]]) -> model_version_pb2.ReferenceSample | None:
+    """The wire form of a reference sample; None where it is empty. Raises TypeError naming what JSON cannot hold."""
+    if not instances:
+        return None
+    made = (struct(one, f"reference[{place}]") for place, one in enumerate(instances))
+    return model_version_pb2.ReferenceSample(instances=[one for one in made if one is not None])
 
 
 def struct(value: Mapping[str, object] | None, field: str) -> Struct | None:

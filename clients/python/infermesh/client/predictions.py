@@ -33,7 +33,10 @@ class Prediction:
     probabilities: Mapping[str, float]
     """The probability of each class; empty where the version states none."""
     explanation: Mapping[str, float]
-    """How much each feature contributed; empty unless it was asked for."""
+    """How much each feature contributed: with the baseline they add up to the probability of the class, or to the
+    output where there are no probabilities. Empty unless it was asked for."""
+    explanation_baseline: float | None = None
+    """What is explained, on average over the version's reference sample; None unless it was asked for."""
 
     def to_dict(self) -> dict[str, object]:
         """The prediction as the REST API prints it: what it does not have is left out."""
@@ -46,6 +49,8 @@ class Prediction:
             shown["probabilities"] = dict(self.probabilities)
         if self.explanation:
             shown["explanation"] = dict(self.explanation)
+        if self.explanation_baseline is not None:
+            shown["explanation_baseline"] = self.explanation_baseline
         return shown
 
 
@@ -94,8 +99,9 @@ class Predictions:
     ) -> Answer:
         """Predicts instances with one version: the one named, else the one that the model's traffic rules choose.
 
-        `user_id` keeps a user on one version while a split is sticky. Raises InfermeshError, and TypeError for a value
-        that cannot be a feature.
+        `user_id` keeps a user on one version while a split is sticky. `explain` asks what each feature contributed, of
+        at most 32 instances; it takes seconds. Raises InfermeshError, and TypeError for a value that cannot be a
+        feature.
         """
         request = _request(model, instances, version, parameters, explain=explain, request_id=request_id)
         response = self._transport.call(
@@ -110,6 +116,7 @@ class Predictions:
         *,
         version: str = "",
         parameters: Mapping[str, object] | None = None,
+        explain: bool = False,
         timeout_s: float = STREAM_TIMEOUT_S,
     ) -> Iterator[Answer | InfermeshError]:
         """Predicts instances one after another over one stream, which saves a call for each.
@@ -117,7 +124,7 @@ class Predictions:
         Yields for each instance, in order, its answer or the error that it met; the stream goes on after an error of an
         instance. Raises InfermeshError where the stream itself fails. The iterable is read from another thread.
         """
-        requests = (_request(model, [item], version, parameters) for item in instances)
+        requests = (_request(model, [item], version, parameters, explain=explain) for item in instances)
         call = self._stub.StreamPredict(requests, timeout=timeout_s, metadata=_metadata(model, version, ""))
         try:
             for answer in call:
@@ -203,4 +210,5 @@ def _prediction(item: prediction_pb2.Prediction) -> Prediction:
         confidence=item.confidence if item.HasField("confidence") else None,
         probabilities=dict(item.probabilities),
         explanation=dict(item.explanation),
+        explanation_baseline=item.explanation_baseline if item.HasField("explanation_baseline") else None,
     )

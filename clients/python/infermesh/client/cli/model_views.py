@@ -96,6 +96,7 @@ def version_shown(version: model_version_pb2.ModelVersion) -> RenderableType:
             ("size", quantity(version.model_size_bytes)),
             ("SHA-256", escape(version.artifact_digest)),
             ("classes", escape(", ".join(version.mapping.class_names))),
+            ("explained by", f"{version.reference_rows} reference rows" if version.reference_rows else ""),
             ("tags", escape(", ".join(version.tags))),
             ("aliases", escape(", ".join(version.aliases))),
             ("parent", escape(version.lineage.parent_version)),

@@ -1,7 +1,7 @@
 """`infermesh register` and `infermesh models`: what is registered."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +10,7 @@ import typer
 from infermesh.client.cli.completion import complete_version
 from infermesh.client.cli.documents import read_document
 from infermesh.client.cli.model_views import model_shown, models_listed, registered, version_shown, versions_listed
+from infermesh.client.cli.samples import read_sample
 from infermesh.client.cli.session import ModelArgument, Session, VersionArgument, command
 from infermesh.client.errors import InfermeshError
 from infermesh.client.models import digest_of
@@ -102,6 +103,17 @@ def _add_register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option("--class", metavar="NAME", help="A class, in the order of the probabilities; repeatable."),
         ] = None,
+        reference: Annotated[
+            Path | None,
+            typer.Option(
+                metavar="PATH",
+                help="Rows of the training data (JSON, JSON Lines, CSV, Parquet); predictions are explained by them.",
+            ),
+        ] = None,
+        reference_column: Annotated[
+            list[str] | None,
+            typer.Option(metavar="NAME", help="A feature among the file's columns; repeatable. Default: all of them."),
+        ] = None,
     ) -> None:
         """Register a version of a model, and the model where it is new.
 
@@ -118,9 +130,19 @@ def _add_register(app: typer.Typer) -> None:
             framework_version=framework_version or _text(document, "framework_version"),
             metadata=known or None,
             description=description,
+            reference=_sample(session, reference, reference_column or ()),
         )
         made = _sent_where_needed(session, artifact, register_)
         session.output.result(made, lambda: registered(made))
+
+
+def _sample(session: Session, path: Path | None, columns: Sequence[str]) -> Sequence[Mapping[str, object]]:
+    if path is None:
+        return ()
+    sample = read_sample(path, columns)
+    if len(sample.instances) < sample.rows:
+        session.output.note(f"[dim]the reference sample is {len(sample.instances)} of {sample.rows} rows[/]")
+    return sample.instances
 
 
 def _sent_where_needed(

@@ -26,19 +26,25 @@ from infermesh.common.v1 import feature_pb2 as infermesh_dot_common_dot_v1_dot_f
 from infermesh.common.v1 import schema_pb2 as infermesh_dot_common_dot_v1_dot_schema__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!infermesh/common/v1/serving.proto\x12\x13infermesh.common.v1\x1a!infermesh/common/v1/feature.proto\x1a infermesh/common/v1/schema.proto\"\xa6\x01\n\x0e\x42\x61tchingPolicy\x12\x18\n\x07\x65nabled\x18\x01 \x01(\x08R\x07\x65nabled\x12$\n\x0emax_batch_size\x18\x02 \x01(\rR\x0cmaxBatchSize\x12(\n\x10\x62\x61tch_timeout_ms\x18\x03 \x01(\x01R\x0e\x62\x61tchTimeoutMs\x12*\n\x11target_latency_ms\x18\x04 \x01(\x01R\x0ftargetLatencyMs\"\xb6\x01\n\x07\x42\x61\x63kend\x12\x1d\n\nbackend_id\x18\x01 \x01(\tR\tbackendId\x12!\n\x0chttp_address\x18\x02 \x01(\tR\x0bhttpAddress\x12!\n\x0cgrpc_address\x18\x03 \x01(\tR\x0bgrpcAddress\x12*\n\x11server_model_name\x18\x04 \x01(\tR\x0fserverModelName\x12\x1a\n\x08\x63\x61pacity\x18\x05 \x01(\x01R\x08\x63\x61pacity\"\x8a\x04\n\rServedVersion\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\'\n\x0f\x61rtifact_digest\x18\x02 \x01(\tR\x0e\x61rtifactDigest\x12\'\n\x0f\x64\x65ployment_name\x18\x03 \x01(\tR\x0e\x64\x65ploymentName\x12\x38\n\x06schema\x18\x04 \x01(\x0b\x32 .infermesh.common.v1.ModelSchemaR\x06schema\x12@\n\x07mapping\x18\x05 \x01(\x0b\x32&.infermesh.common.v1.PredictionMappingR\x07mapping\x12?\n\x08\x62\x61tching\x18\x06 \x01(\x0b\x32#.infermesh.common.v1.BatchingPolicyR\x08\x62\x61tching\x12\x38\n\x08\x62\x61\x63kends\x18\x07 \x03(\x0b\x32\x1c.infermesh.common.v1.BackendR\x08\x62\x61\x63kends\x12$\n\rdeterministic\x18\x08 \x01(\x08R\rdeterministic\x12\x45\n\rfeature_views\x18\t \x03(\x0b\x32 .infermesh.common.v1.FeatureViewR\x0c\x66\x65\x61tureViews\x12)\n\x10reference_digest\x18\n \x01(\tR\x0freferenceDigest\"\xa9\x01\n\x0bServedModel\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12\'\n\x0f\x64\x65\x66\x61ult_version\x18\x02 \x01(\tR\x0e\x64\x65\x66\x61ultVersion\x12>\n\x08versions\x18\x03 \x03(\x0b\x32\".infermesh.common.v1.ServedVersionR\x08versions\x12\x12\n\x04team\x18\x04 \x01(\tR\x04teamb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!infermesh/common/v1/serving.proto\x12\x13infermesh.common.v1\x1a!infermesh/common/v1/feature.proto\x1a infermesh/common/v1/schema.proto\"\xa9\x02\n\x07Padding\x12\x14\n\x05value\x18\x01 \x01(\x01R\x05value\x12P\n\x0cinput_values\x18\x02 \x03(\x0b\x32-.infermesh.common.v1.Padding.InputValuesEntryR\x0binputValues\x12#\n\rlengths_input\x18\x03 \x01(\tR\x0clengthsInput\x12!\n\x0ctrim_outputs\x18\x04 \x03(\tR\x0btrimOutputs\x12 \n\twaste_max\x18\x05 \x01(\x01H\x00R\x08wasteMax\x88\x01\x01\x1a>\n\x10InputValuesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x01R\x05value:\x02\x38\x01\x42\x0c\n\n_waste_max\"\xde\x01\n\x0e\x42\x61tchingPolicy\x12\x18\n\x07\x65nabled\x18\x01 \x01(\x08R\x07\x65nabled\x12$\n\x0emax_batch_size\x18\x02 \x01(\rR\x0cmaxBatchSize\x12(\n\x10\x62\x61tch_timeout_ms\x18\x03 \x01(\x01R\x0e\x62\x61tchTimeoutMs\x12*\n\x11target_latency_ms\x18\x04 \x01(\x01R\x0ftargetLatencyMs\x12\x36\n\x07padding\x18\x05 \x01(\x0b\x32\x1c.infermesh.common.v1.PaddingR\x07padding\"\xb6\x01\n\x07\x42\x61\x63kend\x12\x1d\n\nbackend_id\x18\x01 \x01(\tR\tbackendId\x12!\n\x0chttp_address\x18\x02 \x01(\tR\x0bhttpAddress\x12!\n\x0cgrpc_address\x18\x03 \x01(\tR\x0bgrpcAddress\x12*\n\x11server_model_name\x18\x04 \x01(\tR\x0fserverModelName\x12\x1a\n\x08\x63\x61pacity\x18\x05 \x01(\x01R\x08\x63\x61pacity\"\x8a\x04\n\rServedVersion\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12\'\n\x0f\x61rtifact_digest\x18\x02 \x01(\tR\x0e\x61rtifactDigest\x12\'\n\x0f\x64\x65ployment_name\x18\x03 \x01(\tR\x0e\x64\x65ploymentName\x12\x38\n\x06schema\x18\x04 \x01(\x0b\x32 .infermesh.common.v1.ModelSchemaR\x06schema\x12@\n\x07mapping\x18\x05 \x01(\x0b\x32&.infermesh.common.v1.PredictionMappingR\x07mapping\x12?\n\x08\x62\x61tching\x18\x06 \x01(\x0b\x32#.infermesh.common.v1.BatchingPolicyR\x08\x62\x61tching\x12\x38\n\x08\x62\x61\x63kends\x18\x07 \x03(\x0b\x32\x1c.infermesh.common.v1.BackendR\x08\x62\x61\x63kends\x12$\n\rdeterministic\x18\x08 \x01(\x08R\rdeterministic\x12\x45\n\rfeature_views\x18\t \x03(\x0b\x32 .infermesh.common.v1.FeatureViewR\x0c\x66\x65\x61tureViews\x12)\n\x10reference_digest\x18\n \x01(\tR\x0freferenceDigest\"\xa9\x01\n\x0bServedModel\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12\'\n\x0f\x64\x65\x66\x61ult_version\x18\x02 \x01(\tR\x0e\x64\x65\x66\x61ultVersion\x12>\n\x08versions\x18\x03 \x03(\x0b\x32\".infermesh.common.v1.ServedVersionR\x08versions\x12\x12\n\x04team\x18\x04 \x01(\tR\x04teamb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'infermesh.common.v1.serving_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BATCHINGPOLICY']._serialized_start=128
-  _globals['_BATCHINGPOLICY']._serialized_end=294
-  _globals['_BACKEND']._serialized_start=297
-  _globals['_BACKEND']._serialized_end=479
-  _globals['_SERVEDVERSION']._serialized_start=482
-  _globals['_SERVEDVERSION']._serialized_end=1004
-  _globals['_SERVEDMODEL']._serialized_start=1007
-  _globals['_SERVEDMODEL']._serialized_end=1176
+  _globals['_PADDING_INPUTVALUESENTRY']._loaded_options = None
+  _globals['_PADDING_INPUTVALUESENTRY']._serialized_options = b'8\001'
+  _globals['_PADDING']._serialized_start=128
+  _globals['_PADDING']._serialized_end=425
+  _globals['_PADDING_INPUTVALUESENTRY']._serialized_start=349
+  _globals['_PADDING_INPUTVALUESENTRY']._serialized_end=411
+  _globals['_BATCHINGPOLICY']._serialized_start=428
+  _globals['_BATCHINGPOLICY']._serialized_end=650
+  _globals['_BACKEND']._serialized_start=653
+  _globals['_BACKEND']._serialized_end=835
+  _globals['_SERVEDVERSION']._serialized_start=838
+  _globals['_SERVEDVERSION']._serialized_end=1360
+  _globals['_SERVEDMODEL']._serialized_start=1363
+  _globals['_SERVEDMODEL']._serialized_end=1532
 # @@protoc_insertion_point(module_scope)

@@ -21,6 +21,80 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class Padding(_message.Message):
+    """How requests that differ in the sizes of variable dimensions (-1 in the schema) share a batch: each row is filled up at
+    the end of these dimensions, to the longest row of its batch. Only for models whose answers do not depend on what is
+    filled in, or that are told the true lengths.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class InputValuesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    INPUT_VALUES_FIELD_NUMBER: _builtins.int
+    LENGTHS_INPUT_FIELD_NUMBER: _builtins.int
+    TRIM_OUTPUTS_FIELD_NUMBER: _builtins.int
+    WASTE_MAX_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    """What numbers are filled in; texts are always empty ones. Default 0. It must be a value of every input that is padded."""
+    lengths_input: _builtins.str
+    """The input that tells the model each row's true length: INT32 or INT64 of shape [1]. It is filled in with the size of
+    the first variable dimension of the first input that has one; callers need not send it, and what they send is not
+    used. Empty: none.
+    """
+    waste_max: _builtins.float
+    """The largest share of a batch, in elements, that may be filled in. Rows whose lengths differ by more go in batches of
+    their own. Range 0 to 0.99; absent means 0.5. 0: only rows of the same sizes share a batch.
+    """
+    @_builtins.property
+    def input_values(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """What is filled in for inputs that need another value than `value`, by the input's name."""
+
+    @_builtins.property
+    def trim_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The outputs that are cut back to each caller's own sizes: where their variable dimensions, counted from the first, have
+        the size that the variable dimensions of the first padded input were filled up to.
+        """
+
+    def __init__(
+        self,
+        *,
+        value: _builtins.float = ...,
+        input_values: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        lengths_input: _builtins.str = ...,
+        trim_outputs: _abc.Iterable[_builtins.str] | None = ...,
+        waste_max: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_waste_max", b"_waste_max", "waste_max", b"waste_max"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_waste_max", b"_waste_max", "input_values", b"input_values", "lengths_input", b"lengths_input", "trim_outputs", b"trim_outputs", "value", b"value", "waste_max", b"waste_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__waste_max: _TypeAlias = _typing.Literal["waste_max"]  # noqa: Y015
+    _WhichOneofArgType__waste_max: _TypeAlias = _typing.Literal["_waste_max", b"_waste_max"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__waste_max) -> _WhichOneofReturnType__waste_max | None: ...
+
+Global___Padding: _TypeAlias = Padding  # noqa: Y015
+
+@_typing.final
 class BatchingPolicy(_message.Message):
     """How requests of one version may be joined into batches."""
 
@@ -30,6 +104,7 @@ class BatchingPolicy(_message.Message):
     MAX_BATCH_SIZE_FIELD_NUMBER: _builtins.int
     BATCH_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     TARGET_LATENCY_MS_FIELD_NUMBER: _builtins.int
+    PADDING_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
     """False: every request is sent alone."""
     max_batch_size: _builtins.int
@@ -38,6 +113,10 @@ class BatchingPolicy(_message.Message):
     """The longest a request waits for others, in milliseconds. Range 0 to 10000; default 50."""
     target_latency_ms: _builtins.float
     """The latency that batching must keep at the 95th percentile, in milliseconds. 0: none stated."""
+    @_builtins.property
+    def padding(self) -> Global___Padding:
+        """How requests of different sizes share a batch. Absent: only those of the same sizes do."""
+
     def __init__(
         self,
         *,
@@ -45,10 +124,11 @@ class BatchingPolicy(_message.Message):
         max_batch_size: _builtins.int = ...,
         batch_timeout_ms: _builtins.float = ...,
         target_latency_ms: _builtins.float = ...,
+        padding: Global___Padding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["padding", b"padding"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_timeout_ms", b"batch_timeout_ms", "enabled", b"enabled", "max_batch_size", b"max_batch_size", "target_latency_ms", b"target_latency_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_timeout_ms", b"batch_timeout_ms", "enabled", b"enabled", "max_batch_size", b"max_batch_size", "padding", b"padding", "target_latency_ms", b"target_latency_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from infermesh.common.v1 import serving_pb2 as _serving_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -350,6 +351,7 @@ class Batching(_message.Message):
     MAX_BATCH_SIZE_FIELD_NUMBER: _builtins.int
     BATCH_TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     TARGET_LATENCY_MS_FIELD_NUMBER: _builtins.int
+    PADDING_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
     """Absent means true. False: every request is sent alone."""
     max_batch_size: _builtins.int
@@ -360,6 +362,12 @@ class Batching(_message.Message):
     """The latency that batching must keep at the 95th percentile, in milliseconds. Range 0 to 600000; absent means
     `autoscaling.target_latency_ms`; 0: none stated.
     """
+    @_builtins.property
+    def padding(self) -> _serving_pb2.Padding:
+        """How requests that differ in the sizes of variable dimensions share a batch. Absent: only those of the same sizes do.
+        Refused with INVALID_FIELD where it names what the version does not have.
+        """
+
     def __init__(
         self,
         *,
@@ -367,10 +375,11 @@ class Batching(_message.Message):
         max_batch_size: _builtins.int | None = ...,
         batch_timeout_ms: _builtins.float | None = ...,
         target_latency_ms: _builtins.float | None = ...,
+        padding: _serving_pb2.Padding | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_timeout_ms", b"_batch_timeout_ms", "_enabled", b"_enabled", "_max_batch_size", b"_max_batch_size", "_target_latency_ms", b"_target_latency_ms", "batch_timeout_ms", b"batch_timeout_ms", "enabled", b"enabled", "max_batch_size", b"max_batch_size", "target_latency_ms", b"target_latency_ms"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_batch_timeout_ms", b"_batch_timeout_ms", "_enabled", b"_enabled", "_max_batch_size", b"_max_batch_size", "_target_latency_ms", b"_target_latency_ms", "batch_timeout_ms", b"batch_timeout_ms", "enabled", b"enabled", "max_batch_size", b"max_batch_size", "padding", b"padding", "target_latency_ms", b"target_latency_ms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_timeout_ms", b"_batch_timeout_ms", "_enabled", b"_enabled", "_max_batch_size", b"_max_batch_size", "_target_latency_ms", b"_target_latency_ms", "batch_timeout_ms", b"batch_timeout_ms", "enabled", b"enabled", "max_batch_size", b"max_batch_size", "target_latency_ms", b"target_latency_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_batch_timeout_ms", b"_batch_timeout_ms", "_enabled", b"_enabled", "_max_batch_size", b"_max_batch_size", "_target_latency_ms", b"_target_latency_ms", "batch_timeout_ms", b"batch_timeout_ms", "enabled", b"enabled", "max_batch_size", b"max_batch_size", "padding", b"padding", "target_latency_ms", b"target_latency_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__batch_timeout_ms: _TypeAlias = _typing.Literal["batch_timeout_ms"]  # noqa: Y015
     _WhichOneofArgType__batch_timeout_ms: _TypeAlias = _typing.Literal["_batch_timeout_ms", b"_batch_timeout_ms"]  # noqa: Y015

@@ -8,7 +8,7 @@ RETRY_OUTAGE_S = 1.0
 
 
 def too_late(model_name: str, version: str, waited_s: float, *, sent: bool) -> MeshError:
-    """The deadline passed, in the queue or while the model ran."""
+    """The deadline passed, in the queue or while the model ran, or no model can answer before it does."""
     where = "while the model was running" if sent else "before a backend was free"
     return MeshError(
         Reason.DEADLINE_TOO_SHORT,
@@ -25,6 +25,39 @@ def queue_full(model_name: str, version: str, *, what: str, held: int, allowed: 
         f"version {version} of {model_name!r} cannot take the request: {held} {what} are under way and {allowed} are "
         f"allowed; come back in {retry_after_s:.2f} s, or give the version more replicas",
         metadata={"model": model_name, "version": version, "limit": what},
+        retry_after_s=retry_after_s,
+    )
+
+
+def hopeless(model_name: str, version: str, *, left_s: float, least_s: float) -> MeshError:
+    """Even the quickest batch would be late."""
+    return MeshError(
+        Reason.DEADLINE_TOO_SHORT,
+        f"the request has {left_s * 1000:.1f} ms left, and version {version} of {model_name!r} took at least "
+        f"{least_s * 1000:.1f} ms for every batch of the last minutes; allow more time",
+        metadata={"model": model_name, "version": version},
+    )
+
+
+def overloaded(model_name: str, version: str, *, needed_s: float, left_s: float, retry_after_s: float) -> MeshError:
+    """With all that waits before it, it would be late; or it would make others late that were admitted before it."""
+    return MeshError(
+        Reason.QUEUE_FULL,
+        f"version {version} of {model_name!r} is overloaded: by its queue the answer would come in "
+        f"{needed_s * 1000:.0f} ms and the request has {left_s * 1000:.0f} ms; come back in {retry_after_s:.2f} s, "
+        "allow more time, or give the version more replicas",
+        metadata={"model": model_name, "version": version, "limit": "time"},
+        retry_after_s=retry_after_s,
+    )
+
+
+def displaced(model_name: str, version: str, *, retry_after_s: float) -> MeshError:
+    """It had to make room in a full queue."""
+    return MeshError(
+        Reason.QUEUE_FULL,
+        f"the queue of version {version} of {model_name!r} is full, and the request made room for one of a higher "
+        f"priority, or of a team with fewer rows waiting; come back in {retry_after_s:.2f} s",
+        metadata={"model": model_name, "version": version, "limit": "share"},
         retry_after_s=retry_after_s,
     )
 

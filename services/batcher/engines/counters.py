@@ -27,6 +27,8 @@ class Counters:
     """Batches sent again, whatever for."""
     refused: int = 0
     """Turned away at once: a full queue, a long outage, a stop."""
+    displaced: int = 0
+    """Admitted, and then answered with QUEUE_FULL to make room for others."""
     expired: int = 0
     """Answered with DEADLINE_TOO_SHORT."""
     cancelled: int = 0

@@ -5,20 +5,21 @@ one place in a line; all else is shared by its batch.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
-from services.batcher.domain.admission import retry_after_s
 from services.batcher.domain.policy import Policy, WorkConserving
-from services.batcher.domain.priority import Priority
 from services.batcher.domain.queue import Waiter
-from services.batcher.domain.refusals import queue_full, stopping, too_late, unreadable, wrong_size
+from services.batcher.domain.refusals import stopping, unreadable, wrong_size
 from services.batcher.domain.request import InferRequest, InferResult
 from services.batcher.domain.rows import RowsError, empty_result, split_inputs
 from services.batcher.domain.serving import ServedVersion, ServingTable
 from services.batcher.domain.shape import GroupKey, call_shape, group_key
+from services.batcher.domain.table import Table, VersionKey
 from services.batcher.engines.counters import Counters, Depth
+from services.batcher.engines.gate import Gate
 from services.batcher.engines.group import Group
+from services.batcher.engines.idleness import Idleness
 from services.batcher.engines.lane import Lane
 from services.batcher.engines.options import EngineOptions
 from services.batcher.engines.placement import Placement
@@ -26,7 +27,6 @@ from services.batcher.engines.servers import Server, Servers
 from services.batcher.engines.split import SplitCall
 from services.batcher.ports import BackendClientFactory, BatchObserver
 from services.common.clock import Clock
-from services.common.errors import MeshError
 
 
 def _work_conserving(_served: ServedVersion) -> Policy:
@@ -52,16 +52,18 @@ class Engine:
         self._servers = Servers(
             clock=clock, open_client=open_client, options=self._options, on_up=self._up, on_silent=self._silent
         )
-        self._table: ServingTable | None = None
-        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._idleness = Idleness()
+        self._table = Table()
+        self._lanes: dict[VersionKey, Lane] = {}
+        self._untabled: dict[VersionKey, Lane] = {}
+        """Those whose versions are not in the table."""
         self._groups: dict[GroupKey, Group] = {}
         self._groups_max = self._options.idle_groups_max
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping = False
         self._outstanding = 0
-        self._bytes = 0
         self._drained = asyncio.Event()
         self.counters = Counters()
+        self._gate = Gate(options=self._options, counters=self.counters)
 
     async def start(self) -> None:
         """Call it on the loop that will carry the requests."""
@@ -70,7 +72,7 @@ class Engine:
     async def stop(self, drain_s: float = 4.0) -> None:
         """Refuses new requests, answers what it has within `drain_s`, fails the rest with SHUTTING_DOWN. Cut short, it
         still answers everybody."""
-        self._stopping = True
+        self._gate.closed = True
         try:
             if self._outstanding:
                 with suppress(TimeoutError):
@@ -84,25 +86,31 @@ class Engine:
     def serve(self, table: ServingTable) -> None:
         """Tells what is served now, so that waiting requests follow their version to its new backends, and what nothing
         names any more is let go."""
-        self._table = table
-        for key, lane in list(self._lanes.items()):
-            served = self._tabled(key)
-            if served is not None:
-                self._adopt(lane, served)
-            elif lane.idle:
+        step = self._table.step(table)
+        changed: set[Lane] = set()
+        for key, served in step.versions:
+            lane = self._lanes.get(key)
+            if lane is None:
+                continue
+            if served is None:
+                self._untabled[key] = lane
+                continue
+            self._untabled.pop(key, None)
+            if self._adopt(lane, served):
+                changed.add(lane)
+        released = step.unnamed
+        for key, lane in list(self._untabled.items()):
+            if lane.idle:
                 lane.close(stopping)
-                del self._lanes[key]
-                self._forget_groups(lane)
-        needed = {
-            backend.http_address
-            for model in table.models.values()
-            for version in model.versions.values()
-            for backend in version.backends
-        }
-        for lane in self._lanes.values():
-            needed |= lane.addresses()
-        for address in [one for one in self._servers.addresses if one not in needed]:
-            self._servers.retire(address)
+                released |= lane.addresses()
+                changed.add(lane)
+                del self._lanes[key], self._untabled[key]
+        self._forget_groups(changed)
+        if released:
+            kept = {address for lane in self._untabled.values() for address in lane.addresses()}
+            for address in released - kept:
+                if address in self._servers.addresses and not self._table.names(address):
+                    self._servers.retire(address)
 
     async def infer(self, request: InferRequest) -> InferResult:
         """The request's own rows. The request was validated; nobody changes it after.
@@ -119,8 +127,9 @@ class Engine:
             self._meet(lane, request.served)
         rows = request.rows
         size = _size_bytes(group, request)
+        gate = self._gate
         now_s = self._clock.monotonic()
-        self._admit(lane, request, size, now_s)
+        gate.admit(group, request, size, now_s)
         if not rows:
             return empty_result(group.shape)
         assert self._loop is not None, "the engine was not started"
@@ -133,18 +142,19 @@ class Engine:
                     rows,
                     arrived_s=now_s,
                     deadline_s=request.deadline_s,
+                    size=size,
                     trail=request.trail,
                 )
             ]
         else:
             waiters = _parts(request, lane.rows_max, future, now_s)
         for waiter in waiters:
-            lane.enter(group, waiter)
+            lane.enter(group, request.tenant, waiter)
         counters = self.counters
         counters.requests += 1
         counters.rows += rows
         self._outstanding += 1
-        self._bytes += size
+        gate.bytes += size
         try:
             return await future
         except BaseException as error:
@@ -157,9 +167,9 @@ class Engine:
                 lane.abandon(waiter)
             raise
         finally:
-            self._bytes -= size
+            gate.bytes -= size
             self._outstanding -= 1
-            if self._stopping and not self._outstanding:
+            if gate.closed and not self._outstanding:
                 self._drained.set()
 
     def depths(self) -> Mapping[tuple[str, str], Depth]:
@@ -173,90 +183,61 @@ class Engine:
     @property
     def bytes_held(self) -> int:
         """Input bytes of all requests that are not answered yet."""
-        return self._bytes
+        return self._gate.bytes
 
     @property
     def groups(self) -> int:
         """Shapes that are remembered."""
         return len(self._groups)
 
-    def _admit(self, lane: Lane, request: InferRequest, size: int, now_s: float) -> None:
-        """Raises where the request may not wait."""
-        options, rows = self._options, lane.rows_waiting
-        refusal: MeshError | None = None
-        if self._stopping:
-            refusal = stopping()
-        elif request.deadline_s <= now_s:
-            self.counters.expired += 1
-            raise too_late(lane.served.model_name, lane.served.version, 0.0, sent=False)
-        elif rows and rows + request.rows > options.queue_rows_max:
-            refusal = self._full(lane, "rows", rows, options.queue_rows_max, now_s)
-        elif self._bytes and self._bytes + size > options.queue_bytes_max:
-            refusal = self._full(lane, "bytes", self._bytes, options.queue_bytes_max, now_s)
-        elif lane.outage_s is not None:
-            refusal = lane.refuses(now_s)
-        if refusal is not None:
-            self.counters.refused += 1
-            raise refusal
-
-    def _full(self, lane: Lane, what: str, held: int, allowed: int, now_s: float) -> MeshError:
-        after_s = retry_after_s(lane.rows_waiting, lane.drained.rows_per_s(now_s))
-        served = lane.served
-        return queue_full(
-            served.model_name, served.version, what=what, held=held, allowed=allowed, retry_after_s=after_s
-        )
-
     def _open(self, request: InferRequest, key: GroupKey) -> Group:
         """The group of a shape that was not seen lately."""
         if len(self._groups) >= self._groups_max:
-            self._groups = {key: group for key, group in self._groups.items() if group.listed}
+            self._groups = {key: group for key, group in self._groups.items() if group.turns}
             self._groups_max = max(self._options.idle_groups_max, 2 * len(self._groups))
         served = request.served
         place = (served.model_name, served.version)
         lane = self._lanes.get(place)
         if lane is None:
             assert self._loop is not None, "the engine was not started"
+            tabled = self._table.version(place)
             lane = self._lanes[place] = Lane(
-                self._tabled(place) or served,
+                tabled or served,
                 clock=self._clock,
                 loop=self._loop,
                 servers=self._servers,
+                idleness=self._idleness,
                 options=self._options,
                 policy=self._policy(served),
                 counters=self.counters,
                 observer=self._observer,
             )
-        group = self._groups[key] = Group(
-            lane, key, call_shape(request), background=request.priority is Priority.BACKGROUND
-        )
+            if tabled is None:
+                self._untabled[place] = lane
+        group = self._groups[key] = Group(lane, key, call_shape(request), priority=request.priority)
         return group
 
     def _meet(self, lane: Lane, served: ServedVersion) -> None:
         """A request brings another state of its version than the lane has. The table knows which is newer; without one,
         the request's is."""
-        if self._tabled((served.model_name, served.version)) is None:
-            self._adopt(lane, served)
+        if self._table.version((served.model_name, served.version)) is None and self._adopt(lane, served):
+            self._forget_groups({lane})
 
-    def _adopt(self, lane: Lane, served: ServedVersion) -> None:
+    def _adopt(self, lane: Lane, served: ServedVersion) -> bool:
+        """Returns whether the lane's groups are those of another schema."""
         before = lane.served
         if served is before:
-            return
+            return False
         if served == before:
             lane.served = served
-            return
-        if served.schema != before.schema:
-            self._forget_groups(lane)
+            return False
         lane.adopt(served)
         lane.pump()
+        return served.schema != before.schema
 
-    def _forget_groups(self, lane: Lane) -> None:
-        self._groups = {key: group for key, group in self._groups.items() if group.lane is not lane}
-
-    def _tabled(self, place: tuple[str, str]) -> ServedVersion | None:
-        if self._table is None:
-            return None
-        model = self._table.models.get(place[0])
-        return model.versions.get(place[1]) if model is not None else None
+    def _forget_groups(self, lanes: Collection[Lane]) -> None:
+        if lanes:
+            self._groups = {key: group for key, group in self._groups.items() if group.lane not in lanes}
 
     def _silent(self, server: Server) -> None:
         for lane in list(self._lanes.values()):
@@ -288,6 +269,14 @@ def _parts(request: InferRequest, rows_max: int, future: asyncio.Future[InferRes
         raise unreadable(request.served.model_name, str(error)) from error
     call = SplitCall(request, len(parts), future)
     return [
-        Waiter(call.part(index), inputs, rows, arrived_s=now_s, deadline_s=request.deadline_s, trail=request.trail)
+        Waiter(
+            call.part(index),
+            inputs,
+            rows,
+            arrived_s=now_s,
+            deadline_s=request.deadline_s,
+            size=sum([len(tensor.data) for tensor in inputs]),
+            trail=request.trail,
+        )
         for index, (rows, inputs) in enumerate(parts)
     ]

@@ -1,9 +1,10 @@
-"""Requests of one shape: the only ones that may share a batch."""
+"""Requests of one shape and priority: the only ones that may share a batch."""
 
 from typing import TYPE_CHECKING
 
+from services.batcher.domain.fairness import Queue
 from services.batcher.domain.places import Place
-from services.batcher.domain.queue import Line
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.shape import CallShape, GroupKey
 from services.batcher.engines.servers import server_of
 from services.batcher.ports import PreparedCall
@@ -16,20 +17,18 @@ _PREPARED_MAX = 64
 """Calls that a group remembers: one for each place."""
 
 
-class Group:
-    """The line of one shape, and the calls that are prepared for it."""
+class Group(Queue):
+    """The queue of one shape, and the calls that are prepared for it."""
 
-    __slots__ = ("_prepared", "background", "key", "lane", "line", "listed", "row_bytes", "shape")
+    __slots__ = ("_prepared", "key", "lane", "priority", "row_bytes", "shape")
 
-    def __init__(self, lane: "Lane", key: GroupKey, shape: CallShape, *, background: bool) -> None:
+    def __init__(self, lane: "Lane", key: GroupKey, shape: CallShape, *, priority: Priority) -> None:
+        super().__init__(lane.backlog.tiers[priority])
         self.lane = lane
         self.key = key
         self.shape = shape
-        self.background = background
-        self.line = Line()
+        self.priority = priority
         self.row_bytes = tuple(one.row_bytes for one in shape.inputs)
-        self.listed = False
-        """Whether its lane knows that something waits here."""
         self._prepared: dict[Place, PreparedCall] = {}
 
     def prepared(self, place: Place) -> PreparedCall:
@@ -43,3 +42,9 @@ class Group:
                 self._prepared.clear()
             self._prepared[place] = call
         return call
+
+
+def group_of(queue: Queue) -> Group:
+    """The group whose queue the engine made."""
+    assert isinstance(queue, Group)
+    return queue

@@ -5,22 +5,24 @@ that is back, the timer) ends in `pump`, which sends whatever may be sent, so no
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
-from services.batcher.domain.admission import DrainRate
+from services.batcher.domain.admission import Pace
+from services.batcher.domain.backlog import Backlog
 from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.places import Place, choose
 from services.batcher.domain.policy import NEVER, Policy, departure_s, rows_max_of
-from services.batcher.domain.queue import Waiter
+from services.batcher.domain.priority import Priority
+from services.batcher.domain.queue import Line, Waiter
 from services.batcher.domain.refusals import unforeseen
 from services.batcher.domain.rows import gather
 from services.batcher.domain.serving import ServedVersion
 from services.batcher.engines.counters import Counters, Depth
 from services.batcher.engines.deadlines import Deadlines
 from services.batcher.engines.flight import Flight
-from services.batcher.engines.group import Group
+from services.batcher.engines.group import Group, group_of
+from services.batcher.engines.idleness import Idleness
 from services.batcher.engines.options import EngineOptions
 from services.batcher.engines.placement import Placement
 from services.batcher.engines.recoveries import Recoveries
@@ -36,8 +38,7 @@ log = get_logger(__name__)
 _OVERDUE_MIN_S = 1.0
 _OVERDUE_TIMES = 10.0
 """A batch that takes this many times the usual, and at least the minimum, makes its server suspect."""
-_BACKGROUND_RESERVE = 1
-"""Slots of a place that background work leaves free."""
+_NOWHERE: list[Place] = []
 
 
 class Lane:
@@ -50,6 +51,7 @@ class Lane:
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         servers: Servers,
+        idleness: Idleness,
         options: EngineOptions,
         policy: Policy,
         counters: Counters,
@@ -58,12 +60,12 @@ class Lane:
         self._clock = clock
         self._loop = loop
         self._servers = servers
+        self._idleness = idleness
         self._options = options
         self._policy = policy
         self._counters = counters
         self._observer = observer
-        self._foreground: deque[Group] = deque()
-        self._background: deque[Group] = deque()
+        self.backlog = Backlog(options.weight_of)
         self._verdicts = Verdicts(served.model_name, served.version, counters)
         self._deadlines = Deadlines(self, clock=clock, loop=loop, servers=servers, verdicts=self._verdicts)
         self.placement = Placement(servers=servers, options=options)
@@ -71,11 +73,18 @@ class Lane:
         self.flights: set[Flight] = set()
         self._pump_due = False
         self._full = False
+        self._busy = False
+        """Whether requests waited for the slot of the batch that landed last."""
         self.outage_s: float | None = None
         """Since when no place can run the version; None while one can, as far as is known."""
         self.places: list[Place] = []
-        self.rows_waiting = 0
-        self.drained = DrainRate()
+        self._awaited = _NOWHERE
+        """The places whose servers know that somebody waits here."""
+        self._background_at: set[Place] = set()
+        """Where batches of batch jobs are."""
+        self._background_s = NEVER
+        """Since when they wait, or when the latest of them left."""
+        self.pace = Pace()
         self.rows_max = 1
         """The most rows in one batch."""
         self.served = served
@@ -90,13 +99,9 @@ class Lane:
             return None
         return self.placement.unavailable(f"none answers for {now_s - since_s:.0f} s now", now_s)
 
-    def enter(self, group: Group, waiter: Waiter) -> None:
-        """Puts a request into its group's line."""
-        group.line.push(waiter)
-        self.rows_waiting += waiter.rows
-        if not group.listed:
-            group.listed = True
-            (self._background if group.background else self._foreground).append(group)
+    def enter(self, group: Group, tenant: str, waiter: Waiter) -> None:
+        """Puts a request into its tenant's line."""
+        self.backlog.push(group, tenant, waiter)
         if waiter.deadline_s < self._deadlines.wake_s:
             self._deadlines.wake_at(waiter.deadline_s)
         if not self._pump_due and not self._full:
@@ -106,14 +111,13 @@ class Lane:
 
     def abandon(self, waiter: Waiter) -> None:
         """Its caller has gone. On its way already, it is ignored when it lands."""
-        if waiter.line is not None:
-            waiter.line.leave(waiter)
-            self.rows_waiting -= waiter.rows
+        self.backlog.leave(waiter)
         waiter.inputs = ()
 
-    def waiters(self) -> list[Waiter]:
-        """Who waits in a line."""
-        return [waiter for ring in (self._foreground, self._background) for group in ring for waiter in group.line]
+    @property
+    def rows_waiting(self) -> int:
+        """Rows that wait, those of failed batches that are sent again included."""
+        return self.backlog.rows + self.recoveries.rows
 
     # -- departures
 
@@ -121,13 +125,24 @@ class Lane:
         """Sends all that may be sent now, and sees to it that what may not is looked at again in time."""
         self._pump_due = False
         now_s = self._clock.monotonic()
-        while self.recoveries.again and self._send_again(now_s):
+        recoveries, backlog = self.recoveries, self.backlog
+        while recoveries.again and self._send_again(now_s):
             continue
         wake_s = NEVER
-        if not self.recoveries.again:
-            wake_s = self._pump_ring(self._foreground, now_s, reserve=0)
-            if self._background and not self._foreground:
-                wake_s = min(wake_s, self._pump_ring(self._background, now_s, reserve=_BACKGROUND_RESERVE))
+        background = bool(recoveries.later) or backlog.waits(Priority.BACKGROUND)
+        if not background:
+            self._background_s = NEVER
+        elif self._background_s == NEVER:
+            self._background_s = now_s
+        elif now_s >= self._background_s + self._options.background_patience_s:
+            self._send_background(self.places, now_s)
+        if not recoveries.again:
+            wake_s = self._pump_tier(Priority.CALLER, now_s)
+            if not backlog.waits(Priority.CALLER):
+                wake_s = min(wake_s, self._pump_tier(Priority.SHADOW, now_s))
+        self._tell_awaited()
+        if background:
+            wake_s = min(wake_s, self._pump_background(now_s))
         full = choose(self.places, 1, now_s) is None
         if full and self._waiting:
             wake_s = min(wake_s, self._blocked(now_s))
@@ -136,56 +151,91 @@ class Lane:
         if wake_s < self._deadlines.wake_s:
             self._deadlines.wake_at(wake_s)
 
-    def _pump_ring(self, ring: deque[Group], now_s: float, *, reserve: int) -> float:
-        """Lets groups take turns. Returns when to look again at those that wait for more requests."""
+    def _pump_tier(self, priority: Priority, now_s: float) -> float:
+        """Lets tenants and their groups take turns. Returns when to look again at those that wait for more requests."""
         batching = self.served.batching
+        departed = True
         wake_s = NEVER
-        unripe = 0
-        while unripe < len(ring):
-            group = ring[0]
-            rows = group.line.rows
-            if not rows:
-                ring.popleft()
-                group.listed = False
-                continue
-            place = choose(self.places, min(rows, batching.max_batch_size), now_s, reserve=reserve)
-            if place is None:
-                break
-            leave_s = departure_s(
-                self._policy,
-                batching,
-                rows=rows,
-                oldest_s=group.line.oldest_s(),
-                in_flight=len(self.flights),
-                now_s=now_s,
-            )
-            if leave_s > now_s:
+        while departed:
+            departed = False
+            wake_s = NEVER
+            for line in self.backlog.in_turn(priority, rows_max=self.rows_max):
+                rows = line.queue.rows
+                place = choose(self.places, min(rows, self.rows_max), now_s)
+                if place is None:
+                    return wake_s
+                leave_s = departure_s(
+                    self._policy,
+                    batching,
+                    rows=rows,
+                    oldest_s=line.queue.oldest_s() if rows < self.rows_max else now_s,
+                    in_flight=len(self.flights),
+                    now_s=now_s,
+                )
+                if leave_s <= now_s:
+                    self._depart(line, place, now_s)
+                    departed = True
+                    break
                 wake_s = min(wake_s, leave_s)
-                unripe += 1
-            else:
-                unripe = 0
-                self._depart(group, place, now_s)
-            ring.rotate(-1)
         return wake_s
 
-    def _depart(self, group: Group, place: Place, now_s: float) -> None:
-        batching = self.served.batching
-        requests_max = len(group.line) if batching.enabled else 1
-        before = group.line.rows
-        members, expired = group.line.take(rows_max=self.rows_max, requests_max=requests_max, now_s=now_s)
-        self.rows_waiting -= before - group.line.rows
-        for waiter in expired:
+    def _depart(self, line: Line, place: Place, now_s: float) -> None:
+        group = group_of(line.queue)
+        requests_max = len(group) if self.served.batching.enabled else 1
+        taken = self.backlog.take(
+            line, rows_max=self.rows_max, requests_max=requests_max, late_s=now_s + self.pace.hopeless_s(now_s)
+        )
+        for waiter in taken.expired:
             self._verdicts.expire(waiter, now_s, sent=False)
-        if members:
+        if taken.batch:
             self.recoveries.budget.earn()
-            self._send(group, place, members, now_s)
+            self._send(group, place, taken.batch, now_s)
+
+    def _pump_background(self, now_s: float) -> float:
+        """Gives batch jobs what is idle. Returns when to look again."""
+        idle = [place for place in self.places if self._idleness.idle(place.server)]
+        if not (idle and self._send_background(idle, now_s)):
+            for place in self.places:
+                if not self._idleness.idle(place.server):
+                    self._idleness.want(place.server, self.pump_soon)
+        if self.recoveries.later or self.backlog.waits(Priority.BACKGROUND):
+            return self._background_s + self._options.background_patience_s
+        return NEVER
+
+    def _send_background(self, places: list[Place], now_s: float) -> bool:
+        """Sends one batch to each of the places that has none yet. Returns whether nothing is left to send."""
+        recoveries, backlog = self.recoveries, self.backlog
+        while recoveries.later or backlog.waits(Priority.BACKGROUND):
+            free = [place for place in places if place not in self._background_at]
+            place = choose(free, self.rows_max, now_s)
+            if place is None:
+                return False
+            self._background_s = now_s
+            if recoveries.later:
+                self._resend(*recoveries.next_later(), place, now_s)
+            else:
+                line = next(backlog.in_turn(Priority.BACKGROUND, rows_max=self.rows_max))
+                self._depart(line, place, now_s)
+        return True
+
+    def _tell_awaited(self) -> None:
+        """Lets the servers know whether somebody waits for them."""
+        backlog = self.backlog
+        waits = bool(self.recoveries.again) or backlog.waits(Priority.CALLER) or backlog.waits(Priority.SHADOW)
+        awaited = self.places if waits else _NOWHERE
+        if awaited is not self._awaited:
+            before, self._awaited = self._awaited, awaited
+            self._idleness.wait(place.server for place in awaited)
+            self._idleness.wait_no_more(place.server for place in before)
 
     def _send_again(self, now_s: float) -> bool:
-        group, members = self.recoveries.again[0]
-        place = choose(self.places, sum(member.rows for member in members), now_s)
+        place = choose(self.places, self.recoveries.rows_next, now_s)
         if place is None:
             return False
-        self.recoveries.again.popleft()
+        self._resend(*self.recoveries.next(), place, now_s)
+        return True
+
+    def _resend(self, group: Group, members: list[Waiter], place: Place, now_s: float) -> None:
         wanted = [member for member in members if not member.caller.done()]
         for late in [member for member in wanted if member.deadline_s <= now_s]:
             wanted.remove(late)
@@ -193,7 +243,6 @@ class Lane:
         if wanted:
             self._counters.retries += 1
             self._send(group, place, wanted, now_s)
-        return True
 
     def _send(self, group: Group, place: Place, members: list[Waiter], now_s: float) -> None:
         rows = 0
@@ -220,10 +269,20 @@ class Lane:
             return
         self.flights.add(flight)
         place.departed(rows, now_s)
+        if group.priority is Priority.BACKGROUND:
+            self._background_at.add(place)
+        else:
+            self._idleness.departed(place.server)
         self._counters.batches += 1
         look_s = min(latest_s, flight.overdue_s)
         if look_s < self._deadlines.wake_s:
             self._deadlines.wake_at(look_s)
+
+    def pump_soon(self) -> None:
+        """Pumps at the end of this turn of the loop."""
+        if not self._pump_due:
+            self._pump_due = True
+            self._loop.call_soon(self.pump)
 
     # -- landings
 
@@ -233,10 +292,15 @@ class Lane:
 
     def landed(self, flight: Flight, *, ran: bool) -> None:
         """A batch is back: its place is free. `ran`: the model was there and did something with it."""
+        self._busy = self._full and self.rows_waiting > 0
         self.flights.discard(flight)
         flight.exchange = None
         place = flight.place
         place.left(flight.rows)
+        if flight.group.priority is Priority.BACKGROUND:
+            self._background_at.discard(place)
+        else:
+            self._idleness.landed(place.server)
         if place.server.leaving and not place.server.batches:
             self._servers.forget(place.server.address)
         if ran:
@@ -248,7 +312,7 @@ class Lane:
         seconds = now_s - flight.sent_s
         self.placement.answered(flight.place, rows=flight.rows, sent_s=flight.sent_s, now_s=now_s)
         self._policy.observe(rows=flight.rows, seconds=seconds)
-        self.drained.add(flight.rows, now_s)
+        self.pace.landed(rows=flight.rows, seconds=seconds, now_s=now_s, busy=self._busy)
         if self._observer is None:
             return None
         run = flight.run(now_s)
@@ -305,17 +369,23 @@ class Lane:
     def _usable(self, now_s: float) -> bool:
         return any(place.usable(now_s) for place in self.places)
 
+    def bytes_held(self) -> int:
+        """Input bytes of the version's requests that are not answered yet."""
+        sent = [member for flight in self.flights for member in flight.members]
+        left = [member.size for member in (*sent, *self.recoveries.members()) if not member.caller.done()]
+        return self.backlog.bytes + sum(left)
+
     # -- ends
+
+    def displaced(self, waiters: list[Waiter], error: Callable[[], MeshError]) -> None:
+        """They were taken out of the backlog."""
+        for waiter in waiters:
+            waiter.inputs = ()
+            self._verdicts.fail(waiter, error())
 
     def fail_waiting(self, error: Callable[[], MeshError]) -> None:
         """Answers all that wait with an error."""
-        for waiter in self.waiters():
-            self.abandon(waiter)
-            self._verdicts.fail(waiter, error())
-        for ring in (self._foreground, self._background):
-            for group in ring:
-                group.listed = False
-            ring.clear()
+        self.displaced(self.backlog.clear(), error)
         self.recoveries.fail(error)
 
     def close(self, error: Callable[[], MeshError]) -> None:
@@ -326,6 +396,7 @@ class Lane:
             self.landed(flight, ran=False)
             for member in flight.members:
                 self._verdicts.fail(member, error())
+        self._tell_awaited()
         self._deadlines.close()
 
     # -- what is served
@@ -361,15 +432,14 @@ class Lane:
 
     @property
     def _waiting(self) -> bool:
-        return bool(self.recoveries.again or self._foreground or self._background)
+        return self.rows_waiting > 0
 
     def depth(self) -> Depth:
         """How much is under way."""
-        lines = [group.line for ring in (self._foreground, self._background) for group in ring]
         again = list(self.recoveries.members())
         return Depth(
-            requests_waiting=sum(map(len, lines)) + len(again),
-            rows_waiting=self.rows_waiting + sum(member.rows for member in again),
+            requests_waiting=len(self.backlog) + len(again),
+            rows_waiting=self.rows_waiting,
             batches_in_flight=len(self.flights),
             rows_in_flight=sum(flight.rows for flight in self.flights),
         )

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from services.batcher.domain.conduct import EjectionRules
+from services.batcher.domain.fairness import WeightOf, equal_weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,10 @@ class EngineOptions:
     """Batches that a backend of capacity 1 is given at a time, of one version: one runs while the next one waits."""
     queue_rows_max: int = 20_000
     """Rows of one version that may wait; beyond it QUEUE_FULL."""
+    weight_of: WeightOf = equal_weights
+    """Each tenant's share of a version's rows and of its queue, relative to the others'."""
+    background_patience_s: float = 5.0
+    """A version's batch jobs that were given nothing for this long are given one batch, idle or not."""
     queue_bytes_max: int = 256 * 1024 * 1024
     """Input bytes of all requests that are not answered yet; beyond it QUEUE_FULL."""
     attempts_max: int = 4

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from services.batcher.domain.failure import BackendFailure
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.queue import Waiter
 from services.batcher.domain.recovery import recover
 from services.batcher.domain.retry import RetryBudget
@@ -14,20 +15,40 @@ from services.batcher.engines.placement import Placement
 from services.batcher.engines.verdicts import Verdicts
 from services.common.errors import MeshError
 
+Batch = tuple[Group, list[Waiter]]
+"""Who is sent again together."""
+
 
 class Recoveries:
-    """Batches to send again, before anything else, in this order."""
+    """Batches to send again, before anything else of their priority, in this order."""
 
     def __init__(self, *, placement: Placement, options: EngineOptions, verdicts: Verdicts) -> None:
         self._placement = placement
         self._options = options
         self._verdicts = verdicts
         self.budget = RetryBudget()
-        self.again: deque[tuple[Group, list[Waiter]]] = deque()
+        self.again: deque[Batch] = deque()
+        self.later: deque[Batch] = deque()
+        """Those of batch jobs, which wait until something is idle."""
+        self.rows = 0
+        """Rows of both."""
 
     def members(self) -> Iterator[Waiter]:
         """All who wait to be sent again; some may have been answered in the meantime."""
-        return (member for _, members in self.again for member in members)
+        return (member for _, members in (*self.again, *self.later) for member in members)
+
+    @property
+    def rows_next(self) -> int:
+        """Rows of the first of `again`."""
+        return _rows(self.again[0])
+
+    def next(self) -> Batch:
+        """Takes the first of `again`."""
+        return self._taken(self.again)
+
+    def next_later(self) -> Batch:
+        """Takes the first of `later`."""
+        return self._taken(self.later)
 
     def recover(self, flight: Flight, failure: BackendFailure, now_s: float) -> None:
         """A batch that has landed without answers: its members are to be tried again, or told."""
@@ -36,7 +57,7 @@ class Recoveries:
         members = [member for member in flight.members if not member.caller.done()]
         if doubted and members and self.budget.spend():
             self._placement.confirm_elsewhere(place, now_s)
-            self.again.appendleft((flight.group, members))
+            self._put([(flight.group, members)])
             return
         attempts_max = self._options.attempts_max
         recovery = recover(failure.kind, members, sent=len(flight.members), attempts_max=attempts_max)
@@ -45,10 +66,26 @@ class Recoveries:
             recovery.again = []
         for member in recovery.given_up:
             self._verdicts.failed(member, failure)
-        self.again.extendleft((flight.group, batch) for batch in reversed(recovery.again))
+        self._put([(flight.group, batch) for batch in recovery.again])
 
     def fail(self, error: Callable[[], MeshError]) -> None:
         """Answers all with an error."""
-        while self.again:
-            for member in self.again.popleft()[1]:
+        while self.again or self.later:
+            for member in self._taken(self.again or self.later)[1]:
                 self._verdicts.fail(member, error())
+
+    def _put(self, batches: list[Batch]) -> None:
+        """Of one group."""
+        for batch in reversed(batches):
+            line = self.later if batch[0].priority is Priority.BACKGROUND else self.again
+            line.appendleft(batch)
+            self.rows += _rows(batch)
+
+    def _taken(self, line: deque[Batch]) -> Batch:
+        batch = line.popleft()
+        self.rows -= _rows(batch)
+        return batch
+
+
+def _rows(batch: Batch) -> int:
+    return sum([member.rows for member in batch[1]])

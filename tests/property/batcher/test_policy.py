@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.batcher.domain.fairness import Queue, Tier, equal_weights
 from services.batcher.domain.policy import NEVER, WorkConserving, departure_s, rows_max_of
-from services.batcher.domain.queue import Line, Waiter
+from services.batcher.domain.queue import Waiter
 from services.batcher.domain.request import InferResult
 from services.batcher.domain.serving import Batching
 
@@ -55,7 +56,7 @@ class Play:
 
 def play(policy: WorkConserving | Wilful, batching: Batching, arrivals: list[tuple[float, int]], busy_s: float) -> Play:
     """Runs the line dry. `arrivals` are (moment, rows) in order; a batch keeps the one backend busy for `busy_s`."""
-    line, done = Line(), Play()
+    line, done = Queue(Tier(equal_weights)).line(""), Play()
     coming = list(arrivals)
     now_s, free_s = 0.0, 0.0
     while coming or line.rows:
@@ -69,7 +70,9 @@ def play(policy: WorkConserving | Wilful, batching: Batching, arrivals: list[tup
             assert leave_s >= now_s
             if leave_s <= now_s:
                 requests_max = len(line) if batching.enabled else 1
-                batch, _ = line.take(rows_max=rows_max_of(batching), requests_max=requests_max, now_s=now_s)
+                batch: list[Waiter] = []
+                rows_max = rows_max_of(batching)
+                line.take(batch, [], rows_left=rows_max, requests_max=requests_max, late_s=now_s, credit=rows_max)
                 done.sizes.append((sum(one.rows for one in batch), len(batch)))
                 done.idle_waits_s.append(now_s - max(oldest_s, free_s))
                 free_s = now_s + busy_s

@@ -2,10 +2,9 @@
 
 import pytest
 
-from services.batcher.domain.admission import DrainRate, retry_after_s
 from services.batcher.domain.failure import FailureKind
 from services.batcher.domain.places import Place, choose
-from services.batcher.domain.queue import Line, Waiter
+from services.batcher.domain.queue import Waiter
 from services.batcher.domain.recovery import recover
 from services.batcher.domain.retry import RetryBudget
 from services.batcher.domain.serving import Backend
@@ -185,20 +184,6 @@ class TestRecovery:
 
 
 class TestAdmission:
-    def test_the_rate_is_that_of_the_last_second(self) -> None:
-        rate = DrainRate()
-        assert rate.rows_per_s(5.0) == 0.0
-        for tick in range(500):
-            rate.add(10, tick / 100)
-        assert rate.rows_per_s(5.0) == pytest.approx(1000, rel=0.05)
-        assert rate.rows_per_s(15.0) < 1
-
-    @pytest.mark.parametrize(
-        ("rows", "rate", "expected"), [(1000, 0.0, 1.0), (1000, 1000.0, 0.5), (1, 1e6, 0.05), (10**6, 10.0, 10.0)]
-    )
-    def test_come_back_when_half_has_gone(self, rows: int, rate: float, expected: float) -> None:
-        assert retry_after_s(rows, rate) == expected
-
     def test_a_budget_is_earned_and_spent(self) -> None:
         budget = RetryBudget(share=0.5, held_max=2)
         assert [budget.spend() for _ in range(3)] == [True, True, False]
@@ -206,39 +191,3 @@ class TestAdmission:
         assert not budget.spend()
         budget.earn()
         assert budget.spend()
-
-
-class TestLine:
-    def fill(self, *rows: int) -> tuple[Line, list[Waiter]]:
-        line = Line()
-        waiters = [Waiter(NOBODY, (), one, arrived_s=at, deadline_s=100) for at, one in enumerate(rows)]
-        for one in waiters:
-            line.push(one)
-        return line, waiters
-
-    def test_first_come_first_served_as_far_as_it_fits(self) -> None:
-        line, waiters = self.fill(2, 2, 3, 1)
-        assert line.take(rows_max=5, requests_max=9, now_s=0) == (waiters[:2], [])
-        assert (line.rows, len(line), line.oldest_s()) == (4, 2, 2)
-        assert line.take(rows_max=5, requests_max=1, now_s=0) == (waiters[2:3], [])
-
-    def test_one_that_is_too_large_goes_alone(self) -> None:
-        line, waiters = self.fill(9, 1)
-        assert line.take(rows_max=5, requests_max=9, now_s=0)[0] == waiters[:1]
-
-    def test_the_late_are_set_aside_and_take_no_place(self) -> None:
-        line, waiters = self.fill(3, 3, 3)
-        waiters[1].deadline_s = 7
-        assert line.take(rows_max=6, requests_max=9, now_s=7) == ([waiters[0], waiters[2]], [waiters[1]])
-        assert (line.rows, len(line)) == (0, 0)
-
-    def test_leaving_counts_at_once_and_empty_places_are_cleared(self) -> None:
-        line, waiters = self.fill(*[1] * 1000)
-        for one in waiters[:990]:
-            line.leave(one)
-            line.leave(one)
-        assert (line.rows, len(line)) == (10, 10)
-        assert line.places < 200
-        assert line.oldest_s() == 990
-        assert list(line) == waiters[990:]
-        assert line.take(rows_max=99, requests_max=99, now_s=0)[0] == waiters[990:]

@@ -1,0 +1,139 @@
+"""Who may wait: bounds of the queue, and whether an answer can come in time. Asked once for each request."""
+
+from services.batcher.domain.refusals import displaced, hopeless, overloaded, queue_full, stopping, too_late
+from services.batcher.domain.request import InferRequest
+from services.batcher.engines.counters import Counters
+from services.batcher.engines.group import Group
+from services.batcher.engines.options import EngineOptions
+from services.common.errors import MeshError
+
+_VERSION_TIMES = 4
+"""A version may hold this many times the bytes that are free: alone four fifths of all, two versions four ninths each.
+So there is always room for one that holds little (A. Choudhury, E. Hahne, Dynamic Queue Length Thresholds for
+Shared-Memory Packet Switches, 1998)."""
+
+
+class Gate:
+    """Admits requests or refuses them."""
+
+    def __init__(self, *, options: EngineOptions, counters: Counters) -> None:
+        self._options = options
+        self._counters = counters
+        self._watched_bytes = options.queue_bytes_max * _VERSION_TIMES // (_VERSION_TIMES + 1)
+        self.closed = False
+        """Set by a shutdown: nobody is admitted any more."""
+        self.bytes = 0
+        """Input bytes of all requests that are not answered yet."""
+
+    def admit(self, group: Group, request: InferRequest, size: int, now_s: float) -> None:
+        """Raises where the request may not wait. `size`: its inputs' bytes."""
+        lane = group.lane
+        rows = request.rows
+        waiting = lane.backlog.rows + lane.recoveries.rows
+        left_s = request.deadline_s - now_s
+        pace = lane.pace
+        refusal: MeshError | None = None
+        if self.closed:
+            refusal = stopping()
+        elif left_s <= 0.0:
+            self._counters.expired += 1
+            raise too_late(lane.served.model_name, lane.served.version, 0.0, sent=False)
+        elif left_s < pace.least_s or (waiting and left_s < (waiting + rows) * pace.row_s + pace.service_s):
+            refusal = self._foreseen(group, request, now_s)
+        if refusal is None and waiting and waiting + rows > self._options.queue_rows_max:
+            refusal = self._crowded(group, request, size, waiting)
+        if refusal is None and self.bytes and self.bytes + size > self._watched_bytes:
+            refusal = self._heavy(group, request, size, waiting)
+        if refusal is None and lane.outage_s is not None:
+            refusal = lane.refuses(now_s)
+        if refusal is not None:
+            self._counters.refused += 1
+            raise refusal
+
+    def _foreseen(self, group: Group, request: InferRequest, now_s: float) -> MeshError | None:
+        """The refusal of a request that would be late, or would make another late that was admitted before."""
+        lane = group.lane
+        served, pace, backlog, again = lane.served, lane.pace, lane.backlog, lane.recoveries.rows
+        if not pace.fresh(now_s):
+            return None
+        deadline_s = request.deadline_s
+        left_s = deadline_s - now_s
+        if left_s < pace.least_s:
+            return hopeless(served.model_name, served.version, left_s=left_s, least_s=pace.least_s)
+        if not pace.row_s or not (backlog.rows or again):
+            return None
+        who = (group, request.tenant, request.priority, request.rows)
+        ahead = again + backlog.ahead(*who, deadline_s)
+        needed_s = pace.answered_after_s(ahead)
+        if needed_s <= left_s:
+            last_s = backlog.overtaken(group, request.tenant, deadline_s)
+            behind = again + backlog.ahead(*who, last_s)
+            would_s, were_s = (
+                now_s + pace.answered_after_s(behind),
+                now_s + pace.answered_after_s(behind - request.rows),
+            )
+            if not were_s <= last_s < would_s:
+                return None
+        return overloaded(
+            served.model_name,
+            served.version,
+            needed_s=needed_s,
+            left_s=left_s,
+            retry_after_s=pace.retry_after_s(lane.rows_waiting),
+        )
+
+    def _crowded(self, group: Group, request: InferRequest, size: int, waiting: int) -> MeshError | None:
+        """The version's rows are at their bound: somebody makes room, or the request is refused."""
+        allowed = self._options.queue_rows_max
+        if self._displaces(group, request, size, rows_over=waiting + request.rows - allowed, rows_max=allowed):
+            return None
+        return self._full(group, "rows", waiting, allowed)
+
+    def _heavy(self, group: Group, request: InferRequest, size: int, waiting: int) -> MeshError | None:
+        """Few bytes are free."""
+        bytes_max = self._options.queue_bytes_max
+        held = group.lane.bytes_held()
+        allowed = min(bytes_max, _VERSION_TIMES * (bytes_max - self.bytes))
+        over = max(self.bytes + size - bytes_max, held + size - allowed)
+        if over <= 0:
+            return None
+        if waiting and self._displaces(group, request, size, bytes_over=over, bytes_max=held + size - over):
+            return None
+        return self._full(group, "bytes", self.bytes, bytes_max)
+
+    def _displaces(
+        self,
+        group: Group,
+        request: InferRequest,
+        size: int,
+        *,
+        rows_over: int = 0,
+        rows_max: int = 0,
+        bytes_over: int = 0,
+        bytes_max: int = 0,
+    ) -> bool:
+        lane = group.lane
+        gone = lane.backlog.make_room(
+            request.tenant,
+            request.priority,
+            rows=request.rows,
+            size=size,
+            rows_over=rows_over,
+            rows_max=rows_max,
+            bytes_over=bytes_over,
+            bytes_max=bytes_max,
+        )
+        if not gone:
+            return False
+        served, after_s = lane.served, lane.pace.retry_after_s(lane.rows_waiting)
+        self._counters.displaced += len(gone)
+        lane.displaced(gone, lambda: displaced(served.model_name, served.version, retry_after_s=after_s))
+        return True
+
+    def _full(self, group: Group, what: str, held: int, allowed: int) -> MeshError:
+        lane = group.lane
+        after_s = lane.pace.retry_after_s(lane.rows_waiting)
+        served = lane.served
+        return queue_full(
+            served.model_name, served.version, what=what, held=held, allowed=allowed, retry_after_s=after_s
+        )

@@ -28,6 +28,7 @@ ROOTS = (
     "envoy/config/route/v3/route.proto",
     "envoy/extensions/access_loggers/stream/v3/stream.proto",
     "envoy/extensions/filters/http/buffer/v3/buffer.proto",
+    "envoy/extensions/filters/http/dynamic_modules/v3/dynamic_modules.proto",
     "envoy/extensions/filters/http/grpc_field_extraction/v3/config.proto",
     "envoy/extensions/filters/http/grpc_json_transcoder/v3/transcoder.proto",
     "envoy/extensions/filters/http/grpc_stats/v3/config.proto",

@@ -21,8 +21,8 @@ class BatchSettings(ServiceSettings):
     """Where part files are kept while a job runs. Services that share a database share this folder too."""
     registry_address: str = "127.0.0.1:8101"
     """host:port of the registry."""
-    batcher_address: str = "127.0.0.1:8110"
-    """host:port of the batcher, or of whatever spreads calls over several."""
+    batcher_address: str = "127.0.0.1:8080"
+    """host:port of the gateway, or of a batcher."""
     jobs_max: int = Field(default=2, ge=1, le=64)
     """Jobs that this process runs at once; the others wait their turn."""
     lease_s: float = Field(default=10.0, ge=0.5, le=300)

@@ -1,6 +1,8 @@
-"""The application that pyvoy loads into Envoy, as `services.batcher.app:app`."""
+"""The applications that pyvoy loads into Envoy: `services.batcher.app:app`, the batcher, and
+`services.batcher.app:operations`, what operators ask of one that a gateway carries."""
 
 from services.batcher.faces.application import Application
+from services.batcher.faces.operations import Operations
 from services.batcher.settings import BatcherSettings
 from services.batcher.wiring import Batcher, build
 from services.common.clock import SystemClock
@@ -15,3 +17,4 @@ def _built() -> Batcher:
 
 
 app = Application(_built)
+operations = Operations(app)

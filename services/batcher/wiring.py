@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from prometheus_client import CollectorRegistry, Metric
+from prometheus_client import Metric
 
 from services.batcher.adapters.envoy_admin import EnvoyAdmin
 from services.batcher.adapters.prediction_log import PredictionLog
@@ -26,7 +26,7 @@ from services.batcher.faces.application import Prefixed
 from services.batcher.faces.asgi import Handler
 from services.batcher.faces.catalog import Catalog
 from services.batcher.faces.core import Core
-from services.batcher.faces.drain import Drain, end_on_signal
+from services.batcher.faces.drain import Drain
 from services.batcher.faces.explainer import Explainer, ExplainerOptions
 from services.batcher.faces.hangup import HangUpWatch
 from services.batcher.faces.health import HealthMethods
@@ -62,12 +62,12 @@ class Batcher:
 
     lifecycle: Lifecycle
     handlers: Mapping[str, Handler]
+    operators: Mapping[str, Handler]
     prefixed: Prefixed
     drain: Drain
 
     def started(self) -> None:
-        """Everything runs: from now on signals end it, and what was made so far is no garbage."""
-        end_on_signal(self.drain)
+        """Everything runs: what was made so far is no garbage."""
         gc.collect()
         gc.freeze()
         gc.set_threshold(_GEN0_THRESHOLD, 20, 50)
@@ -186,7 +186,9 @@ def assemble(
             others=(request_log.collect, explanations.collect, *cache_families, *families),
         )
     )
-    return Batcher(lifecycle, *_faces(lifecycle, core, explainer, registry), drain)
+    operators = PlainFace(unready=lifecycle.unready, registry=registry).handlers()
+    handlers, prefixed = _faces(lifecycle, core, explainer)
+    return Batcher(lifecycle, {**operators, **handlers}, operators, prefixed, drain)
 
 
 def _explainer(
@@ -236,16 +238,13 @@ def _exporter(settings: BatcherSettings, clock: Clock) -> TraceExporter:
     )
 
 
-def _faces(
-    lifecycle: Lifecycle, core: Core, explainer: Explainer, registry: CollectorRegistry
-) -> tuple[Mapping[str, Handler], Prefixed]:
+def _faces(lifecycle: Lifecycle, core: Core, explainer: Explainer) -> tuple[Mapping[str, Handler], Prefixed]:
     def ready() -> bool:
         return not lifecycle.unready()
 
     inference = InferenceMethods(core, ready=ready)
     rest = RestFace(core, ready=ready)
     handlers = {
-        **PlainFace(unready=lifecycle.unready, registry=registry).handlers(),
         **HealthMethods(core, ready=ready).handlers(),
         **PredictionMethods(core, explainer=explainer).handlers(),
         **inference.handlers(),

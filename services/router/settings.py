@@ -23,9 +23,10 @@ class RouterSettings(ServiceSettings):
     """host:port of the batch service."""
     monitor_address: str = "127.0.0.1:8105"
     """host:port of the monitor."""
-    batcher_address: str = "127.0.0.1:8110"
+    batcher_address: str = ""
     """host:port of each batcher, separated by commas, as the gateway reaches them. Others add themselves: a batcher
-    that watches the serving table states its address, and gets requests once it has taken the table."""
+    that watches the serving table states its address, and gets requests once it has taken the table. Empty: every
+    gateway carries a batcher of its own, and others get no requests."""
     batcher_grace_s: float = Field(default=30.0, ge=0, le=3600)
     """How long a batcher that added itself is kept after its stream ended, in seconds; longer while it is the last."""
     own_address: str = ""

@@ -127,7 +127,7 @@ def assemble(
         clock=clock,
         grace_s=settings.batcher_grace_s,
     )
-    ready = ReadyPathHealthSource(lambda: fleet.addresses)
+    ready = ReadyPathHealthSource(lambda: fleet.addresses or [f"{settings.gateway_host}:{settings.gateway_port}"])
     neighbours = Neighbours(_health_sources(ready, channels), clock=clock, timeout_s=settings.health_timeout_s)
 
     _add_database(lifecycle, engine, settings, clock)
@@ -139,7 +139,8 @@ def assemble(
     lifecycle.add_task("saved table", publisher.save)
     lifecycle.add_task("publisher", publisher.run)
     lifecycle.add_task("deployer's word", follower.run)
-    lifecycle.add_task("fleet of batchers", fleet.run)
+    if fleet.addresses:
+        lifecycle.add_task("fleet of batchers", fleet.run)
     lifecycle.on_health("what is ready is known", lambda: publisher.known)
     router = RouterServicer(traffic=traffic, publisher=publisher, batchers=batchers, gateways=gateways)
     server = add_grpc_server(
@@ -193,7 +194,7 @@ def _services(file: FileDescriptor) -> list[str]:
 
 
 def _batchers(settings: RouterSettings) -> tuple[str, ...]:
-    return tuple(address.strip() for address in settings.batcher_address.split(","))
+    return tuple(filter(None, (address.strip() for address in settings.batcher_address.split(","))))
 
 
 def _reflected() -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from services.supervisor.parts.envoy import envoy_part
+from services.supervisor.parts.envoy import carrying_gateway, envoy_part
 from services.supervisor.parts.part import Part
 from services.supervisor.parts.postgres import database_url, postgres_part, read_password
 from services.supervisor.parts.probes import http_ready
@@ -19,8 +19,14 @@ _GATEWAY_STOP_TIMEOUT_S = 1.5
 
 
 def build_stages(settings: SupervisorSettings, ports: MeshPorts) -> Sequence[Sequence[Part]]:
-    """What starts together, in order. A stop takes at most the sum of the stages' bounds: under 10 s."""
-    return (_servers(settings, ports), _services(settings, ports), _gateway(settings, ports))
+    """What starts together, in order. A stop takes at most the sum of the stages' bounds: under 10 s.
+
+    A gateway that carries a batcher starts with the services: what the router publishes first waits for batchers.
+    """
+    servers, services, gateway = _servers(settings, ports), _services(settings, ports), _gateway(settings, ports)
+    if settings.batchers:
+        return (servers, [*services, _batcher(settings, ports)], [gateway])
+    return (servers, [*services, gateway])
 
 
 def model_repository(settings: SupervisorSettings) -> Path:
@@ -50,7 +56,7 @@ def _services(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
     logs, work_dir = settings.data_dir / "logs", settings.data_dir / "tmp"
     work_dir.mkdir(parents=True, exist_ok=True)
     database = database_url(port=ports.postgres, password=read_password(settings.data_dir / "postgres"))
-    both = {"log_level": settings.log_level, "otlp_endpoint": settings.otlp_endpoint}
+    both = _said_to_all(settings)
     registry, router, monitor = (f"127.0.0.1:{port}" for port in (ports.registry, ports.router, ports.monitor))
     batcher = f"127.0.0.1:{ports.batcher}"
     own: dict[str, dict[str, object]] = {
@@ -60,7 +66,7 @@ def _services(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
             "registry_address": registry,
             "batch_address": f"127.0.0.1:{ports.batch}",
             "monitor_address": monitor,
-            "batcher_address": batcher,
+            "batcher_address": batcher if settings.batchers else "",
             "gateway_port": ports.gateway,
         },
         "deployer": {
@@ -74,11 +80,11 @@ def _services(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
         "batch": {
             "data_dir": settings.data_dir / "batch",
             "registry_address": registry,
-            "batcher_address": batcher,
+            "batcher_address": batcher if settings.batchers else f"127.0.0.1:{ports.gateway}",
         },
         "monitor": {},
     }
-    parts = [
+    return [
         service_part(
             name,
             ports={name: getattr(ports, name), f"{name}_metrics": getattr(ports, f"{name}_metrics")},
@@ -94,10 +100,13 @@ def _services(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
         )
         for name, told in own.items()
     ]
-    return [*parts, _batcher(settings, ports, both)]
 
 
-def _batcher(settings: SupervisorSettings, ports: MeshPorts, both: Mapping[str, object]) -> Part:
+def _said_to_all(settings: SupervisorSettings) -> Mapping[str, object]:
+    return {"log_level": settings.log_level, "otlp_endpoint": settings.otlp_endpoint}
+
+
+def _batcher(settings: SupervisorSettings, ports: MeshPorts) -> Part:
     return service_part(
         "batcher",
         ports={"batcher": ports.batcher},
@@ -108,7 +117,7 @@ def _batcher(settings: SupervisorSettings, ports: MeshPorts, both: Mapping[str, 
             "registry_address": f"127.0.0.1:{ports.registry}",
             "monitor_address": f"127.0.0.1:{ports.monitor}",
             "redis_url": f"redis://127.0.0.1:{ports.redis}/0",
-            **both,
+            **_said_to_all(settings),
         },
         work_dir=settings.data_dir / "tmp",
         log_path=settings.data_dir / "logs" / "batcher.log",
@@ -116,13 +125,24 @@ def _batcher(settings: SupervisorSettings, ports: MeshPorts, both: Mapping[str, 
     )
 
 
-def _gateway(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
+def _gateway(settings: SupervisorSettings, ports: MeshPorts) -> Part:
+    router, work_dir = f"127.0.0.1:{ports.router}", settings.data_dir / "gateway"
+    if not settings.batchers:
+        gateway = carrying_gateway(
+            _batcher(settings, ports),
+            gateway_port=ports.gateway,
+            admin_port=ports.envoy_admin,
+            router_address=router,
+            work_dir=work_dir,
+            threads=settings.gateway_threads,
+        )
+        return replace(gateway, log_path=settings.data_dir / "logs" / "gateway.log")
     gateway = envoy_part(
         gateway_port=ports.gateway,
         admin_port=ports.envoy_admin,
-        router_address=f"127.0.0.1:{ports.router}",
-        work_dir=settings.data_dir / "gateway",
+        router_address=router,
+        work_dir=work_dir,
         log_path=settings.data_dir / "logs" / "gateway.log",
         threads=settings.gateway_threads,
     )
-    return [replace(gateway, stop_timeout_s=_GATEWAY_STOP_TIMEOUT_S)]
+    return replace(gateway, stop_timeout_s=_GATEWAY_STOP_TIMEOUT_S)

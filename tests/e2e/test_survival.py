@@ -13,7 +13,7 @@ from tests.support.mesh import Mesh
 
 CONTROL_PLANE = ("registry", "router", "deployer", "batch", "monitor")
 STORES = ("postgres", "redis")
-ON_THE_PATH = {"gateway": 30.0, "batcher": 30.0, "triton": 60.0}
+ON_THE_PATH = {"gateway": 30.0, "triton": 60.0}
 """Seconds after which predictions must be back, on a machine that has much else to do."""
 BACK_WITHIN_S = 60.0
 

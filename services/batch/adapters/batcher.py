@@ -14,7 +14,7 @@ from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType
 
-_BACKGROUND = ("x-infermesh-background", "1")
+_BACKGROUND = ("x-priority", "background")
 """Asks for what is idle only: whoever waits for an answer goes first."""
 _LENGTH = struct.Struct("<I")
 

@@ -1,4 +1,4 @@
-"""The Envoy around this process, over its admin socket."""
+"""The Envoy around this process, over its admin interface."""
 
 import asyncio
 
@@ -7,18 +7,18 @@ _PATH = "/drain_listeners?graceful"
 
 
 class EnvoyAdmin:
-    """Talks to the admin interface at a Unix socket; an empty path: there is none, and nothing is said."""
+    """Talks to the admin interface at a Unix socket's path or at host:port. Empty: there is none, nothing is said."""
 
-    def __init__(self, socket_path: str) -> None:
-        self._path = socket_path
+    def __init__(self, address: str) -> None:
+        self._address = address
 
     async def drain(self) -> None:
         """Has Envoy tell callers to go elsewhere: GOAWAY on HTTP/2, `connection: close` on HTTP/1.1. Raises OSError or
         TimeoutError where it does not answer."""
-        if not self._path:
+        if not self._address:
             return
         async with asyncio.timeout(_TIMEOUT_S):
-            reader, writer = await asyncio.open_unix_connection(self._path)
+            reader, writer = await self._open()
             try:
                 writer.write(f"POST {_PATH} HTTP/1.1\r\nhost: admin\r\ncontent-length: 0\r\n\r\n".encode())
                 await writer.drain()
@@ -27,3 +27,9 @@ class EnvoyAdmin:
                 writer.close()
         if status.split()[1:2] != [b"200"]:
             raise OSError(f"Envoy answered {status!r}")
+
+    async def _open(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if "/" in self._address:
+            return await asyncio.open_unix_connection(self._address)
+        host, _, port = self._address.rpartition(":")
+        return await asyncio.open_connection(host, int(port))

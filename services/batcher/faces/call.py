@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 HEADER_VERSION = b"x-model-version"
 HEADER_ROUTE_VERSION = b"x-route-version"
 HEADER_REQUEST_ID = b"x-request-id"
-HEADER_BACKGROUND = b"x-infermesh-background"
-"""1: a batch job's rows, which get only what is idle."""
-HEADER_PRIORITY = b"x-mesh-priority"
+HEADER_PRIORITY = b"x-priority"
+"""background: work that gets only what is idle, as the rows of batch jobs. Anybody may lower his own priority."""
 HEADER_SHADOW = b"x-mesh-shadow"
 """1: a copy whose answer nobody reads."""
 HEADER_GRPC_TIMEOUT = b"grpc-timeout"
@@ -109,7 +108,7 @@ class Call:
         """What is kept of it for traces; None where it is not traced."""
         # Read once: half of the look-ups of a request were for these.
         get = headers.get
-        self.background = get(HEADER_BACKGROUND) == b"1" or get(HEADER_PRIORITY) == b"background"
+        self.background = get(HEADER_PRIORITY) == b"background"
         """Whether it is the work of a batch job."""
         self.shadow = get(HEADER_SHADOW) == b"1"
         """Whether it is a copy whose answer nobody reads."""

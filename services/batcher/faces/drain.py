@@ -1,13 +1,9 @@
 """The end of a batcher: not ready first, then every request in flight is answered, then the process goes.
 
-Envoy ends at once on SIGTERM and cuts off what is in flight. So the signal stays blocked in every thread (`__main__`
-blocks it before Envoy begins), one thread waits for it, and Envoy gets it only when nothing is left to answer.
+Envoy ends at once on SIGTERM and cuts off what is in flight, so it gets the signal last: see `ending`.
 """
 
 import asyncio
-import contextlib
-import os
-import signal
 import threading
 from collections.abc import Awaitable, Callable
 
@@ -17,13 +13,11 @@ from services.common.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
-SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 QUIET_S = 0.25
 """How long nothing must have been in flight and nothing have come: a request may be on its way from Envoy to us."""
 _POLL_S = 0.02
 _RESERVE_S = 1.5
 """Kept back from the grace period for stopping the parts."""
-_LAST_RESORT_S = 5.0
 
 
 class Drain:
@@ -69,20 +63,3 @@ class Drain:
             await self._clock.sleep(_POLL_S)
         log.info("drained", cut_off=len(self._core.in_flight))
         self.finished.set()
-
-
-def end_on_signal(drain: Drain) -> None:
-    """Starts the thread that waits for SIGTERM or SIGINT, has `drain` run, and then lets Envoy see the signal."""
-    loop = asyncio.get_running_loop()
-
-    def wait() -> None:
-        number = signal.sigwait(SIGNALS)
-        with contextlib.suppress(RuntimeError):  # the loop is closed: Envoy is ending by itself
-            loop.call_soon_threadsafe(drain.begin)
-            drain.finished.wait(drain.limit_s + 1.0)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-        os.kill(os.getpid(), number)
-        threading.Event().wait(_LAST_RESORT_S)
-        os._exit(1)
-
-    threading.Thread(target=wait, name="end on signal", daemon=True).start()

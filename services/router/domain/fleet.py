@@ -18,7 +18,7 @@ class Fleet:
     """
 
     configured: tuple[str, ...]
-    """Always in use; at least one."""
+    """Always in use."""
     grace_s: float
     present: frozenset[str] = frozenset()
     """Those that are connected and have taken a serving table."""

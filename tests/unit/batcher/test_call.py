@@ -37,10 +37,9 @@ def test_the_callers_version_comes_before_the_gateways(headers: dict[str, bytes]
     [
         ({"x-mesh-shadow": b"1"}, KIND_SHADOW),
         ({"x-mesh-shadow": b"0"}, KIND_CALLER),
-        ({"x-infermesh-background": b"1"}, KIND_BATCH),
-        ({"x-mesh-priority": b"background"}, KIND_BATCH),
-        ({"x-mesh-priority": b"high"}, KIND_CALLER),
-        ({"x-infermesh-background": b"1", "x-mesh-shadow": b"1"}, KIND_BATCH),
+        ({"x-priority": b"background"}, KIND_BATCH),
+        ({"x-priority": b"high"}, KIND_CALLER),
+        ({"x-priority": b"background", "x-mesh-shadow": b"1"}, KIND_BATCH),
     ],
 )
 def test_copies_and_rows_of_batch_jobs_are_told_apart(headers: dict[str, bytes], kind: int) -> None:

@@ -29,14 +29,13 @@ OPTIONS = EnvoyOptions(
 INTERNAL = {"BackendService", "ActivationService", "ServingTableService", "PredictionLogService", "EvidenceService"}
 
 
-def routes() -> list[route_components_pb2.Route]:
-    return list(everything_else().routes)
+def routes(*, carried: bool = False) -> list[route_components_pb2.Route]:
+    return list(everything_else(carried=carried).routes)
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"batchers": ()},
         {"batchers": ("nowhere",)},
         {"registry_address": "127.0.0.1"},
         {"monitor_address": "127.0.0.1:0"},
@@ -104,12 +103,31 @@ def test_the_descriptors_are_complete_and_hold_the_error_details() -> None:
     assert set(transcoded()) <= services
 
 
-def test_all_but_the_last_filter_wait_to_be_turned_on_and_each_is() -> None:
-    *optional, router = http_filters()
+@pytest.mark.parametrize("carried", [False, True])
+def test_all_but_the_last_filter_wait_to_be_turned_on_and_each_is(carried: bool) -> None:
+    *optional, router = http_filters(carried=carried)
     assert all(one.disabled for one in optional)
     assert router.name == "envoy.filters.http.router"
-    wanted = {name for route in routes() for name in route.typed_per_filter_config}
-    assert wanted == {one.name for one in optional}
+    wanted = {name for route in routes(carried=carried) for name in route.typed_per_filter_config}
+    # Whether a gateway is ready is asked of the batcher that it carries.
+    assert wanted == {one.name for one in optional} - ({names.FILTER_READY} if carried else set())
+
+
+def test_a_carried_batcher_answers_all_predictions_and_nothing_else() -> None:
+    inside = [route for route in routes(carried=True) if names.FILTER_CARRIED in route.typed_per_filter_config]
+    sent_on = [route for route in routes() if route.route.cluster == names.BATCHER]
+    ready = [route for route in inside if route.match.path == "/ready"]
+    assert [route.match for route in inside if route not in ready] == [route.match for route in sent_on]
+    assert len(ready) == 1
+    assert names.FILTER_CARRIED in {one.name for one in http_filters(carried=True)}
+    assert names.FILTER_CARRIED not in {one.name for one in http_filters(carried=False)}
+
+
+def test_a_gateway_that_carries_its_batcher_has_no_cluster_of_batchers() -> None:
+    told = {name: getattr(OPTIONS, name) for name in EnvoyOptions.__dataclass_fields__}
+    options = EnvoyOptions(**{**told, "batchers": ()})
+    assert names.BATCHER not in {cluster.name for cluster in clusters(options)}
+    assert SnapshotBuilder(options).foundation(())[ENDPOINTS].resources == ()
 
 
 def test_a_single_batcher_is_never_taken_out() -> None:

@@ -39,7 +39,8 @@ def clusters(options: EnvoyOptions) -> list[cluster_pb2.Cluster]:
         (names.BATCH, options.batch_address),
         (names.MONITOR, options.monitor_address),
     )
-    return [batcher_cluster(options.batchers), *(_service_cluster(name, address) for name, address in services)]
+    batchers = [] if options.carried else [batcher_cluster(options.batchers)]
+    return [*batchers, *(_service_cluster(name, address) for name, address in services)]
 
 
 def batcher_cluster(addresses: Sequence[str]) -> cluster_pb2.Cluster:

@@ -1,8 +1,10 @@
 """Tells every connected Envoy what to do, and knows which of them do it.
 
-Until `publish` is first called nobody is told anything: a router that has not yet restored its rules must not take
-routes away from Envoys that have them. What is published is a value; each stream compares it with what its Envoy has
-and sends the difference, so a publication is never queued and a slow Envoy gets the latest alone.
+Until `publish` is first called nobody is told of routes: a router that has not yet restored its rules must not take
+them away from Envoys that have them. All else is told at once: a gateway that carries a batcher starts it when it has
+its listener, and what is published first waits for that batcher. What is published is a value; each stream compares it
+with what its Envoy has and sends the difference, so a publication is never queued and a slow Envoy gets the latest
+alone.
 """
 
 import asyncio
@@ -107,7 +109,8 @@ class EnvoyControlPlane:
 
     def due(self, state: Subscriptions) -> Sequence[discovery_pb2.DiscoveryResponse]:
         """What an Envoy in this state is to be sent now."""
-        return [] if self._routes is None else list(state.due({**self._foundation, ROUTES: self._routes}))
+        routes = {} if self._routes is None else {ROUTES: self._routes}
+        return list(state.due({**self._foundation, **routes}))
 
     def heard(self, state: Subscriptions, refusal: Refusal | None) -> None:
         """An Envoy answered."""

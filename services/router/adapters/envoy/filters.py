@@ -1,19 +1,25 @@
 """The HTTP filters of the gateway, in their order, and which of them a route wants.
 
+A gateway sends predictions to batchers, or it carries a batcher: then this is one more filter, the last that a
+prediction meets, and answers it. No second HTTP/2 connection is written and read, and no other process waited for.
+
 All but the last are off unless the route on which a request arrives turns them on: a gRPC prediction that names its
 model in a header meets the limit of its size and what finds the model's route, and nothing else. No script is on its
 way, since a script costs as much as the rest of the filters together.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, wrappers_pb2
 from google.protobuf.message import Message
 from meshxds.envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
 from meshxds.envoy.config.core.v3 import base_pb2
 from meshxds.envoy.config.route.v3 import route_components_pb2
+from meshxds.envoy.extensions.dynamic_modules.v3 import dynamic_modules_pb2
 from meshxds.envoy.extensions.filters.http.buffer.v3 import buffer_pb2
+from meshxds.envoy.extensions.filters.http.dynamic_modules.v3 import dynamic_modules_pb2 as module_filter_pb2
 from meshxds.envoy.extensions.filters.http.grpc_field_extraction.v3 import config_pb2 as extraction_pb2
 from meshxds.envoy.extensions.filters.http.grpc_json_transcoder.v3 import transcoder_pb2
 from meshxds.envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
@@ -37,8 +43,9 @@ _IN_HEADER = f"%REQ({names.HEADER_MODEL_NAME.upper()})%"
 _SCRIPTS = Path(__file__).parent / "scripts"
 
 
-def http_filters() -> Sequence[http_connection_manager_pb2.HttpFilter]:
-    """Requests pass them in this order, answers the other way round."""
+def http_filters(*, carried: bool) -> Sequence[http_connection_manager_pb2.HttpFilter]:
+    """Requests pass them in this order, answers the other way round. `carried`: the gateway has a batcher inside."""
+    batcher = [_optional(names.FILTER_CARRIED, _carried_batcher())] if carried else []
     return [
         _optional(names.FILTER_REST, _script("rest.lua", above=tables())),
         _optional(names.FILTER_READY, _ready()),
@@ -48,6 +55,8 @@ def http_filters() -> Sequence[http_connection_manager_pb2.HttpFilter]:
         _optional(names.FILTER_MODEL_IN_PATH, _script("model.lua")),
         _optional(names.FILTER_MODEL, header_mutation_pb2.HeaderMutation()),
         _optional(names.FILTER_ROUTE_ANEW, set_filter_state_pb2.Config(clear_route_cache=True)),
+        _optional(names.FILTER_VERSION, header_mutation_pb2.HeaderMutation()),
+        *batcher,
         # Without Envoy's own headers, nothing tells callers what is behind the gateway, nor can they change its limits.
         _Filter(name="envoy.filters.http.router", typed_config=packed(router_pb2.Router(suppress_envoy_headers=True))),
     ]
@@ -55,12 +64,13 @@ def http_filters() -> Sequence[http_connection_manager_pb2.HttpFilter]:
 
 def model_named() -> _Config:
     """For gRPC predictions whose model is in a header."""
-    return {**_on(names.FILTER_BODY_LIMIT, names.FILTER_ROUTE_ANEW), names.FILTER_MODEL: _model(_IN_HEADER)}
+    on = _on(names.FILTER_BODY_LIMIT, names.FILTER_ROUTE_ANEW, names.FILTER_VERSION)
+    return {**on, names.FILTER_MODEL: _model(_IN_HEADER)}
 
 
 def model_in_message() -> _Config:
     """For gRPC predictions whose model must be read out of the message."""
-    on = _on(names.FILTER_BODY_LIMIT, names.FILTER_FIELD_EXTRACTION, names.FILTER_ROUTE_ANEW)
+    on = _on(names.FILTER_BODY_LIMIT, names.FILTER_FIELD_EXTRACTION, names.FILTER_ROUTE_ANEW, names.FILTER_VERSION)
     return {**on, names.FILTER_MODEL: _model(_EXTRACTED)}
 
 
@@ -71,12 +81,25 @@ def left_to_batcher() -> _Config:
 
 def prediction_as_json() -> _Config:
     """For predictions over REST."""
-    return _on(names.FILTER_TRANSCODER, names.FILTER_MODEL_IN_PATH)
+    return _on(names.FILTER_TRANSCODER, names.FILTER_MODEL_IN_PATH, names.FILTER_VERSION)
 
 
 def open_inference() -> _Config:
     """For the REST form of the Open Inference Protocol."""
-    return _on(names.FILTER_BODY_LIMIT, names.FILTER_MODEL_IN_PATH)
+    return _on(names.FILTER_BODY_LIMIT, names.FILTER_MODEL_IN_PATH, names.FILTER_VERSION)
+
+
+def answered_inside() -> _Config:
+    """For what the batcher inside the gateway answers."""
+    return _on(names.FILTER_CARRIED)
+
+
+def version(chosen: str) -> _Config:
+    """For the routes of a model: the version that they choose. Written by a filter and not by the route, since routes
+    write only into what is sent on to somewhere else."""
+    mutation = mutation_rules_pb2.HeaderMutation(append=overwritten(names.HEADER_ROUTE_VERSION, chosen))
+    mutations = header_mutation_pb2.Mutations(request_mutations=[mutation])
+    return {names.FILTER_VERSION: packed(header_mutation_pb2.HeaderMutationPerRoute(mutations=mutations))}
 
 
 def rest_call() -> _Config:
@@ -107,6 +130,16 @@ def _model(name: str) -> any_pb2.Any:
 
 def _optional(name: str, config: Message) -> http_connection_manager_pb2.HttpFilter:
     return _Filter(name=name, typed_config=packed(config), disabled=True)
+
+
+def _carried_batcher() -> module_filter_pb2.DynamicModuleFilter:
+    # One thread of Python beside each gateway: more could only wait for the interpreter that all need.
+    told = {"app": names.APPLICATION, "interface": "asgi", "worker_threads": 1, "lifespan": True, "loop": "uvloop"}
+    return module_filter_pb2.DynamicModuleFilter(
+        dynamic_module_config=dynamic_modules_pb2.DynamicModuleConfig(name=names.MODULE),
+        filter_name=names.MODULE,
+        filter_config=packed(wrappers_pb2.StringValue(value=json.dumps(told))),
+    )
 
 
 def _script(name: str, *, above: str = "") -> lua_pb2.Lua:

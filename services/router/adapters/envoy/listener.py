@@ -35,7 +35,8 @@ _Manager = http_connection_manager_pb2.HttpConnectionManager
 def listener(options: EnvoyOptions) -> listener_pb2.Listener:
     """The listener. It opens its port once it has routes, and not before."""
     manager = listener_components_pb2.Filter(
-        name="envoy.filters.network.http_connection_manager", typed_config=packed(_connection_manager())
+        name="envoy.filters.network.http_connection_manager",
+        typed_config=packed(_connection_manager(carried=options.carried)),
     )
     return listener_pb2.Listener(
         name=names.LISTENER,
@@ -45,14 +46,14 @@ def listener(options: EnvoyOptions) -> listener_pb2.Listener:
     )
 
 
-def _connection_manager() -> http_connection_manager_pb2.HttpConnectionManager:
+def _connection_manager(*, carried: bool) -> http_connection_manager_pb2.HttpConnectionManager:
     return _Manager(
         stat_prefix="gateway",
         codec_type=_Manager.CodecType.AUTO,
         rds=http_connection_manager_pb2.Rds(
             route_config_name=names.ROUTES, config_source=over_ads(first_fetch_timeout_s=0)
         ),
-        http_filters=http_filters(),
+        http_filters=http_filters(carried=carried),
         http2_protocol_options=_http2(),
         common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
             idle_timeout=seconds(_CONNECTION_IDLE_S), max_headers_count=count(_HEADERS_MAX)

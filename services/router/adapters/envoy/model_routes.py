@@ -3,12 +3,11 @@
 Thousands of them make most of what Envoys are sent, so it says no more than it must.
 """
 
-from meshxds.envoy.config.core.v3 import base_pb2
 from meshxds.envoy.config.route.v3 import route_components_pb2
 from meshxds.envoy.type.matcher.v3 import string_pb2
 
-from services.router.adapters.envoy import actions, names
-from services.router.adapters.envoy.messages import count, overwritten
+from services.router.adapters.envoy import actions, filters, names
+from services.router.adapters.envoy.messages import count
 from services.router.domain.routing import ModelRoutes, Share
 
 _Route = route_components_pb2.Route
@@ -34,7 +33,7 @@ def _split(shares: tuple[Share, ...]) -> route_components_pb2.Route:
         return _Route(
             match=_Match(prefix="/"),
             route=actions.to(names.BATCHER, actions.predict()),
-            request_headers_to_add=[_version(shares[0])],
+            typed_per_filter_config=filters.version(shares[0].version),
         )
     action = actions.predict()
     action.weighted_clusters.CopyFrom(_weighted(shares))
@@ -60,15 +59,13 @@ def _weighted(shares: tuple[Share, ...]) -> route_components_pb2.WeightedCluster
     return _Weighted(
         clusters=[
             _Weighted.ClusterWeight(
-                name=names.BATCHER, weight=count(share.percent), request_headers_to_add=[_version(share)]
+                name=names.BATCHER,
+                weight=count(share.percent),
+                typed_per_filter_config=filters.version(share.version),
             )
             for share in shares
         ]
     )
-
-
-def _version(share: Share) -> base_pb2.HeaderValueOption:
-    return overwritten(names.HEADER_ROUTE_VERSION, share.version)
 
 
 def _present(header: str) -> route_components_pb2.HeaderMatcher:

@@ -33,6 +33,13 @@ FILTER_FIELD_EXTRACTION = "infermesh.field_extraction"
 FILTER_MODEL_IN_PATH = "infermesh.model_in_path"
 FILTER_MODEL = "infermesh.model"
 FILTER_ROUTE_ANEW = "infermesh.route_anew"
+FILTER_VERSION = "infermesh.version"
+FILTER_CARRIED = "infermesh.batcher"
+
+MODULE = "pyvoy"
+"""The dynamic module that runs Python in a gateway that carries a batcher; the gateway is told where its library is."""
+APPLICATION = "services.batcher.app:app"
+"""What it runs."""
 
 BODY_MAX_BYTES = 12 * 1024 * 1024
 """The largest request or answer that is held in one piece; the services' own bound is the same."""

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, fields
 
-from services.common.errors import invalid
 from services.router.domain.address import split_address
 
 
@@ -11,7 +10,7 @@ class EnvoyOptions:
     """Addresses are host:port, as the gateway reaches them. Raises INVALID_FIELD where one is not."""
 
     batchers: tuple[str, ...]
-    """The batchers; at least one."""
+    """The batchers. None: each gateway carries a batcher of its own, as a filter in its chain."""
     registry_address: str
     deployer_address: str
     router_address: str
@@ -22,9 +21,12 @@ class EnvoyOptions:
     """The IP address to listen on; loopback unless told otherwise."""
     gateway_port: int = 8080
 
+    @property
+    def carried(self) -> bool:
+        """Whether batchers are inside the gateways."""
+        return not self.batchers
+
     def __post_init__(self) -> None:
-        if not self.batchers:
-            raise invalid("batchers", self.batchers, "at least one host:port")
         for one in fields(self):
             value = getattr(self, one.name)
             if one.name.endswith("_address"):

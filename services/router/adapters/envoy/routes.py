@@ -1,6 +1,6 @@
 """The route configuration: one virtual host a model, and one for everything else."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from google.protobuf import any_pb2
 from meshxds.envoy.config.core.v3 import base_pb2
@@ -27,8 +27,8 @@ class RouteBuilder:
     """Makes the route configuration of a table, and remembers what it made of each model: a change of one model among
     thousands costs no more than joining bytes."""
 
-    def __init__(self) -> None:
-        self._rest = _field(everything_else().SerializeToString(deterministic=True))
+    def __init__(self, *, carried: bool = False) -> None:
+        self._rest = _field(everything_else(carried=carried).SerializeToString(deterministic=True))
         self._head = route_pb2.RouteConfiguration(
             name=names.ROUTES, vhost_header=names.HEADER_MODEL, validate_clusters=flag(False)
         ).SerializeToString(deterministic=True)
@@ -47,8 +47,9 @@ class RouteBuilder:
         return model, _field(virtual_host(model).SerializeToString(deterministic=True))
 
 
-def everything_else() -> route_components_pb2.VirtualHost:
-    """What is not a prediction of a model with traffic, and where requests begin.
+def everything_else(*, carried: bool) -> route_components_pb2.VirtualHost:
+    """What is not a prediction of a model with traffic, and where requests begin. `carried`: the gateway's own batcher
+    answers predictions.
 
     Which filters see a request is decided by the route that it has when it arrives, before the transcoder and the
     model's name give it another.
@@ -56,7 +57,11 @@ def everything_else() -> route_components_pb2.VirtualHost:
     return route_components_pb2.VirtualHost(
         name="everything-else",
         domains=["*"],
-        routes=[*_predictions(), *_control_plane(), *_of_the_gateway()],
+        routes=[
+            *(_answered_inside(_predictions()) if carried else _predictions()),
+            *_control_plane(),
+            *_of_the_gateway(carried=carried),
+        ],
     )
 
 
@@ -81,6 +86,14 @@ def _predictions() -> list[route_components_pb2.Route]:
     return [*routes, *rest_of_it]
 
 
+def _answered_inside(routes: Sequence[route_components_pb2.Route]) -> Sequence[route_components_pb2.Route]:
+    """The same routes, to the batcher that the gateway carries."""
+    for route in routes:
+        for name, config in filters.answered_inside().items():
+            route.typed_per_filter_config[name].CopyFrom(config)
+    return routes
+
+
 def _control_plane() -> list[route_components_pb2.Route]:
     services = [_service(service) for service in CONTROL_SERVICES]
     infrastructure = [
@@ -95,7 +108,7 @@ def _control_plane() -> list[route_components_pb2.Route]:
     return [*services, *infrastructure, rest]
 
 
-def _of_the_gateway() -> list[route_components_pb2.Route]:
+def _of_the_gateway(*, carried: bool) -> list[route_components_pb2.Route]:
     admin = actions.to(names.ADMIN, actions.predict())
     admin.prefix_rewrite = "/stats/prometheus"
     return [
@@ -108,7 +121,7 @@ def _of_the_gateway() -> list[route_components_pb2.Route]:
         _Route(
             match=_Match(path="/ready"),
             direct_response=_said(200, ""),
-            typed_per_filter_config=filters.readiness(),
+            typed_per_filter_config=filters.answered_inside() if carried else filters.readiness(),
         ),
         _Route(match=_Match(path="/metrics", headers=[_method("GET")]), route=admin),
         _Route(match=_Match(prefix="/"), direct_response=_said(404, NOTHING_HERE)),

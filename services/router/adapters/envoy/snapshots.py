@@ -24,14 +24,16 @@ class SnapshotBuilder:
 
     def __init__(self, options: EnvoyOptions) -> None:
         self._options = options
-        self._routes = RouteBuilder()
+        self._routes = RouteBuilder(carried=options.carried)
 
     def foundation(self, batchers: Sequence[str]) -> Mapping[str, ResourceSet]:
         """Everything but the routes, by type. Raises INVALID_FIELD where an address is not host:port."""
         options = replace(self._options, batchers=tuple(batchers))
         return {
             CLUSTER: resource_set([resource(cluster.name, cluster) for cluster in clusters.clusters(options)]),
-            ENDPOINTS: resource_set([resource(names.BATCHER, clusters.endpoints(options.batchers))]),
+            ENDPOINTS: resource_set(
+                [] if options.carried else [resource(names.BATCHER, clusters.endpoints(options.batchers))]
+            ),
             LISTENER: resource_set([resource(names.LISTENER, listener(options))]),
         }
 

@@ -75,8 +75,10 @@ class Subscriptions:
         """The responses that this Envoy has not been sent, in the right order; they count as sent."""
         for type_url in TYPES:
             subscription = self._subscriptions.get(type_url)
-            resources = snapshot[type_url]
-            if subscription is None or (subscription.sent == resources.version and not subscription.owed):
+            resources = snapshot.get(type_url)
+            if subscription is None or resources is None:
+                continue
+            if subscription.sent == resources.version and not subscription.owed:
                 continue
             self._nonces += 1
             subscription.nonce = str(self._nonces)

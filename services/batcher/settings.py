@@ -66,8 +66,18 @@ class BatcherSettings(BaseSettings):
     cache_ttl_s: float = Field(default=3600.0, gt=0, le=86_400)
     """How long an answer is kept, in seconds."""
     redis_url: SecretStr = SecretStr("")
-    """redis://[user:password@]host[:port][/database] of the cache's second layer, which all batchers share; rediss://
-    for TLS. Empty: memory alone."""
+    """redis://[user:password@]host[:port][/database] of the cache's second layer, which all batchers share, and of the
+    feature store; rediss:// for TLS. Empty: predictions are kept in memory alone, and no feature is found."""
+    feast_repo: str = ""
+    """Folder of the Feast repository (`feature_store.yaml`) whose online store has the views of store "feast"; needs
+    the extra `feast`. Empty: there is none."""
+    feature_deadline_ms: float = Field(default=10.0, gt=0, le=1000)
+    """The longest that a request waits for a feature store, in milliseconds; 0.1 ms more for each row beside the
+    first."""
+    feature_cache_s: float = Field(default=300.0, ge=0, le=86_400)
+    """How long a feature store's row is kept in memory, in seconds. 0: not at all."""
+    feature_cache_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
+    """Memory for rows of feature stores, in bytes, about."""
     redis_read_timeout_ms: float = Field(default=5.0, gt=0, le=1000)
     """The longest that a request waits for Redis, in milliseconds, before it goes to the model."""
     explain_rows_max: int = Field(default=8192, ge=1, le=1_000_000)

@@ -45,6 +45,7 @@ from services.batcher.telemetry.engine_families import depth_metrics
 from services.batcher.telemetry.explanations import ExplanationStats
 from services.batcher.telemetry.labels import LabelSets
 from services.batcher.telemetry.traces import Traces
+from services.batcher.wiring_features import build_features
 from services.common.clock import Clock
 from services.common.grpc.channel import open_channel
 from services.common.lifecycle import Lifecycle
@@ -142,10 +143,12 @@ def assemble(
         clock=clock,
     )
     cache, cache_families = _cache(settings, clock=clock, lifecycle=lifecycle, engine=engine, labels=labels)
+    features, feature_families = build_features(settings, clock=clock, lifecycle=lifecycle, labels=labels)
     core = Core(
         catalog=catalog,
         engine=engine,
         cache=cache,
+        features=features,
         request_log=request_log,
         clock=clock,
         traces=exporter.traces if exporter is not None else None,
@@ -183,7 +186,7 @@ def assemble(
             labels=labels,
             clock=clock,
             timed=settings.telemetry,
-            others=(request_log.collect, explanations.collect, *cache_families, *families),
+            others=(request_log.collect, explanations.collect, *cache_families, feature_families, *families),
         )
     )
     operators = PlainFace(unready=lifecycle.unready, registry=registry).handlers()

@@ -11,7 +11,7 @@ from typing import cast
 from infermesh.prediction.v1 import instance_pb2, prediction_pb2
 
 from services.batcher.codec.oip_wire import varint
-from services.batcher.domain.instances import FeaturePlan, InstancePlan
+from services.batcher.domain.instances import FeaturePlan, InstancePlan, Row
 from services.batcher.domain.outputs import OutputPlan, Scores, row_values
 from services.batcher.domain.request import InferResult, Tensor
 from services.common.schema import DataType
@@ -39,7 +39,11 @@ class TypedReader:
             tensors = self._packed(instances)
             if tensors is not None:
                 return tensors
-        return self._plan.tensors([_row(instance) for instance in instances])
+        return self._plan.tensors(self.rows(instances))
+
+    def rows(self, instances: Sequence[instance_pb2.Instance]) -> list[Row]:
+        """The instances as plain values, unchecked: a feature that is unset counts as left out."""
+        return [_row(instance) for instance in instances]
 
     def _packed(self, instances: Sequence[instance_pb2.Instance]) -> tuple[Tensor, ...] | None:
         quick = self._quick

@@ -16,6 +16,8 @@ class StoredRow:
     """Plain JSON values by feature; features that the store does not have are left out."""
     at_s: float | None = None
     """Unix seconds since when the values hold; None: not said."""
+    size_bytes: int = 0
+    """Of the values as JSON, about."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from services.batcher.codec.oip_wire import ResponseWire
 from services.batcher.codec.typed import TypedReader, TypedWriter
+from services.batcher.domain.features import JoinPlan
 from services.batcher.domain.instances import InstancePlan
 from services.batcher.domain.outputs import OutputPlan
 from services.batcher.domain.serving import ServedModel, ServedVersion, ServingTable
@@ -19,7 +20,7 @@ _NAMED_MAX = 20
 class VersionPlan:
     """All that a request for one version needs, made once."""
 
-    __slots__ = ("instances", "outputs", "served", "stats", "tensors", "typed_reader", "typed_writer", "wire")
+    __slots__ = ("instances", "join", "outputs", "served", "stats", "tensors", "typed_reader", "typed_writer", "wire")
 
     def __init__(self, served: ServedVersion, stats: VersionStats) -> None:
         self.served = served
@@ -29,6 +30,8 @@ class VersionPlan:
         self.outputs = OutputPlan(served)
         self.typed_reader = TypedReader(self.instances)
         self.typed_writer = TypedWriter(self.outputs)
+        self.join = JoinPlan(served) if served.feature_views else None
+        """How features are added; None: callers send all of them."""
         self.wire = ResponseWire(served)
 
 

@@ -12,7 +12,7 @@ from services.batcher.domain.request import InferRequest, InferResult, Parameter
 from services.batcher.faces.asgi import CallerGoneError
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import Catalog, VersionPlan
-from services.batcher.faces.ports import InferEngine, RequestLog
+from services.batcher.faces.ports import FeatureJoiner, InferEngine, RequestLog
 from services.batcher.telemetry.failures import LastFailures
 from services.batcher.telemetry.traces import Trace, Traces
 from services.common.clock import Clock
@@ -49,6 +49,7 @@ class Core:
         catalog: Catalog,
         engine: InferEngine,
         cache: AnswerCache | None = None,
+        features: FeatureJoiner,
         request_log: RequestLog,
         clock: Clock,
         traces: Traces | None = None,
@@ -59,6 +60,7 @@ class Core:
         self.catalog = catalog
         self._engine = engine
         self._cache = cache
+        self.features = features
         self._log = request_log
         self.monotonic = clock.monotonic
         self._traces = traces

@@ -1,9 +1,12 @@
 """The Open Inference Protocol's predictions, whichever way they come."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.batcher.codec.oip_proto import TensorRequest
-from services.batcher.domain.request import InferResult
+from services.batcher.domain import feature_tensors
+from services.batcher.domain.features import JoinPlan
+from services.batcher.domain.request import InferResult, Tensor
 from services.batcher.domain.schema_check import schema_violation
 from services.batcher.domain.tensor_check import output_violation
 from services.batcher.faces.call import Call
@@ -25,7 +28,8 @@ async def infer_tensors(core: Core, call: Call, request: TensorRequest) -> Tenso
     """Checks and answers a request. Raises MeshError."""
     plan = core.resolve(call, request.model_name, request.version)
     call.name_request(request.request_id)
-    rows, inputs = plan.tensors.checked(request.inputs)
+    tensors = request.inputs if plan.join is None else await _joined(core, plan.join, plan, request.inputs)
+    rows, inputs = plan.tensors.checked(tensors)
     outputs = request.outputs
     if outputs:
         for name in outputs:
@@ -42,3 +46,10 @@ async def infer_tensors(core: Core, call: Call, request: TensorRequest) -> Tenso
     )
     core.succeeded(call)
     return TensorAnswer(plan, result, request.request_id)
+
+
+async def _joined(core: Core, join: JoinPlan, plan: VersionPlan, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
+    """The tensors of the model's inputs, with features of a feature store added."""
+    sent = feature_tensors.sent(join, tensors)
+    joined = await core.features.join(join, sent.instances, prefix=feature_tensors.PREFIX)
+    return feature_tensors.completed(join, plan.instances.features, sent.tensors, joined)

@@ -1,8 +1,10 @@
 """What the faces need of the rest of the batcher, as small protocols."""
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from services.batcher.domain.instances import InstancePlan
+from services.batcher.domain.features import JoinPlan
+from services.batcher.domain.instances import InstancePlan, Row
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
 from services.batcher.domain.serving import ServedVersion
 from services.batcher.faces.call import Call
@@ -13,6 +15,15 @@ class InferEngine(Protocol):
 
     async def infer(self, request: InferRequest) -> InferResult:
         """The request's own rows, or MeshError. Cancelling is free at any time."""
+        ...
+
+
+class FeatureJoiner(Protocol):
+    """Who adds features of feature stores."""
+
+    async def join(self, plan: JoinPlan, rows: Sequence[Row], *, prefix: str = "instances") -> list[Row]:
+        """The instances with all their features. Raises SCHEMA_VIOLATION, FEATURE_MISSING or FEATURE_STORE_UNAVAILABLE.
+        Cancelling is free at any time."""
         ...
 
 

@@ -1,12 +1,13 @@
 """`infermesh.prediction.v1.PredictionService`: typed and plain JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from google.api import httpbody_pb2
-from infermesh.prediction.v1 import prediction_pb2, prediction_service_pb2
+from infermesh.prediction.v1 import instance_pb2, prediction_pb2, prediction_service_pb2
 
 from services.batcher.codec import predict_json
 from services.batcher.codec.oip_proto import parse
+from services.batcher.domain.request import Tensor
 from services.batcher.faces.asgi import Handler
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import VersionPlan
@@ -50,7 +51,7 @@ class PredictionMethods:
         result = await core.infer(
             call,
             rows=rows,
-            inputs=plan.typed_reader.tensors(instances),
+            inputs=plan.typed_reader.tensors(instances) if plan.join is None else await self._joined(plan, instances),
             outputs=plan.outputs.needed,
             parameters=tuple(sorted(request.parameters.items())) if request.parameters else (),
             timeout_ms=request.timeout_ms,
@@ -77,10 +78,11 @@ class PredictionMethods:
             call.name_request(request.request_id)
         plan = core.resolve(call, message.model_name, request.version)
         explain = request.explain and self._explains(call, plan, len(request.instances))
+        given, join = request.instances, plan.join
         result = await core.infer(
             call,
-            rows=len(request.instances),
-            inputs=plan.instances.tensors(request.instances),
+            rows=len(given),
+            inputs=plan.instances.tensors(given if join is None else await core.features.join(join, given)),
             outputs=plan.outputs.needed,
             parameters=request.parameters,
             timeout_ms=request.timeout_ms,
@@ -107,6 +109,11 @@ class PredictionMethods:
         answer.request_id = call.request_id or call.name_request("")
         serialised: bytes = answer.SerializeToString()
         return serialised
+
+    async def _joined(self, plan: VersionPlan, instances: Sequence[instance_pb2.Instance]) -> tuple[Tensor, ...]:
+        """The input tensors, with features of a feature store added."""
+        assert plan.join is not None
+        return plan.instances.tensors(await self._core.features.join(plan.join, plan.typed_reader.rows(instances)))
 
     def _explains(self, call: Call, plan: VersionPlan, rows: int) -> bool:
         """Whether the predictions are to be explained: nobody reads what is said of a shadow copy. Raises where they

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.batcher.domain.request import InferRequest, InferResult
+from services.batcher.engines.features import Features
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import Catalog
 from services.batcher.faces.core import Core
@@ -54,6 +55,7 @@ class Ending:
         self.core = Core(
             catalog=Catalog(),
             engine=NoEngine(),
+            features=Features(stores={}, clock=self.clock),
             request_log=NoLog(),
             clock=self.clock,
             deadline_default_s=10,

@@ -74,7 +74,9 @@ class Bar:
             return None
         figure_of, at_least, wording = BARS_OF[self.what]
         figure = figure_of(line)
-        met = figure.median >= self.bound if at_least else figure.median <= self.bound
+        # As it is printed: a bound that shows as reached is reached.
+        median = round(figure.median, 2)
+        met = median >= self.bound if at_least else median <= self.bound
         aim = f" (aim {self.aim:g})" if self.aim is not None else ""
         many = "1 caller" if self.callers == 1 else f"{self.callers} callers"
         return Verdict(met, f"{line.title} at {many}: {figure}, {wording.format(bound=self.bound)}{aim}")

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -49,8 +50,8 @@ class BenchMesh:
         pids: dict[str, int] = orjson.loads(self.state.read_bytes())["pids"]
         return pids
 
-    async def failed_requests(self) -> float:
-        """Requests that the batcher says have failed since its start, hang-ups of callers apart."""
+    async def failed_requests(self) -> Mapping[str, float]:
+        """Requests that the batcher says have failed since its start, by reason, hang-ups of callers apart."""
         async with httpx.AsyncClient(trust_env=False, timeout=_SCRAPE_TIMEOUT_S) as client:
             page = (await client.get(f"http://{self.batcher}/metrics")).raise_for_status()
         return count_errors(page.text)
@@ -88,16 +89,16 @@ async def _told_since(router: "router_service_pb2_grpc.RouterServiceAsyncStub", 
     return told.revision > revision and bool(told.batchers) and all(batcher.current for batcher in told.batchers)
 
 
-def count_errors(page: str) -> float:
-    """The sum of `model_errors_total` of a Prometheus page. A load generator that ends hangs up on what is under way,
-    which is no failure of the mesh.
+def count_errors(page: str) -> Mapping[str, float]:
+    """The sums of `model_errors_total` of a Prometheus page by reason. A load generator that ends hangs up on what is
+    under way, which is no failure of the mesh.
     """
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-        if sample.name == "model_errors_total" and sample.labels.get("error_type") != Reason.CALLER_CANCELLED
-    )
+    found: dict[str, float] = defaultdict(float)
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            if sample.name == "model_errors_total":
+                found[sample.labels["error_type"]] += sample.value
+    return {reason: count for reason, count in found.items() if count and reason != Reason.CALLER_CANCELLED}
 
 
 @asynccontextmanager

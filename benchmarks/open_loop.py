@@ -33,6 +33,8 @@ _PATIENCE_S = 5.0
 _START_S = 0.05
 _READ_BYTES = 256 * 1024
 _GRACE_S = 20.0
+_CARRIED_PER_S_MAX = 60_000
+"""More than this generator can send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +69,27 @@ class Outcome:
 
 async def run_script(*, address: str, call: Call, times: Times, seconds: float, folder: Path) -> Outcome:
     """Sends `call` at each of `times`. Raises LoadFailedError where the generator cannot do its work."""
+    latency_s, lag_s = await _generate(address, call, times, folder, seconds=seconds, in_flight=0)
+    return Outcome(seconds, latency_s, lag_s)
+
+
+async def carried_per_s(*, address: str, call: Call, callers: int, seconds: float, folder: Path) -> float:
+    """What a closed loop of `callers` gets answered in a second. h2load asks the same and takes less of the cores for
+    itself; a share of its figure would be a larger share of what is there beside this generator.
+    """
+    times = np.zeros(round(_CARRIED_PER_S_MAX * seconds))
+    latency_s, _ = await _generate(address, call, times, folder, seconds=seconds, in_flight=callers)
+    return float((latency_s <= seconds).sum() / seconds)
+
+
+async def _generate(
+    address: str, call: Call, times: Times, folder: Path, *, seconds: float, in_flight: int
+) -> NDArray[np.float64]:
+    """Latencies and lags, one row each."""
     spec, script, outcome = folder / "open.json", folder / "times.npy", folder / "outcome.npy"
     headers = [(":method", "POST"), (":scheme", "http"), (":path", call.path), (":authority", address), *call.headers]
-    spec.write_text(json.dumps({"address": address, "headers": headers, "body": call.body.hex()}))
+    told = {"address": address, "headers": headers, "body": call.body.hex()}
+    spec.write_text(json.dumps({**told, "in_flight": in_flight, "seconds": seconds}))
     np.save(script, times)
     outcome.unlink(missing_ok=True)
     process = await asyncio.create_subprocess_exec(
@@ -88,8 +108,8 @@ async def run_script(*, address: str, call: Call, times: Times, seconds: float, 
     if process.returncode:
         last = words.decode(errors="replace").strip().splitlines()
         raise LoadFailedError(f"the open-loop generator failed at {address}: {last[-1] if last else 'no words'}")
-    latency_s, lag_s = np.load(outcome)
-    return Outcome(seconds, latency_s, lag_s)
+    measured: NDArray[np.float64] = np.load(outcome)
+    return measured
 
 
 class Generator:
@@ -103,25 +123,29 @@ class Generator:
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._flush(one)
 
-    def run(self, times: Times) -> NDArray[np.float64]:
-        """Latencies and lags in seconds, one row each. Raises PeerError."""
+    def run(self, times: Times, *, in_flight: int, seconds: float) -> NDArray[np.float64]:
+        """Latencies and lags in seconds, one row each. With a bound of what is `in_flight` at once it is a closed loop,
+        which ends after `seconds`; 0: there is none. Raises PeerError.
+        """
         due, count = times.tolist(), len(times)
+        most, end_s = (in_flight, seconds) if in_flight else (count, (due[-1] if due else 0.0) + _PATIENCE_S)
         latency_s, lag_s = [float("nan")] * count, [0.0] * count
         connections = [self._connections[one] for one in self._sockets]
         start_s = time.perf_counter() + _START_S
         sent = over = 0
         while over < count:
             now_s = time.perf_counter() - start_s
-            if sent == count and now_s > due[-1] + _PATIENCE_S:
+            if now_s > end_s:
                 break
-            while sent < count and due[sent] <= now_s:
+            while sent < count and due[sent] <= now_s and sent - over < most:
                 connections[sent % CONNECTIONS].send(sent)
                 lag_s[sent] = now_s - due[sent]
                 sent += 1
             for one, connection in self._connections.items():
                 if connection.outgoing:
                     self._flush(one)
-            wait_s = due[sent] - (time.perf_counter() - start_s) if sent < count else 0.1
+            idle = sent == count or sent - over >= most
+            wait_s = 0.1 if idle else due[sent] - (time.perf_counter() - start_s)
             blocked = [one for one in self._sockets if self._connections[one].outgoing]
             readable, _, _ = select.select(self._sockets, blocked, (), max(0.0, wait_s))
             for one in readable:
@@ -159,7 +183,7 @@ def main(spec: str, script: str, outcome: str) -> int:
     try:
         generator = Generator(host, int(port), told["headers"], bytes.fromhex(told["body"]))
         try:
-            np.save(outcome, generator.run(times))
+            np.save(outcome, generator.run(times, in_flight=told["in_flight"], seconds=told["seconds"]))
         finally:
             generator.close()
     except (OSError, PeerError) as error:

@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -61,11 +61,21 @@ async def bench(arguments: argparse.Namespace, console: Console) -> None:
 async def _judged(stage: Stage, name: str) -> PartReport:
     """A part, and the proof that no request of it failed in the batcher."""
     before = await stage.failed_requests()
-    report = await PARTS[name](stage)
-    failed = await stage.failed_requests() - before
-    if failed:
-        raise WrongAnswerError(f"the batcher counts {failed:.0f} failed requests in part {name}")
+    try:
+        report = await PARTS[name](stage)
+    except WrongAnswerError as error:
+        raise WrongAnswerError(f"{error}; {told_of(before, await stage.failed_requests())}") from error
+    after = await stage.failed_requests()
+    if after != before:
+        raise WrongAnswerError(f"in part {name} {told_of(before, after)}")
     return report
+
+
+def told_of(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """What the batcher counts as failed between two looks."""
+    failed = {reason: count - before.get(reason, 0.0) for reason, count in after.items()}
+    told = ", ".join(f"{count:.0f} of {reason}" for reason, count in failed.items() if count)
+    return f"the batcher counts failed requests: {told or 'none'}"
 
 
 @asynccontextmanager

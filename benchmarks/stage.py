@@ -66,9 +66,9 @@ class Stage:
             await self._mesh.allow_batches(ROWS_MAX)
         return self._mesh
 
-    async def failed_requests(self) -> float:
-        """What the mesh's batcher counts as failed since its start; 0 where there is no mesh yet."""
-        return await self._mesh.failed_requests() if self._mesh is not None else 0.0
+    async def failed_requests(self) -> Mapping[str, float]:
+        """What the mesh's batcher counts as failed since its start, by reason; nothing where there is no mesh yet."""
+        return await self._mesh.failed_requests() if self._mesh is not None else {}
 
     def _pids(self) -> Mapping[str, int]:
         """Of everything that runs, by part."""

@@ -132,9 +132,9 @@ async def _watching(
             await asyncio.to_thread(look)
 
     look()
-    async with asyncio.TaskGroup() as group:
-        watcher = group.create_task(watch(), name="watch-memory")
-        try:
-            yield seen
-        finally:
-            watcher.cancel()
+    watcher = asyncio.create_task(watch(), name="watch-memory")
+    try:
+        yield seen
+    finally:
+        watcher.cancel()
+        await asyncio.gather(watcher, return_exceptions=True)

@@ -1,14 +1,15 @@
 """What telemetry costs: two batchers beside the mesh's own, equal but for their times and traces, asked in turns.
 
-Both take the mesh's serving table and Triton, and are asked without the gateway, so that the cost is a larger share
-than users ever see. Throughput decides; CPU of a request in the batcher's threads is shown beside it, since it holds on
-a machine that others disturb.
+Three kinds of turn: `off`; `on`, with times measured and a receiver of traces, by callers who ask for no trace; and
+`traced`, the same batcher where every request carries a `traceparent`. Both batchers take the mesh's serving table and
+Triton, and are asked without the gateway, so that the cost is a larger share than users ever see. Throughput decides;
+CPU of a request in the batcher's threads is shown beside it, since it holds on a machine that others disturb.
 """
 
 import statistics
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from rich.table import Table
 
@@ -18,7 +19,7 @@ from benchmarks.cpu import CpuMeter
 from benchmarks.load import LOAD_ROLE, Measured
 from benchmarks.mesh import BenchMesh
 from benchmarks.parts.closed import bare_of
-from benchmarks.payloads import MODEL, digits, open_inference
+from benchmarks.payloads import MODEL, Call, Sample, digits, open_inference
 from benchmarks.report import PartReport, new_table
 from benchmarks.rounds import Rounds
 from benchmarks.stage import Stage
@@ -32,28 +33,33 @@ from services.supervisor.process import Process
 CALLERS = (64, 256)
 PAIRS_MIN = 5
 COST_MAX = 0.02
+ON, TRACED, OFF = "on", "traced", "off"
 _BARE = Setting(64)
+_TRACE = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+"""A trace that its caller keeps, as the W3C's recommendation writes it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """Both batchers and bare Triton in one round."""
+class Turn:
+    """All kinds, and bare Triton, in one round."""
 
     callers: int
     round: int
-    on: Measured
-    off: Measured
+    measured: Mapping[str, Measured]
+    """By kind."""
     bare: Measured
 
-    @property
-    def throughput(self) -> float:
-        """With telemetry, as a multiple of without."""
-        return self.on.requests_per_s / self.off.requests_per_s
+    def throughput(self, kind: str) -> float:
+        """As a multiple of that without telemetry."""
+        return self.measured[kind].requests_per_s / self.measured[OFF].requests_per_s
 
-    @property
-    def cpu(self) -> float:
+    def cpu(self, kind: str) -> float:
         """The same for the CPU of a request in the batcher."""
-        return batcher_us(self.on) / batcher_us(self.off)
+        return batcher_us(self.measured[kind]) / batcher_us(self.measured[OFF])
+
+    def against_bare(self, kind: str) -> float:
+        """Throughput as a multiple of bare Triton's."""
+        return self.measured[kind].requests_per_s / self.bare.requests_per_s
 
 
 def batcher_us(measured: Measured) -> float:
@@ -66,67 +72,74 @@ async def measure(stage: Stage) -> PartReport:
     mesh, triton = await stage.mesh(), await stage.triton()
     await triton.keep(DIGITS_SERVED, [_BARE])
     bare = bare_of(triton, BARE, _BARE.model_name(DIGITS_SERVED))
-    pairs: list[Pair] = []
+    turns: list[Turn] = []
     async with AsyncExitStack() as stack:
         sink = await stack.enter_async_context(trace_sink())
-        on = await stack.enter_async_context(_batcher(stage, mesh, "on", sink.address))
-        off = await stack.enter_async_context(_batcher(stage, mesh, "off", ""))
+        on = await stack.enter_async_context(_batcher(stage, mesh, telemetry=True, otlp_endpoint=sink.address))
+        off = await stack.enter_async_context(_batcher(stage, mesh, telemetry=False, otlp_endpoint=""))
+        sides = {ON: on, TRACED: replace(on, target=_traced(on.target)), OFF: off}
         for number in range(1, max(PAIRS_MIN, stage.effort.rounds) + 1):
             for callers in CALLERS:
-                order = (on, off) if number % 2 else (off, on)
-                found = {side.name: await side.measure(callers, stage.effort.seconds) for side in order}
+                kinds = list(sides) if number % 2 else list(reversed(sides))
+                found = {kind: await sides[kind].measure(callers, stage.effort.seconds) for kind in kinds}
                 own = await on.rounds.measure(bare, callers, stage.effort.seconds)
-                pairs.append(Pair(callers, number, found["on"], found["off"], own))
-                stage.say(
-                    f"  pair {number}, {callers} callers: throughput × {pairs[-1].throughput:.3f}, "
-                    f"CPU × {pairs[-1].cpu:.3f}"
+                turns.append(Turn(callers, number, found, own))
+                shown = ", ".join(
+                    f"{kind}: throughput × {turns[-1].throughput(kind):.3f}, CPU × {turns[-1].cpu(kind):.3f}"
+                    for kind in (ON, TRACED)
                 )
+                stage.say(f"  turn {number}, {callers} callers: {shown}")
     return PartReport(
         name="telemetry",
         title="the cost of times and traces",
-        tables=[table(pairs)],
-        verdicts=[judge(callers, [pair for pair in pairs if pair.callers == callers]) for callers in CALLERS],
+        tables=[table(turns)],
+        verdicts=[
+            judge(kind, callers, [turn for turn in turns if turn.callers == callers])
+            for kind in (ON, TRACED)
+            for callers in CALLERS
+        ],
         notes=[f"{sink.spans:,} spans were received; bare Triton: {_BARE}"],
-        data={"pairs": [asdict(pair) for pair in pairs], "spans": sink.spans},
+        data={"turns": [asdict(turn) for turn in turns], "spans": sink.spans},
     )
 
 
-def judge(callers: int, pairs: Sequence[Pair]) -> Verdict:
-    """The median of the pairs decides."""
-    throughput, cpu = Spread.of([pair.throughput for pair in pairs]), Spread.of([pair.cpu for pair in pairs])
+def judge(kind: str, callers: int, turns: Sequence[Turn]) -> Verdict:
+    """The median of the turns decides."""
+    throughput = Spread.of([turn.throughput(kind) for turn in turns])
+    cpu = Spread.of([turn.cpu(kind) for turn in turns])
+    what = "telemetry" if kind == ON else "telemetry, every request traced,"
     return Verdict(
         throughput.median >= 1 - COST_MAX,
-        f"telemetry at {callers} callers: throughput × {throughput}, at least {1 - COST_MAX:g}; CPU × {cpu}",
+        f"{what} at {callers} callers: throughput × {throughput}, at least {1 - COST_MAX:g}; CPU × {cpu}",
     )
 
 
-def table(pairs: Sequence[Pair]) -> Table:
-    """For people: medians of the pairs."""
+def table(turns: Sequence[Turn]) -> Table:
+    """For people: medians of the turns."""
     shown = new_table(
         "The batcher with its telemetry, as a multiple of without",
-        *("callers", "on/s", "off/s", "throughput", "on, CPU µs", "off, CPU µs", "CPU", "on × bare", "off × bare"),
+        *("callers", "telemetry", "requests/s", "throughput", "batcher's CPU, µs", "CPU", "× bare"),
+        text=("telemetry",),
     )
     for callers in CALLERS:
-        mine = [pair for pair in pairs if pair.callers == callers]
-        shown.add_row(
-            str(callers),
-            f"{statistics.median(pair.on.requests_per_s for pair in mine):,.0f}",
-            f"{statistics.median(pair.off.requests_per_s for pair in mine):,.0f}",
-            str(Spread.of([pair.throughput for pair in mine])),
-            f"{statistics.median(batcher_us(pair.on) for pair in mine):.1f}",
-            f"{statistics.median(batcher_us(pair.off) for pair in mine):.1f}",
-            str(Spread.of([pair.cpu for pair in mine])),
-            str(Spread.of([pair.on.requests_per_s / pair.bare.requests_per_s for pair in mine])),
-            str(Spread.of([pair.off.requests_per_s / pair.bare.requests_per_s for pair in mine])),
-        )
+        mine = [turn for turn in turns if turn.callers == callers]
+        for kind in (OFF, ON, TRACED):
+            shown.add_row(
+                str(callers) if kind == OFF else "",
+                kind,
+                f"{statistics.median(turn.measured[kind].requests_per_s for turn in mine):,.0f}",
+                "1" if kind == OFF else str(Spread.of([turn.throughput(kind) for turn in mine])),
+                f"{statistics.median(batcher_us(turn.measured[kind]) for turn in mine):.1f}",
+                "1" if kind == OFF else str(Spread.of([turn.cpu(kind) for turn in mine])),
+                str(Spread.of([turn.against_bare(kind) for turn in mine])),
+            )
     return shown
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the two batchers."""
+    """One way to ask one of the two batchers."""
 
-    name: str
     target: Target
     rounds: Rounds
 
@@ -135,9 +148,20 @@ class Side:
         return await self.rounds.measure(self.target, callers, seconds)
 
 
+def _traced(target: Target) -> Target:
+    """The same, every request part of a trace."""
+
+    def call_for(sample: Sample) -> Call:
+        call = target.call_for(sample)
+        return replace(call, headers=(*call.headers, _TRACE))
+
+    return replace(target, call_for=call_for, title=f"{target.title}, traced")
+
+
 @asynccontextmanager
-async def _batcher(stage: Stage, mesh: BenchMesh, name: str, otlp_endpoint: str) -> AsyncIterator[Side]:
+async def _batcher(stage: Stage, mesh: BenchMesh, *, telemetry: bool, otlp_endpoint: str) -> AsyncIterator[Side]:
     """A batcher beside the mesh's own, told of the same versions; the gateway does not know it."""
+    name = ON if telemetry else OFF
     (port,) = free_ports(1)
     folder = stage.folder / f"telemetry-{name}"
     folder.mkdir()
@@ -151,7 +175,7 @@ async def _batcher(stage: Stage, mesh: BenchMesh, name: str, otlp_endpoint: str)
             "router_address": f"127.0.0.1:{mesh.ports['router']}",
             "monitor_address": f"127.0.0.1:{mesh.ports['monitor']}",
             "log_level": "warning",
-            "telemetry": name == "on",
+            "telemetry": telemetry,
             "otlp_endpoint": otlp_endpoint,
         },
         work_dir=folder,
@@ -171,6 +195,6 @@ async def _batcher(stage: Stage, mesh: BenchMesh, name: str, otlp_endpoint: str)
         meter = CpuMeter(lambda: {"batcher": process.pid})
         samples = digits()
         rounds = Rounds(h2load=stage.h2load, folder=stage.folder, samples=samples, meter=meter, say=stage.say)
-        yield Side(name, target, rounds)
+        yield Side(target, rounds)
     finally:
         await process.stop()

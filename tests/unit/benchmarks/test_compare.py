@@ -7,6 +7,7 @@ from benchmarks.compare import Bar, Line, Spread, cpu_by_role, summarise, verdic
 from benchmarks.load import Measured
 from benchmarks.mesh import count_errors
 from benchmarks.rounds import Row, Tried, winners
+from benchmarks.run import told_of
 
 
 def row(
@@ -111,5 +112,12 @@ def test_errors_are_summed_and_hang_ups_left_out() -> None:
         "# TYPE model_requests counter\n"
         'model_requests_total{model="digits"} 100\n'
     )
-    assert count_errors(page) == 5
-    assert count_errors("") == 0
+    assert count_errors(page) == {"QUEUE_FULL": 3, "MODEL_NOT_SERVED": 2}
+    assert count_errors("") == {}
+
+
+def test_a_failed_run_tells_what_the_batcher_counted_meanwhile() -> None:
+    assert told_of({"QUEUE_FULL": 3.0}, {"QUEUE_FULL": 5.0, "DEADLINE": 1.0}) == (
+        "the batcher counts failed requests: 2 of QUEUE_FULL, 1 of DEADLINE"
+    )
+    assert told_of({"QUEUE_FULL": 3.0}, {"QUEUE_FULL": 3.0}) == "the batcher counts failed requests: none"

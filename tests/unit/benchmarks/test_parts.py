@@ -73,17 +73,17 @@ def test_batching_must_be_three_times_as_fast_and_no_later() -> None:
     assert short == [False, False]
 
 
-def pairs(*on_rates: float, cpu: float = 10.2) -> list[telemetry.Pair]:
+def turns(*rates: float, cpu: float = 10.2) -> list[telemetry.Turn]:
     return [
-        telemetry.Pair(64, number, measured(rate, cpu=cpu), measured(100.0), measured(200.0))
-        for number, rate in enumerate(on_rates)
+        telemetry.Turn(64, number, {"on": measured(rate, cpu=cpu), "off": measured(100.0)}, measured(200.0))
+        for number, rate in enumerate(rates)
     ]
 
 
-def test_telemetry_may_cost_two_in_a_hundred_by_the_median_of_the_pairs() -> None:
-    assert telemetry.judge(64, pairs(50.0, 98.0, 99.0)).met
-    assert not telemetry.judge(64, pairs(50.0, 97.9, 99.0)).met
-    assert "CPU × 1.02" in telemetry.judge(64, pairs(98.0)).text
+def test_telemetry_may_cost_two_in_a_hundred_by_the_median_of_the_turns() -> None:
+    assert telemetry.judge("on", 64, turns(50.0, 98.0, 99.0)).met
+    assert not telemetry.judge("on", 64, turns(50.0, 97.9, 99.0)).met
+    assert "CPU × 1.02" in telemetry.judge("on", 64, turns(98.0)).text
 
 
 def test_the_load_generator_is_none_of_the_batchers_cpu() -> None:

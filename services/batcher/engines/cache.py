@@ -63,7 +63,7 @@ class PredictionCache:
         self._clock = clock
         self._options = options or CacheOptions()
         self._store = store
-        self._flights = Flights(followers_max=self._options.followers_max)
+        self.flights = Flights(followers_max=self._options.followers_max)
         self._commons: dict[tuple[object, ...], _Common] = {}
         self.memory: ByteLru[CacheKey, InferResult] = ByteLru(bytes_max=self._options.bytes_max)
         self.counts: dict[tuple[str, str], CacheCounts] = {}
@@ -139,13 +139,13 @@ class PredictionCache:
     async def _fill(self, work: _Work) -> None:
         """Finds or computes what is missing."""
         while work.missing:
-            mine, others = self._flights.claim(work.missing, work.request.priority)
+            mine, others = self.flights.claim(work.missing, work.request.priority)
             try:
                 if mine:
                     await self._lead(work, mine)
                 ended = {await self._follow(work, key, future) for key, future in others}
             finally:
-                self._flights.leave(others)
+                self.flights.leave(others)
             if Ended.FAILED in ended:
                 await self._compute(work, list(work.missing))
 
@@ -158,17 +158,17 @@ class PredictionCache:
                 await self._compute(work, rest)
         except MeshError as error:
             late = error.reason is Reason.DEADLINE_TOO_SHORT
-            self._flights.end(mine, Ended.ABANDONED if late else Ended.FAILED)
+            self.flights.end(mine, Ended.ABANDONED if late else Ended.FAILED)
             raise
         except Exception:
-            self._flights.end(mine, Ended.FAILED)
+            self.flights.end(mine, Ended.FAILED)
             raise
         except BaseException:
-            self._flights.end(mine, Ended.ABANDONED)
+            self.flights.end(mine, Ended.ABANDONED)
             raise
         for flight in mine:
             # The tensors alone: how the leader's batch went is no matter of those who follow.
-            self._flights.land(flight, InferResult(work.found[flight.key].outputs))
+            self.flights.land(flight, InferResult(work.found[flight.key].outputs))
 
     async def _find(self, work: _Work, mine: Sequence[Flight]) -> None:
         """Takes from the second layer what it has."""
@@ -185,7 +185,7 @@ class PredictionCache:
             work.common.counts.store += 1
             self._keep(flight.key, stored.result, now_s + min(stored.left_s, self._options.ttl_s))
             self._found(work, flight.key, stored.result)
-            self._flights.land(flight, stored.result)
+            self.flights.land(flight, stored.result)
 
     async def _compute(self, work: _Work, keys: Sequence[CacheKey]) -> None:
         """Asks the model for the rows with these keys, and keeps them."""

@@ -183,3 +183,17 @@ async def test_a_leader_cancelled_at_the_second_layer_hands_over() -> None:
     leader.cancel()
     assert (await follower).result == answer([5])
     assert leader.cancelled()
+
+
+async def test_who_is_overtaken_and_leaves_does_not_take_the_others_flight_along() -> None:
+    model = FakeModel(CLOCK, latency_s=1.0)
+    cache = PredictionCache(engine=model, clock=CLOCK)
+    (background,) = begin(cache, request([5], priority=Priority.BACKGROUND))
+    await CLOCK.sleep(0.1)
+    (first,) = begin(cache, request([5]))
+    await CLOCK.sleep(0.1)
+    background.cancel()
+    await CLOCK.sleep(0.1)
+    (second,) = begin(cache, request([5]))
+    assert [(await first).result, (await second).result] == [answer([5])] * 2
+    assert (model.asked, now_s()) == ([[5], [5]], 1.1)

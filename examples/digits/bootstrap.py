@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,6 +27,7 @@ MODEL = "digits"
 TIMEOUT_S = 50.0
 """For all of it. A version loads within seconds; the rest is patience with a machine that starts ten parts at once."""
 CALL_TIMEOUT_S = 10.0
+REFERENCE_ROWS = 100
 
 T = TypeVar("T")
 
@@ -44,6 +45,8 @@ class Version:
     framework: str
     framework_version: str
     metadata: Mapping[str, object]
+    reference: Sequence[Mapping[str, object]] = ()
+    """Digits that predictions are explained against."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +90,13 @@ class Bootstrap:
                 framework=version.framework,
                 framework_version=version.framework_version,
                 metadata=version.metadata,
+                reference=version.reference,
             )
         except InfermeshError as error:
             if error.reason != "VERSION_EXISTS":
                 raise
-            # Trained anew with other libraries. Versions never change, so the one that is there stays.
-            self._say(f"[dim]    {MODEL} {version.version} is registered already, from another training; it stays[/]")
+            # Made anew by other libraries or another release. Versions never change, so the one that is there stays.
+            self._say(f"[dim]    {MODEL} {version.version} is registered already with other content; it stays[/]")
 
     def _deploy(self, versions: Sequence[str]) -> None:
         deployed = self._mesh.deployments.list(model=MODEL)
@@ -168,7 +172,18 @@ def read_versions(data: Path) -> list[Version]:
             )
     if not found:
         raise BootstrapError(f"there is no trained {MODEL} model in {data}; `make setup` makes it")
-    return found
+    reference = read_reference(data)
+    return [replace(one, reference=reference) for one in found]
+
+
+def read_reference(data: Path) -> list[Mapping[str, object]]:
+    """Digits of all kinds, spread over those that training held out. Raises BootstrapError where the file is broken."""
+    path = data / "holdout.jsonl"
+    with _broken_files_named(path):
+        lines = path.read_text().splitlines()
+        return [
+            {"X": json.loads(line)["X"]} for line in lines[:: max(1, len(lines) // REFERENCE_ROWS)][:REFERENCE_ROWS]
+        ]
 
 
 def read_samples(data: Path) -> list[Sample]:

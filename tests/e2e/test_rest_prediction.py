@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.driving import MODEL, NEW, OLD, Rest, reason, violations
+from tests.e2e.driving import MODEL, NEW, OLD, Rest, reason, until, violations
 from tests.support.mesh import Mesh
 
 PATH = f"/v1/models/{MODEL}/predict"
@@ -166,3 +166,15 @@ def test_more_than_the_limit_is_too_large(mesh: Mesh, rest: Rest) -> None:
 def test_the_gateway_says_that_it_lives(rest: Rest) -> None:
     assert rest.call("GET", "/health").status_code == 200
     assert rest.call("GET", "/ready").status_code == 200
+
+
+def test_a_digit_is_explained_pixel_by_pixel(mesh: Mesh, rest: Rest) -> None:
+    body = {"instances": [sample["instance"] for sample in mesh.samples[:2]], "explain": True}
+    answer = until(lambda: rest.predict(body), within_s=30, what="the batcher has the reference sample")
+    for prediction in answer["predictions"]:
+        values = prediction["explanation"]
+        assert list(values) == [f"X[{pixel}]" for pixel in range(64)]
+        total = sum(values.values()) + prediction["explanation_baseline"]
+        assert total == pytest.approx(prediction["confidence"], abs=1e-4)
+    sample = rest.ok("GET", f"/v1/models/{MODEL}/versions/{OLD}/reference-sample")
+    assert len(sample["instances"]) == 100

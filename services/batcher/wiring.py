@@ -41,9 +41,10 @@ from services.batcher.telemetry.backend_families import backend_metrics
 from services.batcher.telemetry.batches import BatchStats
 from services.batcher.telemetry.cache_families import cache_metrics, store_metrics
 from services.batcher.telemetry.collector import BatcherCollector
-from services.batcher.telemetry.engine_families import depth_metrics
+from services.batcher.telemetry.engine_families import EngineFamilies
 from services.batcher.telemetry.explanations import ExplanationStats
 from services.batcher.telemetry.labels import LabelSets
+from services.batcher.telemetry.night_view import NightView, engine_part, lanes_part
 from services.batcher.telemetry.traces import Traces
 from services.batcher.wiring_features import build_features
 from services.common.clock import Clock
@@ -83,12 +84,6 @@ def build(settings: BatcherSettings, *, clock: Clock) -> Batcher:
     engine = Engine(clock=clock, open_client=TritonClient, options=EngineOptions(), observer=observer)
     lifecycle.add("engine", start=engine.start, stop=engine.stop)
 
-    def depths() -> Mapping[str, int]:
-        waiting: dict[str, int] = {}
-        for (model, _), depth in engine.depths().items():
-            waiting[model] = waiting.get(model, 0) + depth.requests_waiting
-        return waiting
-
     return assemble(
         settings,
         clock=clock,
@@ -98,9 +93,10 @@ def build(settings: BatcherSettings, *, clock: Clock) -> Batcher:
         labels=labels,
         families=(
             batches.collect,
-            depth_metrics(depths, labels),
+            EngineFamilies(engine, labels, clock).collect,
             backend_metrics(engine.placements, clock.monotonic, labels),
         ),
+        shown={"engine": lambda: engine_part(engine), "lanes": lambda: lanes_part(engine, clock.monotonic())},
     )
 
 
@@ -113,8 +109,9 @@ def assemble(
     engine: InferEngine,
     labels: LabelSets | None = None,
     families: Sequence[Callable[[], Iterable[Metric]]] = (),
+    shown: Mapping[str, Callable[[], object]] | None = None,
 ) -> Batcher:
-    """A batcher over this engine. `families` are the engine's own metrics."""
+    """A batcher over this engine. `families` are the engine's own metrics, `shown` its parts of the operators' page."""
     exporter = _exporter(settings, clock) if settings.telemetry and settings.otlp_endpoint else None
     router, monitor = open_channel(settings.router_address), open_channel(settings.monitor_address)
     request_log = PredictionLog(
@@ -178,6 +175,21 @@ def assemble(
     lifecycle.add_task("drain", drain.run)
     lifecycle.on_health("the serving table", lambda: catalog.ready)
     lifecycle.on_health("draining", lambda: not drain.draining)
+    began_s = clock.monotonic()
+    view = NightView(
+        {
+            "instance": lambda: settings.instance,
+            "up_s": lambda: round(clock.monotonic() - began_s, 1),
+            "waiting_for": lifecycle.unready,
+            "serving": lambda: {"revision": catalog.table.revision, "models": len(catalog.table.models)},
+            "requests": lambda: {"active": len(core.in_flight), "begun": core.begun, "streams": len(core.streams)},
+            **(shown or {}),
+            "cache": lambda: cache.shown() if cache is not None else None,
+            "prediction_log": lambda: {"held": request_log.held, "dropped": request_log.dropped},
+            "traces": lambda: exporter.shown() if exporter is not None else None,
+            "last_failures": lambda: list(core.failures.lines(clock.monotonic())),
+        }
+    )
     registry = new_registry()
     registry.register(
         BatcherCollector(
@@ -189,7 +201,7 @@ def assemble(
             others=(request_log.collect, explanations.collect, *cache_families, feature_families, *families),
         )
     )
-    operators = PlainFace(unready=lifecycle.unready, registry=registry).handlers()
+    operators = PlainFace(unready=lifecycle.unready, registry=registry, page=view.page).handlers()
     handlers, prefixed = _faces(lifecycle, core, explainer)
     return Batcher(lifecycle, {**operators, **handlers}, operators, prefixed, drain)
 

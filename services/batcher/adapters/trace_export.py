@@ -79,6 +79,15 @@ class TraceExporter:
         lost.add_metric(("spans",), self.lost)
         yield lost
 
+    def shown(self) -> dict[str, int]:
+        """What became of traces, for the operators' page."""
+        return {
+            "requests_held": len(self.traces),
+            "requests_dropped": self.traces.dropped,
+            "spans_sent": self.sent,
+            "spans_lost": self.lost,
+        }
+
     async def _export(self, most: int, *, landed_before_s: float) -> None:
         epoch_s = self._clock.now().timestamp() - self._clock.monotonic()
         left = min(most, len(self.traces))

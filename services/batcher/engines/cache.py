@@ -71,6 +71,18 @@ class PredictionCache:
         self.bypassed = 0
         """Requests of deterministic versions that are none to cache."""
 
+    def shown(self) -> dict[str, int]:
+        """What it found so far, over all versions, and what it holds, for the operators' page."""
+        counts = list(self.counts.values())
+        return {
+            "rows_from_memory": sum([one.memory for one in counts]),
+            "rows_from_redis": sum([one.store for one in counts]),
+            "rows_shared": sum([one.shared for one in counts]),
+            "rows_missed": sum([one.missed for one in counts]),
+            "entries": len(self.memory),
+            "bytes": self.memory.bytes_held,
+        }
+
     async def infer(self, request: InferRequest) -> CachedAnswer:
         """The request's own rows. What is kept comes at once, without a turn of the loop.
 

@@ -42,6 +42,10 @@ class PlaceView:
     """Why it is given nothing now, or less than it could take; empty where neither is so."""
     batches: int
     """Batches on their way there."""
+    slots: int
+    """How many there may be when all is well."""
+    expected_s: float
+    """How long it would take to finish one more row, by what is known."""
     latency_s: float
     """A batch's usual time; 0 where none was answered yet."""
     ejections: int
@@ -138,6 +142,8 @@ class Placement:
                 state=state_of(place, now_s),
                 why_not=why_not(place, now_s),
                 batches=place.in_flight,
+                slots=place.slots,
+                expected_s=place.expected_s(1, now_s),
                 latency_s=place.latency_s,
                 ejections=place.conduct.total,
             )

@@ -19,6 +19,8 @@ class Scope(TypedDict):
     query_string: bytes
     http_version: str
     headers: Headers
+    client: NotRequired[tuple[str, int] | None]
+    """Address and port of the caller."""
 
 
 class Received(TypedDict):

@@ -1,6 +1,7 @@
 """Plain HTTP: liveness, readiness, metrics, and the answer to paths that are none."""
 
 from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
 
 import orjson
 from prometheus_client import CollectorRegistry
@@ -17,13 +18,25 @@ JSON_TYPE = (b"content-type", b"application/json")
 class PlainFace:
     """What operators and probes ask."""
 
-    def __init__(self, *, unready: Callable[[], Sequence[str]], registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        *,
+        unready: Callable[[], Sequence[str]],
+        registry: CollectorRegistry,
+        page: Callable[[], Mapping[str, object]],
+    ) -> None:
         self._unready = unready
         self._registry = registry
+        self._page = page
 
     def handlers(self) -> Mapping[str, Handler]:
         """What answers each path."""
-        return {"/health": self._health, "/ready": self._ready, "/metrics": self._metrics}
+        return {
+            "/health": self._health,
+            "/ready": self._ready,
+            "/metrics": self._metrics,
+            "/debug/batcher": self._debug,
+        }
 
     async def _health(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         await respond(send, 200, b'{"status":"ok"}', [JSON_TYPE])
@@ -36,6 +49,25 @@ class PlainFace:
     async def _metrics(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         text = await exposition(self._registry)
         await respond(send, 200, text, [(b"content-type", CONTENT_TYPE_LATEST.encode())])
+
+    async def _debug(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        """The page for operators. It names models, requests and errors, so only this machine gets it, whatever address
+        the batcher listens on."""
+        if not _is_local(scope):
+            body = orjson.dumps({"error": f"{scope['path']} is answered to callers on this machine only"})
+            await respond(send, 403, body, [JSON_TYPE])
+            return
+        await respond(send, 200, orjson.dumps(self._page(), option=orjson.OPT_INDENT_2, default=str), [JSON_TYPE])
+
+
+def _is_local(scope: Scope) -> bool:
+    client = scope.get("client")
+    try:
+        address = ip_address(client[0] if client is not None else "")
+    except ValueError:
+        return False
+    # An IPv4 caller of a listener for both kinds comes as ::ffff:127.0.0.1.
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 async def not_found(scope: Scope, _receive: Receive, send: Send) -> None:

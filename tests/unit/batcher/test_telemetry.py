@@ -13,7 +13,6 @@ from services.batcher.domain.outputs import OutputPlan, Scores
 from services.batcher.telemetry.batches import BatchStats
 from services.batcher.telemetry.buckets import BATCH_BOUNDS, LATENCY_BOUNDS_MS, percentile_ms
 from services.batcher.telemetry.collector import BatcherCollector
-from services.batcher.telemetry.engine_families import depth_metrics
 from services.batcher.telemetry.exposition import exposition
 from services.batcher.telemetry.labels import LabelSets
 from services.batcher.telemetry.version_stats import CLASSES_MAX, STAGES, VersionStats
@@ -59,7 +58,6 @@ def values(samples: Iterable[Sample], name: str, **labels: str) -> list[float]:
 def collector_of(
     *stats: VersionStats,
     active: int = 0,
-    waiting: Mapping[str, int] | None = None,
     timed: bool = True,
     clock: FakeClock | None = None,
     versions_max: int = 500,
@@ -75,7 +73,7 @@ def collector_of(
         labels=labels,
         clock=clock or FakeClock(),
         timed=timed,
-        others=(batches.collect, depth_metrics(lambda: waiting or {}, labels)),
+        others=(batches.collect,),
     )
 
 
@@ -136,10 +134,9 @@ def test_confidences_are_high_medium_or_low(confidence: float, counts: tuple[int
     assert (stats.confidence_high, stats.confidence_medium, stats.confidence_low) == counts
 
 
-def test_batches_waiting_and_active_requests_have_the_names_of_the_contract() -> None:
-    samples = scraped(collector_of(active=3, waiting={"digits": 4}))
+def test_batches_and_active_requests_have_the_names_of_the_contract() -> None:
+    samples = scraped(collector_of(active=3))
     assert values(samples, "model_active_requests") == [3]
-    assert values(samples, "model_queue_depth", model="digits") == [4]
     assert values(samples, "model_batch_size_count", **VERSION) == [2]
     assert values(samples, "model_batch_size_sum", **VERSION) == [2003]
     assert values(samples, "model_batch_size_bucket", le="4", **VERSION) == [1]

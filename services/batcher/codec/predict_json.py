@@ -131,8 +131,9 @@ def write(
                     "probabilities": dict(zip(names, probabilities, strict=True)),
                 }
             )
-    for prediction, one in zip(predictions, explanations, strict=False):
-        prediction["explanation"], prediction["explanation_baseline"] = one.values, one.baseline
+    if explanations:
+        for prediction, one in zip(predictions, explanations, strict=True):
+            prediction["explanation"], prediction["explanation_baseline"] = one.values, one.baseline
     served = plan.served
     answer = {
         "predictions": predictions,

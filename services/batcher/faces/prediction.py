@@ -60,9 +60,10 @@ class PredictionMethods:
         response = plan.typed_writer.response(
             result, call.scores, latency_ms=core.latency_ms(call), request_id=request_id
         )
-        for prediction, one in zip(response.predictions, explanations, strict=False):
-            prediction.explanation.update(one.values)
-            prediction.explanation_baseline = one.baseline
+        if explanations:
+            for prediction, one in zip(response.predictions, explanations, strict=True):
+                prediction.explanation.update(one.values)
+                prediction.explanation_baseline = one.baseline
         core.succeeded(call)
         return response
 

@@ -54,6 +54,8 @@ class Registry(registry_service_pb2_grpc.RegistryServiceServicer):
         self.requests.append(request)
         if self.reads_no_files and request.artifact_uri.startswith("file://"):
             refuse(context, code_pb2.NOT_FOUND, "ARTIFACT_NOT_FOUND", f"{request.artifact_uri} cannot be read")
+        if any("species" in row.fields for row in request.reference_sample.instances):
+            refuse(context, code_pb2.INVALID_ARGUMENT, "SCHEMA_VIOLATION", "species is no feature")
         made = model_version_pb2.ModelVersion(
             model_name=request.name,
             version=request.version,

@@ -154,6 +154,16 @@ def test_a_reference_sample_travels_from_a_file_and_back(
     assert not scripted.registry.requests[-1].HasField("reference_sample")
 
 
+def test_columns_that_are_no_features_are_refused_with_a_way_out(
+    scripted: Scripted, artifact: Path, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text("x,species\n1,a\n")
+    result = scripted.run("register", "iris", "v1.0.0", str(artifact), "--reference", str(rows), code=2)
+    assert "--reference-column NAME takes only those columns that are features" in result.stderr
+    assert "species is no feature" in result.stderr
+
+
 def test_why_is_drawn_with_what_was_given(client: Client, scripted: Scripted) -> None:
     scripted.batcher.explains = {"X[0]": 3.0, "X[1]": -1.5, "X[2]": 0.0}
     answer = client.predict("iris", [{"X": [5.1, 3.5, 1.4]}], explain=True)

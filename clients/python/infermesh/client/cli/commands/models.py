@@ -132,7 +132,12 @@ def _add_register(app: typer.Typer) -> None:
             description=description,
             reference=_sample(session, reference, reference_column or ()),
         )
-        made = _sent_where_needed(session, artifact, register_)
+        try:
+            made = _sent_where_needed(session, artifact, register_)
+        except InfermeshError as error:
+            if error.reason == "SCHEMA_VIOLATION" and not reference_column:
+                session.output.note("[dim]--reference-column NAME takes only those columns that are features[/]")
+            raise
         session.output.result(made, lambda: registered(made))
 
 

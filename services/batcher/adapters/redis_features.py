@@ -1,4 +1,4 @@
-"""Rows of feature views out of Redis, laid out as `services.common.feature_rows` says.
+"""Rows of feature views out of Redis, laid out as `codec.feature_row` says.
 
 One connection that a background task keeps up. All that is wanted while an answer is on its way goes out together in
 one pipeline. An answer may be late by far more than a request waits for it; one that does not come at all ends the
@@ -14,10 +14,10 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from services.batcher.adapters.redis_link import RedisLink
+from services.batcher.codec.feature_row import decode_row, row_key
 from services.batcher.domain.feature_views import Lookup, StoredRow
 from services.batcher.engines.feature_ports import Read
 from services.common.clock import Clock
-from services.common.feature_rows import decode_row, row_key
 
 SILENCE_S = 0.25
 """Without any answer for so long the connection is given up."""
@@ -149,8 +149,7 @@ class RedisFeatures:
         row = decode_row(value)
         if row is None:
             self.foreign += 1
-            return None
-        return StoredRow(row.values, row.at_s, len(value))
+        return row
 
 
 def _place(lookup: Lookup) -> tuple[str, str, str, str]:

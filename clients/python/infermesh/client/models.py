@@ -7,9 +7,11 @@ from pathlib import Path
 
 import grpc
 from google.api import httpbody_pb2
+from google.protobuf.json_format import ParseDict, ParseError
 from google.protobuf.struct_pb2 import Struct
 from infermesh.client.errors import InfermeshError
 from infermesh.client.transport import Transport, all_pages, new_request_id
+from infermesh.common.v1 import feature_pb2
 from infermesh.registry.v1 import (
     artifact_pb2,
     artifact_service_pb2,
@@ -50,6 +52,7 @@ class Models:
         input_schema: Mapping[str, object] | None = None,
         output_schema: Mapping[str, object] | None = None,
         reference: Sequence[Mapping[str, object]] = (),
+        feature_views: Sequence[Mapping[str, object]] = (),
         description: str = "",
         stage: str = "",
         request_id: str = "",
@@ -62,7 +65,9 @@ class Models:
         `digest` is the SHA-256 that it must have. The framework may be left out where the artifact tells it, schemas
         where it states them: an ONNX file does both. `metadata` is anything as JSON has it; "tags" and "class_names"
         are understood. `reference` is what the version's instances usually look like, at most 256 of them: predictions
-        are explained against it, and without it they cannot be. The same content again is the same registration. Raises
+        are explained against it, and without it they cannot be. `feature_views` are the features that are added from a
+        feature store to requests that do not send them, each an object as the REST API has it: {"name": "user_stats",
+        "entity": "user_id", "features": {"age": "int"}}. The same content again is the same registration. Raises
         VERSION_EXISTS where the version is registered with other content: versions never change.
         """
         request = registry_service_pb2.CreateModelRequest(
@@ -76,6 +81,7 @@ class Models:
             input_schema=struct(input_schema, "input_schema"),
             output_schema=struct(output_schema, "output_schema"),
             reference_sample=reference_sample(reference),
+            feature_views=_views(feature_views),
             description=description,
             stage=stage,
             request_id=request_id or new_request_id(),
@@ -246,6 +252,22 @@ def pieces(path: Path) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:
     with path.open("rb") as stream:
         while piece := stream.read(PIECE_BYTES):
             yield artifact_service_pb2.UploadArtifactRequest(body=httpbody_pb2.HttpBody(data=piece))
+
+
+def _views(views: Sequence[Mapping[str, object]]) -> Sequence[feature_pb2.FeatureView]:
+    """Feature views as messages. Raises InfermeshError naming the view that is none."""
+    made: list[feature_pb2.FeatureView] = []
+    for place, view in enumerate(views):
+        try:
+            made.append(ParseDict(dict(view), feature_pb2.FeatureView()))
+        except (ParseError, TypeError) as fault:
+            raise InfermeshError(
+                f"feature_views[{place}] is no feature view: {fault}",
+                code=grpc.StatusCode.INVALID_ARGUMENT,
+                reason="INVALID_FIELD",
+                advice='Give objects such as {"name": "user_stats", "entity": "user_id", "features": {"age": "int"}}.',
+            ) from None
+    return made
 
 
 def _size(limit: int | None) -> int:

@@ -5,7 +5,7 @@ import sys
 from typing import Annotated
 
 import typer
-from infermesh.client.cli.commands import deployments, jobs, metrics, models, predict, status, traffic, up
+from infermesh.client.cli.commands import deployments, features, jobs, metrics, models, predict, status, traffic, up
 from infermesh.client.cli.completion import GATEWAY_VARIABLE
 from infermesh.client.cli.failures import ExitCode
 from infermesh.client.client import GATEWAY_DEFAULT
@@ -29,7 +29,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_before)
-    for group in (up, status, models, deployments, predict, traffic, jobs, metrics):
+    for group in (up, status, models, deployments, predict, features, traffic, jobs, metrics):
         group.add_to(app)
     return app
 

@@ -97,6 +97,7 @@ def version_shown(version: model_version_pb2.ModelVersion) -> RenderableType:
             ("SHA-256", escape(version.artifact_digest)),
             ("classes", escape(", ".join(version.mapping.class_names))),
             ("explained by", f"{version.reference_rows} reference rows" if version.reference_rows else ""),
+            ("features by", escape("; ".join(f"{view.entity} from {view.name}" for view in version.feature_views))),
             ("tags", escape(", ".join(version.tags))),
             ("aliases", escape(", ".join(version.aliases))),
             ("parent", escape(version.lineage.parent_version)),

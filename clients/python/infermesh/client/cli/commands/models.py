@@ -114,6 +114,13 @@ def _add_register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option(metavar="NAME", help="A feature among the file's columns; repeatable. Default: all of them."),
         ] = None,
+        features: Annotated[
+            str,
+            typer.Option(
+                metavar="JSON",
+                help="Feature views to complete requests by: JSON, or `@PATH` of a file with `feature_views`.",
+            ),
+        ] = "",
     ) -> None:
         """Register a version of a model, and the model where it is new.
 
@@ -131,6 +138,7 @@ def _add_register(app: typer.Typer) -> None:
             metadata=known or None,
             description=description,
             reference=_sample(session, reference, reference_column or ()),
+            feature_views=_views(features),
         )
         try:
             made = _sent_where_needed(session, artifact, register_)
@@ -139,6 +147,17 @@ def _add_register(app: typer.Typer) -> None:
                 session.output.note("[dim]--reference-column NAME takes only those columns that are features[/]")
             raise
         session.output.result(made, lambda: registered(made))
+
+
+def _views(argument: str) -> Sequence[Mapping[str, object]]:
+    """The views of a document that has them as a version's registration has, or that is a single one."""
+    if not argument:
+        return ()
+    document = read_document(argument, "--features")
+    views = document.get("feature_views", [document])
+    if not isinstance(views, list) or not all(isinstance(view, dict) for view in views):
+        raise typer.BadParameter("feature_views must be a list of objects", param_hint="--features")
+    return views
 
 
 def _sample(session: Session, path: Path | None, columns: Sequence[str]) -> Sequence[Mapping[str, object]]:

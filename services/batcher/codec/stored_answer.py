@@ -6,6 +6,7 @@ dimension (4), the length of the data (4), the data.
 """
 
 import struct
+import sys
 
 from services.batcher.domain.request import InferResult, Tensor
 from services.batcher.domain.shape import row_bytes_of
@@ -67,7 +68,8 @@ def _decode(stored: bytes) -> tuple[int, InferResult] | None:
     outputs: list[Tensor] = []
     for _ in range(count):
         end = at + 1 + stored[at]
-        name = stored[at + 1 : end].decode()
+        # Interned: thousands of entries have the same names.
+        name = sys.intern(stored[at + 1 : end].decode())
         data_type, dimensions = _TYPES[stored[end]], stored[end + 1]
         shape = struct.unpack_from(f"<{dimensions}I", stored, end + 2)
         begin = end + 2 + 4 * dimensions + _LENGTH.size

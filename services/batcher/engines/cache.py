@@ -23,8 +23,8 @@ from services.common.errors import MeshError, Reason
 
 _COMMONS_MAX = 4096
 """Kinds of requests that are remembered."""
-ENTRY_OVERHEAD_BYTES = 500
-TENSOR_OVERHEAD_BYTES = 250
+ENTRY_OVERHEAD_BYTES = 350
+TENSOR_OVERHEAD_BYTES = 175
 """What Python needs beside the data of an entry and of each of its tensors, measured."""
 
 

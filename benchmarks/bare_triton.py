@@ -106,6 +106,10 @@ SETTINGS: Sequence[Setting] = (
     Setting(256, instances=2),
 )
 """What is tried for a load of many callers."""
+SETTINGS_JSON: Sequence[Setting] = tuple(
+    Setting(rows_max, 0, (), copies) for rows_max in (0, 64, 256) for copies in (1, 2)
+)
+"""The same over HTTP/JSON, where reading and writing text is most of the work and a window gains nothing."""
 SETTINGS_QUICK: Sequence[Setting] = (Setting(), Setting(64), Setting(64, instances=2), Setting(256))
 """The same where time is short: those that have won."""
 WINDOWS: Sequence[Setting] = tuple(Setting(256, delay_us) for delay_us in (0, 100, 500, 1000, 5000))

@@ -32,7 +32,7 @@ class Effort:
     @property
     def search_seconds(self) -> float:
         """Length of a try of a setting."""
-        return min(0.7, self.seconds)
+        return min(0.5, self.seconds)
 
 
 class Stage:

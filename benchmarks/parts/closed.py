@@ -7,7 +7,7 @@ mesh is compared in each protocol with the best that Triton's own batching can d
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
-from benchmarks.bare_triton import DIGITS_SERVED, SETTINGS, SETTINGS_QUICK, BareTriton, Served, Setting
+from benchmarks.bare_triton import DIGITS_SERVED, SETTINGS, SETTINGS_JSON, SETTINGS_QUICK, BareTriton, Served, Setting
 from benchmarks.compare import Bar, summarise, verdicts
 from benchmarks.payloads import digits
 from benchmarks.report import PartReport, cpu_tables, line_table
@@ -40,7 +40,9 @@ async def measure(stage: Stage) -> PartReport:
     """Raises LoadFailedError, PartFailedError, WrongAnswerError."""
     effort = stage.effort
     rounds = Rounds(h2load=stage.h2load, folder=stage.folder, samples=digits(), meter=stage.meter, say=stage.say)
-    settings = SETTINGS_QUICK if effort.quick else SETTINGS
+    settings = {BARE: SETTINGS, BARE_JSON: SETTINGS_JSON}
+    if effort.quick:
+        settings = dict.fromkeys(settings, SETTINGS_QUICK)
     tried, best, rows = await against_bare(
         stage, rounds, DIGITS_SERVED, settings, callers=effort.callers, ways=wanted(effort)
     )
@@ -68,13 +70,13 @@ async def against_bare(
     stage: Stage,
     rounds: Rounds,
     served: Served,
-    settings: Sequence[Setting],
+    settings: Mapping[str, Sequence[Setting]],
     *,
     callers: Sequence[int],
     ways: Sequence[str],
     rows_each: int = 1,
 ) -> tuple[Mapping[str, Sequence[Tried]], Best, Sequence[Row]]:
-    """Finds bare Triton's best settings, then lets it and the `ways` through the mesh answer in turns."""
+    """Finds bare Triton's best settings of those given for each protocol, then lets it and the `ways` through the mesh answer in turns."""
     effort, triton = stage.effort, await stage.triton()
     bares = [BARE, *([BARE_JSON] if GATEWAY_REST in ways else [])]
     mesh = await stage.mesh()
@@ -86,7 +88,7 @@ async def against_bare(
         tried[name] = await rounds.search(
             triton,
             served,
-            settings,
+            settings[name],
             target_of=lambda model_name, name=name: bare_of(triton, name, model_name),  # type: ignore[misc]
             callers=callers,
             seconds=effort.search_seconds,

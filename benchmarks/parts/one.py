@@ -9,7 +9,7 @@ from benchmarks.payloads import digits
 from benchmarks.report import PartReport, cpu_tables, line_table
 from benchmarks.rounds import Rounds
 from benchmarks.stage import Stage
-from benchmarks.targets import BATCHER, GATEWAY_GRPC, GATEWAY_REST, GATEWAY_TYPED
+from benchmarks.targets import BARE, BARE_JSON, BATCHER, GATEWAY_GRPC, GATEWAY_REST, GATEWAY_TYPED
 
 SETTINGS: Sequence[Setting] = (Setting(), Setting(instances=2), Setting(64))
 BARS: Sequence[Bar] = (
@@ -21,8 +21,9 @@ BARS: Sequence[Bar] = (
 async def measure(stage: Stage) -> PartReport:
     """Raises LoadFailedError, PartFailedError, WrongAnswerError."""
     rounds = Rounds(h2load=stage.h2load, folder=stage.folder, samples=digits(), meter=stage.meter, say=stage.say)
+    settings = {BARE: SETTINGS, BARE_JSON: SETTINGS}
     tried, best, rows = await against_bare(
-        stage, rounds, DIGITS_SERVED, SETTINGS, callers=(1,), ways=wanted(stage.effort)
+        stage, rounds, DIGITS_SERVED, settings, callers=(1,), ways=wanted(stage.effort)
     )
     lines = summarise(rows)
     return PartReport(

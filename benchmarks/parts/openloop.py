@@ -193,7 +193,7 @@ async def _best_window(scripts: Scripts, address: str, process: str, rate: float
     tried = {}
     for setting in WINDOWS:
         target = bare_target(address, setting.model_name(DIGITS_SERVED))
-        tried[setting] = await scripts.fire("search", process, target, 0, rate, seconds=0.7)
+        tried[setting] = await scripts.fire("search", process, target, 0, rate, seconds=1.0)
     most = max(shot.goodput for shot in tried.values())
     return min((one for one in tried if tried[one].goodput >= 0.99 * most), key=lambda one: tried[one].p95_ms)
 

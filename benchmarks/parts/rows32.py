@@ -9,7 +9,7 @@ from benchmarks.payloads import digits
 from benchmarks.report import PartReport, cpu_tables, line_table
 from benchmarks.rounds import Rounds
 from benchmarks.stage import Stage
-from benchmarks.targets import BATCHER, GATEWAY_GRPC, GATEWAY_TYPED
+from benchmarks.targets import BARE, BATCHER, GATEWAY_GRPC, GATEWAY_TYPED
 
 ROWS = 32
 CALLERS = (8, 32)
@@ -22,7 +22,7 @@ async def measure(stage: Stage) -> PartReport:
     ways = wanted(stage.effort, (BATCHER, GATEWAY_GRPC, GATEWAY_TYPED))
     rounds = Rounds(h2load=stage.h2load, folder=stage.folder, samples=digits(ROWS), meter=stage.meter, say=stage.say)
     tried, best, rows = await against_bare(
-        stage, rounds, DIGITS_SERVED, SETTINGS, callers=CALLERS, ways=ways, rows_each=ROWS
+        stage, rounds, DIGITS_SERVED, {BARE: SETTINGS}, callers=CALLERS, ways=ways, rows_each=ROWS
     )
     lines = summarise(rows)
     return PartReport(

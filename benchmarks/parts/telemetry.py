@@ -1,9 +1,10 @@
-"""What telemetry costs: two batchers beside the mesh's own, equal but for their times and traces, asked in turns.
+"""What telemetry costs: two batchers beside a mesh's own, equal but for their times and traces, asked in turns.
 
 Three kinds of turn: `off`; `on`, with times measured and a receiver of traces, by callers who ask for no trace; and
-`traced`, the same batcher where every request carries a `traceparent`. Both batchers take the mesh's serving table and
-Triton, and are asked without the gateway, so that the cost is a larger share than users ever see. Throughput decides;
-CPU of a request in the batcher's threads is shown beside it, since it holds on a machine that others disturb.
+`traced`, the same batcher where every request carries a `traceparent`. Both batchers take the serving table and Triton
+of a mesh and are asked without the gateway, so that the cost is a larger share than users ever see. The mesh is one of
+the part's own: its gateway learns of both batchers, and would miss them when they stop. Throughput decides; CPU of a
+request in the batcher's threads is shown beside it, since it holds on a machine that others disturb.
 """
 
 import statistics
@@ -17,7 +18,7 @@ from benchmarks.bare_triton import DIGITS_SERVED, Setting
 from benchmarks.compare import Spread, Verdict
 from benchmarks.cpu import CpuMeter
 from benchmarks.load import LOAD_ROLE, Measured
-from benchmarks.mesh import BenchMesh
+from benchmarks.mesh import ROWS_MAX, BenchMesh, bench_mesh
 from benchmarks.parts.closed import bare_of
 from benchmarks.payloads import MODEL, Call, Sample, digits, open_inference
 from benchmarks.report import PartReport, new_table
@@ -31,7 +32,9 @@ from services.supervisor.ports import free_ports
 from services.supervisor.process import Process
 
 CALLERS = (64, 256)
-PAIRS_MIN = 5
+TURNS_MIN = 5
+SECONDS_MAX = 1.0
+"""Turns that follow each other closely meet the same disturbances; many short ones tell more than few long ones."""
 COST_MAX = 0.02
 ON, TRACED, OFF = "on", "traced", "off"
 _BARE = Setting(64)
@@ -69,20 +72,23 @@ def batcher_us(measured: Measured) -> float:
 
 async def measure(stage: Stage) -> PartReport:
     """Raises LoadFailedError, PartFailedError, WrongAnswerError."""
-    mesh, triton = await stage.mesh(), await stage.triton()
+    triton, seconds = await stage.triton(), min(SECONDS_MAX, stage.effort.seconds)
     await triton.keep(DIGITS_SERVED, [_BARE])
     bare = bare_of(triton, BARE, _BARE.model_name(DIGITS_SERVED))
     turns: list[Turn] = []
     async with AsyncExitStack() as stack:
+        stage.say("Starting a mesh of the part's own, with two more batchers")
+        mesh = await stack.enter_async_context(bench_mesh(stage.folder / "telemetry", clock=stage.clock))
+        await mesh.allow_batches(ROWS_MAX)
         sink = await stack.enter_async_context(trace_sink())
         on = await stack.enter_async_context(_batcher(stage, mesh, telemetry=True, otlp_endpoint=sink.address))
         off = await stack.enter_async_context(_batcher(stage, mesh, telemetry=False, otlp_endpoint=""))
         sides = {ON: on, TRACED: replace(on, target=_traced(on.target)), OFF: off}
-        for number in range(1, max(PAIRS_MIN, stage.effort.rounds) + 1):
+        for number in range(1, max(TURNS_MIN, stage.effort.rounds) + 1):
             for callers in CALLERS:
                 kinds = list(sides) if number % 2 else list(reversed(sides))
-                found = {kind: await sides[kind].measure(callers, stage.effort.seconds) for kind in kinds}
-                own = await on.rounds.measure(bare, callers, stage.effort.seconds)
+                found = {kind: await sides[kind].measure(callers, seconds) for kind in kinds}
+                own = await on.rounds.measure(bare, callers, seconds)
                 turns.append(Turn(callers, number, found, own))
                 shown = ", ".join(
                     f"{kind}: throughput × {turns[-1].throughput(kind):.3f}, CPU × {turns[-1].cpu(kind):.3f}"

@@ -8,6 +8,18 @@ from services.common.schema import ModelSchema, PredictionMapping
 
 
 @dataclass(frozen=True, slots=True)
+class Padding:
+    """How requests that differ in the sizes of variable dimensions share a batch; see `infermesh.common.v1.Padding`."""
+
+    value: float = 0.0
+    input_values: tuple[tuple[str, float], ...] = ()
+    """What is filled in instead, by input."""
+    lengths_input: str = ""
+    trim_outputs: tuple[str, ...] = ()
+    waste_max: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class Batching:
     """How requests of one version may be joined."""
 
@@ -18,6 +30,8 @@ class Batching:
     """The longest that a request waits for others."""
     target_latency_ms: float = 0.0
     """The latency to keep at the 95th percentile; 0: none stated."""
+    padding: Padding | None = None
+    """None: only requests of the same sizes share a batch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,14 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 
+from services.batcher.domain.padding import PaddingPlan
 from services.batcher.domain.policy import Policy, WorkConserving
 from services.batcher.domain.queue import Waiter
 from services.batcher.domain.refusals import stopping, unreadable, wrong_size
 from services.batcher.domain.request import InferRequest, InferResult
 from services.batcher.domain.rows import RowsError, empty_result, split_inputs
 from services.batcher.domain.serving import ServedVersion, ServingTable
-from services.batcher.domain.shape import GroupKey, call_shape, group_key
+from services.batcher.domain.shape import GroupKey, call_shape, group_key, row_bytes_of
 from services.batcher.domain.table import Table, VersionKey
 from services.batcher.engines.counters import Counters, Depth
 from services.batcher.engines.gate import Gate
@@ -22,6 +23,7 @@ from services.batcher.engines.group import Group
 from services.batcher.engines.idleness import Idleness
 from services.batcher.engines.lane import Lane
 from services.batcher.engines.options import EngineOptions
+from services.batcher.engines.padded import PaddedGroup
 from services.batcher.engines.placement import Placement
 from services.batcher.engines.servers import Server, Servers
 from services.batcher.engines.split import SplitCall
@@ -214,8 +216,17 @@ class Engine:
             )
             if tabled is None:
                 self._untabled[place] = lane
-        group = self._groups[key] = Group(lane, key, call_shape(request), priority=request.priority)
-        return group
+        padding = lane.served.batching.padding
+        if padding is None:
+            group = self._groups[key] = Group(lane, key, call_shape(request), priority=request.priority)
+            return group
+        plan = PaddingPlan(request, padding)
+        shared = self._groups.get(plan.key)
+        if shared is None:
+            shared = self._groups[plan.key] = PaddedGroup(lane, plan, priority=request.priority)
+        # Every size of the bucket finds the group by a key of its own, so that other versions pay nothing for this.
+        self._groups[key] = shared
+        return shared
 
     def _meet(self, lane: Lane, served: ServedVersion) -> None:
         """A request brings another state of its version than the lane has. The table knows which is newer; without one,
@@ -224,7 +235,7 @@ class Engine:
             self._forget_groups({lane})
 
     def _adopt(self, lane: Lane, served: ServedVersion) -> bool:
-        """Returns whether the lane's groups are those of another schema."""
+        """Returns whether the lane's groups are those of another schema or padding."""
         before = lane.served
         if served is before:
             return False
@@ -233,7 +244,7 @@ class Engine:
             return False
         lane.adopt(served)
         lane.pump()
-        return served.schema != before.schema
+        return served.schema != before.schema or served.batching.padding != before.batching.padding
 
     def _forget_groups(self, lanes: Collection[Lane]) -> None:
         if lanes:
@@ -255,8 +266,10 @@ def _size_bytes(group: Group, request: InferRequest) -> int:
     total = 0
     for tensor, row_bytes in zip(request.inputs, group.row_bytes, strict=True):
         size = len(tensor.data)
-        if size != request.rows * row_bytes and row_bytes >= 0:
-            raise wrong_size(group.shape.model_name, tensor.name, size, request.rows * row_bytes)
+        if size != request.rows * row_bytes and (row_bytes >= 0 or group.padded):
+            fits = request.rows * row_bytes_of(tensor.data_type, tensor.shape[1:])
+            if size != fits >= 0:
+                raise wrong_size(group.shape.model_name, tensor.name, size, fits)
         total += size
     return total
 

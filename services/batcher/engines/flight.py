@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.failure import BackendFailure, FailureKind
+from services.batcher.domain.padding import Fill
 from services.batcher.domain.places import Place
 from services.batcher.domain.queue import Waiter
 from services.batcher.domain.request import Tensor
-from services.batcher.domain.rows import RowsError, check_outputs, split_outputs
+from services.batcher.domain.rows import RowsError
 from services.batcher.engines.group import Group
 from services.batcher.ports import Exchange
 
@@ -22,7 +23,7 @@ _RAN = frozenset({FailureKind.MODEL, FailureKind.CRASHED})
 class Flight:
     """A `BatchReceiver`."""
 
-    __slots__ = ("_lane", "exchange", "group", "latest_s", "members", "overdue_s", "place", "rows", "sent_s")
+    __slots__ = ("_lane", "exchange", "fill", "group", "latest_s", "members", "overdue_s", "place", "rows", "sent_s")
 
     def __init__(
         self,
@@ -48,6 +49,8 @@ class Flight:
         """When it has taken so long that its server is asked whether it is there at all."""
         self.exchange: Exchange | None = None
         """None once it has landed: whatever is said of it after that is ignored, or its place would be free twice."""
+        self.fill: Fill | None = None
+        """How far its rows were filled up, where they differ in size."""
 
     def answered(self, outputs: Sequence[Tensor]) -> None:
         """Sends what waits, then hands out the rows, so that the backend works while we do."""
@@ -58,8 +61,7 @@ class Flight:
         lane.landed(self, ran=True)
         lane.pump()
         try:
-            counts = [member.rows for member in members]
-            results = split_outputs(check_outputs(self.group.shape, outputs, self.rows), counts, self.rows)
+            results = self.group.results(outputs, self)
         except RowsError as error:
             lane.recover(self, BackendFailure(FailureKind.PROTOCOL, str(error)))
             return

@@ -16,7 +16,6 @@ from services.batcher.domain.policy import NEVER, Policy, departure_s, rows_max_
 from services.batcher.domain.priority import Priority
 from services.batcher.domain.queue import Line, Waiter
 from services.batcher.domain.refusals import unforeseen
-from services.batcher.domain.rows import gather
 from services.batcher.domain.serving import ServedVersion
 from services.batcher.engines.counters import Counters, Depth
 from services.batcher.engines.deadlines import Deadlines
@@ -183,7 +182,10 @@ class Lane:
         group = group_of(line.queue)
         requests_max = len(group) if self.served.batching.enabled else 1
         taken = self.backlog.take(
-            line, rows_max=self.rows_max, requests_max=requests_max, late_s=now_s + self.pace.hopeless_s(now_s)
+            line,
+            rows_max=min(self.rows_max, group.rows_max),
+            requests_max=requests_max,
+            late_s=now_s + self.pace.hopeless_s(now_s),
         )
         for waiter in taken.expired:
             self._verdicts.expire(waiter, now_s, sent=False)
@@ -262,8 +264,7 @@ class Lane:
             overdue_s=now_s + max(_OVERDUE_MIN_S, _OVERDUE_TIMES * place.latency_s),
         )
         try:
-            buffers, sizes = gather(group.shape, members, rows)
-            flight.exchange = group.prepared(place).send(rows, sizes, buffers, flight)
+            flight.exchange = group.send(place, members, rows, flight)
         except Exception as error:
             self.broken(members, error)
             return

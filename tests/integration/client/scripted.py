@@ -65,6 +65,7 @@ class Registry(registry_service_pb2_grpc.RegistryServiceServicer):
             stage="draft",
         )
         made.reference_rows = len(request.reference_sample.instances)
+        made.feature_views.extend(request.feature_views)
         self.samples[request.name, request.version] = json_format.MessageToJson(request.reference_sample).encode()
         made.schema.inputs.add(name="X", data_type=11, shape=[64], minimum=0, maximum=16)
         made.schema.outputs.add(name="label", data_type=9)

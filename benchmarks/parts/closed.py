@@ -76,7 +76,9 @@ async def against_bare(
     ways: Sequence[str],
     rows_each: int = 1,
 ) -> tuple[Mapping[str, Sequence[Tried]], Best, Sequence[Row]]:
-    """Finds bare Triton's best settings of those given for each protocol, then lets it and the `ways` through the mesh answer in turns."""
+    """Finds bare Triton's best of the settings given for each protocol, then lets it and the `ways` through the mesh
+    answer in turns.
+    """
     effort, triton = stage.effort, await stage.triton()
     bares = [BARE, *([BARE_JSON] if GATEWAY_REST in ways else [])]
     mesh = await stage.mesh()

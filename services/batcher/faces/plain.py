@@ -12,6 +12,7 @@ from services.batcher.faces.grpc_unary import send_error, speaks_grpc
 from services.batcher.telemetry.exposition import exposition
 from services.common.errors import MeshError, Reason
 
+_HEADER_FORWARDED = b"x-forwarded-for"
 JSON_TYPE = (b"content-type", b"application/json")
 
 
@@ -61,6 +62,8 @@ class PlainFace:
 
 
 def _is_local(scope: Scope) -> bool:
+    if any(name == _HEADER_FORWARDED for name, _ in scope["headers"]):
+        return False  # a proxy is on this machine, its caller need not be
     client = scope.get("client")
     try:
         address = ip_address(client[0] if client is not None else "")

@@ -159,16 +159,21 @@ async def test_a_dead_receiver_costs_spans_and_nothing_else(tmp_path: Path) -> N
 
 @dataclass
 class Model:
-    """A model server that keeps batches until told, and refuses batches with `guilty` in them."""
+    """A model server that keeps batches until `go`, those with `held` in them until `let_go`, and refuses those with
+    `guilty` in them."""
 
     server: Server = field(default_factory=Server)
     go: asyncio.Event = field(default_factory=asyncio.Event)
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+    held: int = -1
     guilty: int = -1
 
     async def behave(self, data: bytes, writer: asyncio.StreamWriter) -> None:
         """Answers one batch."""
         await self.go.wait()
         rows = [int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)]
+        if self.held in rows:
+            await self.let_go.wait()
         if self.guilty in rows:
             body = b'{"error":"no such row"}'
             writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))

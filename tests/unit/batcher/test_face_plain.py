@@ -4,11 +4,14 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry
 
+from services.batcher.codec.frames import Headers
 from services.batcher.faces.asgi import Received, Scope, Sent
 from services.batcher.faces.plain import PlainFace
 
 
-async def asked(client: tuple[str, int] | None, *, path: str = "/debug/batcher") -> tuple[int, bytes]:
+async def asked(
+    client: tuple[str, int] | None, *, path: str = "/debug/batcher", headers: Headers | None = None
+) -> tuple[int, bytes]:
     """Status and body of the answer to a caller at that address."""
     face = PlainFace(unready=list, registry=CollectorRegistry(), page=lambda: {"lanes": []})
     sent: list[Sent] = []
@@ -26,7 +29,7 @@ async def asked(client: tuple[str, int] | None, *, path: str = "/debug/batcher")
         "raw_path": path.encode(),
         "query_string": b"",
         "http_version": "1.1",
-        "headers": [],
+        "headers": headers or [],
         "client": client,
     }
     await face.handlers()[path](scope, receive, send)
@@ -45,3 +48,8 @@ async def test_others_do_not(client: tuple[str, int] | None) -> None:
     assert status == 403
     assert b"lanes" not in body
     assert (await asked(client, path="/metrics"))[0] == 200
+
+
+async def test_nor_do_others_behind_a_proxy_on_this_machine() -> None:
+    status, _ = await asked(("127.0.0.1", 5), headers=[(b"x-forwarded-for", b"10.0.0.7")])
+    assert status == 403

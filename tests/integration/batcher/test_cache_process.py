@@ -141,7 +141,7 @@ async def test_neither_another_team_nor_another_artifact_is_answered_from_it(tmp
 
 async def test_shadow_copies_reach_the_model_and_background_work_is_cached(tmp_path: Path, server: Server) -> None:
     async with setting(tmp_path, server, model(server)) as made:
-        assert await predict(made.stub, 7, x_infermesh_background="1") == "miss"
+        assert await predict(made.stub, 7, x_priority="background") == "miss"
         assert await predict(made.stub, 7) == "hit"
         assert await predict(made.stub, 7, x_mesh_shadow="1") == ""
         assert server.requests == 2

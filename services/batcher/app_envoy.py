@@ -21,7 +21,6 @@ from services.batcher.wiring import VARIABLE_ADMIN
 from services.common.grpc.server import MESSAGE_MAX_BYTES
 
 APPLICATION = "services.batcher.app:app"
-OPERATIONS = "services.batcher.app:operations"
 _STREAMS_MAX = 4096
 _SOCKET_PATH_MAX = 100
 _CONNECTIONS_MAX = 20_000
@@ -44,7 +43,12 @@ def become_envoy(settings: BatcherSettings, *, application: str = APPLICATION) -
         told = {VARIABLE_ADMIN: admin}
     else:
         # Envoy adds the second configuration to the first.
-        arguments = ["-c", str(settings.gateway_config), "--config-yaml", json.dumps(operations_config(settings))]
+        arguments = [
+            "-c",
+            str(settings.gateway_config),
+            "--config-yaml",
+            json.dumps(operations_config(settings, application)),
+        ]
         arguments += ["--concurrency", str(settings.gateway_threads)]
         told = {
             VARIABLE_ADMIN: settings.gateway_admin,
@@ -107,10 +111,11 @@ def envoy_config(settings: BatcherSettings, *, application: str, admin: str) -> 
     return config
 
 
-def operations_config(settings: BatcherSettings) -> Mapping[str, Any]:
+def operations_config(settings: BatcherSettings, application: str) -> Mapping[str, Any]:
     """What a gateway that carries the batcher has beside its own configuration: a port for operators, our logs."""
+    operations = f"{application.partition(':')[0]}:operations"
     server = PyvoyServer(
-        OPERATIONS, address=settings.host, port=settings.port, worker_threads=1, lifespan=True, loop="asyncio"
+        operations, address=settings.host, port=settings.port, worker_threads=1, lifespan=True, loop="uvloop"
     )
     listener = {**server.get_envoy_config()["static_resources"]["listeners"][0], "name": "operations"}
     return {"static_resources": {"listeners": [listener]}, "application_log_config": _json_logs(settings)}

@@ -11,6 +11,7 @@ from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
 from services.batcher.faces.application import Application
 from services.batcher.faces.catalog import Catalog
+from services.batcher.faces.operations import Operations
 from services.batcher.settings import BatcherSettings
 from services.batcher.wiring import Batcher, assemble
 from services.common.clock import SystemClock
@@ -66,3 +67,4 @@ def _built() -> Batcher:
 
 
 app = Application(_built)
+operations = Operations(app)

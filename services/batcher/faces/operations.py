@@ -15,6 +15,8 @@ from services.batcher.faces.plain import JSON_TYPE, not_found
 _ANSWER_S = 5.0
 _WAITING = orjson.dumps({"status": "unready", "waiting_for": ["the gateway's listener, which the router tells"]})
 
+_STUCK = orjson.dumps({"status": "unready", "waiting_for": ["the batcher's loop, which does not answer"]})
+
 
 class Operations:
     """The ASGI application."""
@@ -32,14 +34,19 @@ class Operations:
             await respond(send, 200 if scope["path"] == "/health" else 503, _WAITING, [JSON_TYPE])
             return
         loop, batcher = newest
-        handler = batcher.operators.get(scope["path"], not_found)
+        answering = _answer(batcher.operators.get(scope["path"], not_found), scope)
+        try:
+            answered = asyncio.run_coroutine_threadsafe(answering, loop)
+        except RuntimeError:  # the loop has just been closed
+            answering.close()
+            await respond(send, 503, _STUCK, [JSON_TYPE])
+            return
         try:
             async with asyncio.timeout(_ANSWER_S):
-                answer = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(_answer(handler, scope), loop))
-        except (TimeoutError, RuntimeError):  # RuntimeError: the loop has just been closed
-            stuck = orjson.dumps({"status": "unready", "waiting_for": ["the batcher's loop, which does not answer"]})
-            answer = []
-            await respond(send, 503, stuck, [JSON_TYPE])
+                answer = await asyncio.wrap_future(answered)
+        except TimeoutError:
+            await respond(send, 503, _STUCK, [JSON_TYPE])
+            return
         for message in answer:
             await send(message)
 

@@ -5,11 +5,11 @@ one place in a line; all else is shared by its batch.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 
+from services.batcher.domain.adaptive import Learned
 from services.batcher.domain.padding import PaddingPlan
-from services.batcher.domain.policy import Policy, WorkConserving
 from services.batcher.domain.queue import Waiter
 from services.batcher.domain.refusals import stopping, unreadable, wrong_size
 from services.batcher.domain.request import InferRequest, InferResult
@@ -20,7 +20,6 @@ from services.batcher.domain.table import Table, VersionKey
 from services.batcher.engines.counters import Counters, Depth
 from services.batcher.engines.gate import Gate
 from services.batcher.engines.group import Group
-from services.batcher.engines.idleness import Idleness
 from services.batcher.engines.lane import Lane
 from services.batcher.engines.options import EngineOptions
 from services.batcher.engines.padded import PaddedGroup
@@ -29,10 +28,6 @@ from services.batcher.engines.servers import Server, Servers
 from services.batcher.engines.split import SplitCall
 from services.batcher.ports import BackendClientFactory, BatchObserver
 from services.common.clock import Clock
-
-
-def _work_conserving(_served: ServedVersion) -> Policy:
-    return WorkConserving()
 
 
 class Engine:
@@ -45,16 +40,13 @@ class Engine:
         open_client: BackendClientFactory,
         options: EngineOptions | None = None,
         observer: BatchObserver | None = None,
-        policy: Callable[[ServedVersion], Policy] = _work_conserving,
     ) -> None:
         self._clock = clock
         self._options = options or EngineOptions()
         self._observer = observer
-        self._policy = policy
         self._servers = Servers(
             clock=clock, open_client=open_client, options=self._options, on_up=self._up, on_silent=self._silent
         )
-        self._idleness = Idleness()
         self._table = Table()
         self._lanes: dict[VersionKey, Lane] = {}
         self._untabled: dict[VersionKey, Lane] = {}
@@ -178,6 +170,10 @@ class Engine:
         """How much is under way, by (model name, version)."""
         return {key: lane.depth() for key, lane in self._lanes.items()}
 
+    def learned(self) -> Mapping[tuple[str, str], Learned]:
+        """What the batching of each version has learned, by (model name, version)."""
+        return {key: lane.policy.explain() for key, lane in self._lanes.items()}
+
     def placements(self) -> Mapping[tuple[str, str], Placement]:
         """The backends of each version, and how they are doing, by (model name, version)."""
         return {key: lane.placement for key, lane in self._lanes.items()}
@@ -208,9 +204,7 @@ class Engine:
                 clock=self._clock,
                 loop=self._loop,
                 servers=self._servers,
-                idleness=self._idleness,
                 options=self._options,
-                policy=self._policy(served),
                 counters=self.counters,
                 observer=self._observer,
             )

@@ -26,7 +26,7 @@ _PREPARED_MAX = 64
 class Group(Queue):
     """The queue of one shape, and the calls that are prepared for it."""
 
-    __slots__ = ("_prepared", "key", "lane", "priority", "row_bytes", "rows_max", "shape")
+    __slots__ = ("_prepared", "key", "lane", "policy", "priority", "pump_at", "row_bytes", "rows_max", "shape")
 
     padded = False
     """Whether its requests differ in size."""
@@ -36,7 +36,10 @@ class Group(Queue):
         self.lane = lane
         self.key = key
         self.shape = shape
+        self.policy = lane.policy.group()
         self.priority = priority
+        self.pump_at = 0
+        """While its requests are held back for more: with fewer rows in the lane's backlog nothing can have changed."""
         self.row_bytes = tuple(one.row_bytes for one in shape.inputs)
         self.rows_max = _ROWS_MAX
         """The most rows of a batch, whatever the version allows."""

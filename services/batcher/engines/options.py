@@ -11,7 +11,9 @@ class EngineOptions:
     """Bounds and patience of the engine."""
 
     in_flight_per_backend: int = 2
-    """Batches that a backend of capacity 1 is given at a time, of one version: one runs while the next one waits."""
+    """Batches that a backend of capacity 1 is given at a time, of one version, until it is known how many are best."""
+    in_flight_per_backend_max: int = 4
+    """The most that are tried."""
     queue_rows_max: int = 20_000
     """Rows of one version that may wait; beyond it QUEUE_FULL."""
     weight_of: WeightOf = equal_weights

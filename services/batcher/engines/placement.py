@@ -61,6 +61,7 @@ class Placement:
         self.ejections = 0
         """How often one was set aside. Only grows."""
         self._model, self._version = "", ""
+        self._in_flight = options.in_flight_per_backend
         self.places: list[Place] = []
 
     def adopt(self, served: ServedVersion, in_use: Iterable[Place], now_s: float) -> bool:
@@ -79,15 +80,26 @@ class Placement:
                 place = Place(
                     backend,
                     server,
-                    in_flight_per_backend=options.in_flight_per_backend,
+                    in_flight_per_backend=self._in_flight,
                     since_s=now_s,
                     slow_start_s=options.slow_start_s,
                 )
             else:
-                place.resize(backend, in_flight_per_backend=options.in_flight_per_backend)
+                place.resize(backend, in_flight_per_backend=self._in_flight)
             places.append(place)
         self.places = places
         return any(_address(place) not in known for place in places)
+
+    def resize(self, in_flight_per_backend: int) -> None:
+        """From now on a backend of capacity 1 is given as many batches at a time."""
+        self._in_flight = in_flight_per_backend
+        for place in self.places:
+            place.resize(place.backend, in_flight_per_backend=in_flight_per_backend)
+
+    @property
+    def capacity(self) -> float:
+        """Of all places."""
+        return sum([place.capacity for place in self.places])
 
     def answered(self, place: Place, *, rows: int, sent_s: float, now_s: float) -> None:
         """A batch was answered in full."""

@@ -31,7 +31,7 @@ addresses = st.sampled_from(ADDRESSES)
 OPTIONS = EngineOptions(
     queue_rows_max=60, queue_bytes_max=100 * 16, outage_patience_s=1.5, backend_timeout_s=3.0, idle_groups_max=4
 )
-IN_FLIGHT_MAX = 2 * len(ADDRESSES)
+IN_FLIGHT_MAX = OPTIONS.in_flight_per_backend_max * len(ADDRESSES)
 """Batches of one version."""
 LATE_S = 0.02
 """How late a deadline may be noticed."""

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.batcher.domain.adaptive import Adaptive, AdaptiveGroup
 from services.batcher.domain.fairness import Queue, Tier, equal_weights
-from services.batcher.domain.policy import NEVER, WorkConserving, departure_s, rows_max_of
+from services.batcher.domain.policy import NEVER, departure_s, rows_max_of
 from services.batcher.domain.queue import Waiter
 from services.batcher.domain.request import InferResult
 from services.batcher.domain.serving import Batching
@@ -36,12 +37,14 @@ class Wilful:
     wishes_s: list[float]
     asked: int = 0
 
-    def leave_at_s(self, *, rows: int, oldest_s: float, in_flight: int, now_s: float) -> float:
+    def leave_at_s(self, *, rows: int, oldest_s: float, now_s: float) -> float:
         self.asked += 1
         return now_s + self.wishes_s[self.asked % len(self.wishes_s)]
 
-    def observe(self, *, rows: int, seconds: float) -> None:
-        """Learns nothing."""
+
+def new_policy() -> AdaptiveGroup:
+    """As a version has it that was never asked."""
+    return Adaptive(in_flight=2, in_flight_max=4).group()
 
 
 @dataclass
@@ -54,7 +57,7 @@ class Play:
     """(rows, requests) of each batch."""
 
 
-def play(policy: WorkConserving | Wilful, batching: Batching, arrivals: list[tuple[float, int]], busy_s: float) -> Play:
+def play(policy: AdaptiveGroup | Wilful, batching: Batching, arrivals: list[tuple[float, int]], busy_s: float) -> Play:
     """Runs the line dry. `arrivals` are (moment, rows) in order; a batch keeps the one backend busy for `busy_s`."""
     line, done = Queue(Tier(equal_weights)).line(""), Play()
     coming = list(arrivals)
@@ -66,12 +69,12 @@ def play(policy: WorkConserving | Wilful, batching: Batching, arrivals: list[tup
         next_s = coming[0][0] if coming else NEVER
         if line.rows and free_s <= now_s:
             oldest_s = line.oldest_s()
-            leave_s = departure_s(policy, batching, rows=line.rows, oldest_s=oldest_s, in_flight=0, now_s=now_s)
+            rows_max = rows_max_of(batching)
+            leave_s = departure_s(policy, batching, rows=line.rows, rows_max=rows_max, oldest_s=oldest_s, now_s=now_s)
             assert leave_s >= now_s
             if leave_s <= now_s:
                 requests_max = len(line) if batching.enabled else 1
                 batch: list[Waiter] = []
-                rows_max = rows_max_of(batching)
                 line.take(batch, [], rows_left=rows_max, requests_max=requests_max, late_s=now_s, credit=rows_max)
                 done.sizes.append((sum(one.rows for one in batch), len(batch)))
                 done.idle_waits_s.append(now_s - max(oldest_s, free_s))
@@ -115,15 +118,15 @@ def test_no_wish_breaks_a_promise(
 def test_nobody_waits_for_others_while_a_backend_is_free(
     batching: Batching, arrivals: list[tuple[float, int]], busy_s: float
 ) -> None:
-    done = play(WorkConserving(), batching, arrivals, busy_s)
+    done = play(new_policy(), batching, arrivals, busy_s)
     assert all(wait_s == 0 for wait_s in done.idle_waits_s)
 
 
 @given(rows=st.integers(20, 100), wish_s=st.floats(0, 10))
 def test_a_full_batch_leaves_whatever_the_policy_wishes(rows: int, wish_s: float) -> None:
     batching = Batching(max_batch_size=20)
-    assert departure_s(Wilful([wish_s]), batching, rows=rows, oldest_s=3.0, in_flight=1, now_s=3.0) == 3.0
+    assert departure_s(Wilful([wish_s]), batching, rows=rows, rows_max=20, oldest_s=3.0, now_s=3.0) == 3.0
 
 
 def test_nothing_waits_for_nothing() -> None:
-    assert departure_s(WorkConserving(), Batching(), rows=0, oldest_s=0, in_flight=0, now_s=1.0) == NEVER
+    assert departure_s(new_policy(), Batching(), rows=0, rows_max=8, oldest_s=0, now_s=1.0) == NEVER

@@ -1,0 +1,185 @@
+"""The policy of a version: when its batches leave, how large they may be and how many are on their way, all learned.
+
+While a backend is free a batch leaves at once, except that it may be held back for a moment while callers that were
+just answered come again (`gathering`); while all are busy batches grow by themselves. It learns how long batches take
+(`latency_model`), how many at a time and what share of the callers are best (`climb`), and, where a latency is to be
+kept, how many rows fit into it.
+"""
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from services.batcher.domain.climb import Climb
+from services.batcher.domain.gathering import Gathering
+from services.batcher.domain.latency_model import CurvePoint, LatencyModel
+from services.batcher.domain.serving import Batching
+
+_FIT_EVERY = 32
+"""Batches after which the rows that fit into the stated latency are looked up anew."""
+_BEHIND_WEIGHT = 0.05
+_BEHIND_HIGH = 0.5
+_BEHIND_LOW = 0.1
+_LIFT = 1.1
+"""Where batches as small as the stated latency wants leave rows behind, the latency cannot be kept by them: they may
+grow by this much at a time, and shrink again once nothing is left behind."""
+
+
+@dataclass(slots=True)
+class Answered:
+    """A batch that was answered in full."""
+
+    rows: int
+    requests: int
+    place: Hashable
+    """Where it ran."""
+    sent_s: float
+    now_s: float
+    """When it came back."""
+    sojourn_s: float
+    """How long its members had been here, all together."""
+    contended: bool
+    """Whether others were there too: with one caller at a time every way of sending is the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What a policy knows, for people and metrics."""
+
+    curve: tuple[CurvePoint, ...]
+    """Time of a batch by its rows."""
+    in_flight_per_backend: int
+    """Batches at a time for a backend of capacity 1, as far as was learned."""
+    share: float
+    """Of those around, how many make a batch that waits no longer; 0: none waits."""
+    rows_max: int
+    """The most rows of a batch, of the largest group's; below the version's where a latency is to be kept."""
+    trials: int
+    """Ways of sending that were tried so far."""
+    moves: int
+    """Trials that were won."""
+    searching: bool
+    """Whether one is being tried now."""
+
+
+class Adaptive:
+    """The policy of one version."""
+
+    __slots__ = ("_landed_s", "_rows_max", "capacity", "climb", "latency", "occupancy")
+
+    def __init__(self, *, in_flight: int, in_flight_max: int) -> None:
+        self.climb = Climb(in_flight=in_flight, in_flight_max=in_flight_max)
+        self.latency = LatencyModel()
+        self.occupancy = LatencyModel()
+        """How long batches keep a backend busy: from the later of their departure and the landing before them."""
+        self._landed_s: dict[Hashable, float] = {}
+        self._rows_max = 0
+        self.capacity = 1.0
+        """Of all backends: as many times the batches for one of capacity 1 are on their way at a time."""
+
+    @property
+    def in_flight_per_backend(self) -> int:
+        """Batches that a backend of capacity 1 should get at a time, now."""
+        return self.climb.way.in_flight
+
+    @property
+    def measures(self) -> bool:
+        """Whether it wants to know how long the members of batches have been here."""
+        return self.climb.trying
+
+    def group(self) -> "AdaptiveGroup":
+        """The policy of one more group."""
+        return AdaptiveGroup(self)
+
+    def explain(self) -> Learned:
+        """What it knows."""
+        best = self.climb.best
+        return Learned(
+            curve=tuple(self.latency.curve()),
+            in_flight_per_backend=best.in_flight,
+            share=best.share,
+            rows_max=self._rows_max,
+            trials=self.climb.trials,
+            moves=self.climb.moves,
+            searching=self.climb.searching,
+        )
+
+    def observe(self, batch: Answered) -> bool:
+        """Learns from an answered batch of any group. Returns whether the batches at a time have changed."""
+        now_s, sent_s = batch.now_s, batch.sent_s
+        before_s = self._landed_s.get(batch.place, sent_s)
+        self._landed_s[batch.place] = now_s
+        self.occupancy.observe(batch.rows, now_s - (max(sent_s, before_s)))
+        return self.climb.landed(
+            rows=batch.rows,
+            requests=batch.requests,
+            seconds=now_s - sent_s,
+            sojourn_s=batch.sojourn_s,
+            contended=batch.contended,
+            now_s=now_s,
+        )
+
+    def fits(self, rows: int) -> None:
+        """A group's batches may have `rows` rows."""
+        self._rows_max = rows
+
+
+class AdaptiveGroup:
+    """The policy of one group: its own latency and its own callers, and the version's way of sending."""
+
+    __slots__ = ("_behind", "_climb", "_fit", "_fit_at", "_gathering", "_lift", "_version", "latency")
+
+    def __init__(self, version: Adaptive) -> None:
+        self._version = version
+        self._climb = version.climb
+        self._gathering = Gathering()
+        self.latency = LatencyModel(version.latency)
+        self._fit = 0
+        self._fit_at = 0
+        self._lift = 1.0
+        self._behind = 0.0
+
+    def rows_max(self, batching: Batching) -> int:
+        """The most rows of the next batch, at most `max_batch_size`."""
+        target_s = batching.target_latency_ms / 1000
+        most = max(1, batching.max_batch_size)
+        if not target_s:
+            return most
+        latency = self.latency
+        if latency.seen >= self._fit_at:
+            self._fit_at = latency.seen + _FIT_EVERY
+            # Who comes just after a batch left waits until the next one may go, and then for that one.
+            share = 1.0 + 1.0 / self._climb.way.in_flight
+            self._fit = latency.rows_within(target_s / share, rows_max=most)
+        return max(1, min(most, int(self._fit * self._lift)))
+
+    def leave_at_s(self, *, rows: int, oldest_s: float, now_s: float) -> float:
+        """Now, unless it waits for callers that were just answered."""
+        share = self._climb.way.share
+        if not share:
+            return now_s
+        version = self._version
+        capacity = version.capacity
+        return self._gathering.until_s(rows, share if capacity <= 1.0 else share / capacity, oldest_s)
+
+    def missing(self, rows: int) -> int:
+        """How many more than `rows` waiting rows make a batch that waits no longer; at least 1."""
+        return self._gathering.missing(rows, self._climb.way.share / max(1.0, self._version.capacity))
+
+    def departed(self, rows: int, *, left_behind: bool) -> None:
+        """A batch left. `left_behind`: rows of the group wait on, because it was full."""
+        self._gathering.departed(rows)
+        self._behind += _BEHIND_WEIGHT * (left_behind - self._behind)
+        if self._behind > _BEHIND_HIGH:
+            self._lift *= _LIFT
+            self._behind = _BEHIND_LOW
+        elif self._behind < _BEHIND_LOW / 2 and self._lift > 1.0:
+            self._lift = max(1.0, self._lift / _LIFT)
+
+    def landed(self, rows: int, *, waiting: int, now_s: float) -> None:
+        """A batch of `rows` rows is back, while `waiting` rows of the group wait."""
+        self._gathering.landed(rows, waiting=waiting, now_s=now_s, occupancy=self._version.occupancy)
+
+    def observe(self, batch: Answered) -> bool:
+        """Learns from an answered batch. Returns whether the batches at a time have changed."""
+        self.latency.observe(batch.rows, batch.now_s - batch.sent_s)
+        return self._version.observe(batch)

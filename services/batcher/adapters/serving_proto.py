@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from infermesh.common.v1 import serving_pb2
 
-from services.batcher.domain.serving import Backend, Batching, ServedModel, ServedVersion
+from services.batcher.domain.padding_check import check_padding, without_lengths
+from services.batcher.domain.serving import Backend, Batching, Padding, ServedModel, ServedVersion
 from services.common.errors import MeshError, Reason, invalid
 from services.common.feature_view_proto import views_from_proto
 from services.common.schema_proto import mapping_from_proto, schema_from_proto
@@ -49,13 +50,17 @@ def _version(model: serving_pb2.ServedModel, message: serving_pb2.ServedVersion)
     ):
         if name and name not in outputs:
             raise invalid(field, name, f"one of the outputs: {', '.join(outputs)}")
+    batching = _batching(message)
+    if batching.padding is not None:
+        check_padding(batching.padding, schema)
+        schema = without_lengths(batching.padding, schema)
     return ServedVersion(
         model_name=model.model_name,
         version=message.version,
         deployment_name=message.deployment_name,
         schema=schema,
         mapping=mapping,
-        batching=_batching(message),
+        batching=batching,
         backends=tuple(_backend(item) for item in message.backends),
         deterministic=message.deterministic,
         artifact_digest=message.artifact_digest,
@@ -74,6 +79,17 @@ def _batching(message: serving_pb2.ServedVersion) -> Batching:
         max_batch_size=policy.max_batch_size or _DEFAULTS.max_batch_size,
         batch_timeout_ms=_within("batching.batch_timeout_ms", policy.batch_timeout_ms, _BATCH_TIMEOUT_MAX_MS),
         target_latency_ms=_within("batching.target_latency_ms", policy.target_latency_ms, _FINITE_MAX),
+        padding=_padding(policy.padding) if policy.HasField("padding") else None,
+    )
+
+
+def _padding(message: serving_pb2.Padding) -> Padding:
+    return Padding(
+        value=message.value,
+        input_values=tuple(sorted(message.input_values.items())),
+        lengths_input=message.lengths_input,
+        trim_outputs=tuple(message.trim_outputs),
+        waste_max=message.waste_max if message.HasField("waste_max") else Padding().waste_max,
     )
 
 

@@ -66,7 +66,7 @@ class _Input:
     data_type: DataType
     axes: tuple[int, ...]
     """Its variable dimensions, of a row; empty: every row has the same size."""
-    filler: bytes
+    fill: bytes
     """One element of what is filled in."""
 
 
@@ -172,15 +172,16 @@ class PaddingPlan:
 
 def _input(place: int, tensor: Tensor, spec: TensorSpec | None, value: float) -> _Input:
     axes = _variable(spec) if spec is not None else ()
-    filler = _filler(tensor.data_type, value) if axes else b""
-    return _Input(place, tensor.name, tensor.data_type, axes, filler)
+    fill = filler(tensor.data_type, value) if axes else b""
+    return _Input(place, tensor.name, tensor.data_type, axes, fill)
 
 
 def _variable(spec: TensorSpec) -> tuple[int, ...]:
     return tuple(axis for axis, size in enumerate(spec.shape) if size < 0)
 
 
-def _filler(data_type: DataType, value: float) -> bytes:
+def filler(data_type: DataType, value: float) -> bytes:
+    """One element of what is filled in. Raises struct.error or OverflowError where the value does not fit the type."""
     if data_type is DataType.BYTES:
         return _EMPTY_TEXT
     if data_type is DataType.BOOL:
@@ -205,7 +206,6 @@ def _bucketed(request: InferRequest, inputs: Sequence[_Input], waste_max: float)
 
 
 def _pad_column(one: _Input, column: Sequence[Tensor], longest: Sizes, buffers: list[Data]) -> None:
-    filler = one.filler
     simple = one.axes == (0,)
     each = 1
     if simple:
@@ -217,12 +217,12 @@ def _pad_column(one: _Input, column: Sequence[Tensor], longest: Sizes, buffers: 
         if tensor.shape[1:] == longest:
             buffers.append(data)
         elif not simple:
-            buffers.append(_padded(tensor, longest, filler))
+            buffers.append(_padded(tensor, longest, one.fill))
         elif rows == 1:
             buffers.append(data)
-            buffers.append(filler * (missing * each))
+            buffers.append(one.fill * (missing * each))
         else:
-            fill = filler * (missing * each)
+            fill = one.fill * (missing * each)
             for piece in _rows(tensor):
                 buffers.append(piece)
                 buffers.append(fill)
@@ -241,12 +241,12 @@ def _rows(tensor: Tensor) -> list[Data]:
     return [data[at : at + width] for at in range(0, rows * width, width)] if width else [b""] * rows
 
 
-def _padded(tensor: Tensor, longest: Sizes, filler: bytes) -> bytes:
+def _padded(tensor: Tensor, longest: Sizes, fill: bytes) -> bytes:
     """Any number of variable dimensions."""
     elements = _elements(tensor)
-    fill = filler if tensor.data_type is DataType.BYTES else np.frombuffer(filler, elements.dtype)[0]
+    element = fill if tensor.data_type is DataType.BYTES else np.frombuffer(fill, elements.dtype)[0]
     whole = np.empty((tensor.shape[0], *longest), elements.dtype)
-    whole.fill(fill)  # Not np.full, which takes the zeros off the end of bytes.
+    whole.fill(element)  # Not np.full, which takes the zeros off the end of bytes.
     whole[tuple(slice(0, size) for size in tensor.shape)] = elements
     return _joined(whole, tensor.data_type)
 

@@ -6,22 +6,11 @@ queue takes that of the newest requests of tenants who hold more. So nobody is l
 the sake of a tenant that has its share already.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from math import inf
 
 from services.batcher.domain.fairness import Queue, Share, Tier, WeightOf
 from services.batcher.domain.priority import Priority
 from services.batcher.domain.queue import MATTERS_S, Line, Waiter
-
-
-@dataclass(slots=True)
-class Departure:
-    """What was taken out of the backlog for one batch."""
-
-    batch: list[Waiter] = field(default_factory=list)
-    expired: list[Waiter] = field(default_factory=list)
-    """Those whose time was up."""
 
 
 class Backlog:
@@ -36,7 +25,9 @@ class Backlog:
 
     def push(self, queue: Queue, tenant: str, waiter: Waiter) -> None:
         """Adds one to its tenant's line."""
-        line = queue.line(tenant)
+        line = queue.recent
+        if line is None or line.tenant != tenant:
+            line = queue.line(tenant)
         line.push(waiter)
         self.rows += waiter.rows
         if not line.listed:
@@ -52,34 +43,28 @@ class Backlog:
         if not line.rows:
             line.queue.tier.delist(line)
 
-    def waits(self, priority: Priority) -> bool:
-        """Whether anything of that priority waits."""
-        return bool(self.tiers[priority].ring)
-
-    def in_turn(self, priority: Priority, *, rows_max: int) -> Iterator[Line]:
-        """The groups of that priority, each by the line of the tenant whose turn it is, in the order in which they
-        should leave. Nothing may change between two steps."""
-        return self.tiers[priority].in_turn(rows_max=rows_max)
-
-    def take(self, line: Line, *, rows_max: int, requests_max: int, late_s: float) -> Departure:
-        """One batch of the line's group: at least one request, unless all had deadlines up to `late_s`."""
-        queue, tier, share = line.queue, line.queue.tier, line.share
-        before = queue.rows
-        taken = Departure()
+    def take(
+        self, line: Line, *, rows_max: int, requests_max: float, late_s: float
+    ) -> tuple[list[Waiter], list[Waiter]]:
+        """One batch of the line's group, and those who would have been in it and whose deadlines are up to `late_s`."""
+        queue, share = line.queue, line.share
+        tier = queue.tier
+        batch: list[Waiter] = []
+        expired: list[Waiter] = []
         if len(queue.turns) > 1:
-            queue.fill(taken.batch, taken.expired, rows_max=rows_max, requests_max=requests_max, late_s=late_s)
+            rows = queue.fill(batch, expired, rows_max=rows_max, requests_max=requests_max, late_s=late_s)
         else:
-            rows = line.take(
-                taken.batch, taken.expired, rows_left=rows_max, requests_max=requests_max, late_s=late_s, credit=inf
-            )
+            rows = line.take(batch, expired, rows_left=rows_max, requests_max=requests_max, late_s=late_s, credit=inf)
             if len(tier.ring) > 1:
                 share.charge(rows, rows_max=rows_max)
             if not line.rows:
                 tier.delist(line)
-        if line.listed and len(share.lines) > 1:
+        if len(share.lines) > 1 and line.listed:
             share.lines.move_to_end(line)
-        self.rows -= before - queue.rows
-        return taken
+        self.rows -= rows
+        if expired:
+            self.rows -= sum([waiter.rows for waiter in expired])
+        return batch, expired
 
     def expire(self, now_s: float, *, at_most: int) -> tuple[list[Waiter], float]:
         """Takes out those whose deadlines have passed. Returns them and the next deadline."""
@@ -137,7 +122,7 @@ class Backlog:
         """Takes out whoever has to go so that a newcomer of `rows` rows and `size` bytes may come, which would exceed
         the bounds `rows_max` and `bytes_max` by `rows_over` and `bytes_over`. Nobody, where it has no right to that."""
         tier = self.tiers[priority]
-        lower = [share for below in reversed(self.tiers[priority + 1 :]) for share in below.ring]
+        lower = [share for below in reversed(self.tiers[priority + 1 :]) for share in below.ring if below.waits]
         rows_free, bytes_free = sum([share.rows for share in lower]), sum([share.bytes for share in lower])
         rich: list[Share] = []
         if rows_free < rows_over or bytes_free < bytes_over:
@@ -166,10 +151,10 @@ class Backlog:
 
     def _victim(self, lower: list[Share], rich: list[Share], *, by_rows: bool) -> Waiter | None:
         """The newest request of whom has most for its weight: of the lowest priority there is, or of `rich`."""
-        while lower and not lower[0].lines:
+        while lower and not lower[0].rows:
             del lower[0]
         shares = [share for share in lower if share.tier is lower[0].tier] if lower else rich
-        shares = [share for share in shares if share.lines]
+        shares = [share for share in shares if share.rows]
         if not shares:
             return None
         if by_rows:

@@ -58,11 +58,13 @@ class Share:
 class Tier:
     """All of one priority that waits for a version."""
 
-    __slots__ = ("_shares", "_weight_of", "ring", "weights")
+    __slots__ = ("_emptied", "_shares", "_weight_of", "ring", "weights")
 
     def __init__(self, weight_of: WeightOf) -> None:
         self._weight_of = weight_of
         self._shares: dict[str, Share] = {}
+        self._emptied: Line | None = None
+        """The only line of the only tenant in the ring, where nobody is left in it."""
         self.ring: OrderedDict[Share, None] = OrderedDict()
         """Tenants who wait, by turns."""
         self.weights = 0.0
@@ -80,13 +82,26 @@ class Tier:
     def weights_with(self, tenant: str) -> float:
         """The weight of all who wait and of that tenant."""
         share = self.share(tenant)
+        if not self.waits:
+            return share.weight
         return self.weights if share.lines else self.weights + share.weight
+
+    @property
+    def waits(self) -> bool:
+        """Whether anybody waits."""
+        return self._emptied is None and bool(self.ring)
 
     def enlist(self, line: Line) -> None:
         """The first of a line has come."""
-        # A line that was idle may know a share that was let go in the meantime.
-        share = line.share = self.share(line.share.tenant)
         line.listed = True
+        emptied = self._emptied
+        if emptied is not None:
+            self._emptied = None
+            if emptied is line:
+                return
+            self._remove(emptied)
+        # A line that was idle may know a share that was let go in the meantime.
+        share = line.share = self.share(line.tenant)
         line.queue.turns[line] = None
         line.queue.weights += share.weight
         if not share.lines:
@@ -97,6 +112,13 @@ class Tier:
     def delist(self, line: Line) -> None:
         """The last of a line has gone."""
         line.listed = False
+        if len(self.ring) == 1 and len(line.share.lines) == 1:
+            # Mostly it is the same one that comes back next.
+            self._emptied = line
+        else:
+            self._remove(line)
+
+    def _remove(self, line: Line) -> None:
         line.credit = 0.0
         queue, share = line.queue, line.share
         del queue.turns[line]
@@ -109,11 +131,11 @@ class Tier:
 
     def in_turn(self, *, rows_max: int) -> Iterator[Line]:
         """Each group that waits, by a line of the tenant whose turn it is. Nothing may change between two steps."""
+        if not self.waits:
+            return
         ring = self.ring
         if len(ring) == 1:
             yield from next(iter(ring)).lines
-            return
-        if not ring:
             return
         quantum = max(1.0, rows_max / len(ring)) * len(ring) / self.weights
         while (share := next(iter(ring))).credit <= 0.0:
@@ -130,7 +152,7 @@ class Tier:
 class Queue:
     """Who waits in one group: a line for each tenant."""
 
-    __slots__ = ("_lines", "_recent", "tier", "turns", "weights")
+    __slots__ = ("_lines", "recent", "tier", "turns", "weights")
 
     def __init__(self, tier: Tier) -> None:
         self.tier = tier
@@ -139,7 +161,8 @@ class Queue:
         self.weights = 0.0
         """Of their tenants."""
         self._lines: dict[str, Line] = {}
-        self._recent: Line | None = None
+        self.recent: Line | None = None
+        """The line asked for last: mostly it is asked for next, too."""
 
     def __len__(self) -> int:
         """Requests that wait."""
@@ -156,26 +179,25 @@ class Queue:
 
     def line(self, tenant: str) -> Line:
         """The tenant's line."""
-        line = self._recent
-        if line is not None and line.share.tenant == tenant:
-            return line
         line = self._lines.get(tenant)
         if line is None:
             if len(self._lines) >= _IDLE_MAX + 2 * len(self.turns):
-                self._lines = {one.share.tenant: one for one in self.turns}
+                self._lines = {one.tenant: one for one in self.turns}
             line = self._lines[tenant] = Line(self, self.tier.share(tenant))
-        self._recent = line
+        self.recent = line
         return line
 
     def fill(
-        self, batch: list[Waiter], expired: list[Waiter], *, rows_max: int, requests_max: int, late_s: float
-    ) -> None:
-        """Moves into `batch` what fits, its tenants by turns, and charges them."""
+        self, batch: list[Waiter], expired: list[Waiter], *, rows_max: int, requests_max: float, late_s: float
+    ) -> int:
+        """Moves into `batch` what fits, its tenants by turns, and charges them. Returns the rows."""
         turns = self.turns
         rows = 0
         quantum = max(1.0, rows_max / len(turns)) * len(turns) / self.weights
         while turns and rows < rows_max and len(batch) < requests_max:
             line = next(iter(turns))
+            if not line.rows:
+                break
             share = line.share
             if line.credit <= 0.0:
                 line.credit += quantum * share.weight
@@ -192,3 +214,4 @@ class Queue:
                 self.tier.delist(line)
             elif taken < credit:
                 break
+        return rows

@@ -5,7 +5,7 @@ too, in seconds of work; the latency is what a batch usually takes there. A figu
 less (Finagle's peak EWMA does the same), so that a place that was slow once is tried again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import exp, inf
 
 from services.batcher.domain.conduct import Conduct
@@ -28,7 +28,18 @@ AWAY_MIN_S = 1.0
 class ServerState:
     """A model server, shared by all versions that it runs."""
 
-    __slots__ = ("address", "away_s", "backlog_s", "batches", "leaving", "since_s", "up")
+    __slots__ = (
+        "address",
+        "awaited",
+        "away_s",
+        "background",
+        "backlog_s",
+        "batches",
+        "leaving",
+        "since_s",
+        "up",
+        "wanted",
+    )
 
     def __init__(self, address: str) -> None:
         self.address = address
@@ -44,6 +55,24 @@ class ServerState:
         """Batches of all versions that are under way there."""
         self.backlog_s = 0.0
         """What they should take, in seconds."""
+        self.background = 0
+        """Of these batches, those of batch jobs."""
+        self.awaited = 0
+        """Versions whose callers or shadow copies wait for it."""
+        self.wanted: set[Callable[[], None]] = set()
+        """What to do once it is idle, for the batch jobs that wait for that."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether batch jobs may use it: no caller's and no shadow copy's batch is there, and none waits for it."""
+        return self.batches == self.background and not self.awaited
+
+    def settle(self) -> None:
+        """Something has ended: does what is wanted where it is idle now."""
+        if self.wanted and self.idle:
+            wanted, self.wanted = self.wanted, set()
+            for then in wanted:
+                then()
 
     def fell(self, now_s: float) -> None:
         """It does not answer."""
@@ -134,14 +163,13 @@ class Place:
             return 1.0
         return SLOW_START_SHARE + (1.0 - SLOW_START_SHARE) * age_s / self.slow_start_s
 
-    def allowed(self, *, share: float = 1.0, reserve: int = 0) -> int:
-        """Batches that it may have while it gets that share of its slots and `reserve` of them stay free. After a
-        failure, one batch tries alone."""
-        return 1 if self.failures else max(1, int(self.slots * share) - reserve)
+    def allowed(self, *, share: float = 1.0) -> int:
+        """Batches that it may have while it gets that share of its slots. After a failure, one batch tries alone."""
+        return 1 if self.failures else max(1, int(self.slots * share))
 
-    def has_room(self, now_s: float, *, share: float = 1.0, reserve: int = 0) -> bool:
+    def has_room(self, now_s: float, *, share: float = 1.0) -> bool:
         """Whether it may get one more batch."""
-        return self.usable(now_s) and self.in_flight < self.allowed(share=share, reserve=reserve)
+        return self.usable(now_s) and self.in_flight < self.allowed(share=share)
 
     def expected_s(self, rows: int, now_s: float, *, share: float = 1.0) -> float:
         """How long it would take to finish `rows` more rows: its server's work and these rows over its share of its
@@ -213,7 +241,7 @@ class Place:
         self.again_s = max(self.again_s, until_s)
 
 
-def choose(places: Sequence[Place], rows: int, now_s: float, *, reserve: int = 0) -> Place | None:
+def choose(places: Sequence[Place], rows: int, now_s: float) -> Place | None:
     """The place with room that should finish `rows` rows first; None where none has room. Of equals the one that was
     used the longest ago.
 
@@ -222,7 +250,7 @@ def choose(places: Sequence[Place], rows: int, now_s: float, *, reserve: int = 0
     """
     if len(places) == 1:
         only = places[0]
-        return only if only.has_room(now_s, reserve=reserve) else None
+        return only if only.has_room(now_s) else None
     sound, trials = _offered(places, now_s)
     for place in trials:
         if not place.in_flight:
@@ -232,7 +260,7 @@ def choose(places: Sequence[Place], rows: int, now_s: float, *, reserve: int = 0
     best_s = inf
     for place in sound:
         share = place.share(now_s) / grown
-        if place.in_flight < place.allowed(share=share, reserve=reserve):
+        if place.in_flight < place.allowed(share=share):
             finish_s = place.expected_s(rows, now_s, share=share)
             best_s = min(best_s, finish_s)
             found.append((finish_s, place))

@@ -91,11 +91,13 @@ class Line:
         "queue",
         "rows",
         "share",
+        "tenant",
     )
 
     def __init__(self, queue: "Queue", share: "Share") -> None:
         self.queue = queue
         self.share = share
+        self.tenant = share.tenant
         self.rows = 0
         """Rows that wait; 0 exactly where nobody does."""
         self.bytes = 0
@@ -224,7 +226,7 @@ class Line:
         expired: list[Waiter],
         *,
         rows_left: int,
-        requests_max: int,
+        requests_max: float,
         late_s: float,
         credit: float,
     ) -> int:
@@ -232,7 +234,7 @@ class Line:
         of a batch always fits. Those with a deadline up to `late_s` go to `expired`. Returns the rows for the batch:
         where they are below `credit` and requests are left, the batch is full."""
         items, urgent = self._items, self._urgent
-        rows = rows_gone = bytes_gone = 0
+        rows = size = 0
         while rows < credit:
             if urgent:
                 front = self._front()
@@ -249,21 +251,21 @@ class Line:
                 break
             if waiter.deadline_s <= late_s:
                 expired.append(waiter)
+                self.rows -= waiter.rows
             else:
                 after = rows + waiter.rows
                 if batch and (after > rows_left or len(batch) >= requests_max):
                     break
                 rows = after
                 batch.append(waiter)
-            rows_gone += waiter.rows
-            bytes_gone += waiter.size
+            size += waiter.size
             if urgent:
                 self._pop(waiter)
             else:
                 items.popleft()
                 waiter.line = None
-        self.rows -= rows_gone
-        self.bytes -= bytes_gone
+        self.rows -= rows
+        self.bytes -= size
         if not self.rows:
             self._latest_s = -inf
         return rows

@@ -1,5 +1,7 @@
 """Who may wait: bounds of the queue, and whether an answer can come in time. Asked once for each request."""
 
+from typing import NoReturn
+
 from services.batcher.domain.refusals import displaced, hopeless, overloaded, queue_full, stopping, too_late
 from services.batcher.domain.request import InferRequest
 from services.batcher.engines.counters import Counters
@@ -28,78 +30,76 @@ class Gate:
     def admit(self, group: Group, request: InferRequest, size: int, now_s: float) -> None:
         """Raises where the request may not wait. `size`: its inputs' bytes."""
         lane = group.lane
-        rows = request.rows
-        waiting = lane.backlog.rows + lane.recoveries.rows
         left_s = request.deadline_s - now_s
+        waiting = lane.backlog.rows + lane.recoveries.rows
         pace = lane.pace
-        refusal: MeshError | None = None
-        if self.closed:
-            refusal = stopping()
-        elif left_s <= 0.0:
-            self._counters.expired += 1
-            raise too_late(lane.served.model_name, lane.served.version, 0.0, sent=False)
-        elif left_s < pace.least_s or (waiting and left_s < (waiting + rows) * pace.row_s + pace.service_s):
-            refusal = self._foreseen(group, request, now_s)
-        if refusal is None and waiting and waiting + rows > self._options.queue_rows_max:
-            refusal = self._crowded(group, request, size, waiting)
-        if refusal is None and self.bytes and self.bytes + size > self._watched_bytes:
-            refusal = self._heavy(group, request, size, waiting)
-        if refusal is None and lane.outage_s is not None:
+        if self.closed or left_s <= 0.0:
+            self._refuse_all(group)
+        if waiting:
+            rows = waiting + request.rows
+            if left_s < rows * pace.row_s + pace.service_s:
+                self._foresee(group, request, now_s)
+            if rows > self._options.queue_rows_max:
+                self._crowd(group, request, size, waiting)
+        elif left_s < pace.least_s:
+            self._foresee(group, request, now_s)
+        if self.bytes + size > self._watched_bytes and self.bytes:
+            self._weigh(group, request, size)
+        if lane.outage_s is not None:
             refusal = lane.refuses(now_s)
-        if refusal is not None:
-            self._counters.refused += 1
-            raise refusal
+            if refusal is not None:
+                self._refuse(refusal)
 
-    def _foreseen(self, group: Group, request: InferRequest, now_s: float) -> MeshError | None:
-        """The refusal of a request that would be late, or would make another late that was admitted before."""
+    def _refuse(self, refusal: MeshError) -> NoReturn:
+        self._counters.refused += 1
+        raise refusal
+
+    def _refuse_all(self, group: Group) -> NoReturn:
+        """It is too late for any request, or for this one."""
+        if self.closed:
+            self._refuse(stopping())
+        self._counters.expired += 1
+        raise too_late(group.lane.served.model_name, group.lane.served.version, 0.0, sent=False)
+
+    def _foresee(self, group: Group, request: InferRequest, now_s: float) -> None:
+        """Refuses a request that would be late, or would make another late that was admitted before."""
         lane = group.lane
         served, pace, backlog, again = lane.served, lane.pace, lane.backlog, lane.recoveries.rows
         if not pace.fresh(now_s):
-            return None
+            return
         deadline_s = request.deadline_s
         left_s = deadline_s - now_s
         if left_s < pace.least_s:
-            return hopeless(served.model_name, served.version, left_s=left_s, least_s=pace.least_s)
+            self._refuse(hopeless(served.model_name, served.version, left_s=left_s, least_s=pace.least_s))
         if not pace.row_s or not (backlog.rows or again):
-            return None
-        who = (group, request.tenant, request.priority, request.rows)
-        ahead = again + backlog.ahead(*who, deadline_s)
-        needed_s = pace.answered_after_s(ahead)
+            return
+        tenant, priority, rows = request.tenant, request.priority, request.rows
+        needed_s = pace.answered_after_s(again + backlog.ahead(group, tenant, priority, rows, deadline_s))
         if needed_s <= left_s:
-            last_s = backlog.overtaken(group, request.tenant, deadline_s)
-            behind = again + backlog.ahead(*who, last_s)
-            would_s, were_s = (
-                now_s + pace.answered_after_s(behind),
-                now_s + pace.answered_after_s(behind - request.rows),
-            )
-            if not were_s <= last_s < would_s:
-                return None
-        return overloaded(
-            served.model_name,
-            served.version,
-            needed_s=needed_s,
-            left_s=left_s,
-            retry_after_s=pace.retry_after_s(lane.rows_waiting),
+            last_s = backlog.overtaken(group, tenant, deadline_s)
+            behind = again + backlog.ahead(group, tenant, priority, rows, last_s)
+            after_s, before_s = pace.answered_after_s(behind), pace.answered_after_s(behind - rows)
+            if not now_s + before_s <= last_s < now_s + after_s:
+                return
+        after_s = pace.retry_after_s(lane.rows_waiting)
+        self._refuse(
+            overloaded(served.model_name, served.version, needed_s=needed_s, left_s=left_s, retry_after_s=after_s)
         )
 
-    def _crowded(self, group: Group, request: InferRequest, size: int, waiting: int) -> MeshError | None:
+    def _crowd(self, group: Group, request: InferRequest, size: int, waiting: int) -> None:
         """The version's rows are at their bound: somebody makes room, or the request is refused."""
         allowed = self._options.queue_rows_max
-        if self._displaces(group, request, size, rows_over=waiting + request.rows - allowed, rows_max=allowed):
-            return None
-        return self._full(group, "rows", waiting, allowed)
+        if not self._displaces(group, request, size, rows_over=waiting + request.rows - allowed, rows_max=allowed):
+            self._refuse(self._full(group, "rows", waiting, allowed))
 
-    def _heavy(self, group: Group, request: InferRequest, size: int, waiting: int) -> MeshError | None:
-        """Few bytes are free."""
+    def _weigh(self, group: Group, request: InferRequest, size: int) -> None:
+        """Few bytes are free: somebody makes room, or the request is refused, where it would exceed a bound."""
         bytes_max = self._options.queue_bytes_max
         held = group.lane.bytes_held()
         allowed = min(bytes_max, _VERSION_TIMES * (bytes_max - self.bytes))
         over = max(self.bytes + size - bytes_max, held + size - allowed)
-        if over <= 0:
-            return None
-        if waiting and self._displaces(group, request, size, bytes_over=over, bytes_max=held + size - over):
-            return None
-        return self._full(group, "bytes", self.bytes, bytes_max)
+        if over > 0 and not self._displaces(group, request, size, bytes_over=over, bytes_max=held + size - over):
+            self._refuse(self._full(group, "bytes", self.bytes, bytes_max))
 
     def _displaces(
         self,

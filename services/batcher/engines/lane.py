@@ -6,12 +6,14 @@ that is back, the timer) ends in `pump`, which sends whatever may be sent, so no
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 
 from services.batcher.domain.adaptive import Adaptive, Answered
 from services.batcher.domain.admission import Pace
 from services.batcher.domain.backlog import Backlog
 from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.failure import BackendFailure, FailureKind
+from services.batcher.domain.fairness import Tier
 from services.batcher.domain.places import Place, choose
 from services.batcher.domain.policy import NEVER, departure_s, rows_max_of
 from services.batcher.domain.priority import Priority
@@ -22,7 +24,6 @@ from services.batcher.engines.counters import Counters, Depth
 from services.batcher.engines.deadlines import Deadlines
 from services.batcher.engines.flight import Flight
 from services.batcher.engines.group import Group, group_of
-from services.batcher.engines.idleness import Idleness
 from services.batcher.engines.options import EngineOptions
 from services.batcher.engines.placement import Placement
 from services.batcher.engines.recoveries import Recoveries
@@ -51,7 +52,6 @@ class Lane:
         clock: Clock,
         loop: asyncio.AbstractEventLoop,
         servers: Servers,
-        idleness: Idleness,
         options: EngineOptions,
         counters: Counters,
         observer: BatchObserver | None,
@@ -59,7 +59,6 @@ class Lane:
         self._clock = clock
         self._loop = loop
         self._servers = servers
-        self._idleness = idleness
         self._options = options
         self.policy = Adaptive(in_flight=options.in_flight_per_backend, in_flight_max=options.in_flight_per_backend_max)
         self._counters = counters
@@ -124,24 +123,13 @@ class Lane:
         """Sends all that may be sent now, and sees to it that what may not is looked at again in time."""
         self._pump_due = False
         now_s = self._clock.monotonic()
-        recoveries, backlog = self.recoveries, self.backlog
-        while recoveries.again and self._send_again(now_s):
-            continue
         wake_s = NEVER
-        background = bool(recoveries.later) or backlog.waits(Priority.BACKGROUND)
-        if not background:
+        if self.backlog.rows or self.recoveries.rows:
+            wake_s = self._send_in_order(now_s)
+        else:
             self._background_s = NEVER
-        elif self._background_s == NEVER:
-            self._background_s = now_s
-        elif now_s >= self._background_s + self._options.background_patience_s:
-            self._send_background(self.places, now_s)
-        if not recoveries.again:
-            wake_s = self._pump_tier(Priority.CALLER, now_s)
-            if not backlog.waits(Priority.CALLER):
-                wake_s = min(wake_s, self._pump_tier(Priority.SHADOW, now_s))
-        self._tell_awaited()
-        if background:
-            wake_s = min(wake_s, self._pump_background(now_s))
+        if self._awaited is not _NOWHERE or self.backlog.rows or self.recoveries.again:
+            self._tell_awaited()
         full = choose(self.places, 1, now_s) is None
         if full and self._waiting:
             wake_s = min(wake_s, self._blocked(now_s))
@@ -150,15 +138,38 @@ class Lane:
         if wake_s < self._deadlines.wake_s:
             self._deadlines.wake_at(wake_s)
 
-    def _pump_tier(self, priority: Priority, now_s: float) -> float:
+    def _send_in_order(self, now_s: float) -> float:
+        """What failed, then callers, then shadow copies, then batch jobs. Returns when to look again."""
+        recoveries, tiers = self.recoveries, self.backlog.tiers
+        while recoveries.again and self._send_again(now_s):
+            continue
+        wake_s = NEVER
+        background = bool(recoveries.later) or tiers[Priority.BACKGROUND].waits
+        if not background:
+            self._background_s = NEVER
+        elif self._background_s == NEVER:
+            self._background_s = now_s
+        elif now_s >= self._background_s + self._options.background_patience_s:
+            self._send_background(self.places, now_s)
+        if not recoveries.again:
+            if tiers[Priority.CALLER].waits:
+                wake_s = self._pump_tier(tiers[Priority.CALLER], now_s)
+            if tiers[Priority.SHADOW].waits and not tiers[Priority.CALLER].waits:
+                wake_s = min(wake_s, self._pump_tier(tiers[Priority.SHADOW], now_s))
+        if background:
+            self._tell_awaited()
+            wake_s = min(wake_s, self._pump_background(now_s))
+        return wake_s
+
+    def _pump_tier(self, tier: Tier, now_s: float) -> float:
         """Lets tenants and their groups take turns. Returns when to look again at those that wait for more requests."""
         batching = self.served.batching
-        departed = True
         wake_s = NEVER
-        while departed:
+        departed = True
+        while departed and tier.waits:
             departed = False
             wake_s = NEVER
-            for line in self.backlog.in_turn(priority, rows_max=self.rows_max):
+            for line in tier.in_turn(rows_max=self.rows_max):
                 group = group_of(line.queue)
                 rows, rows_max = group.rows, min(group.rows_max, group.policy.rows_max(batching))
                 place = choose(self.places, min(rows, rows_max), now_s)
@@ -182,33 +193,33 @@ class Lane:
 
     def _depart(self, line: Line, place: Place, now_s: float) -> None:
         group = group_of(line.queue)
-        requests_max = len(group) if self.served.batching.enabled else 1
+        requests_max = inf if self.served.batching.enabled else 1
         group.pump_at = 0
         rows_max = min(group.rows_max, group.policy.rows_max(self.served.batching))
-        taken = self.backlog.take(
+        batch, expired = self.backlog.take(
             line, rows_max=rows_max, requests_max=requests_max, late_s=now_s + self.pace.hopeless_s(now_s)
         )
-        for waiter in taken.expired:
+        for waiter in expired:
             self._verdicts.expire(waiter, now_s, sent=False)
-        if taken.batch:
+        if batch:
             self.recoveries.budget.earn()
-            self._send(group, place, taken.batch, now_s)
+            self._send(group, place, batch, now_s)
 
     def _pump_background(self, now_s: float) -> float:
         """Gives batch jobs what is idle. Returns when to look again."""
-        idle = [place for place in self.places if self._idleness.idle(place.server)]
+        idle = [place for place in self.places if place.server.idle]
         if not (idle and self._send_background(idle, now_s)):
             for place in self.places:
-                if not self._idleness.idle(place.server):
-                    self._idleness.want(place.server, self.pump_soon)
-        if self.recoveries.later or self.backlog.waits(Priority.BACKGROUND):
+                if not place.server.idle:
+                    place.server.wanted.add(self.pump_soon)
+        if self.recoveries.later or self.backlog.tiers[Priority.BACKGROUND].waits:
             return self._background_s + self._options.background_patience_s
         return NEVER
 
     def _send_background(self, places: list[Place], now_s: float) -> bool:
         """Sends one batch to each of the places that has none yet. Returns whether nothing is left to send."""
-        recoveries, backlog = self.recoveries, self.backlog
-        while recoveries.later or backlog.waits(Priority.BACKGROUND):
+        recoveries, tier = self.recoveries, self.backlog.tiers[Priority.BACKGROUND]
+        while recoveries.later or tier.waits:
             free = [place for place in places if place not in self._background_at]
             place = choose(free, self.rows_max, now_s)
             if place is None:
@@ -217,19 +228,21 @@ class Lane:
             if recoveries.later:
                 self._resend(*recoveries.next_later(), place, now_s)
             else:
-                line = next(backlog.in_turn(Priority.BACKGROUND, rows_max=self.rows_max))
-                self._depart(line, place, now_s)
+                self._depart(next(tier.in_turn(rows_max=self.rows_max)), place, now_s)
         return True
 
     def _tell_awaited(self) -> None:
         """Lets the servers know whether somebody waits for them."""
-        backlog = self.backlog
-        waits = bool(self.recoveries.again) or backlog.waits(Priority.CALLER) or backlog.waits(Priority.SHADOW)
+        tiers = self.backlog.tiers
+        waits = self.recoveries.again or tiers[Priority.CALLER].waits or tiers[Priority.SHADOW].waits
         awaited = self.places if waits else _NOWHERE
         if awaited is not self._awaited:
             before, self._awaited = self._awaited, awaited
-            self._idleness.wait(place.server for place in awaited)
-            self._idleness.wait_no_more(place.server for place in before)
+            for place in awaited:
+                place.server.awaited += 1
+            for place in before:
+                place.server.awaited -= 1
+                place.server.settle()
 
     def _send_again(self, now_s: float) -> bool:
         place = choose(self.places, self.recoveries.rows_next, now_s)
@@ -271,11 +284,10 @@ class Lane:
             return
         self.flights.add(flight)
         place.departed(rows, now_s)
-        group.policy.departed(rows, left_behind=bool(group.turns))
+        group.policy.departed(rows, left_behind=group.rows > 0)
         if group.priority is Priority.BACKGROUND:
             self._background_at.add(place)
-        else:
-            self._idleness.departed(place.server)
+            place.server.background += 1
         self._counters.batches += 1
         look_s = min(latest_s, flight.overdue_s)
         if look_s < self._deadlines.wake_s:
@@ -305,8 +317,9 @@ class Lane:
         group.pump_at = 0
         if group.priority is Priority.BACKGROUND:
             self._background_at.discard(place)
-        else:
-            self._idleness.landed(place.server)
+            place.server.background -= 1
+        if place.server.wanted:
+            place.server.settle()
         if place.server.leaving and not place.server.batches:
             self._servers.forget(place.server.address)
         if ran:

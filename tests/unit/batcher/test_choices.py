@@ -12,8 +12,8 @@ from tests.support.batcher_places import place
 from tests.unit.batcher.test_rows import NOBODY
 
 
-def chosen(places: list[Place], *, rows: int = 8, now_s: float = 0.0, reserve: int = 0) -> str:
-    found = choose(places, rows, now_s, reserve=reserve)
+def chosen(places: list[Place], *, rows: int = 8, now_s: float = 0.0) -> str:
+    found = choose(places, rows, now_s)
     return found.backend.backend_id if found is not None else ""
 
 
@@ -62,13 +62,21 @@ class TestPlaces:
             now_s = resting.again_s
         assert rests == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0]
 
-    def test_background_leaves_a_slot_free_and_uses_the_only_one_when_idle(self) -> None:
-        two, one = place("two"), place("one", slots=1)
-        assert chosen([two], reserve=1) == "two"
-        two.departed(1, 0.0)
-        assert chosen([two], reserve=1) == ""
-        assert chosen([two]) == "two"
-        assert chosen([one], reserve=1) == "one"
+    def test_a_server_is_idle_while_only_batch_jobs_use_it_and_tells_so_once(self) -> None:
+        one = place("one")
+        server, told = one.server, list[str]()
+        one.departed(1, 0.0)
+        assert not server.idle
+        server.wanted.add(lambda: told.append("idle"))
+        server.settle()
+        server.background += 1
+        server.awaited += 1
+        server.settle()
+        assert told == []
+        server.awaited -= 1
+        server.settle()
+        server.settle()
+        assert (server.idle, told) == (True, ["idle"])
 
     def test_work_of_other_versions_on_the_same_server_counts(self) -> None:
         busy, idle = place("busy", latency_s=0.010), place("idle", latency_s=0.012)

@@ -20,7 +20,6 @@ from services.batcher.domain.table import Table, VersionKey
 from services.batcher.engines.counters import Counters, Depth
 from services.batcher.engines.gate import Gate
 from services.batcher.engines.group import Group
-from services.batcher.engines.idleness import Idleness
 from services.batcher.engines.lane import Lane
 from services.batcher.engines.options import EngineOptions
 from services.batcher.engines.padded import PaddedGroup
@@ -48,7 +47,6 @@ class Engine:
         self._servers = Servers(
             clock=clock, open_client=open_client, options=self._options, on_up=self._up, on_silent=self._silent
         )
-        self._idleness = Idleness()
         self._table = Table()
         self._lanes: dict[VersionKey, Lane] = {}
         self._untabled: dict[VersionKey, Lane] = {}
@@ -206,7 +204,6 @@ class Engine:
                 clock=self._clock,
                 loop=self._loop,
                 servers=self._servers,
-                idleness=self._idleness,
                 options=self._options,
                 counters=self.counters,
                 observer=self._observer,

@@ -13,11 +13,15 @@ from pathlib import Path
 import psutil
 
 _PROC = Path("/proc")
+APART = "apart-"
+"""What the parts of a second mesh are called with, all but its batcher, so that both can be measured at once."""
 _STUB = "triton_python_b"
 """How the kernel shortens the name of the process in which Triton's python backend runs a model."""
 _WORKER = "wrk:worker"
 _HOSTS = frozenset({"gateway", "batcher"})
 """The parts that are an Envoy; whichever of them has the batcher in it has an interpreter too."""
+
+_TRITONS = frozenset({"bare", "triton", f"{APART}triton"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,28 +81,26 @@ def spent_between(before: Reading, after: Reading) -> Mapping[Thread, int]:
 
 def microseconds_by_role(spent: Mapping[Thread, int], requests: int) -> Mapping[str, float]:
     """CPU of one request in microseconds, by role, the dearest first."""
-    interpreter = _interpreter(spent)
+    interpreters = {_interpreter(spent, host) for host in _HOSTS}
     totals: dict[str, int] = defaultdict(int)
     for thread, nanoseconds in spent.items():
-        totals[_role(thread, is_interpreter=thread == interpreter)] += nanoseconds
+        totals[_role(thread, is_interpreter=thread in interpreters)] += nanoseconds
     ordered = sorted(totals.items(), key=lambda item: -item[1])
     return {role: nanoseconds / 1000 / requests for role, nanoseconds in ordered}
 
 
-def _interpreter(spent: Mapping[Thread, int]) -> Thread | None:
-    """The thread of the batcher's Python: it has no name of its own, so it bears the process's, as others do that do
-    little. Nothing where every Envoy only forwards.
+def _interpreter(spent: Mapping[Thread, int], host: str) -> Thread | None:
+    """The thread of a batcher's Python in an Envoy: it has no name of its own, so it bears the process's, as others do
+    that do little. Nothing in an Envoy that only forwards: there the main thread alone is so called.
     """
-    homes = {thread.part for thread in spent if thread.part in _HOSTS}
-    home = "batcher" if "batcher" in homes else "gateway"
-    nameless = [thread for thread in spent if thread.part == home and thread.name == thread.process]
+    nameless = [thread for thread in spent if thread.part == host and thread.name == thread.process]
     return max((thread for thread in nameless if thread.tid != thread.pid), key=lambda one: spent[one], default=None)
 
 
 def _role(thread: Thread, *, is_interpreter: bool) -> str:
     if thread.process == _STUB:
         return "model (Triton's stub)"
-    if thread.part in {"bare", "triton"}:
+    if thread.part in _TRITONS:
         return "Triton"
     if is_interpreter:
         return "batcher, Python"

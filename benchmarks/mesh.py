@@ -40,6 +40,7 @@ class BenchMesh:
 
     gateway: str
     batcher: str
+    """Where a batcher beside the gateway takes predictions; one within it has its `/metrics` there."""
     ports: Mapping[str, int]
     """Of every purpose."""
     state: Path
@@ -102,8 +103,10 @@ def count_errors(page: str) -> Mapping[str, float]:
 
 
 @asynccontextmanager
-async def bench_mesh(folder: Path, *, clock: Clock) -> AsyncIterator[BenchMesh]:
-    """A mesh that serves digits, with its data in `folder`; stopped at the end. Raises PartFailedError."""
+async def bench_mesh(folder: Path, *, clock: Clock, batchers: int = 0) -> AsyncIterator[BenchMesh]:
+    """A mesh that serves digits, with its data in `folder`; stopped at the end. `batchers` beside the gateway; 0: the
+    gateway carries one, as `make run` has it. Raises PartFailedError.
+    """
     state = folder / "data" / "mesh.json"
 
     async def complete() -> bool:
@@ -112,7 +115,12 @@ async def bench_mesh(folder: Path, *, clock: Clock) -> AsyncIterator[BenchMesh]:
     part = Part(
         name="mesh",
         argv=(sys.executable, "-m", "services.supervisor", "--free-ports"),
-        env={**os.environ, "INFERMESH_DATA_DIR": str(folder / "data"), "INFERMESH_LOG_LEVEL": "warning"},
+        env={
+            **os.environ,
+            "INFERMESH_DATA_DIR": str(folder / "data"),
+            "INFERMESH_LOG_LEVEL": "warning",
+            "INFERMESH_BATCHERS": str(batchers),
+        },
         cwd=ROOT,
         ready=complete,
         ready_timeout_s=_START_TIMEOUT_S,

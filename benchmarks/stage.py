@@ -1,14 +1,16 @@
 """What the parts of a run share: the load generator, a bare Triton and a mesh, each started when a part first asks."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.bare_triton import BareTriton, bare_triton
-from benchmarks.cpu import CpuMeter
+from benchmarks.cpu import APART, CpuMeter
 from benchmarks.mesh import ROWS_MAX, BenchMesh, bench_mesh
 from benchmarks.rounds import Say
+from benchmarks.targets import BATCHER, Target, mesh_targets
 from services.common.clock import Clock
 
 
@@ -50,6 +52,7 @@ class Stage:
         self.meter = CpuMeter(self._pids)
         self._triton: BareTriton | None = None
         self._mesh: BenchMesh | None = None
+        self._apart: BenchMesh | None = None
 
     async def triton(self) -> BareTriton:
         """The bare Triton. Raises PartFailedError."""
@@ -62,15 +65,40 @@ class Stage:
         """The mesh, its digits in batches as large as bare Triton may make them. Raises PartFailedError, MeshError."""
         if self._mesh is None:
             self.say("Starting a mesh of its own")
-            self._mesh = await self.stack.enter_async_context(bench_mesh(self.folder / "mesh", clock=self.clock))
-            await self._mesh.allow_batches(ROWS_MAX)
+            self._mesh = await self._start("mesh", batchers=0)
         return self._mesh
 
+    async def apart(self) -> BenchMesh:
+        """A second mesh whose batcher stands beside its gateway, and so can be asked without it."""
+        if self._apart is None:
+            self.say("Starting a mesh whose batcher stands alone")
+            self._apart = await self._start("apart", batchers=1)
+        return self._apart
+
+    async def targets(self, wanted: Sequence[str]) -> Sequence[Target]:
+        """The ways through the mesh that are `wanted`; starts what they need."""
+        batcher = (await self.apart()).batcher if BATCHER in wanted else ""
+        gateway = (await self.mesh()).gateway if set(wanted) - {BATCHER} else ""
+        return mesh_targets(gateway=gateway, batcher=batcher, wanted=wanted)
+
     async def failed_requests(self) -> Mapping[str, float]:
-        """What the mesh's batcher counts as failed since its start, by reason; nothing where there is no mesh yet."""
-        return await self._mesh.failed_requests() if self._mesh is not None else {}
+        """What the batchers count as failed since their start, by reason; nothing where there is no mesh yet."""
+        counted: dict[str, float] = defaultdict(float)
+        for mesh in filter(None, (self._mesh, self._apart)):
+            for reason, count in (await mesh.failed_requests()).items():
+                counted[reason] += count
+        return counted
+
+    async def _start(self, name: str, *, batchers: int) -> BenchMesh:
+        running = bench_mesh(self.folder / name, clock=self.clock, batchers=batchers)
+        mesh = await self.stack.enter_async_context(running)
+        await mesh.allow_batches(ROWS_MAX)
+        return mesh
 
     def _pids(self) -> Mapping[str, int]:
         """Of everything that runs, by part."""
         bare = {"bare": self._triton.pid} if self._triton is not None else {}
-        return {**bare, **(self._mesh.pids() if self._mesh is not None else {})}
+        mesh = self._mesh.pids() if self._mesh is not None else {}
+        apart = self._apart.pids() if self._apart is not None else {}
+        named = {name if name == "batcher" else f"{APART}{name}": pid for name, pid in apart.items()}
+        return {**bare, **mesh, **named}

@@ -23,7 +23,6 @@ from benchmarks.targets import (
     Target,
     bare_json_target,
     bare_target,
-    mesh_targets,
 )
 
 BARS: Sequence[Bar] = (
@@ -81,8 +80,7 @@ async def against_bare(
     """
     effort, triton = stage.effort, await stage.triton()
     bares = [BARE, *([BARE_JSON] if GATEWAY_REST in ways else [])]
-    mesh = await stage.mesh()
-    every = mesh_targets(gateway=mesh.gateway, batcher=mesh.batcher, wanted=ways)
+    every = await stage.targets(ways)
     tried: dict[str, Sequence[Tried]] = {}
     for name in bares:
         protocol = "gRPC" if name == BARE else "HTTP/JSON"

@@ -28,7 +28,6 @@ from benchmarks.targets import (
     TITLES,
     Target,
     bare_target,
-    mesh_targets,
     verify,
 )
 
@@ -81,7 +80,7 @@ class Score:
 
 async def measure(stage: Stage) -> PartReport:
     """Raises LoadFailedError, PartFailedError, WrongAnswerError."""
-    effort, triton, mesh = stage.effort, await stage.triton(), await stage.mesh()
+    effort, triton = stage.effort, await stage.triton()
     samples = digits()
     scripts = Scripts(stage, samples)
     groups = {
@@ -92,7 +91,7 @@ async def measure(stage: Stage) -> PartReport:
     shots: list[Shot] = []
     notes: list[str] = []
     for group, ways in groups.items():
-        targets = mesh_targets(gateway=mesh.gateway, batcher=mesh.batcher, wanted=ways)
+        targets = await stage.targets(ways)
         if not targets:
             continue
         capacity = await scripts.capacity(targets[0])

@@ -23,7 +23,7 @@ from benchmarks.plot import line_plot, sparkline
 from benchmarks.report import PartReport, new_table
 from benchmarks.rounds import Rounds
 from benchmarks.stage import Stage
-from benchmarks.targets import BARE, GATEWAY_GRPC, mesh_targets
+from benchmarks.targets import BARE, GATEWAY_GRPC
 from services.common.clock import Clock
 
 CALLERS = 256
@@ -41,7 +41,7 @@ async def measure(stage: Stage) -> PartReport:
     mesh, seconds = await stage.mesh(), stage.effort.soak_minutes * 60
     triton = await stage.triton()
     await triton.keep(DIGITS_SERVED, [_BARE])
-    (target,) = mesh_targets(gateway=mesh.gateway, batcher=mesh.batcher, wanted=[GATEWAY_GRPC])
+    (target,) = await stage.targets([GATEWAY_GRPC])
     rounds = Rounds(h2load=stage.h2load, folder=stage.folder, samples=digits(), meter=stage.meter, say=stage.say)
     bare = await rounds.measure(bare_of(triton, BARE, _BARE.model_name(DIGITS_SERVED)), CALLERS, stage.effort.seconds)
     stretches: list[Measured] = []

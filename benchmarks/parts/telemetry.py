@@ -78,7 +78,7 @@ async def measure(stage: Stage) -> PartReport:
     turns: list[Turn] = []
     async with AsyncExitStack() as stack:
         stage.say("Starting a mesh of the part's own, with two more batchers")
-        mesh = await stack.enter_async_context(bench_mesh(stage.folder / "telemetry", clock=stage.clock))
+        mesh = await stack.enter_async_context(bench_mesh(stage.folder / "telemetry", clock=stage.clock, batchers=1))
         await mesh.allow_batches(ROWS_MAX)
         sink = await stack.enter_async_context(trace_sink())
         on = await stack.enter_async_context(_batcher(stage, mesh, telemetry=True, otlp_endpoint=sink.address))

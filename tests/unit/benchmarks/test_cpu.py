@@ -35,6 +35,16 @@ def test_a_batcher_within_the_gateway_has_its_python_there() -> None:
     assert roles == {"gateway, other threads": 60.0, "gateway, worker": 50.0, "batcher, Python": 30.0}
 
 
+def test_a_second_mesh_has_roles_of_its_own() -> None:
+    python = Thread("gateway", "envoy", "envoy", 10, 15)
+    triton = Thread("apart-triton", "tritonserver", "tritonserver", 60, 61)
+    gateway = Thread("apart-gateway", "envoy", "wrk:worker_0", 70, 71)
+    roles = microseconds_by_role({python: 1_000, PYTHON: 2_000, HAND_OVER: 500, triton: 4_000, gateway: 3_000}, 1)
+    assert roles == {
+        "Triton": 4.0, "batcher, Python": 3.0, "other services": 3.0, "batcher, other threads": 0.5
+    }  # fmt: skip
+
+
 def test_bare_triton_has_its_own_and_nobody_elses() -> None:
     bare = Thread("bare", "tritonserver", "tritonserver", 50, 51)
     stub = Thread("bare", "triton_python_b", "triton_python_b", 52, 53)

@@ -38,6 +38,22 @@ def redis_key(model_name: str, version: str, key: CacheKey) -> str:
     return f"pred:{model_name}:{version}:{key.hex()}"
 
 
+def common_key(request: InferRequest) -> tuple[object, ...]:
+    """Equal for requests with the same `common_bytes` and for no others, and quicker to make."""
+    served, parameters = request.served, request.parameters
+    return (
+        served.model_name,
+        served.version,
+        served.artifact_digest,
+        served.deployment_name,
+        request.tenant,
+        tuple([(tensor.name, tensor.data_type, tensor.shape[1:]) for tensor in request.inputs]),
+        request.outputs,
+        # By their text, because True, 1 and 1.0 are equal to Python and not to a model.
+        repr(parameters) if parameters else "",
+    )
+
+
 def common_bytes(request: InferRequest) -> bytes:
     """Everything of a request but its rows, unambiguous."""
     served = request.served

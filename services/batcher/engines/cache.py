@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from services.batcher.domain.cache_key import CachedRows, CacheKey, common_digest, redis_key, row_keys
+from services.batcher.domain.cache_key import CachedRows, CacheKey, common_digest, common_key, redis_key, row_keys
 from services.batcher.domain.cached import CacheCounts, CachedAnswer, CacheOptions, CacheOutcome
 from services.batcher.domain.lru import ByteLru
 from services.batcher.domain.refusals import too_late, unreadable
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
 from services.batcher.domain.rows import RowsError, check_outputs, join_results, split_outputs
-from services.batcher.domain.shape import CallShape, call_shape, group_key
+from services.batcher.domain.shape import CallShape, call_shape
 from services.batcher.engines.cache_ports import Answers, AnswerStore
 from services.batcher.engines.flights import Ended, Flight, Flights
 from services.common.clock import Clock
@@ -126,7 +126,7 @@ class PredictionCache:
         )
 
     def _common(self, request: InferRequest) -> _Common:
-        key = (request.served.artifact_digest, request.served.deployment_name, request.tenant, group_key(request))
+        key = common_key(request)
         common = self._commons.get(key)
         if common is None:
             if len(self._commons) >= _COMMONS_MAX:

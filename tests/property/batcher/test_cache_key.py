@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.batcher.domain.cache_key import common_bytes, common_digest, redis_key, row_keys
+from services.batcher.domain.cache_key import common_bytes, common_digest, common_key, redis_key, row_keys
 from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest, Parameter, Tensor
 from services.batcher.domain.rows import RowsError
@@ -104,6 +104,7 @@ def test_what_differs_in_anything_has_another_key(pair: tuple[OneRow, OneRow]) -
     one, other = pair
     assert (keys_of(one) == keys_of(other)) == (one == other)
     alike = common_bytes(request_of(one)) == common_bytes(request_of(other))
+    assert alike == (common_key(request_of(one)) == common_key(request_of(other)))
     signatures = [[item[:3] for item in row.inputs] for row in (one, other)]
     rest = [
         (row.model, row.version, row.digest, row.deployment, row.tenant, row.outputs, row.parameters)
@@ -152,6 +153,7 @@ def test_neither_time_nor_id_nor_priority_are_part_of_a_key(row: OneRow) -> None
         priority=Priority.BACKGROUND,
     )
     assert common_digest(request) == common_digest(other)
+    assert common_key(request) == common_key(other)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from services.deployer.domain.deployment import (
     Deployment,
     Health,
     NewDeployment,
+    Padding,
     Resources,
     ServingOptions,
     Wish,
@@ -106,6 +107,7 @@ def wish_to_proto(wish: Wish) -> deployment_pb2.Deployment:
             max_batch_size=batching.max_batch_size,
             batch_timeout_ms=batching.batch_timeout_ms,
             target_latency_ms=batching.target_latency_ms,
+            padding=_padding_to_proto(batching.padding),
         ),
         serving=deployment_pb2.ServingOptions(
             precision=serving.precision,
@@ -215,6 +217,9 @@ def _take(merged: deployment_pb2.Deployment, sent: deployment_pb2.Deployment, to
         raise invalid("update_mask", f"{top}.{rest}", f"{top}. followed by one of: {allowed}")
     if source.DESCRIPTOR.fields_by_name[rest].has_presence and not source.HasField(rest):
         target.ClearField(rest)
+    elif source.DESCRIPTOR.fields_by_name[rest].message_type is not None:
+        target.ClearField(rest)
+        getattr(target, rest).CopyFrom(getattr(source, rest))
     else:
         setattr(target, rest, getattr(source, rest))
 
@@ -260,6 +265,29 @@ def _batching(message: deployment_pb2.Batching) -> Batching:
             message.batch_timeout_ms if message.HasField("batch_timeout_ms") else defaults.batch_timeout_ms
         ),
         target_latency_ms=message.target_latency_ms if message.HasField("target_latency_ms") else None,
+        padding=_padding(message.padding) if message.HasField("padding") else None,
+    )
+
+
+def _padding(message: serving_pb2.Padding) -> Padding:
+    return Padding(
+        value=message.value,
+        input_values=dict(message.input_values),
+        lengths_input=message.lengths_input,
+        trim_outputs=tuple(message.trim_outputs),
+        waste_max=message.waste_max if message.HasField("waste_max") else Padding().waste_max,
+    )
+
+
+def _padding_to_proto(padding: Padding | None) -> serving_pb2.Padding | None:
+    if padding is None:
+        return None
+    return serving_pb2.Padding(
+        value=padding.value,
+        input_values=padding.input_values,
+        lengths_input=padding.lengths_input,
+        trim_outputs=padding.trim_outputs,
+        waste_max=padding.waste_max,
     )
 
 
@@ -306,6 +334,7 @@ def _version(version: PublishedVersion) -> serving_pb2.ServedVersion:
             max_batch_size=version.batching.max_batch_size,
             batch_timeout_ms=version.batching.batch_timeout_ms,
             target_latency_ms=version.target_latency_ms,
+            padding=_padding_to_proto(version.batching.padding),
         ),
         backends=[
             serving_pb2.Backend(

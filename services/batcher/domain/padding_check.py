@@ -57,7 +57,7 @@ def _fits(data_type: DataType, value: float) -> bool:
         return True
     if data_type is DataType.BOOL:
         return value in (0, 1)
-    if not data_type.is_float and not (math.isfinite(value) and value == int(value)):
+    if not math.isfinite(value) or not (data_type.is_float or value == int(value)):
         return False
     try:
         filler(data_type, value)

@@ -58,13 +58,26 @@ class Autoscaling:
 
 
 @dataclass(frozen=True, slots=True)
+class Padding:
+    """How requests that differ in the sizes of variable dimensions share a batch; see `infermesh.common.v1.Padding`."""
+
+    value: float = 0.0
+    input_values: Mapping[str, float] = field(default_factory=dict)
+    lengths_input: str = ""
+    trim_outputs: tuple[str, ...] = ()
+    waste_max: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
 class Batching:
-    """How requests are joined. `target_latency_ms` None: that of the autoscaling."""
+    """How requests are joined. `target_latency_ms` None: that of the autoscaling. `padding` None: only requests of the
+    same sizes."""
 
     enabled: bool = True
     max_batch_size: int = 32
     batch_timeout_ms: float = 50.0
     target_latency_ms: float | None = None
+    padding: Padding | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from services.common.page import check_page_size, decode_page_token, encode_page
 from services.deployer.domain.checks import ENVIRONMENTS, check_new, check_stage, check_wish
 from services.deployer.domain.deployment import Deployment, NewDeployment, Status, Wish
 from services.deployer.domain.package import check_framework
+from services.deployer.domain.padding import check_padding
 from services.deployer.engines.signal import Signal, wait_at_most
 from services.deployer.ports import DeploymentStore, VersionSource
 
@@ -62,6 +63,7 @@ class Deployments:
         recipe = await self._versions.recipe(new.model_name, new.version)
         check_stage(new, recipe)
         check_framework(recipe)
+        check_padding(new.wish.batching.padding, recipe.schema)
         new = replace(new, team=new.team or recipe.team)
         deadline_s = self._clock.monotonic() + self._drain_wait_s
         while True:
@@ -118,6 +120,7 @@ class Deployments:
             current = await self._changeable(model_name, deployment_name, etag)
             wish = change(current)
             check_wish(wish, local_replicas_max=self._local_replicas_max)
+            check_padding(wish.batching.padding, current.recipe.schema)
             if wish == current.wish:
                 return current
             changed = await self._store.change(current.deployment_id, wish, generation=current.generation)

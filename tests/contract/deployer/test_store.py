@@ -17,6 +17,7 @@ from services.deployer.domain.deployment import (
     Failure,
     Health,
     NewDeployment,
+    Padding,
     Progress,
     Resources,
     ServingOptions,
@@ -31,7 +32,7 @@ RECIPE = recipe(team="vision")
 FULL = Wish(
     Resources(3, "4", "16Gi", 0, ""),
     Autoscaling(True, 2, 10, target_cpu_percent=70, target_latency_ms=100),
-    Batching(True, 16, 12.5, 80),
+    Batching(True, 16, 12.5, 80, Padding(-100, {"mask": 0}, "lengths", ("logits",), 0.25)),
     ServingOptions(instances=2, threads=3, deterministic=True),
 )
 

@@ -81,7 +81,7 @@ def put(field: str, value: object) -> Change:
     return lambda padding, _: setattr(padding, field, value)
 
 
-def typed(data_type: schema_pb2.DataType, value: float) -> Change:
+def typed(data_type: "schema_pb2.DataType.ValueType", value: float) -> Change:
     """Another type of the second input, and what is filled in there."""
 
     def change(padding: serving_pb2.Padding, schema: schema_pb2.ModelSchema) -> None:
@@ -104,18 +104,9 @@ def typed(data_type: schema_pb2.DataType, value: float) -> Change:
         (put("value", 0.5), "batching.padding.value"),
         (put("value", 1e30), "batching.padding.value"),
         (put("value", float("inf")), "batching.padding.value"),
-        (
-            typed(UINT8, -1),
-            "batching.padding.value",
-        ),
-        (
-            typed(BOOL, 2),
-            "batching.padding.value",
-        ),
-        (
-            typed(FP16, 1e6),
-            "batching.padding.value",
-        ),
+        (typed(UINT8, -1), "batching.padding.value"),
+        (typed(BOOL, 2), "batching.padding.value"),
+        (typed(FP16, 1e6), "batching.padding.value"),
         (lambda _, schema: [spec.ClearField("shape") for spec in schema.inputs[:2]], "batching.padding"),
     ],
 )

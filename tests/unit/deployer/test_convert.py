@@ -6,11 +6,18 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 from google.protobuf.field_mask_pb2 import FieldMask
+from infermesh.common.v1 import serving_pb2
 from infermesh.deployer.v1 import deployer_service_pb2, deployment_pb2
 
 from services.common.errors import MeshError, Reason
-from services.deployer.convert import change_from_proto, deployment_to_proto, new_from_proto
-from services.deployer.domain.catalog import Place
+from services.deployer.convert import (
+    change_from_proto,
+    change_to_proto,
+    deployment_to_proto,
+    new_from_proto,
+    wish_to_proto,
+)
+from services.deployer.domain.catalog import Place, difference, published
 from services.deployer.domain.deployment import (
     Autoscaling,
     Batching,
@@ -19,6 +26,7 @@ from services.deployer.domain.deployment import (
     Failure,
     Health,
     NewDeployment,
+    Padding,
     Progress,
     Resources,
     ServingOptions,
@@ -142,6 +150,43 @@ def test_a_mask_reaches_into_a_field_and_leaves_its_neighbours() -> None:
     # Named in the mask and not sent: back to the default.
     assert wish.batching == Batching(True, 32, 50.0)
     assert wish.serving == ServingOptions(threads=2)
+
+
+PADDED = Padding(1.0, {"mask": 0.0}, "lengths", ("logits",), 0.25)
+PADDING = {
+    "value": 1,
+    "input_values": {"mask": 0},
+    "lengths_input": "lengths",
+    "trim_outputs": ["logits"],
+    "waste_max": 0.25,
+}
+
+
+def test_padding_is_read_shown_and_published() -> None:
+    body: dict[str, object] = {"version": "v1.0.0", "deployment_name": "d", "batching": {"padding": PADDING}}
+    new = new_from_proto(request(body), created_by="ann")
+    assert new.wish.batching == Batching(padding=PADDED)
+    told = wish_to_proto(new.wish).batching
+    assert json_format.MessageToDict(told, preserving_proto_field_name=True)["padding"] == PADDING
+    served = replace(current(), new=new, wish=new.wish, progress=Progress(loaded={"triton-0": "model"}))
+    change = difference({}, published([served], {}, POOL))
+    (model,) = change_to_proto(1, full=True, change=change).models
+    assert model.versions[0].batching.padding == told.padding
+
+
+def test_padding_that_is_empty_is_padding_with_its_defaults() -> None:
+    body: dict[str, object] = {"version": "v1.0.0", "deployment_name": "d", "batching": {"padding": {}}}
+    assert new_from_proto(request(body), created_by="ann").wish.batching.padding == Padding(0.0, {}, "", (), 0.5)
+
+
+def test_a_mask_reaches_padding_and_takes_it_away() -> None:
+    message = json_format.ParseDict(PADDING, serving_pb2.Padding())
+    sent = update(["batching.padding"], batching=deployment_pb2.Batching(padding=message, max_batch_size=8))
+    padded = change_from_proto(sent)(current())
+    assert padded.batching == Batching(True, 32, 50.0, padding=PADDED)
+    with_padding = replace(current(), wish=padded)
+    assert change_from_proto(update(["batching.padding"]))(with_padding).batching.padding is None
+    assert change_from_proto(update(["batching.max_batch_size"]))(with_padding).batching.padding == PADDED
 
 
 def test_a_mask_takes_autoscaling_away() -> None:

@@ -45,6 +45,7 @@ from services.batcher.telemetry.engine_families import EngineFamilies
 from services.batcher.telemetry.explanations import ExplanationStats
 from services.batcher.telemetry.labels import LabelSets
 from services.batcher.telemetry.night_view import NightView, engine_part, lanes_part
+from services.batcher.telemetry.policy_families import policy_metrics
 from services.batcher.telemetry.traces import Traces
 from services.batcher.wiring_features import build_features
 from services.common.clock import Clock
@@ -94,6 +95,7 @@ def build(settings: BatcherSettings, *, clock: Clock) -> Batcher:
         families=(
             batches.collect,
             EngineFamilies(engine, labels, clock).collect,
+            policy_metrics(engine.learned, labels),
             backend_metrics(engine.placements, clock.monotonic, labels),
         ),
         shown={"engine": lambda: engine_part(engine), "lanes": lambda: lanes_part(engine, clock.monotonic())},

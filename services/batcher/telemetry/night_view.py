@@ -10,6 +10,7 @@ from dataclasses import asdict
 from services.batcher.engines.counters import Depth
 from services.batcher.engines.engine import Engine
 from services.batcher.engines.placement import PlaceView
+from services.batcher.telemetry.policy_families import shown
 
 LANES_MAX = 30
 """The busiest versions are shown; of the rest only how many there are."""
@@ -34,6 +35,7 @@ def engine_part(engine: Engine) -> dict[str, object]:
 
 def lanes_part(engine: Engine, now_s: float) -> dict[str, object]:
     """Of each version that has requests, the busiest first, then those with a backend that is not up."""
+    learned = engine.learned()
     views = {key: placement.views(now_s) for key, placement in engine.placements().items()}
 
     def order(item: tuple[tuple[str, str], Depth]) -> tuple[int, int, tuple[str, str]]:
@@ -42,16 +44,17 @@ def lanes_part(engine: Engine, now_s: float) -> dict[str, object]:
         return (-(depth.rows_waiting + depth.rows_in_flight), -troubled, key)
 
     lanes = sorted(engine.depths().items(), key=order)
-    shown = [
+    lines = [
         {
             "model": model,
             "version": version,
             **asdict(depth),
+            "learned": shown(learned[model, version]),
             "backends": [_place(view) for view in views.get((model, version), ())[:PLACES_MAX]],
         }
         for (model, version), depth in lanes[:LANES_MAX]
     ]
-    return {"shown": shown, "left_out": max(0, len(lanes) - LANES_MAX)}
+    return {"shown": lines, "left_out": max(0, len(lanes) - LANES_MAX)}
 
 
 def _place(view: PlaceView) -> dict[str, object]:

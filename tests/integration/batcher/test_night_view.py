@@ -36,6 +36,8 @@ async def test_it_says_what_waits_what_runs_and_what_went_wrong(tmp_path: Path) 
         for call in calls:
             await call
         told = await page(made)
+        [lane] = told["lanes"]["shown"]
+        assert lane["learned"]["in_flight_per_backend"] >= 1
         assert told["engine"]["since_start"]["failed"] == 1
         [failed] = told["last_failures"]
         assert (failed["request_id"], failed["reason"], failed["model"]) == ("r7", "MODEL_FAILED", "line")

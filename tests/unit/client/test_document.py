@@ -16,7 +16,7 @@ _SEPARATORS = {"|", "||", "&&", ";", ">"}
 def commands(text: str) -> list[list[str]]:
     """The arguments of each command line that begins, or goes on after a pipe, with `infermesh`."""
     found = []
-    for line in re.findall(r"^(?:\$ |.*\| )?infermesh (.+)$", text, flags=re.MULTILINE):
+    for line in re.findall(r"^(?:\$ |.*\| )?infermesh (.+)$", text.replace("\\\n", ""), flags=re.MULTILINE):
         words = shlex.split(line, comments=True)
         end = next((place for place, word in enumerate(words) if word in _SEPARATORS), len(words))
         found.append(words[:end])

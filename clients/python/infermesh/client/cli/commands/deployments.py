@@ -7,6 +7,7 @@ import grpc
 import typer
 from infermesh.client.cli.completion import complete_deployment, complete_model
 from infermesh.client.cli.output import facts, state, table, when
+from infermesh.client.cli.padding import parse_padding
 from infermesh.client.cli.session import ModelArgument, Session, VersionArgument, command
 from infermesh.client.cli.splits import parse_split
 from infermesh.client.deployments import WAIT_TIMEOUT_S, is_settled, raise_if_failed
@@ -80,6 +81,26 @@ def _add_deploy(app: typer.Typer) -> None:
         batch_timeout_ms: Annotated[
             float | None, typer.Option(metavar="MS", min=0, help="The longest that a request waits for others.")
         ] = None,
+        pad: Annotated[
+            list[str] | None,
+            typer.Option(
+                metavar="[INPUT=]NUMBER",
+                help="Let rows of different sizes share a batch, filled up with this number; may be repeated.",
+            ),
+        ] = None,
+        pad_lengths: Annotated[
+            str, typer.Option(metavar="INPUT", help="The input that tells the model the true lengths.")
+        ] = "",
+        pad_trim: Annotated[
+            list[str] | None,
+            typer.Option(metavar="OUTPUT", help="An output to cut back to each caller's own size; may be repeated."),
+        ] = None,
+        pad_waste: Annotated[
+            float | None,
+            typer.Option(
+                metavar="SHARE", min=0, max=0.99, help="The most of a batch that may be filled in. Default: 0.5."
+            ),
+        ] = None,
         cache: Annotated[
             bool, typer.Option("--cache", help="The same input always gives the same output: keep answers.")
         ] = False,
@@ -91,14 +112,17 @@ def _add_deploy(app: typer.Typer) -> None:
         A model's first version gets all its traffic. Later ones answer when asked for by name, until
         `infermesh traffic set` gives them a share.
         """
-        batching = deployment_pb2.Batching(max_batch_size=batch_size or None, batch_timeout_ms=batch_timeout_ms)
+        padding = parse_padding(pad or (), lengths=pad_lengths, trim=pad_trim or (), waste=pad_waste)
+        batching = deployment_pb2.Batching(
+            max_batch_size=batch_size or None, batch_timeout_ms=batch_timeout_ms, padding=padding
+        )
         made = session.client.deployments.deploy(
             model,
             version,
             name=name,
             environment=environment,
             traffic_split=parse_split(traffic.split(","), "--traffic") if traffic else None,
-            batching=batching if batch_size or batch_timeout_ms is not None else None,
+            batching=batching if batching.ListFields() else None,
             serving=deployment_pb2.ServingOptions(deterministic=True) if cache else None,
         )
         last = made if no_wait else _followed(session, made, for_s)

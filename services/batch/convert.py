@@ -9,8 +9,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2
 
 from services.batch.domain.chunks import FailedRow
-from services.batch.domain.job import Job, JobSpec, Status
+from services.batch.domain.job import FeatureJoin, Job, JobSpec, Status
 from services.batch.domain.wish import (
+    SourceWish,
     Wish,
     check_batch_size,
     check_fraction,
@@ -37,7 +38,6 @@ _CHANGES: dict[str, Callable[[JobSpec, batch_job_pb2.BatchJob], JobSpec]] = {
 _NOT_BUILT = {
     "notify_on_completion": "nobody is told of a job's end; leave it out and watch the job",
     "notifications": "nobody is told of a job's end; leave it out and watch the job",
-    "input.event_time_column": "features are not joined to rows; leave it out and add them to the input",
     "output.columns": "only the key is copied; leave it out and join the output to the input by the key",
     "output.explain": "explanations are not written; leave it out, or ask for them with the model's predict endpoint",
 }
@@ -142,6 +142,8 @@ def spec_to_proto(spec: JobSpec) -> batch_job_pb2.BatchJob:
             delimiter=spec.input.delimiter,
             no_header=not spec.input.header,
             encoding="utf-8",
+            event_time_column=spec.input.event_time_column,
+            feature_sources=[_source(join) for join in spec.input.joins],
         ),
         output=batch_job_pb2.OutputOptions(format=spec.output.format, overwrite=spec.output.overwrite),
         batch_size=spec.batch_size,
@@ -194,7 +196,6 @@ def _wish(
     write: batch_job_pb2.OutputOptions,
 ) -> Wish:
     asked = (
-        ("input.event_time_column", bool(read.event_time_column)),
         ("output.columns", bool(write.columns)),
         ("output.explain", write.explain),
     )
@@ -209,10 +210,33 @@ def _wish(
         delimiter=read.delimiter,
         header=not read.no_header,
         encoding=read.encoding,
+        event_time_column=read.event_time_column,
+        feature_sources=tuple(
+            SourceWish(
+                uri=source.uri,
+                format=source.format,
+                entity=source.entity,
+                timestamp_column=source.timestamp_column,
+                features=tuple(source.features),
+                max_age_s=source.max_age_s,
+            )
+            for source in read.feature_sources
+        ),
         output_format=write.format,
         output_compression=write.compression,
         overwrite=write.overwrite,
         not_built=_not_built(asked),
+    )
+
+
+def _source(join: FeatureJoin) -> batch_job_pb2.FeatureSource:
+    return batch_job_pb2.FeatureSource(
+        uri=join.uri,
+        format=join.format,
+        entity=join.entity,
+        timestamp_column=join.timestamp_column,
+        features=join.features,
+        max_age_s=join.asked_age_s,
     )
 
 

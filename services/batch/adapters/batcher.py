@@ -49,7 +49,7 @@ def _request(
     for name, value in parameters.items():
         request.parameters[name].string_param = value
     for name, tensor in tensors.items():
-        request.inputs.add(name=name, datatype=types[name].value, shape=tensor.shape)
+        request.inputs.add(name=name, datatype=types.get(name, DataType.BYTES).value, shape=tensor.shape)
         request.raw_input_contents.append(_to_bytes(tensor))
     for name in outputs:
         request.outputs.add(name=name)

@@ -5,6 +5,7 @@ from infermesh.registry.v1 import model_version_pb2, registry_service_pb2, regis
 
 from services.batch.domain.job import Version
 from services.common.errors import MeshError, Reason
+from services.common.feature_view_proto import views_from_proto
 from services.common.schema_proto import mapping_from_proto, schema_from_proto
 
 _DEADLINE_S = 5.0
@@ -51,4 +52,5 @@ def _pinned(found: model_version_pb2.ModelVersion) -> Version:
         artifact_digest=found.artifact_digest,
         schema=schema_from_proto(found.schema),
         mapping=mapping_from_proto(found.mapping),
+        feature_views=views_from_proto(found.feature_views),
     )

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from services.common.errors import MeshError, Reason, shown
+from services.common.feature_view import FeatureView
 from services.common.schema import ModelSchema, PredictionMapping
 
 _ID_SHOWN_MAX = 128
@@ -44,6 +45,33 @@ class Version:
     artifact_digest: str
     schema: ModelSchema
     mapping: PredictionMapping
+    feature_views: tuple[FeatureView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureJoin:
+    """Where features of the version were kept over time. Rows get what held at their own moment."""
+
+    uri: str
+    path: str
+    format: Format
+    entity: str
+    """The column of the source, and of the input, that says whose features they are."""
+    timestamp_column: str
+    features: tuple[str, ...] = ()
+    """The source's columns that are features. Empty: those of `inputs` that it has and the input has not."""
+    inputs: tuple[str, ...] = ()
+    """The version's inputs."""
+    texts: tuple[str, ...] = ()
+    """Those of them that are texts."""
+    optional: tuple[str, ...] = ()
+    """Those of them that may be left out."""
+    asked_age_s: float = 0.0
+    """The oldest that any value may be, as the caller said; 0: he did not."""
+    max_age_s: Mapping[str, float] = field(default_factory=dict)
+    """The oldest that a value may be, by feature; none: any age."""
+    defaults: Mapping[str, object] = field(default_factory=dict)
+    """Values for rows that have none, by feature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +85,8 @@ class Input:
     feature_columns: Mapping[str, str] = field(default_factory=dict)
     delimiter: str = ","
     header: bool = True
+    event_time_column: str = ""
+    joins: tuple[FeatureJoin, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

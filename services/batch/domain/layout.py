@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.batch.domain.job import Input
+from services.batch.domain.job import Input, Version
 from services.common.errors import MeshError, Reason, invalid, shown
 from services.common.schema import DataType, ModelSchema, TensorSpec
 
@@ -19,6 +19,8 @@ class FeatureColumns:
 
     spec: TensorSpec
     columns: tuple[str, ...]
+    entity: bool = False
+    """It is no feature of the model but says whose features the batcher takes from the online feature store."""
 
     @property
     def spread(self) -> bool:
@@ -58,14 +60,21 @@ def check_schema(schema: ModelSchema) -> None:
             )
 
 
-def lay_out(columns: Sequence[str], schema: ModelSchema, wish: Input) -> Layout:
-    """Finds the features' columns and the key's. Raises INPUT_UNREADABLE naming every column that is missing."""
+def lay_out(columns: Sequence[str], version: Version, wish: Input) -> Layout:
+    """Finds the features' columns and the key's. A feature of a view may be missing where the view's entity is a
+    column: then the batcher adds it. Raises INPUT_UNREADABLE naming every column that is missing."""
+    schema = version.schema
+    entities = {feature: view.entity for view in version.feature_views for feature in view.features}
+    needed: dict[str, None] = {}
     known = set(columns)
     _check_renames(schema, wish.feature_columns, known)
     features, missing = [], []
     for spec in schema.inputs:
         base = wish.feature_columns.get(spec.name, spec.name)
         found = _find(spec, base, known)
+        if found is None and entities.get(spec.name) in known:
+            needed[entities[spec.name]] = None
+            found = ()
         if found is None:
             missing.append(base)
             continue
@@ -78,6 +87,10 @@ def lay_out(columns: Sequence[str], schema: ModelSchema, wish: Input) -> Layout:
             "called",
             metadata={"missing_columns": ",".join(missing)},
         )
+    inputs = {spec.name for spec in schema.inputs}
+    features += [
+        FeatureColumns(TensorSpec(name, DataType.BYTES), (name,), entity=True) for name in needed if name not in inputs
+    ]
     used = {name for feature in features for name in feature.columns}
     if not used:
         raise MeshError(
@@ -85,6 +98,8 @@ def lay_out(columns: Sequence[str], schema: ModelSchema, wish: Input) -> Layout:
             f"the input has no column of any feature; it has {shown(list(columns), length_max=400)}, and the version "
             "takes " + ", ".join(repr(spec.name) for spec in schema.inputs),
         )
+    # Whose features they are may well be what identifies a row, too.
+    used = {name for feature in features if not feature.entity for name in feature.columns}
     return Layout(_key(columns, used, wish.key_column), tuple(features))
 
 

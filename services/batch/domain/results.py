@@ -11,9 +11,10 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
+from services.batch.domain.columns import Column
 from services.batch.domain.job import Version
 from services.batch.domain.layout import Layout
-from services.batch.domain.rows import Column, RowBlock, Tensor
+from services.batch.domain.rows import RowBlock, Tensor
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, TensorSpec
 

@@ -12,6 +12,7 @@ _PASSING = frozenset(
         Reason.QUOTA_EXCEEDED,
         Reason.QUEUE_FULL,
         Reason.BACKEND_UNAVAILABLE,
+        Reason.FEATURE_STORE_UNAVAILABLE,
         # A version that is being loaded again, or whose deployment moves, is back within moments.
         Reason.MODEL_NOT_SERVED,
         Reason.VERSION_NOT_SERVED,
@@ -25,6 +26,7 @@ _OF_ROWS = frozenset(
         Reason.SCHEMA_VIOLATION,
         Reason.INVALID_FIELD,
         Reason.MODEL_FAILED,
+        Reason.FEATURE_MISSING,
         Reason.MALFORMED_BODY,
         Reason.MESSAGE_TOO_LARGE,
     }

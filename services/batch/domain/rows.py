@@ -6,7 +6,6 @@ turned as a whole; only where that fails is it looked at value by value, to find
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +13,11 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from services.batch.domain.columns import Column, ids_of
 from services.batch.domain.layout import FeatureColumns, Layout
 from services.common.errors import Reason, shown
 from services.common.schema import DataType, TensorSpec
 
-Column: TypeAlias = "pa.Array | list[object]"
 Tensor = npt.NDArray[np.generic]
 Bad = dict[int, tuple[str, str]]
 """Reason and message by the row's place in its block."""
@@ -65,6 +64,8 @@ def encode(block: RowBlock, layout: Layout) -> Encoded:
 
 
 def _encode_feature(block: RowBlock, feature: FeatureColumns) -> tuple[Tensor, dict[int, str]]:
+    if feature.entity:
+        return _encode_ids(block.columns[feature.columns[0]], feature.columns[0])
     if not feature.spread:
         return encode_column(block.columns[feature.columns[0]], feature.spec, feature.columns[0])
     single = TensorSpec(
@@ -81,6 +82,12 @@ def _encode_feature(block: RowBlock, feature: FeatureColumns) -> tuple[Tensor, d
         for place, message in bad.items():
             wrong.setdefault(place, message)
     return np.stack(numbers, axis=1), wrong
+
+
+def _encode_ids(column: Column, name: str) -> tuple[Tensor, dict[int, str]]:
+    ids = ids_of(column)
+    wrong = {place: f"column {name!r} is no text and no whole number" for place, one in enumerate(ids) if one is None}
+    return np.array(["" if one is None else one for one in ids], dtype=np.object_), wrong
 
 
 def encode_column(column: Column, spec: TensorSpec, name: str) -> tuple[Tensor, dict[int, str]]:

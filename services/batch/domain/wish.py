@@ -1,14 +1,16 @@
 """What a caller asks for, checked without looking at anything outside, and with defaults filled in."""
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from services.batch.domain.job import Format, Input, JobSpec, Output, Version
+from services.batch.domain.job import FeatureJoin, Format, Input, JobSpec, Output, Version
 from services.batch.domain.places import format_of, local_path
 from services.common.errors import FieldViolation, MeshError, Reason, invalid, invalid_fields
 from services.common.names import check_model_name, check_version
+from services.common.schema import DataType
 
 BATCH_SIZE_DEFAULT, BATCH_SIZE_MAX = 1000, 65_536
 PARALLELISM_DEFAULT, PARALLELISM_MAX = 10, 256
@@ -16,10 +18,24 @@ TIMEOUT_MINUTES_DEFAULT, TIMEOUT_MINUTES_MAX = 1440, 43_200
 NAME_MAX = 128
 REQUEST_ID_MAX = 128
 LABELS_MAX = 32
+SOURCES_MAX = 16
+TIMESTAMP_COLUMN_DEFAULT = "event_timestamp"
 LABEL_MAX = 63
 PARAMETERS_MAX = 64
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceWish:
+    """A feature source as it came."""
+
+    uri: str
+    format: str = ""
+    entity: str = ""
+    timestamp_column: str = ""
+    features: tuple[str, ...] = ()
+    max_age_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +61,8 @@ class Wish:
     delimiter: str = ""
     header: bool = True
     encoding: str = ""
+    event_time_column: str = ""
+    feature_sources: tuple[SourceWish, ...] = ()
     output_format: str = ""
     output_compression: str = ""
     overwrite: bool = False
@@ -73,7 +91,7 @@ class Draft:
         return JobSpec(
             job_name=self.job_name,
             version=version,
-            input=self.input,
+            input=replace(self.input, joins=tuple(resolved(join, version) for join in self.input.joins)),
             output=self.output,
             batch_size=self.batch_size,
             max_parallelism=self.max_parallelism,
@@ -145,7 +163,67 @@ def read_input(wish: Wish) -> Input:
         raise invalid("input.delimiter", wish.delimiter, "one ASCII character other than a quote or a line end")
     if (wish.encoding or "utf-8").lower() not in ("utf-8", "utf8"):
         raise invalid("input.encoding", wish.encoding, "utf-8")
-    return Input(wish.input_uri, path, kind, wish.key_column, dict(wish.feature_columns), delimiter, header=wish.header)
+    return Input(
+        wish.input_uri,
+        path,
+        kind,
+        wish.key_column,
+        dict(wish.feature_columns),
+        delimiter,
+        header=wish.header,
+        event_time_column=wish.event_time_column,
+        joins=_joins(wish),
+    )
+
+
+def _joins(wish: Wish) -> tuple[FeatureJoin, ...]:
+    field = "input.feature_sources"
+    if bool(wish.feature_sources) != bool(wish.event_time_column):
+        raise invalid(
+            "input.event_time_column", wish.event_time_column, f"a column with {field}, and none without them"
+        )
+    if len(wish.feature_sources) > SOURCES_MAX:
+        raise invalid(field, f"{len(wish.feature_sources)} sources", f"at most {SOURCES_MAX}")
+    return tuple(_join(source, f"{field}[{place}]") for place, source in enumerate(wish.feature_sources))
+
+
+def _join(source: SourceWish, field: str) -> FeatureJoin:
+    path = local_path(source.uri, f"{field}.uri")
+    kind = format_of(path, source.format, f"{field}.format", f"{field}.uri")
+    if kind is Format.JSONL:
+        raise invalid(f"{field}.format", kind, "parquet or csv")
+    if not source.entity:
+        raise invalid(f"{field}.entity", source.entity, "a column of the source and of the input")
+    if not (math.isfinite(source.max_age_s) and source.max_age_s >= 0):
+        raise invalid(f"{field}.max_age_s", source.max_age_s, "seconds, 0 or more")
+    return FeatureJoin(
+        uri=source.uri,
+        path=path,
+        format=kind,
+        entity=source.entity,
+        timestamp_column=source.timestamp_column or TIMESTAMP_COLUMN_DEFAULT,
+        features=source.features,
+        asked_age_s=source.max_age_s,
+    )
+
+
+def resolved(join: FeatureJoin, version: Version) -> FeatureJoin:
+    """The join with all that the version says of its features. Raises INVALID_FIELD where one is no input of it."""
+    inputs = version.schema.inputs
+    names = tuple(spec.name for spec in inputs)
+    for feature in join.features:
+        if feature not in names:
+            raise invalid("input.feature_sources.features", feature, f"inputs of the version: {', '.join(names)}")
+    ages = {feature: view.max_age_s for view in version.feature_views for feature in view.features if view.max_age_s}
+    defaults = {name: value for view in version.feature_views for name, value in view.defaults.items()}
+    return replace(
+        join,
+        inputs=names,
+        texts=tuple(spec.name for spec in inputs if spec.data_type is DataType.BYTES),
+        optional=tuple(spec.name for spec in inputs if spec.optional),
+        max_age_s=dict.fromkeys(names, join.asked_age_s) if join.asked_age_s else ages,
+        defaults=defaults,
+    )
 
 
 def _output(wish: Wish) -> Output:

@@ -218,7 +218,7 @@ class Jobs:
         return chunks[:size], encode_page_token(str(chunks[size - 1].chunk.index), query=query) if more else ""
 
     def _check_files(self, spec: JobSpec) -> None:
-        lay_out(self._sources.open(spec.input).columns(), spec.version.schema, spec.input)
+        lay_out(self._sources.open(spec.input).columns(), spec.version, spec.input)
         self._workspace.check_output(spec.output, spec.input.path)
 
     def _new_id(self) -> str:

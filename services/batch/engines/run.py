@@ -85,7 +85,7 @@ class JobRun:
         try:
             source = await in_thread(lambda: self._sources.open(self._spec.input))
             plan = await self._plan(source)
-            layout = lay_out(plan.columns, self._spec.version.schema, self._spec.input)
+            layout = lay_out(plan.columns, self._spec.version, self._spec.input)
             while pending := await self._pending(plan):
                 await self._work(source, plan, layout, pending)
             await self._check_unchanged(source, plan)
@@ -109,7 +109,7 @@ class JobRun:
             await self._check_unchanged(source, plan)
             return plan
         columns = await in_thread(source.columns)
-        layout = lay_out(columns, self._spec.version.schema, self._spec.input)
+        layout = lay_out(columns, self._spec.version, self._spec.input)
         rows = chunk_rows(self._spec.batch_size, least=self._chunk_rows_min)
         plan = await in_thread(lambda: source.cut(rows, bytes_max=CHUNK_BYTES_MAX, key_column=layout.key))
         await self._store.set_plan(self._lease, plan)

@@ -61,6 +61,6 @@ class Sampler:
 
     def _read(self, spec: JobSpec, rows: int) -> tuple[RowBlock, Layout, bool]:
         source = self._sources.open(spec.input)
-        layout = lay_out(source.columns(), spec.version.schema, spec.input)
+        layout = lay_out(source.columns(), spec.version, spec.input)
         plan = source.cut(rows, bytes_max=CHUNK_BYTES_MAX, key_column=layout.key, chunks_max=1)
         return next(iter(source.read(plan.chunks, layout.columns, plan))), layout, plan.key_is_integer

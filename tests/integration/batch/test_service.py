@@ -277,3 +277,31 @@ async def test_a_job_is_watched_paused_changed_and_resumed(
     ]
     assert seen[-1].status == "completed"
     assert [row["id"] for row in written(target)] == [1000 + row for row in range(ROWS)]
+
+
+async def test_rows_get_the_features_that_held_at_their_own_moment(service: Service, tmp_path: Path) -> None:
+    source, history, target = tmp_path / "in.csv", tmp_path / "history.csv", tmp_path / "out.jsonl"
+    source.write_text(
+        "id,a,user,when\n"
+        "1,0.5,ann,2026-02-01T12:00:00Z\n"
+        "2,0.5,ann,2026-02-01T11:59:59Z\n"
+        "3,0.5,bob,2026-02-01T12:00:00Z\n"
+        "4,0.5,ann,2026-02-03T00:00:00Z\n"
+    )
+    history.write_text(
+        "user,event_timestamp,b\nann,2026-01-01,1\nann,2026-02-01T12:00:00Z,2\nann,2026-03-01,3\nbob,2026-03-01,9\n"
+    )
+    options = batch_job_pb2.InputOptions(
+        event_time_column="when",
+        feature_sources=[batch_job_pb2.FeatureSource(uri=str(history), entity="user")],
+    )
+    made = await service.submit(source, target, input=options)
+    assert made.input.feature_sources[0].timestamp_column == "event_timestamp"
+    job = await service.ended(made.job_id)
+    assert job.status == "completed", job.error_message
+    assert {row["id"]: row["output"] for row in written(target)} == {"1": 2.5, "2": 1.5, "4": 2.5}
+    (failed,) = written(errors_of(target))
+    assert (failed["key"], failed["error_reason"]) == ("3", "FEATURE_MISSING")
+    options.feature_sources[0].timestamp_column = "seen"
+    with pytest.raises(MeshError, match="no column 'seen'"):
+        await service.submit(source, tmp_path / "other.jsonl", input=options)

@@ -1,5 +1,7 @@
 """Columns are matched to features by name; the output's columns follow from the version."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -7,7 +9,9 @@ import pytest
 from services.batch.domain.job import Format, Input, Version
 from services.batch.domain.layout import lay_out
 from services.batch.domain.results import ResultShape
+from services.batch.domain.rows import RowBlock, encode
 from services.common.errors import MeshError, Reason
+from services.common.feature_view import FeatureView
 from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
 
 SCHEMA = ModelSchema(
@@ -34,7 +38,7 @@ def wish(**changes: object) -> Input:
     ],
 )
 def test_columns_are_found(columns: list[str], changes: dict[str, object], key: str, found: list[str]) -> None:
-    layout = lay_out(columns, SCHEMA, wish(**changes))
+    layout = lay_out(columns, version(), wish(**changes))
     assert layout.key_name == key
     assert [name for feature in layout.features for name in feature.columns] == found
     assert set(layout.columns) == {*found, *({key} & set(columns))}
@@ -51,8 +55,31 @@ def test_columns_are_found(columns: list[str], changes: dict[str, object], key: 
 )
 def test_what_is_missing_is_named(columns: list[str], changes: dict[str, object], reason: Reason, words: str) -> None:
     with pytest.raises(MeshError, match=words) as error:
-        lay_out(columns, SCHEMA, wish(**changes))
+        lay_out(columns, version(), wish(**changes))
     assert error.value.reason is reason
+
+
+VIEWED = FeatureView("stats", "user_id", {"X": "array<float>"})
+
+
+def test_a_feature_of_a_view_is_left_to_the_batcher_where_its_entity_is_a_column() -> None:
+    viewed = replace(version(), feature_views=(VIEWED,))
+    layout = lay_out(["age", "user_id"], viewed, wish())
+    assert [(feature.spec.name, feature.columns) for feature in layout.features] == [
+        ("X", ()),
+        ("age", ("age",)),
+        ("user_id", ("user_id",)),
+    ]
+    assert layout.key_name == "user_id"
+    block = RowBlock(0, 3, {"age": [1, 2, 3], "user_id": [42, "ann", 1.5]})
+    made = encode(block, layout)
+    assert set(made.tensors) == {"age", "user_id"}
+    assert made.tensors["user_id"].tolist() == ["42", "ann", ""]
+    assert made.bad == {2: ("SCHEMA_VIOLATION", "column 'user_id' is no text and no whole number")}
+    # Who has the feature itself needs no entity, and it is not sent.
+    assert lay_out(["X", "user_id"], viewed, wish()).columns == ("user_id", "X")
+    with pytest.raises(MeshError, match="no column for 'X'"):
+        lay_out(["age"], viewed, wish())
 
 
 def version(*outputs: TensorSpec, mapping: PredictionMapping | None = None) -> Version:

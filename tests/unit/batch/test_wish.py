@@ -63,7 +63,6 @@ def test_all_wrong_fields_are_named_at_once() -> None:
     [
         {"notify_on_completion": "a@b.example"},
         {"notifications": [batch_job_pb2.Notification(email="a@b.example")]},
-        {"input": batch_job_pb2.InputOptions(event_time_column="at")},
         {"output": batch_job_pb2.OutputOptions(columns=["a"])},
         {"output": batch_job_pb2.OutputOptions(explain=True)},
     ],

@@ -1,13 +1,21 @@
 """Inputs on a local file system, by format."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from services.batch.adapters.sources.csv import CsvSource
+from services.batch.adapters.sources.joined import JoinedSource
 from services.batch.adapters.sources.jsonl import JsonlSource
 from services.batch.adapters.sources.parquet import ParquetSource
 from services.batch.adapters.sources.problems import unreadable
 from services.batch.domain.job import Format, Input
 from services.batch.ports import Source
+
+_SOURCES: Mapping[Format, Callable[[Input], Source]] = {
+    Format.PARQUET: ParquetSource,
+    Format.CSV: CsvSource,
+    Format.JSONL: JsonlSource,
+}
 
 
 class LocalSources:
@@ -28,6 +36,5 @@ class LocalSources:
             raise unreadable(wish, "there is no such file on the machine of the batch service") from None
         except OSError as error:
             raise unreadable(wish, f"{error.strerror}") from None
-        if wish.format is Format.PARQUET:
-            return ParquetSource(wish)
-        return CsvSource(wish) if wish.format is Format.CSV else JsonlSource(wish)
+        source = _SOURCES[wish.format](wish)
+        return JoinedSource(source, wish) if wish.joins else source

@@ -52,7 +52,7 @@ protos-check: ## contracts lint-clean, compatible with main, generated code fres
 clients: setup ## generate the TypeScript and Go clients from protos/, compile the first
 	@sh tools/clients.sh
 
-bench: setup ## the hot path against bare Triton, in the same run
+bench: setup ## the mesh against bare Triton, in the same run; benchmarks/README.md says how
 	@exec $(BIN)/python -m benchmarks $(ARGS)
 
 lock: ## resolve requirements/*.in into lock files

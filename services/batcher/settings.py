@@ -68,9 +68,9 @@ class BatcherSettings(BaseSettings):
     redis_url: SecretStr = SecretStr("")
     """redis://[user:password@]host[:port][/database] of the cache's second layer, which all batchers share, and of the
     feature store; rediss:// for TLS. Empty: predictions are kept in memory alone, and no feature is found."""
-    feast_repo: str = ""
-    """Folder of the Feast repository (`feature_store.yaml`) whose online store has the views of store "feast"; needs
-    the extra `feast`. Empty: there is none."""
+    feast_url: str = ""
+    """http:// or https:// URL of Feast's feature server (`feast serve`), which has the views of store "feast". Empty:
+    there is none."""
     feature_deadline_ms: float = Field(default=10.0, gt=0, le=1000)
     """The longest that a request waits for a feature store, in milliseconds; 0.1 ms more for each row beside the
     first."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from prometheus_client import Metric
 
+from services.batcher.adapters.feast_features import FeastFeatures
 from services.batcher.adapters.redis_features import RedisFeatures
 from services.batcher.engines.feature_ports import FeatureStore
 from services.batcher.engines.features import FeatureOptions, Features
@@ -25,6 +26,10 @@ def build_features(
         redis = RedisFeatures(url, clock=clock)
         lifecycle.add_task("features from Redis", redis.serve)
         stores[FeatureStoreKind.REDIS] = redis
+    if settings.feast_url:
+        feast = FeastFeatures(settings.feast_url, clock=clock)
+        lifecycle.add("features from Feast", stop=feast.close)
+        stores[FeatureStoreKind.FEAST] = feast
     features = Features(
         stores=stores,
         clock=clock,

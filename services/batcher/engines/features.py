@@ -29,7 +29,7 @@ _BYTES_PER_STORED_BYTE = 6
 """What Python needs for a value, about, per byte of its JSON."""
 _NOT_CONFIGURED = {
     FeatureStoreKind.REDIS: "is not configured: the operator sets INFERMESH_BATCHER_REDIS_URL",
-    FeatureStoreKind.FEAST: "is not configured: the operator sets INFERMESH_BATCHER_FEAST_REPO",
+    FeatureStoreKind.FEAST: "is not configured: the operator sets INFERMESH_BATCHER_FEAST_URL",
 }
 
 

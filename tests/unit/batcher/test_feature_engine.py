@@ -161,7 +161,7 @@ async def test_a_store_that_is_not_configured_names_the_setting() -> None:
     features = Features(stores={}, clock=LoopClock(EPOCH))
     with pytest.raises(MeshError, match="is not configured: the operator sets INFERMESH_BATCHER_REDIS_URL"):
         await features.join(joining(STATS), [{"user_id": 1, "x": 1.0}])
-    with pytest.raises(MeshError, match="INFERMESH_BATCHER_FEAST_REPO"):
+    with pytest.raises(MeshError, match="INFERMESH_BATCHER_FEAST_URL"):
         await features.join(joining(replace(STATS, store=FeatureStoreKind.FEAST)), [{"user_id": 1, "x": 1.0}])
 
 

@@ -67,7 +67,7 @@ class FeatureView(_message.Message):
     """
     store: _builtins.str
     """"redis" (default): the layout that docs/architecture/features.md describes. "feast": Feast's online store, through its
-    own library, where the operator configured it.
+    feature server, where the operator configured one.
     """
     on_missing: _builtins.str
     """What to do about a feature that is neither sent nor stored, or stored but older than `max_age_s`: "error" (default)

@@ -19,18 +19,20 @@ def poisson(rate: float, seconds: float, *, seed: int) -> Times:
 
 def bursty(rate: float, seconds: float, *, seed: int) -> Times:
     """Bursts at twice `rate`, silence between them, both of exponential length: an interrupted Poisson process
-    (Kuczura 1973). The mean over a long time is `rate`; a short run is scaled to have it exactly in expectation.
+    (Kuczura 1973), given that half of the time is burst. So a short run has neither more load nor higher peaks.
     """
     rng = np.random.default_rng(seed)
-    bursts: list[tuple[float, float]] = []
-    at_s = 0.0
-    while at_s < seconds:
-        end_s = min(seconds, at_s + rng.exponential(BURST_S))
-        bursts.append((at_s, end_s))
-        at_s = end_s + rng.exponential(BURST_S)
-    on_s = sum(end_s - begin_s for begin_s, end_s in bursts)
-    peak = rate * seconds / on_s
-    return np.concatenate([_poisson(peak, begin_s, end_s, rng) for begin_s, end_s in bursts])
+    cycles = max(1, round(seconds / (2 * BURST_S)))
+    # Exponential lengths, given their sum, are a flat Dirichlet's shares of it.
+    bursts_s, silences_s = (rng.dirichlet(np.ones(cycles)) * seconds / 2 for _ in range(2))
+    ends_s = np.cumsum(bursts_s + silences_s)
+    begins_s = ends_s - bursts_s - silences_s
+    return np.concatenate(
+        [
+            _poisson(2 * rate, begin_s, begin_s + burst_s, rng)
+            for begin_s, burst_s in zip(begins_s, bursts_s, strict=True)
+        ]
+    )
 
 
 def _poisson(rate: float, begin_s: float, end_s: float, rng: np.random.Generator) -> Times:

@@ -28,6 +28,11 @@ from benchmarks.load import LoadFailedError
 from benchmarks.payloads import Call
 
 CONNECTIONS = 8
+LEAD_IN_S = 0.3
+_TICK_S = 0.0005
+"""The generator wakes no oftener: what is due leaves together, what came is read together. Waking for each request took
+it most of a core, which the servers then lacked; so every time is up to two ticks longer, for all targets alike.
+"""
 _PATIENCE_S = 5.0
 """How long answers may take after the last request has left."""
 _START_S = 0.05
@@ -48,10 +53,13 @@ class Outcome:
     lag_s: NDArray[np.float64]
     """By request: how much later than it should it left the generator; part of the latency."""
 
+    errors_before: int = 0
+    """Requests of the lead-in that failed."""
+
     @property
     def errors(self) -> int:
-        """Requests without an answer, or with one that has no message."""
-        return int(np.isnan(self.latency_s).sum())
+        """Requests without an answer, or with one that has no message; of the lead-in too."""
+        return int(np.isnan(self.latency_s).sum()) + self.errors_before
 
     def percentile_ms(self, which: float) -> float:
         """Of the latencies, in milliseconds; what was not answered counts as never."""
@@ -68,9 +76,12 @@ class Outcome:
 
 
 async def run_script(*, address: str, call: Call, times: Times, seconds: float, folder: Path) -> Outcome:
-    """Sends `call` at each of `times`. Raises LoadFailedError where the generator cannot do its work."""
+    """Sends `call` at each of `times`, of which those before LEAD_IN_S are not timed: connections are new, and whatever
+    rested wakes up. `seconds` is the length of the rest. Raises LoadFailedError where the generator cannot do its work.
+    """
     latency_s, lag_s = await _generate(address, call, times, folder, seconds=seconds, in_flight=0)
-    return Outcome(seconds, latency_s, lag_s)
+    timed = times >= LEAD_IN_S
+    return Outcome(seconds, latency_s[timed], lag_s[timed], int(np.isnan(latency_s[~timed]).sum()))
 
 
 async def carried_per_s(*, address: str, call: Call, callers: int, seconds: float, folder: Path) -> float:
@@ -97,7 +108,7 @@ async def _generate(
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(seconds + _PATIENCE_S + _GRACE_S):
+        async with asyncio.timeout(LEAD_IN_S + seconds + _PATIENCE_S + _GRACE_S):
             _, words = await process.communicate()
     except TimeoutError:
         raise LoadFailedError("the open-loop generator did not end; is the machine overloaded?") from None
@@ -132,7 +143,7 @@ class Generator:
         latency_s, lag_s = [float("nan")] * count, [0.0] * count
         connections = [self._connections[one] for one in self._sockets]
         start_s = time.perf_counter() + _START_S
-        sent = over = 0
+        sent, over, woken_s = 0, 0, 0.0
         while over < count:
             now_s = time.perf_counter() - start_s
             if now_s > end_s:
@@ -145,9 +156,11 @@ class Generator:
                 if connection.outgoing:
                     self._flush(one)
             idle = sent == count or sent - over >= most
+            time.sleep(max(0.0, woken_s + _TICK_S - (time.perf_counter() - start_s)))
             wait_s = 0.1 if idle else due[sent] - (time.perf_counter() - start_s)
             blocked = [one for one in self._sockets if self._connections[one].outgoing]
             readable, _, _ = select.select(self._sockets, blocked, (), max(0.0, wait_s))
+            woken_s = time.perf_counter() - start_s
             for one in readable:
                 over += self._read(one, start_s, due, latency_s)
         return np.array([latency_s, lag_s])

@@ -15,7 +15,7 @@ from benchmarks import images
 from benchmarks.arrivals import poisson
 from benchmarks.bare_triton import BareTriton, Setting
 from benchmarks.compare import Spread, Verdict, summarise
-from benchmarks.open_loop import run_script
+from benchmarks.open_loop import LEAD_IN_S, run_script
 from benchmarks.parts.openloop import SHARE, Shot, shot_of
 from benchmarks.payloads import Sample, WrongAnswerError, open_inference
 from benchmarks.report import PartReport, cpu_tables, line_table, new_table
@@ -148,7 +148,7 @@ async def _fire(stage: Stage, target: Target, samples: Sequence[Sample], number:
     outcome = await run_script(
         address=target.address,
         call=target.call_for(samples[0]),
-        times=poisson(rate, seconds, seed=number),
+        times=poisson(rate, LEAD_IN_S + seconds, seed=number),
         seconds=seconds,
         folder=stage.folder,
     )

@@ -16,7 +16,7 @@ from rich.table import Table
 from benchmarks.arrivals import Times, bursty, poisson
 from benchmarks.bare_triton import DIGITS_SERVED, WINDOWS, Setting
 from benchmarks.compare import Spread, Verdict
-from benchmarks.open_loop import Outcome, carried_per_s, run_script
+from benchmarks.open_loop import LEAD_IN_S, Outcome, carried_per_s, run_script
 from benchmarks.parts.closed import wanted
 from benchmarks.payloads import Sample, WrongAnswerError, digits
 from benchmarks.report import PartReport, new_table
@@ -150,7 +150,7 @@ class Scripts:
         outcome = await run_script(
             address=target.address,
             call=target.call_for(self._samples[0]),
-            times=PROCESSES[process](rate, length_s, seed=number),
+            times=PROCESSES[process](rate, LEAD_IN_S + length_s, seed=number),
             seconds=length_s,
             folder=self._stage.folder,
         )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.load import LoadFailedError
-from benchmarks.open_loop import carried_per_s, run_script
+from benchmarks.open_loop import LEAD_IN_S, carried_per_s, run_script
 from benchmarks.payloads import Sample, open_inference
 
 CALL = open_inference("m", Sample(np.zeros((1, 4), dtype=np.float32), (0,)))
@@ -42,10 +42,12 @@ async def test_every_request_of_a_script_is_sent_and_answered(serve: Serve, tmp_
         seen.append(message)
         return b"answer"
 
-    times = np.linspace(0, 0.2, 300)
+    times = np.linspace(0, LEAD_IN_S * 3, 300, endpoint=False)
     outcome = await run_script(address=await serve(answer), call=CALL, times=times, seconds=0.2, folder=tmp_path)
     assert outcome.errors == 0
     assert seen == [CALL.message] * 300
+    # What comes before the end of the lead-in is sent and not timed.
+    assert len(outcome.latency_s) == (times >= LEAD_IN_S).sum() == 200
     assert np.all(outcome.latency_s >= outcome.lag_s)
 
 

@@ -38,3 +38,11 @@ def test_only_bursts_leave_silences_and_exceed_the_rate() -> None:
     assert even.max() < 150
     assert (bursts == 0).mean() > 0.2
     assert np.median(bursts[bursts > 0]) > 140
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_short_run_bursts_no_higher_than_a_long_one(seed: int) -> None:
+    # At twice the rate 10 ms hold 200 on average; six standard deviations are 85.
+    short = np.histogram(bursty(10_000.0, 0.5, seed=seed), bins=np.arange(0.0, 0.501, 0.01))[0]
+    assert short.max() < 285
+    assert short.max() > 160

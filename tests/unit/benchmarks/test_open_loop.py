@@ -16,6 +16,10 @@ def test_goodput_counts_what_came_in_time() -> None:
     assert outcome(0.01, 0.1, 0.11, NAN).goodput(0.1) == 1.0
 
 
+def test_what_failed_in_the_lead_in_is_an_error_too() -> None:
+    assert Outcome(1.0, np.array([0.01, NAN]), np.zeros(2), 3).errors == 4
+
+
 def test_what_was_not_answered_is_an_error_and_slower_than_everything() -> None:
     some = outcome(0.01, 0.02, 0.03, NAN)
     assert some.errors == 1

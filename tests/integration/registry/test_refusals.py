@@ -133,7 +133,7 @@ async def test_what_is_asked_wrongly(registry: Registry, request_: Any, reason: 
 
 REGISTRY_DONE = {
     *("CreateModel", "GetModel", "ListModels", "SearchModels", "UpdateModel"),
-    *("GetModelVersion", "ListModelVersions", "UpdateModelVersion", "SetStage", "CompareSchemas"),
+    *("GetModelVersion", "ListModelVersions", "UpdateModelVersion", "SetStage", "CompareSchemas", "GetReferenceSample"),
     *("SetAlias", "GetAlias", "ListAliases", "DeleteAlias", "ListAliasMoves"),
 }
 ARTIFACT_DONE = {"UploadArtifact", "GetArtifact", "DownloadArtifact", "InspectArtifact", "CollectGarbage"}

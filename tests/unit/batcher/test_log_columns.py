@@ -116,7 +116,7 @@ async def test_columns_of_which_one_entry_says_something_are_whole() -> None:
     async with logging() as made:
         made.add("a")
         made.add("b", x_mesh_shadow="1")
-        made.add("c", x_infermesh_background="1")
+        made.add("c", x_priority="background")
         (group,) = (await made.chunk()).groups
     assert list(group.request_kinds) == [0, 2, 4]
 

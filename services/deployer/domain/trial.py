@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, ModelSchema, TensorSpec
@@ -33,9 +33,11 @@ def trial_rows(max_batch_size: int) -> int:
     return min(2, max_batch_size)
 
 
-def trial_inputs(schema: ModelSchema, rows: int) -> tuple[Tensor, ...]:
-    """`rows` equal rows of ordinary values: the default, else the least allowed, the first category, zero or empty."""
-    return tuple(_tensor(spec, rows) for spec in schema.inputs)
+def trial_inputs(schema: ModelSchema, rows: int, *, lengths_input: str = "") -> tuple[Tensor, ...]:
+    """`rows` equal rows of ordinary values: the default, else the least allowed, the first category, zero or empty.
+    Variable dimensions have the size 1, and that is what the input that tells lengths says."""
+    specs = (replace(spec, default_json="1") if spec.name == lengths_input else spec for spec in schema.inputs)
+    return tuple(_tensor(spec, rows) for spec in specs)
 
 
 def check_answer(schema: ModelSchema, rows: int, answer: Mapping[str, TensorShape]) -> None:

@@ -129,8 +129,10 @@ class Bringer:
 
     async def _try(self, deployment: Deployment, server: ModelServer) -> None:
         schema = deployment.recipe.schema
-        rows = trial_rows(deployment.wish.batching.max_batch_size)
-        check_answer(schema, rows, await server.infer(deployment.server_model_name, trial_inputs(schema, rows)))
+        batching = deployment.wish.batching
+        rows = trial_rows(batching.max_batch_size)
+        inputs = trial_inputs(schema, rows, lengths_input=batching.padding.lengths_input if batching.padding else "")
+        check_answer(schema, rows, await server.infer(deployment.server_model_name, inputs))
 
     def _passed(self, progress: Progress, step: str) -> Progress:
         conditions = with_condition(

@@ -6,8 +6,12 @@ import pytest
 from infermesh.common.v1 import schema_pb2, serving_pb2
 
 from services.batcher.adapters.serving_proto import models_from_proto
+from services.batcher.domain.instances import InstancePlan
+from services.batcher.domain.request import Tensor
 from services.batcher.domain.serving import Padding, ServedVersion
+from services.batcher.domain.tensor_check import TensorPlan
 from services.common.errors import MeshError, Reason
+from services.common.schema import DataType
 
 INT64, BYTES = schema_pb2.DATA_TYPE_INT64, schema_pb2.DATA_TYPE_BYTES
 FP16, UINT8, BOOL = schema_pb2.DATA_TYPE_FP16, schema_pb2.DATA_TYPE_UINT8, schema_pb2.DATA_TYPE_BOOL
@@ -124,3 +128,15 @@ def test_texts_take_any_value_for_they_are_filled_with_empty_ones() -> None:
     padding = message.versions[0].batching.padding
     padding.input_values["mask"] = 0.25
     assert read(message).batching.padding is not None
+
+
+def test_callers_of_every_protocol_may_leave_the_lengths_out() -> None:
+    plan = InstancePlan(read(model()))
+    row = {"ids": [1, 2, 3], "mask": [1, 1, 0], "other": [0, 0]}
+    assert [tensor.name for tensor in plan.tensors([row])] == ["ids", "mask", "other"]
+    assert [tensor.name for tensor in plan.tensors([{**row, "lengths": [3]}])] == ["ids", "mask", "lengths", "other"]
+    tensors = [Tensor(name, DataType.INT64, (1, size), bytes(8 * size)) for name, size in (("ids", 3), ("mask", 3))]
+    rows, taken = TensorPlan(plan.served, plan.features).checked(
+        [*tensors, Tensor("other", DataType.INT64, (1, 2), bytes(16))]
+    )
+    assert (rows, [tensor.name for tensor in taken]) == (1, ["ids", "mask", "other"])

@@ -8,6 +8,7 @@ from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, ModelSchema, TensorSpec
 from services.deployer.domain.deployment import Batching, NewDeployment, Padding, Wish
 from services.deployer.domain.padding import check_padding
+from services.deployer.domain.trial import trial_inputs
 from services.deployer.engines.deployments import Deployments
 from services.deployer.engines.signal import Signal
 from tests.support.clock import FakeClock
@@ -90,3 +91,10 @@ async def test_a_deployment_that_cannot_be_padded_is_not_stored() -> None:
     await engine.create(NewDeployment("digits", "v1.0.0", "main", Wish()))
     with pytest.raises(MeshError, match="no input has a variable dimension"):
         await engine.update("digits", "main", etag="", change=lambda _: wish)
+
+
+def test_a_trial_tells_the_lengths_that_its_rows_have() -> None:
+    tried = {tensor.name: (tensor.shape, tensor.data) for tensor in trial_inputs(SCHEMA, 2, lengths_input="lengths")}
+    assert tried["ids"] == ((2, 1), [0, 0])
+    assert tried["lengths"] == ((2, 1), [1, 1])
+    assert trial_inputs(SCHEMA, 2)[3].data == [0, 0]

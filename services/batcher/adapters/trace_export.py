@@ -96,8 +96,8 @@ class TraceExporter:
                 self._maker.add(one, epoch_s=epoch_s)
                 left -= 1
             await self._send_made()
-        self._maker.close_batches(epoch_s=epoch_s, landed_before_s=landed_before_s)
-        await self._send_made()
+        while self._maker.close_batches(epoch_s=epoch_s, landed_before_s=landed_before_s, most=_SLICE):
+            await self._send_made()
 
     async def _send_made(self) -> None:
         while spans := self._maker.take(_SLICE):

@@ -67,12 +67,15 @@ class SpanMaker:
         for batch in batches:
             batch.members.append(span.get_span_context())
 
-    def close_batches(self, *, epoch_s: float, landed_before_s: float) -> None:
-        """Makes the spans of the batches that landed before that moment."""
-        for run, batch in list(self._batches.items()):
-            if run.landed_s < landed_before_s or len(self._batches) > HELD_BATCHES_MAX:
-                del self._batches[run]
-                self._make_batch(run, batch, epoch_s)
+    def close_batches(self, *, epoch_s: float, landed_before_s: float, most: int) -> bool:
+        """Makes the spans of batches that landed before that moment, at most so many. Returns whether it made any."""
+        excess = len(self._batches) - HELD_BATCHES_MAX
+        due = [run for place, run in enumerate(self._batches) if run.landed_s < landed_before_s or place < excess][
+            :most
+        ]
+        for run in due:
+            self._make_batch(run, self._batches.pop(run), epoch_s)
+        return bool(due)
 
     def take(self, most: int) -> Sequence[ReadableSpan]:
         """Spans that are made, at most so many."""

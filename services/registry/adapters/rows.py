@@ -77,7 +77,7 @@ def version_of(row: RowMapping) -> Version:
         lineage=_LINEAGE.validate_python(_doubles(values["lineage"])),
         metrics=_doubles(values["training_metrics"]),
         tags=tuple(values["tags"]),
-        feature_views=_VIEWS.validate_python(values["feature_views"]),
+        feature_views=_VIEWS.validate_python(_doubles(values["feature_views"])),
         reference_digest=values["reference_digest"] or "",
         reference_rows=values["reference_rows"],
     )

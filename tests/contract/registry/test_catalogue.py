@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from services.common.errors import MeshError, Reason
+from services.common.feature_view import FeatureStoreKind, FeatureView, OnMissing
 from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
 from services.registry.domain.reference import sample_of
 from services.registry.domain.version import Lineage, NewVersion, Stage
@@ -27,6 +28,18 @@ FULL = content(
     metadata={"accuracy": 0.9, "rows": 1e300, "tiny": 5e-324, "none": None, "nested": {"list": [1.0, "two", False]}},
     lineage=Lineage(dataset="iris", parent_version="v0.9.0", hyperparameters={"depth": 3.0}),
     metrics={"accuracy": 0.9, "rows": 1e300},
+    feature_views=(
+        FeatureView("bare", "garden_id", {"petal": "float"}),
+        FeatureView(
+            "full",
+            "flower_id",
+            {"stem": "array<float>", "name": "string"},
+            store=FeatureStoreKind.FEAST,
+            on_missing=OnMissing.DEFAULT,
+            defaults={"stem": [0, 0.5, 1e300], "name": "ünïcode"},
+            max_age_s=0.5,
+        ),
+    ),
     tags=("a", "b"),
 )
 

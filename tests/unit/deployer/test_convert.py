@@ -10,6 +10,8 @@ from infermesh.common.v1 import serving_pb2
 from infermesh.deployer.v1 import deployer_service_pb2, deployment_pb2
 
 from services.common.errors import MeshError, Reason
+from services.common.feature_view import FeatureView
+from services.common.feature_view_proto import views_from_proto
 from services.deployer.convert import (
     change_from_proto,
     change_to_proto,
@@ -203,3 +205,13 @@ def test_another_version_is_refused_with_what_to_do_instead() -> None:
     with pytest.raises(MeshError, match="deploy the other version under another name") as refused:
         change_from_proto(update(version="v2.0.0"))
     assert refused.value.reason is Reason.NOT_IMPLEMENTED
+
+
+def test_feature_views_are_published_as_registered() -> None:
+    views = (FeatureView("stats", "user_id", {"X": "array<float>"}, max_age_s=300),)
+    served = replace(
+        current(), recipe=replace(recipe(), feature_views=views), progress=Progress(loaded={"triton-0": "model"})
+    )
+    change = difference({}, published([served], {}, POOL))
+    (model,) = change_to_proto(1, full=True, change=change).models
+    assert views_from_proto(model.versions[0].feature_views) == views

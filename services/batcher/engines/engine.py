@@ -191,7 +191,7 @@ class Engine:
     def _open(self, request: InferRequest, key: GroupKey) -> Group:
         """The group of a shape that was not seen lately."""
         if len(self._groups) >= self._groups_max:
-            self._groups = {key: group for key, group in self._groups.items() if group.turns}
+            self._groups = {key: group for key, group in self._groups.items() if group.rows}
             self._groups_max = max(self._options.idle_groups_max, 2 * len(self._groups))
         served = request.served
         place = (served.model_name, served.version)

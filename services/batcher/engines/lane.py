@@ -39,6 +39,8 @@ log = get_logger(__name__)
 _OVERDUE_MIN_S = 1.0
 _OVERDUE_TIMES = 10.0
 """A batch that takes this many times the usual, and at least the minimum, makes its server suspect."""
+_OVERDUE_LOOK_S = 0.05
+"""How often a batch job that is overdue looks for a place that may be tried again."""
 _NOWHERE: list[Place] = []
 
 
@@ -213,7 +215,8 @@ class Lane:
                 if not place.server.idle:
                     place.server.wanted.add(self.pump_soon)
         if self.recoveries.later or self.backlog.tiers[Priority.BACKGROUND].waits:
-            return self._background_s + self._options.background_patience_s
+            # Overdue, it waits for a landing, which looks here too, or for a place that rests.
+            return max(self._background_s + self._options.background_patience_s, now_s + _OVERDUE_LOOK_S)
         return NEVER
 
     def _send_background(self, places: list[Place], now_s: float) -> bool:

@@ -29,7 +29,13 @@ T = TypeVar("T")
 ADDRESSES = ("a:1", "b:1")
 addresses = st.sampled_from(ADDRESSES)
 OPTIONS = EngineOptions(
-    queue_rows_max=60, queue_bytes_max=100 * 16, outage_patience_s=1.5, backend_timeout_s=3.0, idle_groups_max=4
+    queue_rows_max=60,
+    queue_bytes_max=100 * 16,
+    outage_patience_s=1.5,
+    backend_timeout_s=3.0,
+    background_patience_s=1.0,
+    idle_groups_max=4,
+    weight_of={"": 1.0, "a": 1.0, "b": 3.0}.__getitem__,
 )
 IN_FLIGHT_MAX = OPTIONS.in_flight_per_backend_max * len(ADDRESSES)
 """Batches of one version."""
@@ -88,14 +94,18 @@ class EngineMachine(RuleBasedStateMachine):
         self.model = Model()
         for server in self.fleet.servers.values():
             server.answer = self.model.answer
-        self.engine = Engine(
-            clock=LoopClock(datetime(2026, 1, 15, tzinfo=UTC)), open_client=self.fleet, options=OPTIONS
-        )
         self.versions = {name: served(batching=Batching(max_batch_size=4), version=name) for name in ("v1", "v2")}
         self.calls: list[Call] = []
         self.seen = dict.fromkeys(ADDRESSES, 0)
         self.numbers = itertools.count(1)
         self.calm = True
+        self.live_max = 0
+        self.start()
+
+    def start(self) -> None:
+        self.engine = Engine(
+            clock=LoopClock(datetime(2026, 1, 15, tzinfo=UTC)), open_client=self.fleet, options=OPTIONS
+        )
         self.run(self.engine.start())
 
     def run(self, work: Coroutine[None, None, T]) -> T:
@@ -107,6 +117,7 @@ class EngineMachine(RuleBasedStateMachine):
         patience_s=st.sampled_from((0.005, 0.05, 0.5, 5.0)),
         told=st.sampled_from(((), (("k", 1),), (("k", True),))),
         priority=st.sampled_from(Priority),
+        tenant=st.sampled_from(("", "a", "b")),
         poison=st.sampled_from((False, False, False, True)),
     )
     def arrive(
@@ -118,6 +129,7 @@ class EngineMachine(RuleBasedStateMachine):
         told: tuple[tuple[str, int], ...],
         priority: Priority,
         poison: bool,
+        tenant: str = "",
     ) -> None:
         for size in sizes:
             numbers = list(itertools.islice(self.numbers, size))
@@ -130,6 +142,7 @@ class EngineMachine(RuleBasedStateMachine):
                 deadline_s=self.loop.time() + patience_s,
                 parameters=told,
                 priority=priority,
+                tenant=tenant,
             )
             task = self.loop.create_task(self.engine.infer(asked))
             poisoned = bool(self.model.poison.intersection(numbers))
@@ -185,6 +198,26 @@ class EngineMachine(RuleBasedStateMachine):
         self.calm = False
         self.run(asyncio.sleep(0))
 
+    @rule(drain_s=st.sampled_from((0.0, 0.02, 1.0)), meanwhile=st.booleans())
+    def stop_and_start(self, drain_s: float, meanwhile: bool) -> None:
+        """In the middle of whatever is under way. Who comes while it stops is sent away."""
+        stop = self.loop.create_task(self.engine.stop(drain_s))
+        began_s = self.loop.time()
+        self.run(asyncio.sleep(0))
+        if meanwhile:
+            self.arrive(version="v1", sizes=[1], patience_s=5.0, told=(), priority=Priority.CALLER, poison=False)
+            error = self.calls[-1].task.exception() if self.calls[-1].task.done() else None
+            assert isinstance(error, MeshError)
+            assert error.reason is Reason.SHUTTING_DOWN
+        self.run(asyncio.wait_for(stop, drain_s + 5.0))
+        self.run(asyncio.sleep(0))
+        assert self.loop.time() - began_s <= drain_s + 1.5, "a stop takes its time to drain, and a probe's to close"
+        assert all(call.task.done() for call in self.calls)
+        assert self.engine.bytes_held == 0
+        assert all(depth.requests_waiting + depth.batches_in_flight == 0 for depth in self.engine.depths().values())
+        self.calm = False
+        self.start()
+
     async def _tell(self) -> None:
         self.engine.serve(ServingTable(1, {"m": ServedModel("m", "v1", dict(self.versions))}))
 
@@ -239,6 +272,9 @@ class EngineMachine(RuleBasedStateMachine):
         assert self.engine.bytes_held <= OPTIONS.queue_bytes_max + 9 * 16
         live = [call for call in self.calls if not call.task.done()]
         assert self.engine.bytes_held == sum(16 * len(call.numbers) for call in live)
+        assert sum(depth.requests_waiting for depth in depths) <= 2 * OPTIONS.queue_rows_max + len(live) * 9
+        self.live_max = max(self.live_max, len(live))
+        assert self.engine.groups <= 2 * (OPTIONS.idle_groups_max + self.live_max)
 
     def teardown(self) -> None:
         try:
@@ -279,5 +315,5 @@ class EngineMachine(RuleBasedStateMachine):
 
 TestEngine = EngineMachine.TestCase
 TestEngine.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

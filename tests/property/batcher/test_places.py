@@ -141,7 +141,8 @@ def test_the_mean_load_follows_capacity(capacities: list[int], fill: float, batc
 
 
 @given(
-    truth=st.lists(st.tuples(workers, st.floats(0.005, 0.05)), min_size=2, max_size=5),
+    # Below 25 ms none is so much slower than the others that it is set aside for it.
+    truth=st.lists(st.tuples(workers, st.floats(0.005, 0.024)), min_size=2, max_size=5),
     seed=st.integers(0, 99),
 )
 @settings(max_examples=60, deadline=None)
@@ -149,6 +150,7 @@ def test_when_there_is_work_for_all_none_is_idle(truth: list[tuple[int, float]],
     machines = [machine(str(at), workers, batch_s) for at, (workers, batch_s) in enumerate(truth)]
     world = World(machines, callers=2 * sum(workers for workers, _ in truth), seed=seed)
     world.run(5.0)
+    assert not any(place.conduct.total for place in world.places)
     ideal = sum(workers / batch_s for workers, batch_s in truth) * world.now_s
     assert sum(one.answered for one in machines) >= 0.85 * ideal
 

@@ -4,7 +4,7 @@ The estimate is what waits before a request at the pace at which a busy version'
 time. Only a measured pace that is fresh refuses anybody: a version that was idle, or has just changed, takes everybody.
 """
 
-from math import exp, inf
+from math import ceil, exp, inf
 
 _RETRY_MIN_S = 0.05
 _RETRY_MAX_S = 10.0
@@ -79,9 +79,10 @@ class Pace:
         """Whether what was measured may be believed."""
         return now_s - self._landed_s <= max(_FRESH_S, _FRESH_BATCHES * self.service_s)
 
-    def answered_after_s(self, rows: float) -> float:
-        """When the last of `rows` waiting rows should be answered, in seconds from now."""
-        return rows * self.row_s + self.service_s
+    def answered_after_s(self, rows: float, *, rows_max: int) -> float:
+        """When the last of `rows` waiting rows should be answered, in seconds from now. They leave in whole batches of
+        `rows_max` rows."""
+        return ceil(rows / rows_max) * rows_max * self.row_s + self.service_s
 
     def hopeless_s(self, now_s: float) -> float:
         """Nobody with less time than this can be answered; 0 while not known."""

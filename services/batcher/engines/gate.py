@@ -37,7 +37,7 @@ class Gate:
             self._refuse_all(group)
         if waiting:
             rows = waiting + request.rows
-            if left_s < rows * pace.row_s + pace.service_s:
+            if left_s < (rows + lane.rows_max) * pace.row_s + pace.service_s:
                 self._foresee(group, request, now_s)
             if rows > self._options.queue_rows_max:
                 self._crowd(group, request, size, waiting)
@@ -74,11 +74,14 @@ class Gate:
         if not pace.row_s or not (backlog.rows or again):
             return
         tenant, priority, rows = request.tenant, request.priority, request.rows
-        needed_s = pace.answered_after_s(again + backlog.ahead(group, tenant, priority, rows, deadline_s))
+        most = lane.rows_max
+        ahead = again + backlog.ahead(group, tenant, priority, rows, deadline_s)
+        needed_s = pace.answered_after_s(ahead, rows_max=most)
         if needed_s <= left_s:
             last_s = backlog.overtaken(group, tenant, deadline_s)
             behind = again + backlog.ahead(group, tenant, priority, rows, last_s)
-            after_s, before_s = pace.answered_after_s(behind), pace.answered_after_s(behind - rows)
+            after_s = pace.answered_after_s(behind, rows_max=most)
+            before_s = pace.answered_after_s(behind - rows, rows_max=most)
             if not now_s + before_s <= last_s < now_s + after_s:
                 return
         after_s = pace.retry_after_s(lane.rows_waiting)

@@ -10,7 +10,8 @@ from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest, Tensor
 from services.batcher.domain.serving import Batching
 from services.batcher.engines.engine import Engine
-from services.common.errors import Reason
+from services.batcher.engines.options import EngineOptions
+from services.common.errors import MeshError, Reason
 from services.common.schema import DataType
 from tests.support.batcher_engine_fakes import FakeServer, Fleet, request, served
 from tests.unit.batcher.engine_driving import begin, failure, new_engine, now_s, numbers
@@ -221,6 +222,98 @@ async def test_background_work_gets_only_what_is_idle(engine: Engine, server: Fa
         await asyncio.sleep(0.001)
     assert [sent.numbers for sent in server.sent] == [[-1], [1], [2], [3], [-2], [-3]]
     assert [numbers(result) for result in await asyncio.gather(*jobs, *calls)] == [[-1], [-2], [-3], [1], [2], [3]]
+
+
+async def test_background_work_waits_until_no_version_uses_the_server_and_is_never_starved(
+    engine: Engine, server: FakeServer
+) -> None:
+    busy, quiet = served(version="v1.0.0"), served(version="v2.0.0")
+    server.held = True
+    calls = begin(engine, request(busy, [1]))
+    await asyncio.sleep(0.001)
+    jobs = begin(engine, *(request(quiet, [-number], priority=Priority.BACKGROUND) for number in range(1, 3)))
+    await asyncio.sleep(0.001)
+    assert [sent.numbers for sent in server.sent] == [[1]], "another version's caller is there"
+    server.release()
+    await asyncio.sleep(0.001)
+    assert [sent.numbers for sent in server.sent] == [[1], [-1, -2]]
+    server.release()
+    calls += begin(engine, request(busy, [2]))
+    await asyncio.sleep(0.001)
+    jobs += begin(engine, request(quiet, [-3], priority=Priority.BACKGROUND))
+    await asyncio.sleep(4.9)
+    assert server.sent[-1].numbers == [2]
+    await asyncio.sleep(0.2)
+    assert server.sent[-1].numbers == [-3], "nothing was idle for as long as batch jobs have patience"
+    jobs += begin(engine, request(quiet, [-4], priority=Priority.BACKGROUND))
+    await asyncio.sleep(20)
+    assert server.sent[-1].numbers == [-3], "one batch at a time"
+    while server.waiting:
+        server.release()
+        await asyncio.sleep(0.001)
+    await asyncio.gather(*calls, *jobs)
+
+
+async def test_who_has_less_than_its_share_of_a_full_queue_takes_the_place_of_who_has_more(
+    engine: Engine, server: FakeServer
+) -> None:
+    version = served(batching=Batching(max_batch_size=10))
+    server.held = True
+    hog = []
+    for _ in range(12):
+        hog += begin(engine, request(version, [0] * 10, tenant="hog"))
+        await asyncio.sleep(0.001)
+    assert (await failure(engine, request(version, [1], tenant="hog"))).reason is Reason.QUEUE_FULL
+    guest = begin(engine, request(version, [7], tenant="guest"))
+    await asyncio.sleep(0.001)
+    done = [call for call in hog if call.done()]
+    assert done == hog[-1:]
+    error = done[0].exception()
+    assert isinstance(error, MeshError)
+    assert (error.reason, error.metadata["limit"], error.retry_after_s) == (Reason.QUEUE_FULL, "share", 1.0)
+    server.release()
+    server.release()
+    await asyncio.sleep(0.001)
+    assert 7 in [*server.sent[-1].numbers, *server.sent[-2].numbers], "and it is among the first to leave"
+    assert not guest[0].done()
+
+
+async def test_under_twice_the_load_it_can_bear_it_refuses_at_once_and_wastes_little(
+    fleet: Fleet, server: FakeServer
+) -> None:
+    """Batches of 8 take 10 ms, one at a time: 800 rows a second. 1600 come, each with 103 ms."""
+    options = EngineOptions(queue_rows_max=5000, in_flight_per_backend=1, in_flight_per_backend_max=1)
+    engine = new_engine(fleet, options)
+    await engine.start()
+    version = served(batching=Batching(max_batch_size=8))
+    outcomes: list[tuple[float, float, MeshError | None]] = []
+
+    async def caller(number: int) -> None:
+        began_s = now_s()
+        try:
+            await engine.infer(request(version, [number], deadline_s=began_s + 0.103))
+        except MeshError as error:
+            outcomes.append((began_s, now_s(), error))
+        else:
+            outcomes.append((began_s, now_s(), None))
+
+    callers = []
+    for number in range(8000):
+        callers.append(asyncio.get_running_loop().create_task(caller(number)))
+        if number % 8 == 7:
+            await asyncio.sleep(0.005)
+    await asyncio.gather(*callers)
+    await engine.stop(0)
+    settled = [outcome for outcome in outcomes if outcome[0] > 1.0]
+    answered = [outcome for outcome in settled if outcome[2] is None]
+    refused = [ended - began for began, ended, error in settled if error and error.reason is Reason.QUEUE_FULL]
+    late = [outcome for outcome in settled if outcome[2] and outcome[2].reason is Reason.DEADLINE_TOO_SHORT]
+    sent = sum(batch.rows for batch in server.sent if batch.at_s > 1.1)
+    assert len(answered) >= 0.9 * 800 * 4.0
+    assert len(answered) >= 0.95 * sent, "what the model worked for was in time"
+    assert max(refused) == 0.0
+    assert len(late) <= 0.02 * len(settled), len(late)
+    assert all(ended - began <= 0.12 for began, ended, _ in settled)
 
 
 async def test_a_request_without_rows_is_answered_with_none(engine: Engine, server: FakeServer) -> None:

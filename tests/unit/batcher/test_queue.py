@@ -147,7 +147,7 @@ class TestPace:
             pace.landed(rows=10, seconds=0.02, now_s=100 + tick / 100, busy=True)
         assert pace.row_s == pytest.approx(0.001, rel=0.05)
         assert pace.service_s == pytest.approx(0.02, rel=0.05)
-        assert pace.answered_after_s(100) == pytest.approx(0.12, rel=0.05)
+        assert pace.answered_after_s(95, rows_max=10) == pytest.approx(0.12, rel=0.05)
 
     def test_a_pause_is_not_counted(self) -> None:
         pace = Pace()

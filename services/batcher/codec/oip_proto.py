@@ -3,12 +3,13 @@
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from google.protobuf.message import DecodeError
 from inference import grpc_service_pb2 as pb
 
+from services.batcher.codec.templates import Templates
 from services.batcher.domain.request import Parameter, Tensor
 from services.batcher.domain.schema_check import short_name
 from services.batcher.domain.tensors import pack
@@ -56,6 +57,60 @@ class TensorRequest:
     parameters: tuple[tuple[str, Parameter], ...] = ()
     timeout_ms: float = 0.0
     """0: none stated."""
+    template: "TensorTemplate | None" = None
+    """What is known of requests that differ from this one in the tensor's elements alone."""
+
+
+class TensorTemplate:
+    """Requests with one tensor, known but for its elements."""
+
+    __slots__ = ("_data_type", "_name", "_request", "_shape", "fits", "rows")
+
+    def __init__(self, request: TensorRequest) -> None:
+        (tensor,) = request.inputs
+        self._request = request
+        self._name, self._data_type, self._shape = tensor.name, tensor.data_type, tensor.shape
+        self.fits: object = None
+        """What such a request was last checked against and fits, whatever its elements are."""
+        self.rows = 0
+        """Its rows, as that check found them."""
+
+    def request(self, data: bytes) -> TensorRequest:
+        """The request with these elements."""
+        one = self._request
+        tensor = Tensor(self._name, self._data_type, self._shape, data)
+        return TensorRequest(
+            one.model_name, one.version, one.request_id, [tensor], one.outputs, one.parameters, one.timeout_ms, self
+        )
+
+
+class TensorRequests:
+    """Reads requests, most of them by what those before had in common with them."""
+
+    __slots__ = ("_templates",)
+
+    def __init__(self) -> None:
+        self._templates: Templates[TensorTemplate] = Templates()
+
+    def read(self, data: bytes) -> TensorRequest:
+        """The request. Raises INVALID_FIELD, MALFORMED_BODY or NOT_IMPLEMENTED."""
+        found = self._templates.find(data)
+        if found is not None:
+            return found[0].request(found[1])
+        request = read_request(parse(pb.ModelInferRequest, data))
+        if len(request.inputs) == 1 and request.inputs[0].data_type is not DataType.BYTES:
+            self._templates.learn(data, request.inputs[0].data, lambda *other: _template(request, *other))
+        return request
+
+
+def _template(request: TensorRequest, data: bytes, content: bytes) -> TensorTemplate | None:
+    (tensor,) = request.inputs
+    try:
+        other = read_request(parse(pb.ModelInferRequest, data))
+    except MeshError:
+        return None
+    same = replace(request, inputs=[replace(tensor, data=content)])
+    return TensorTemplate(request) if other == same else None
 
 
 def parse(message_type: Callable[[], M], data: bytes) -> M:

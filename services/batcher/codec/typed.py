@@ -33,6 +33,11 @@ class TypedReader:
         quick = [_packed_list(feature) for feature in plan.features]
         self._quick = [item for item in quick if item is not None] if all(quick) else []
 
+    @property
+    def at_a_glance(self) -> bool:
+        """Whether instances fit by the bytes of their features, whatever these are."""
+        return bool(self._quick)
+
     def tensors(self, instances: Sequence[instance_pb2.Instance]) -> tuple[Tensor, ...]:
         """The input tensors, in the schema's order. Raises SCHEMA_VIOLATION."""
         if self._quick:

@@ -33,10 +33,11 @@ class TensorPlan:
 
     def checked(self, tensors: Sequence[Tensor]) -> tuple[int, tuple[Tensor, ...]]:
         """The rows, and the tensors in the schema's order with defaults filled in. Raises SCHEMA_VIOLATION."""
-        rows = self._common_case(tensors)
+        rows = self.at_a_glance(tensors)
         return (rows, tuple(tensors)) if rows else self._carefully(tensors)
 
-    def _common_case(self, tensors: Sequence[Tensor]) -> int:
+    def at_a_glance(self, tensors: Sequence[Tensor]) -> int:
+        """The rows of tensors that fit whatever their elements are; 0 where they must be looked at."""
         if not len(tensors) == len(self._quick) == len(self.features):
             return 0
         rows = 0

@@ -28,8 +28,14 @@ async def infer_tensors(core: Core, call: Call, request: TensorRequest) -> Tenso
     """Checks and answers a request. Raises MeshError."""
     plan = core.resolve(call, request.model_name, request.version)
     call.name_request(request.request_id)
-    tensors = request.inputs if plan.join is None else await _joined(core, plan.join, plan, request.inputs)
-    rows, inputs = plan.tensors.checked(tensors)
+    template = request.template
+    if template is not None and template.fits is plan:
+        rows, inputs = template.rows, tuple(request.inputs)
+    else:
+        tensors = request.inputs if plan.join is None else await _joined(core, plan.join, plan, request.inputs)
+        rows, inputs = plan.tensors.checked(tensors)
+        if template is not None and plan.join is None and plan.tensors.at_a_glance(tensors):
+            template.fits, template.rows = plan, rows
     outputs = request.outputs
     if outputs:
         for name in outputs:

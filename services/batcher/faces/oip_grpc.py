@@ -6,7 +6,7 @@ from typing import TypeVar
 from inference import grpc_service_pb2 as pb
 from inference import model_config_pb2
 
-from services.batcher.codec.oip_proto import parse, read_request
+from services.batcher.codec.oip_proto import TensorRequests, parse
 from services.batcher.domain.tensors import count_of
 from services.batcher.faces.asgi import Handler
 from services.batcher.faces.call import Call
@@ -47,6 +47,7 @@ class InferenceMethods:
     def __init__(self, core: Core, *, ready: Callable[[], bool]) -> None:
         self._core = core
         self._ready = ready
+        self._requests = TensorRequests()
 
     def handlers(self) -> Mapping[str, Handler]:
         """What answers each path."""
@@ -66,8 +67,7 @@ class InferenceMethods:
 
     async def model_infer(self, call: Call, data: bytes) -> bytes:
         """One prediction over tensors."""
-        request = read_request(parse(pb.ModelInferRequest, data))
-        answer = await infer_tensors(self._core, call, request)
+        answer = await infer_tensors(self._core, call, self._requests.read(data))
         return answer.plan.wire.response(answer.result, answer.request_id)
 
     async def _server_live(self, _call: Call, _data: bytes) -> bytes:

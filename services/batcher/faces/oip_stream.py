@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from inference import grpc_service_pb2 as pb
 
-from services.batcher.codec.oip_proto import parse, read_request
+from services.batcher.codec.oip_proto import TensorRequests
 from services.batcher.faces.asgi import Handler
 from services.batcher.faces.call import Call
 from services.batcher.faces.core import Core
@@ -18,6 +18,7 @@ class InferenceStreams:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._requests = TensorRequests()
 
     def handlers(self) -> Mapping[str, Handler]:
         """What answers the path."""
@@ -27,7 +28,7 @@ class InferenceStreams:
     async def _item(self, call: Call, data: bytes) -> bytes:
         response = pb.ModelStreamInferResponse()
         try:
-            request = read_request(parse(pb.ModelInferRequest, data))
+            request = self._requests.read(data)
             response.infer_response.id = request.request_id
             answer = await infer_tensors(self._core, call, request)
             response.infer_response.ParseFromString(answer.plan.wire.response(answer.result, answer.request_id))

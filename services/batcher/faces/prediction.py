@@ -1,12 +1,14 @@
 """`infermesh.prediction.v1.PredictionService`: typed and plain JSON."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from google.api import httpbody_pb2
 from infermesh.prediction.v1 import instance_pb2, prediction_pb2, prediction_service_pb2
 
 from services.batcher.codec import predict_json
 from services.batcher.codec.oip_proto import parse
+from services.batcher.codec.typed_requests import Asked, TypedTemplates, asked_in
 from services.batcher.domain.request import Tensor
 from services.batcher.faces.asgi import Handler
 from services.batcher.faces.call import Call
@@ -26,6 +28,7 @@ class PredictionMethods:
     def __init__(self, core: Core, *, explainer: Explainer) -> None:
         self._core = core
         self._explainer = explainer
+        self._templates = TypedTemplates()
 
     def handlers(self) -> Mapping[str, Handler]:
         """What answers each path."""
@@ -37,28 +40,46 @@ class PredictionMethods:
         }
 
     async def _predict(self, call: Call, data: bytes) -> bytes:
-        response = await self._answer(call, parse(prediction_pb2.PredictRequest, data))
+        response = await self._answer(call, data)
         serialised: bytes = response.SerializeToString()
         return serialised
 
-    async def _answer(self, call: Call, request: prediction_pb2.PredictRequest) -> prediction_pb2.PredictResponse:
-        core = self._core
-        request_id = call.name_request(request.request_id)
-        plan = core.resolve(call, request.model_name, request.version)
-        instances = request.instances
+    async def _answer(self, call: Call, data: bytes) -> prediction_pb2.PredictResponse:
+        found = self._templates.find(data)
+        if found is not None:
+            template, content = found
+            call.name_request(template.asked.request_id)
+            plan = self._core.resolve(call, template.asked.model_name, template.asked.version)
+            if plan.typed_reader is template.reader and plan.join is None:
+                return await self._infer(call, plan, template.asked, 1, template.inputs(content))
+        request = parse(prediction_pb2.PredictRequest, data)
+        call.name_request(request.request_id)
+        plan = self._core.resolve(call, request.model_name, request.version)
+        instances, asked = request.instances, asked_in(request)
         rows = predict_json.check_rows(len(instances))
-        explain = request.explain and self._explains(call, plan, rows)
+        if asked.explain and not self._explains(call, plan, rows):
+            asked = replace(asked, explain=False)
+        if plan.join is not None:
+            return await self._infer(call, plan, asked, rows, await self._joined(plan, instances))
+        inputs = plan.typed_reader.tensors(instances)
+        self._templates.learn(data, asked, plan.typed_reader, inputs)
+        return await self._infer(call, plan, asked, rows, inputs)
+
+    async def _infer(
+        self, call: Call, plan: VersionPlan, asked: Asked, rows: int, inputs: tuple[Tensor, ...]
+    ) -> prediction_pb2.PredictResponse:
+        core = self._core
         result = await core.infer(
             call,
             rows=rows,
-            inputs=plan.typed_reader.tensors(instances) if plan.join is None else await self._joined(plan, instances),
+            inputs=inputs,
             outputs=plan.outputs.needed,
-            parameters=tuple(sorted(request.parameters.items())) if request.parameters else (),
-            timeout_ms=request.timeout_ms,
+            parameters=asked.parameters,
+            timeout_ms=asked.timeout_ms,
         )
-        explanations = await self._explainer.explain(call, result) if explain else ()
+        explanations = await self._explainer.explain(call, result) if asked.explain else ()
         response = plan.typed_writer.response(
-            result, call.scores, latency_ms=core.latency_ms(call), request_id=request_id
+            result, call.scores, latency_ms=core.latency_ms(call), request_id=call.request_id
         )
         if explanations:
             for prediction, one in zip(response.predictions, explanations, strict=True):
@@ -104,7 +125,7 @@ class PredictionMethods:
     async def _stream_item(self, call: Call, data: bytes) -> bytes:
         answer = prediction_service_pb2.StreamPredictResponse()
         try:
-            answer.response.CopyFrom(await self._answer(call, parse(prediction_pb2.PredictRequest, data)))
+            answer.response.CopyFrom(await self._answer(call, data))
         except Exception as error:
             answer.error.CopyFrom(status_from_error(self._core.failed(call, error, face="StreamPredict")))
         answer.request_id = call.request_id or call.name_request("")

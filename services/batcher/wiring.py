@@ -18,6 +18,7 @@ from services.batcher.adapters.snapshot import Snapshot
 from services.batcher.adapters.trace_export import TraceExporter
 from services.batcher.adapters.triton import TritonClient
 from services.batcher.domain.cached import CacheOptions
+from services.batcher.domain.fairness import weights
 from services.batcher.domain.serving import ServingTable
 from services.batcher.engines.cache import PredictionCache
 from services.batcher.engines.engine import Engine
@@ -82,7 +83,12 @@ def build(settings: BatcherSettings, *, clock: Clock) -> Batcher:
     labels = LabelSets()
     batches = BatchStats(labels)
     observer = batches if settings.telemetry else None
-    engine = Engine(clock=clock, open_client=TritonClient, options=EngineOptions(), observer=observer)
+    engine = Engine(
+        clock=clock,
+        open_client=TritonClient,
+        options=EngineOptions(weight_of=weights(settings.team_weights)),
+        observer=observer,
+    )
     lifecycle.add("engine", start=engine.start, stop=engine.stop)
 
     return assemble(

@@ -8,7 +8,7 @@ A batch is charged to all whose rows are in it. While one tenant waits there are
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from services.batcher.domain.queue import Line, Waiter
 
@@ -24,6 +24,11 @@ WeightOf = Callable[[str], float]
 def equal_weights(_tenant: str) -> float:
     """Everybody's share is the same."""
     return 1.0
+
+
+def weights(by_tenant: Mapping[str, float]) -> WeightOf:
+    """Everybody's weight is 1 but for those that are named."""
+    return lambda tenant: by_tenant.get(tenant, 1.0)
 
 
 class Share:

@@ -6,11 +6,13 @@ import pytest
 
 from services.batcher.domain.admission import Pace
 from services.batcher.domain.backlog import Backlog
-from services.batcher.domain.fairness import Queue, equal_weights
+from services.batcher.domain.fairness import Queue, equal_weights, weights
 from services.batcher.domain.priority import Priority
 from services.batcher.domain.queue import Line, Waiter
 from services.batcher.domain.serving import ServedModel, ServedVersion, ServingTable
 from services.batcher.domain.table import Table
+from services.batcher.settings import BatcherSettings
+from services.common.settings import load
 from tests.support.batcher_engine_fakes import backend, served
 from tests.unit.batcher.test_rows import NOBODY
 
@@ -86,6 +88,12 @@ class TestLine:
         assert line.expire(205.0, at_most=3) == [urgent[299], urgent[298], urgent[297]]
         assert line.expire(205.0, at_most=99) == [urgent[296], urgent[295]]
         assert (len(line), line.due_s()) == (6, 206.0)
+
+
+def test_a_tenant_weighs_1_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INFERMESH_BATCHER_TEAM_WEIGHTS", '{"a": 3}')
+    weight_of = weights(load(BatcherSettings).team_weights)
+    assert [weight_of(tenant) for tenant in ("a", "b", "")] == [3.0, 1.0, 1.0]
 
 
 class TestRoom:

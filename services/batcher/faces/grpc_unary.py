@@ -8,6 +8,7 @@ from services.batcher.domain.cached import CacheOutcome
 from services.batcher.faces.asgi import CallerGoneError, Receive, Scope, Send, Sent, read_body, respond
 from services.batcher.faces.call import HEADER_CACHE, Call
 from services.batcher.faces.core import Core
+from services.batcher.faces.precondition import is_for_us, send_precondition
 from services.common.errors import MeshError
 
 Answer = Callable[[Call, bytes], Awaitable[bytes]]
@@ -60,7 +61,10 @@ class UnaryMethod:
             return
         except Exception as error:
             known = self._failed(call, error)
-            await (send_error(send, known) if speaks_grpc(call.headers) else send_unsupported(send))
+            if is_for_us(call, known):
+                await send_precondition(send, known)
+            else:
+                await (send_error(send, known) if speaks_grpc(call.headers) else send_unsupported(send))
             return
         finally:
             core.end(call)

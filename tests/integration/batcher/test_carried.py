@@ -89,6 +89,20 @@ async def test_a_body_beyond_the_bound_is_refused_with_the_bound(gateway: Carryi
     assert "12 MB" in answer.text
 
 
+async def test_what_cannot_be_now_is_412_over_rest_and_failed_precondition_over_grpc(gateway: Carrying) -> None:
+    async with httpx.AsyncClient(base_url=f"http://{gateway.address}", trust_env=False, timeout=10) as client:
+        answer = await client.post(REST, json={**BODY, "explain": True}, headers={"x-envoy-original-path": "/forged"})
+    error = answer.json()
+    assert (answer.status_code, error["code"]) == (412, 9)
+    assert error["details"][0]["reason"] == "EXPLANATION_UNAVAILABLE"
+    assert error["details"][0]["@type"] == "type.googleapis.com/google.rpc.ErrorInfo"
+    async with grpc.aio.insecure_channel(gateway.address) as channel:
+        stub: Any = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.Predict(digits_request(explain=True), metadata=(("x-envoy-original-path", "/f"),), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
 async def test_a_stop_answers_what_is_in_flight(gateway: Carrying, tmp_path: Path) -> None:
     async with grpc.aio.insecure_channel(gateway.address) as channel:
         stub: Any = prediction_service_pb2_grpc.PredictionServiceStub(channel)

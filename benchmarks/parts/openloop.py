@@ -9,6 +9,7 @@ generator behind a stalled server is late.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from types import MappingProxyType
 
 from rich.table import Table
@@ -214,11 +215,20 @@ def score(shots: Sequence[Shot]) -> Sequence[Score]:
                 p95_ms=Spread.of([shot.p95_ms for shot in mine]),
                 p99_ms=Spread.of([shot.p99_ms for shot in mine]).median,
                 goodput=Spread.of([shot.goodput for shot in mine]),
-                goodput_ratio=Spread.of([shot.goodput / bare[shot.group, shot.process, shot.round] for shot in mine]),
+                goodput_ratio=Spread.of(
+                    [_ratio(shot.goodput, bare[shot.group, shot.process, shot.round]) for shot in mine]
+                ),
                 lag_p99_ms=Spread.of([shot.lag_p99_ms for shot in mine]).median,
             )
         )
     return scores
+
+
+def _ratio(goodput: float, bare: float) -> float:
+    """Where bare Triton kept nothing within the bound, whoever kept anything is beyond comparison."""
+    if bare:
+        return goodput / bare
+    return inf if goodput else 1.0
 
 
 def judge(one: Score) -> Sequence[Verdict]:

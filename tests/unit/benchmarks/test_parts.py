@@ -1,5 +1,7 @@
 """What the parts judge by."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -88,3 +90,8 @@ def test_telemetry_may_cost_two_in_a_hundred_by_the_median_of_the_turns() -> Non
 
 def test_the_load_generator_is_none_of_the_batchers_cpu() -> None:
     assert telemetry.batcher_us(measured(1.0, cpu=12.5)) == 12.5
+
+
+def test_a_bare_triton_that_kept_nothing_in_time_is_no_error() -> None:
+    bare, batcher = openloop.score([shot(BARE, 1, 0.0), shot(BATCHER, 1, 5.0)])
+    assert (bare.goodput_ratio.median, batcher.goodput_ratio.median) == (1.0, math.inf)

@@ -122,7 +122,8 @@ class Ours:
         self._group.landed(rows, waiting=waiting, now_s=now_s)
 
     def observe(self, batch: Answered) -> None:
-        self._group.observe(batch)
+        if self.version.learns(batch.now_s):
+            self._group.observe(batch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,6 +123,7 @@ class World:
         self.now_s = 0.0
         self._line: deque[float] = deque()
         self._in_flight = 0
+        self._landed_s = 0.0
         self._thread_free_s = 0.0
         self._backend: list[float] = [0.0] * service.instances
         self._look_s = NEVER
@@ -192,12 +193,13 @@ class World:
         sender.landed(rows, waiting=waiting, now_s=now_s)
         self._pump()
         oldest_s = now_s - members[0]
+        before_s, self._landed_s = self._landed_s, now_s
         sender.observe(
             Answered(
                 rows=rows,
                 requests=rows,
-                place=0,
                 sent_s=sent_s,
+                before_s=before_s,
                 now_s=now_s,
                 sojourn_s=(rows * (now_s + oldest_s) - sum(members)) / 2,
                 contended=rows > 1 or waiting > 0 or self._in_flight > 0,

@@ -6,7 +6,6 @@ just answered come again (`gathering`); while all are busy batches grow by thems
 kept, how many rows fit into it.
 """
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 from services.batcher.domain.climb import Climb
@@ -14,12 +13,15 @@ from services.batcher.domain.gathering import Gathering
 from services.batcher.domain.latency_model import CurvePoint, LatencyModel
 from services.batcher.domain.serving import Batching
 
+_LEARN_EVERY_S = 0.002
+"""Of quicker batches one in so much time is enough: learning costs more than a decision. In trials all count."""
 _FIT_EVERY = 32
 """Batches after which the rows that fit into the stated latency are looked up anew."""
 _BEHIND_WEIGHT = 0.05
 _BEHIND_HIGH = 0.5
 _BEHIND_LOW = 0.1
 _LIFT = 1.1
+_LIFT_MAX = 1e6
 """Where batches as small as the stated latency wants leave rows behind, the latency cannot be kept by them: they may
 grow by this much at a time, and shrink again once nothing is left behind."""
 
@@ -30,9 +32,9 @@ class Answered:
 
     rows: int
     requests: int
-    place: Hashable
-    """Where it ran."""
     sent_s: float
+    before_s: float
+    """When the batch before it came back from where it ran."""
     now_s: float
     """When it came back."""
     sojourn_s: float
@@ -52,7 +54,7 @@ class Learned:
     share: float
     """Of those around, how many make a batch that waits no longer; 0: none waits."""
     rows_max: int
-    """The most rows of a batch, of the largest group's; below the version's where a latency is to be kept."""
+    """The most rows of a batch that keep the stated latency; 0 where none is stated."""
     trials: int
     """Ways of sending that were tried so far."""
     moves: int
@@ -64,15 +66,16 @@ class Learned:
 class Adaptive:
     """The policy of one version."""
 
-    __slots__ = ("_landed_s", "_rows_max", "capacity", "climb", "latency", "occupancy")
+    __slots__ = ("_learn_s", "capacity", "climb", "latency", "occupancy", "rows_max")
 
     def __init__(self, *, in_flight: int, in_flight_max: int) -> None:
         self.climb = Climb(in_flight=in_flight, in_flight_max=in_flight_max)
         self.latency = LatencyModel()
         self.occupancy = LatencyModel()
         """How long batches keep a backend busy: from the later of their departure and the landing before them."""
-        self._landed_s: dict[Hashable, float] = {}
-        self._rows_max = 0
+        self.rows_max = 0
+        """The most rows of the latest batch, where a latency is to be kept; else 0."""
+        self._learn_s = 0.0
         self.capacity = 1.0
         """Of all backends: as many times the batches for one of capacity 1 are on their way at a time."""
 
@@ -80,6 +83,10 @@ class Adaptive:
     def in_flight_per_backend(self) -> int:
         """Batches that a backend of capacity 1 should get at a time, now."""
         return self.climb.way.in_flight
+
+    def learns(self, now_s: float) -> bool:
+        """Whether a batch that came back now is one to learn from."""
+        return now_s >= self._learn_s or self.climb.trying
 
     @property
     def measures(self) -> bool:
@@ -97,7 +104,7 @@ class Adaptive:
             curve=tuple(self.latency.curve()),
             in_flight_per_backend=best.in_flight,
             share=best.share,
-            rows_max=self._rows_max,
+            rows_max=self.rows_max,
             trials=self.climb.trials,
             moves=self.climb.moves,
             searching=self.climb.searching,
@@ -105,10 +112,9 @@ class Adaptive:
 
     def observe(self, batch: Answered) -> bool:
         """Learns from an answered batch of any group. Returns whether the batches at a time have changed."""
-        now_s, sent_s = batch.now_s, batch.sent_s
-        before_s = self._landed_s.get(batch.place, sent_s)
-        self._landed_s[batch.place] = now_s
-        self.occupancy.observe(batch.rows, now_s - (max(sent_s, before_s)))
+        now_s, sent_s, before_s = batch.now_s, batch.sent_s, batch.before_s
+        self._learn_s = now_s + _LEARN_EVERY_S
+        self.occupancy.observe(batch.rows, now_s - max(sent_s, before_s))
         return self.climb.landed(
             rows=batch.rows,
             requests=batch.requests,
@@ -117,10 +123,6 @@ class Adaptive:
             contended=batch.contended,
             now_s=now_s,
         )
-
-    def fits(self, rows: int) -> None:
-        """A group's batches may have `rows` rows."""
-        self._rows_max = rows
 
 
 class AdaptiveGroup:
@@ -150,7 +152,8 @@ class AdaptiveGroup:
             # Who comes just after a batch left waits until the next one may go, and then for that one.
             share = 1.0 + 1.0 / self._climb.way.in_flight
             self._fit = latency.rows_within(target_s / share, rows_max=most)
-        return max(1, min(most, int(self._fit * self._lift)))
+        self._version.rows_max = rows = max(1, min(most, int(self._fit * self._lift)))
+        return rows
 
     def leave_at_s(self, *, rows: int, oldest_s: float, now_s: float) -> float:
         """Now, unless it waits for callers that were just answered."""
@@ -170,7 +173,7 @@ class AdaptiveGroup:
         self._gathering.departed(rows)
         self._behind += _BEHIND_WEIGHT * (left_behind - self._behind)
         if self._behind > _BEHIND_HIGH:
-            self._lift *= _LIFT
+            self._lift = min(_LIFT_MAX, self._lift * _LIFT)
             self._behind = _BEHIND_LOW
         elif self._behind < _BEHIND_LOW / 2 and self._lift > 1.0:
             self._lift = max(1.0, self._lift / _LIFT)

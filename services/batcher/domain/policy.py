@@ -12,6 +12,8 @@ from services.batcher.domain.serving import Batching
 
 NEVER = inf
 """A moment that does not come by itself."""
+_GRAIN_S = 0.0005
+"""Timers of an event loop are no finer: looking again that soon would be looking again and again."""
 
 
 class GroupPolicy(Protocol):
@@ -40,7 +42,8 @@ def departure_s(
         return now_s
     wished_s = policy.leave_at_s(rows=rows, oldest_s=oldest_s, now_s=now_s)
     latest_s = oldest_s + batching.batch_timeout_ms / 1000
-    return max(now_s, min(wished_s, latest_s))
+    leave_s = min(wished_s, latest_s)
+    return leave_s if leave_s > now_s + _GRAIN_S else now_s
 
 
 def rows_max_of(batching: Batching) -> int:

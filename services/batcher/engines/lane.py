@@ -332,8 +332,10 @@ class Lane:
     def delivered(self, flight: Flight, now_s: float) -> BatchRun | None:
         """A batch was answered in full. What its members remember of it, where somebody measures."""
         seconds = now_s - flight.sent_s
+        before_s = flight.place.measured_s
         self.placement.answered(flight.place, rows=flight.rows, sent_s=flight.sent_s, now_s=now_s)
-        self._learn(flight, now_s)
+        if self.policy.learns(now_s):
+            self._learn(flight, now_s, before_s)
         self.pace.landed(rows=flight.rows, seconds=seconds, now_s=now_s, busy=self._busy)
         if self._observer is None:
             return None
@@ -341,7 +343,7 @@ class Lane:
         self._observer.batch_answered(self.served.model_name, self.served.version, run)
         return run
 
-    def _learn(self, flight: Flight, now_s: float) -> None:
+    def _learn(self, flight: Flight, now_s: float, before_s: float) -> None:
         policy, members = flight.group.policy, flight.members
         if flight.group.priority is Priority.BACKGROUND:
             policy.latency.observe(flight.rows, now_s - flight.sent_s)
@@ -353,7 +355,7 @@ class Lane:
             # Half the mean and half the longest: who waits longest counts too.
             sojourn_s = (requests * (2 * now_s - min(arrived_s)) - sum(arrived_s)) / 2
         others = requests > 1 or self._busy or len(self.flights) > 0
-        batch = Answered(flight.rows, requests, flight.place, flight.sent_s, now_s, sojourn_s, contended=others)
+        batch = Answered(flight.rows, requests, flight.sent_s, before_s, now_s, sojourn_s, contended=others)
         if policy.observe(batch):
             self.placement.resize(self.policy.in_flight_per_backend)
             self.pump_soon()

@@ -29,7 +29,7 @@ class ResponseWire:
     __slots__ = ("_head", "_metadata")
 
     def __init__(self, served: ServedVersion) -> None:
-        self._head = _field(_MODEL_NAME, served.model_name.encode()) + _field(_MODEL_VERSION, served.version.encode())
+        self._head = field(_MODEL_NAME, served.model_name.encode()) + field(_MODEL_VERSION, served.version.encode())
         self._metadata: dict[tuple[object, ...], bytes] = {}
 
     def response(self, result: InferResult, request_id: str) -> bytes:
@@ -38,12 +38,12 @@ class ResponseWire:
         key = tuple([(tensor.name, tensor.shape) for tensor in outputs])
         metadata = self._metadata.get(key)
         if metadata is None:
-            metadata = b"".join(_field(_OUTPUTS, _tensor(tensor)) for tensor in outputs)
+            metadata = b"".join(field(_OUTPUTS, _tensor(tensor)) for tensor in outputs)
             if len(self._metadata) < _METADATA_KEPT_MAX:
                 self._metadata[key] = metadata
         parts: list[bytes | memoryview] = [self._head]
         if request_id:
-            parts.append(_field(_ID, request_id.encode()))
+            parts.append(field(_ID, request_id.encode()))
         parts.append(metadata)
         for tensor in outputs:
             data = tensor.data
@@ -54,6 +54,10 @@ class ResponseWire:
 
 def varint(value: int) -> bytes:
     """A non-negative number as protobuf writes it."""
+    if value < 128:
+        return _VARINTS[value]
+    if value < 16384:
+        return bytes((value & 127 | 128, value >> 7))
     written = bytearray()
     while value > 127:
         written.append(value & 127 | 128)
@@ -62,15 +66,16 @@ def varint(value: int) -> bytes:
     return bytes(written)
 
 
-def _field(tag: bytes, content: bytes) -> bytes:
+def field(tag: bytes, content: bytes) -> bytes:
+    """A field whose content has a length: a text, bytes, a message, packed numbers."""
     return tag + varint(len(content)) + content
 
 
 def _tensor(tensor: Tensor) -> bytes:
     return (
-        _field(_TENSOR_NAME, tensor.name.encode())
-        + _field(_TENSOR_DATATYPE, tensor.data_type.value.encode())
-        + (_field(_TENSOR_SHAPE, _packed(tensor.shape)) if tensor.shape else b"")
+        field(_TENSOR_NAME, tensor.name.encode())
+        + field(_TENSOR_DATATYPE, tensor.data_type.value.encode())
+        + (field(_TENSOR_SHAPE, _packed(tensor.shape)) if tensor.shape else b"")
     )
 
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from services.batcher.codec.oip_wire import ResponseWire
-from services.batcher.codec.typed import TypedReader, TypedWriter
+from services.batcher.codec.typed import TypedReader
+from services.batcher.codec.typed_wire import TypedWriter
 from services.batcher.domain.features import JoinPlan
 from services.batcher.domain.instances import InstancePlan
 from services.batcher.domain.outputs import OutputPlan

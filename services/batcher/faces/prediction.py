@@ -9,6 +9,7 @@ from infermesh.prediction.v1 import instance_pb2, prediction_pb2, prediction_ser
 from services.batcher.codec import predict_json
 from services.batcher.codec.oip_proto import parse
 from services.batcher.codec.typed_requests import Asked, TypedTemplates, asked_in
+from services.batcher.codec.typed_wire import explained
 from services.batcher.domain.request import Tensor
 from services.batcher.faces.asgi import Handler
 from services.batcher.faces.call import Call
@@ -40,11 +41,6 @@ class PredictionMethods:
         }
 
     async def _predict(self, call: Call, data: bytes) -> bytes:
-        response = await self._answer(call, data)
-        serialised: bytes = response.SerializeToString()
-        return serialised
-
-    async def _answer(self, call: Call, data: bytes) -> prediction_pb2.PredictResponse:
         found = self._templates.find(data)
         if found is not None:
             template, content = found
@@ -65,9 +61,7 @@ class PredictionMethods:
         self._templates.learn(data, asked, plan.typed_reader, inputs)
         return await self._infer(call, plan, asked, rows, inputs)
 
-    async def _infer(
-        self, call: Call, plan: VersionPlan, asked: Asked, rows: int, inputs: tuple[Tensor, ...]
-    ) -> prediction_pb2.PredictResponse:
+    async def _infer(self, call: Call, plan: VersionPlan, asked: Asked, rows: int, inputs: tuple[Tensor, ...]) -> bytes:
         core = self._core
         result = await core.infer(
             call,
@@ -82,9 +76,7 @@ class PredictionMethods:
             result, call.scores, latency_ms=core.latency_ms(call), request_id=call.request_id
         )
         if explanations:
-            for prediction, one in zip(response.predictions, explanations, strict=True):
-                prediction.explanation.update(one.values)
-                prediction.explanation_baseline = one.baseline
+            response = explained(response, explanations)
         core.succeeded(call)
         return response
 
@@ -125,7 +117,7 @@ class PredictionMethods:
     async def _stream_item(self, call: Call, data: bytes) -> bytes:
         answer = prediction_service_pb2.StreamPredictResponse()
         try:
-            answer.response.CopyFrom(await self._answer(call, data))
+            answer.response.MergeFromString(await self._predict(call, data))
         except Exception as error:
             answer.error.CopyFrom(status_from_error(self._core.failed(call, error, face="StreamPredict")))
         answer.request_id = call.request_id or call.name_request("")

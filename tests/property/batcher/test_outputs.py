@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from infermesh.prediction.v1 import prediction_pb2
 
 from services.batcher.codec import predict_json
-from services.batcher.codec.typed import TypedWriter
+from services.batcher.codec.typed_wire import TypedWriter
 from services.batcher.domain.outputs import OutputPlan
 from services.batcher.domain.request import InferResult
 from services.common.schema import DataType, PredictionMapping, TensorSpec
@@ -29,7 +29,7 @@ def printed(plan: OutputPlan, result: InferResult, rows: int) -> list[dict[str, 
 
 def typed(plan: OutputPlan, result: InferResult, rows: int) -> prediction_pb2.PredictResponse:
     response = TypedWriter(plan).response(result, plan.scores(result, rows), latency_ms=1, request_id="r")
-    return prediction_pb2.PredictResponse.FromString(response.SerializeToString())
+    return prediction_pb2.PredictResponse.FromString(response)
 
 
 def rounded(value: float | None) -> float | None:

@@ -8,7 +8,7 @@ import pytest
 from infermesh.prediction.v1 import prediction_pb2
 
 from services.batcher.codec import predict_json
-from services.batcher.codec.typed import TypedWriter
+from services.batcher.codec.typed_wire import TypedWriter
 from services.batcher.domain.outputs import OutputPlan
 from services.batcher.domain.request import InferResult, Tensor
 from services.batcher.domain.serving import ServedVersion
@@ -34,7 +34,7 @@ def both(made: OutputPlan, given: InferResult) -> tuple[list[dict[str, Any]], pr
     typed = TypedWriter(made).response(given, scores, latency_ms=1.0, request_id="r")
     shown = json.loads(text)
     assert shown["latency_ms"] == 1.235
-    return shown["predictions"], typed
+    return shown["predictions"], prediction_pb2.PredictResponse.FromString(typed)
 
 
 @pytest.mark.parametrize("rows", [1, 3])

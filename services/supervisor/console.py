@@ -55,7 +55,7 @@ class ConsoleReporter:
         _add_uncut(table, "address", [_address(part) for part, _ in parts])
         _add_uncut(table, "pid", [str(pid) for _, pid in parts], justify="right")
         for part, pid in parts:
-            table.add_row(part.name, _PURPOSES.get(part.name, ""), _address(part), str(pid))
+            table.add_row(part.name, _PURPOSES.get(_kind(part), ""), _address(part), str(pid))
         folders = sorted({str(part.log_path.parent) for part, _ in parts})
         self._console.print(f"\nEach part has its log in {', '.join(folders)}\n", markup=False, soft_wrap=True)
         # Without soft wrap a table that is wider than the terminal would be cut at its edge.
@@ -73,6 +73,12 @@ class ConsoleReporter:
     def say(self, text: str) -> None:
         """A plain line."""
         self._console.print(text, highlight=False, soft_wrap=True)
+
+
+def _kind(part: Part) -> str:
+    """What it is one of: "batcher-2" is a batcher."""
+    name, _, place = part.name.rpartition("-")
+    return name if place.isdecimal() else part.name
 
 
 def _address(part: Part) -> str:

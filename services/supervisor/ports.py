@@ -8,6 +8,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 _CHOICE = range(10_000, 32_768)
 
+BATCHERS_MAX = 8
+"""The most batchers that a local mesh has beside its gateway."""
+
 
 class MeshPorts(BaseSettings):
     """One loopback TCP port for each purpose. The variable INFERMESH_PORT_<NAME> changes one."""
@@ -22,6 +25,14 @@ class MeshPorts(BaseSettings):
     batch: int = 8104
     monitor: int = 8105
     batcher: int = 8110
+    """Of the first batcher, or of the one that the gateway carries; the others follow."""
+    batcher_1: int = 8111
+    batcher_2: int = 8112
+    batcher_3: int = 8113
+    batcher_4: int = 8114
+    batcher_5: int = 8115
+    batcher_6: int = 8116
+    batcher_7: int = 8117
     triton_http: int = 8120
     triton_grpc: int = 8121
     triton_metrics: int = 8122
@@ -34,11 +45,20 @@ class MeshPorts(BaseSettings):
     batch_metrics: int = 8204
     monitor_metrics: int = 8205
 
+    def of_batcher(self, place: int) -> int:
+        """The port of a batcher, counted from 0."""
+        return int(getattr(self, batcher_purpose(place)))
+
     @staticmethod
     def free() -> "MeshPorts":
         """Ports that are free now, all different, for a mesh beside others."""
         names = list(MeshPorts.model_fields)
         return MeshPorts(**dict(zip(names, free_ports(len(names)), strict=True)))
+
+
+def batcher_purpose(place: int) -> str:
+    """What the port of a batcher is called, counted from 0."""
+    return f"batcher_{place}" if place else "batcher"
 
 
 def variable_of(purpose: str) -> str | None:

@@ -5,6 +5,8 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.supervisor.ports import BATCHERS_MAX
+
 ROOT = Path(__file__).resolve().parents[2]
 """The clone."""
 
@@ -18,8 +20,9 @@ class SupervisorSettings(BaseSettings):
     """Everything that outlives a run: databases, artifacts, logs. `make clean-data` removes it."""
     serving_env: Path = ROOT / ".venv-serving"
     """The environment of Triton and of the models' frameworks."""
-    batchers: int = Field(default=0, ge=0, le=1)
-    """Batchers beside the gateway. 0: the gateway carries one inside, which is fastest on one machine."""
+    batchers: int = Field(default=0, ge=0, le=BATCHERS_MAX)
+    """Batchers beside the gateway, each a process. 0: the gateway carries one inside, which is fastest while one
+    core does for the Python of all predictions."""
     gateway_threads: int = 1
     """Envoy's worker threads in the gateway."""
     log_level: str = "info"

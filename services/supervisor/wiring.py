@@ -11,7 +11,7 @@ from services.supervisor.parts.probes import http_ready
 from services.supervisor.parts.service import service_part
 from services.supervisor.parts.triton import triton_part
 from services.supervisor.parts.valkey import valkey_part
-from services.supervisor.ports import MeshPorts
+from services.supervisor.ports import MeshPorts, batcher_purpose
 from services.supervisor.settings import SupervisorSettings
 
 _SERVER_STOP_TIMEOUT_S = 3.0
@@ -25,7 +25,8 @@ def build_stages(settings: SupervisorSettings, ports: MeshPorts) -> Sequence[Seq
     """
     servers, services, gateway = _servers(settings, ports), _services(settings, ports), _gateway(settings, ports)
     if settings.batchers:
-        return (servers, [*services, _batcher(settings, ports)], [gateway])
+        batchers = [_batcher(settings, ports, place) for place in range(settings.batchers)]
+        return (servers, [*services, *batchers], [gateway])
     return (servers, [*services, gateway])
 
 
@@ -58,7 +59,7 @@ def _services(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
     database = database_url(port=ports.postgres, password=read_password(settings.data_dir / "postgres"))
     both = _said_to_all(settings)
     registry, router, monitor = (f"127.0.0.1:{port}" for port in (ports.registry, ports.router, ports.monitor))
-    batcher = f"127.0.0.1:{ports.batcher}"
+    batchers = [f"127.0.0.1:{ports.of_batcher(place)}" for place in range(settings.batchers)]
     own: dict[str, dict[str, object]] = {
         "registry": {"data_dir": settings.data_dir / "registry"},
         "router": {
@@ -66,7 +67,7 @@ def _services(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
             "registry_address": registry,
             "batch_address": f"127.0.0.1:{ports.batch}",
             "monitor_address": monitor,
-            "batcher_address": batcher if settings.batchers else "",
+            "batcher_address": ",".join(batchers),
             "gateway_port": ports.gateway,
         },
         "deployer": {
@@ -80,7 +81,7 @@ def _services(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
         "batch": {
             "data_dir": settings.data_dir / "batch",
             "registry_address": registry,
-            "batcher_address": batcher if settings.batchers else f"127.0.0.1:{ports.gateway}",
+            "batcher_address": f"127.0.0.1:{ports.gateway}",
         },
         "monitor": {},
     }
@@ -106,13 +107,16 @@ def _said_to_all(settings: SupervisorSettings) -> Mapping[str, object]:
     return {"log_level": settings.log_level, "otlp_endpoint": settings.otlp_endpoint}
 
 
-def _batcher(settings: SupervisorSettings, ports: MeshPorts) -> Part:
-    return service_part(
+def _batcher(settings: SupervisorSettings, ports: MeshPorts, place: int = 0) -> Part:
+    """A batcher, counted from 0: "batcher", "batcher-1" and so on."""
+    name, port = f"batcher-{place}" if place else "batcher", ports.of_batcher(place)
+    part = service_part(
         "batcher",
-        ports={"batcher": ports.batcher},
+        ports={batcher_purpose(place): port},
         settings={
-            "port": ports.batcher,
-            "data_dir": settings.data_dir / "batcher",
+            "port": port,
+            "instance": f"batcher-{place}",
+            "data_dir": settings.data_dir / name,
             "router_address": f"127.0.0.1:{ports.router}",
             "registry_address": f"127.0.0.1:{ports.registry}",
             "monitor_address": f"127.0.0.1:{ports.monitor}",
@@ -120,9 +124,10 @@ def _batcher(settings: SupervisorSettings, ports: MeshPorts) -> Part:
             **_said_to_all(settings),
         },
         work_dir=settings.data_dir / "tmp",
-        log_path=settings.data_dir / "logs" / "batcher.log",
-        ready=http_ready("127.0.0.1", ports.batcher, "/ready"),
+        log_path=settings.data_dir / "logs" / f"{name}.log",
+        ready=http_ready("127.0.0.1", port, "/ready"),
     )
+    return replace(part, name=name)
 
 
 def _gateway(settings: SupervisorSettings, ports: MeshPorts) -> Part:

@@ -6,6 +6,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 from meshxds.envoy.config.cluster.v3 import cluster_pb2
 from meshxds.envoy.config.route.v3 import route_components_pb2
+from meshxds.envoy.extensions.load_balancing_policies.maglev.v3 import maglev_pb2
 
 from services.common.errors import MeshError
 from services.router.adapters.envoy import known_fields, names
@@ -136,6 +137,17 @@ def test_a_single_batcher_is_never_taken_out() -> None:
     # Envoy takes one out while (taken out + 1) of all are at most this many percent.
     assert outliers.max_ejection_percent.value < 100
     assert not outliers.always_eject_one_host.value
+
+
+def test_batchers_are_found_by_model_and_version_and_none_has_far_more_than_its_share() -> None:
+    batcher = next(cluster for cluster in clusters(OPTIONS) if cluster.name == names.BATCHER)
+    (policy,) = batcher.load_balancing_policy.policies
+    maglev = maglev_pb2.Maglev()
+    assert policy.typed_extension_config.typed_config.Unpack(maglev)
+    hashing = maglev.consistent_hashing_lb_config
+    assert [one.header.header_name for one in hashing.hash_policy] == list(names.HASHED)
+    # A model whose batcher has its bound goes elsewhere, also where there are but two.
+    assert 100 < hashing.hash_balance_factor.value < 200
 
 
 def test_batchers_by_ip_are_endpoints_and_by_name_are_resolved() -> None:

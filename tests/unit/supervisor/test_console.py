@@ -11,7 +11,7 @@ from services.supervisor.engine import Ready
 from services.supervisor.parts.part import Part
 
 DATA = Path("/a/folder/that/is/deep/down/in/somebody's/home/infermesh/.data")
-PIDS = {"postgres": 4_194_303, "redis": 7, "triton": 25_301, "gateway": 25_555}
+PIDS = {"postgres": 4_194_303, "redis": 7, "triton": 25_301, "batcher": 25_401, "batcher-1": 25_402, "gateway": 25_555}
 
 
 async def _ready() -> bool:
@@ -56,3 +56,7 @@ def test_a_row_fits_the_usual_terminal() -> None:
     table = _shown(80).splitlines()[3:]
     assert len(table) == 1 + len(PIDS)
     assert max(len(line.rstrip()) for line in table) <= 80
+
+
+def test_every_batcher_is_said_to_be_one() -> None:
+    assert _shown(120).count("predictions, in batches") == 2

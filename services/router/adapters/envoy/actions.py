@@ -14,6 +14,9 @@ STREAM_MAX_S = 24 * 3600.0
 """How long a stream may last."""
 
 _RETRIES_MAX = 3
+_OTHER_HOST_ATTEMPTS = 32
+"""How often another host is looked for. Each attempt takes another place of the table of batchers, which may be the
+same batcher's: of two, it is with a chance of a half. Where there is only one it is asked again after these."""
 
 _Action = route_components_pb2.RouteAction
 
@@ -73,7 +76,7 @@ def _retry(on: str, *, first_s: float, longest_s: float) -> route_components_pb2
         num_retries=count(_RETRIES_MAX),
         retry_back_off=policy.RetryBackOff(base_interval=seconds(first_s), max_interval=seconds(longest_s)),
         retry_host_predicate=[other_host],
-        host_selection_retry_max_attempts=3,
+        host_selection_retry_max_attempts=_OTHER_HOST_ATTEMPTS,
     )
 
 

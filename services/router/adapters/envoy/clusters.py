@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 from google.protobuf import any_pb2
 from meshxds.envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
-from meshxds.envoy.config.core.v3 import health_check_pb2, protocol_pb2
+from meshxds.envoy.config.core.v3 import extension_pb2, health_check_pb2, protocol_pb2
 from meshxds.envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from meshxds.envoy.config.route.v3 import route_components_pb2
+from meshxds.envoy.extensions.load_balancing_policies.common.v3 import common_pb2
+from meshxds.envoy.extensions.load_balancing_policies.maglev.v3 import maglev_pb2
 from meshxds.envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from meshxds.envoy.type.v3 import http_pb2, percent_pb2
 
@@ -26,6 +28,13 @@ _EJECTED_S = 2.0
 _EJECTED_MAX_S = 30.0
 _EJECTED_MAX_PERCENT = 50
 """At most half of the batchers, so a single one is never taken out: a failed call is better than none."""
+
+_SHARE_MAX_PERCENT = 150
+"""The most that a batcher has of what is under way, in percent of an even share. Less would tear models apart whose
+requests fit into one batch; from 100 times the number of batchers on, a hot model would never spread."""
+_RETRIES_MIN = 1000
+"""Predictions that may be begun anew at once, however little else is under way: all that a batcher had in hand when it
+died. A fifth of what the others have would not do where there are two or three."""
 
 _Cluster = cluster_pb2.Cluster
 
@@ -49,7 +58,8 @@ def batcher_cluster(addresses: Sequence[str]) -> cluster_pb2.Cluster:
     cluster = _cluster(
         names.BATCHER,
         retries=actions.retry_predictions(),
-        load=_load(connections=1024, requests=20_000, retries_min=20),
+        load=_load(connections=1024, requests=20_000, retries_min=_RETRIES_MIN),
+        load_balancing_policy=_together_while_they_fit(),
         health_checks=[_ready_check()],
         common_lb_config=_Cluster.CommonLbConfig(
             # Half of them must be healthy, else all are tried: an unready batcher has a better answer than we.
@@ -71,6 +81,29 @@ def batcher_cluster(addresses: Sequence[str]) -> cluster_pb2.Cluster:
 def endpoints(addresses: Sequence[str]) -> endpoint_pb2.ClusterLoadAssignment:
     """The batchers' addresses."""
     return _assignment(names.BATCHER, addresses)
+
+
+def _together_while_they_fit() -> cluster_pb2.LoadBalancingPolicy:
+    """One batcher for each version of a model, found by consistent hashing, so that its requests meet in batches; with
+    bounded loads (Mirrokni, Thorup and Zadimoghaddam 2018), so that what is too much for it goes to others.
+
+    Maglev's table rather than a ring: where a batcher goes, its keys move and some three in a thousand of the others.
+    Envoy's ring gives each batcher more points where there are fewer, which moves an eighth of the others. Requests
+    that have none of the headers go anywhere.
+    """
+    header = route_components_pb2.RouteAction.HashPolicy.Header
+    hashing = common_pb2.ConsistentHashingLbConfig(
+        hash_balance_factor=count(_SHARE_MAX_PERCENT),
+        hash_policy=[
+            route_components_pb2.RouteAction.HashPolicy(header=header(header_name=name)) for name in names.HASHED
+        ],
+    )
+    maglev = maglev_pb2.Maglev(consistent_hashing_lb_config=hashing)
+    policy = cluster_pb2.LoadBalancingPolicy
+    extension = extension_pb2.TypedExtensionConfig(
+        name="envoy.load_balancing_policies.maglev", typed_config=packed(maglev)
+    )
+    return policy(policies=[policy.Policy(typed_extension_config=extension)])
 
 
 def _service_cluster(name: str, address: str) -> cluster_pb2.Cluster:

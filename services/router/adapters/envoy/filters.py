@@ -76,7 +76,14 @@ def model_in_message() -> _Config:
 
 def left_to_batcher() -> _Config:
     """For gRPC predictions whose version the caller has chosen, or that only the batcher can read."""
-    return _on(names.FILTER_BODY_LIMIT)
+    return {**_on(names.FILTER_BODY_LIMIT), **stream_of_predictions()}
+
+
+def stream_of_predictions() -> _Config:
+    """For what is sent on by its first route: the header finds a batcher and no virtual host. Without a model it goes,
+    so that what may be for any model goes to any batcher."""
+    none = mutation_rules_pb2.HeaderMutation(remove=names.HEADER_MODEL)
+    return {names.FILTER_MODEL: _model(_IN_HEADER, before=[none])}
 
 
 def prediction_as_json() -> _Config:
@@ -120,11 +127,11 @@ def _enabled(config: any_pb2.Any) -> any_pb2.Any:
     return packed(route_components_pb2.FilterConfig(config=config))
 
 
-def _model(name: str) -> any_pb2.Any:
+def _model(name: str, *, before: Sequence[mutation_rules_pb2.HeaderMutation] = ()) -> any_pb2.Any:
     """Writes what a formatter gives into the model's header, where that is anything: no more than a key by which a
     virtual host is looked for, since it may hold whatever a caller has written. See `routes` for what is none."""
     mutation = mutation_rules_pb2.HeaderMutation(append=overwritten(names.HEADER_MODEL, name))
-    mutations = header_mutation_pb2.Mutations(request_mutations=[mutation])
+    mutations = header_mutation_pb2.Mutations(request_mutations=[*before, mutation])
     return _enabled(packed(header_mutation_pb2.HeaderMutationPerRoute(mutations=mutations)))
 
 

@@ -20,6 +20,11 @@ HEADER_ROUTE_VERSION = "x-route-version"
 """To batchers: the version that the traffic rules chose."""
 HEADER_MODEL = "x-mesh-model"
 """Inside the gateway: the model of a prediction, by which its virtual host is found."""
+HEADER_PATH_VERSION = "x-mesh-version"
+"""Inside the gateway: the version that a caller has chosen in the path of a REST call."""
+HASHED = (HEADER_MODEL, HEADER_ROUTE_VERSION, HEADER_MODEL_VERSION, HEADER_PATH_VERSION)
+"""What finds the batcher of a prediction: its model, and its version by whichever header has it. Envoy hashes values
+and not names, and skips headers that are not there, so it does not matter who has chosen the version."""
 NO_MODEL = "-"
 """Its value on requests that are for no model, or for none that is known yet. No model is called so."""
 HEADER_ORIGINAL_PATH = "x-envoy-original-path"

@@ -77,12 +77,15 @@ def _predictions() -> list[route_components_pb2.Route]:
         routes.append(_predict(_Match(path=method, headers=[chosen]), batcher, filters.left_to_batcher()))
         routes.append(_predict(_Match(path=method, headers=[named]), batcher, filters.model_named()))
         routes.append(_predict(_Match(path=method, headers=[compressed]), batcher, filters.left_to_batcher()))
-        routes.append(_predict(_Match(path=method), batcher, filters.model_in_message()))
+        routes.append(_forgetting(_predict(_Match(path=method), batcher, filters.model_in_message())))
     rest = _Match(safe_regex=regex_pb2.RegexMatcher(regex="/v1/models/[^/]+/predict"), headers=[_method("POST")])
     routes.append(_predict(rest, batcher, filters.prediction_as_json()))
     routes.append(_predict(_Match(prefix="/v2/"), batcher, filters.open_inference()))
     routes.append(_predict(_Match(path="/v2"), batcher, {}))
-    rest_of_it = [_Route(match=_Match(prefix=f"/{service}/"), route=streams) for service in (PREDICTION, INFERENCE)]
+    rest_of_it = [
+        _predict(_Match(prefix=f"/{service}/"), streams, filters.stream_of_predictions())
+        for service in (PREDICTION, INFERENCE)
+    ]
     return [*routes, *rest_of_it]
 
 
@@ -133,9 +136,13 @@ def _predict(
     action: route_components_pb2.RouteAction,
     config: Mapping[str, any_pb2.Any],
 ) -> route_components_pb2.Route:
-    # What was taken for a model's name and is none goes no further: it may be anything, also what no header may hold.
-    unknown = overwritten(names.HEADER_MODEL, names.NO_MODEL)
-    return _Route(match=match, route=action, typed_per_filter_config=config, request_headers_to_add=[unknown])
+    return _Route(match=match, route=action, typed_per_filter_config=config)
+
+
+def _forgetting(route: route_components_pb2.Route) -> route_components_pb2.Route:
+    """What a message has for a model's name and is none goes no further: it may be what no header may hold."""
+    route.request_headers_to_add.append(overwritten(names.HEADER_MODEL, names.NO_MODEL))
+    return route
 
 
 def _service(service: PublicService) -> route_components_pb2.Route:

@@ -1,0 +1,68 @@
+"""Which parts a local mesh has, and what each is told, by the number of batchers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from services.supervisor.parts.part import Part
+from services.supervisor.ports import BATCHERS_MAX, MeshPorts, variable_of
+from services.supervisor.settings import SupervisorSettings
+from services.supervisor.wiring import build_stages
+
+PORTS = MeshPorts()
+
+
+def parts(folder: Path, batchers: int) -> Mapping[str, Part]:
+    settings = SupervisorSettings(data_dir=folder, batchers=batchers)
+    found = [part for stage in build_stages(settings, PORTS) for part in stage]
+    assert len({part.name for part in found}) == len(found)
+    return {part.name: part for part in found}
+
+
+@pytest.mark.parametrize("batchers", [1, 3, BATCHERS_MAX])
+def test_each_batcher_has_its_own_port_folder_log_and_name_and_the_router_knows_all(
+    tmp_path: Path, batchers: int
+) -> None:
+    mesh = parts(tmp_path, batchers)
+    names = ["batcher", *(f"batcher-{place}" for place in range(1, batchers))]
+    found = [mesh[name] for name in names]
+    assert [name for name in mesh if name.startswith("batcher")] == names
+    ports = [PORTS.batcher + place for place in range(batchers)]
+    assert [one.env["INFERMESH_BATCHER_PORT"] for one in found] == [str(port) for port in ports]
+    assert [one.env["INFERMESH_BATCHER_INSTANCE"] for one in found] == [f"batcher-{n}" for n in range(batchers)]
+    for told in ("DATA_DIR", "INSTANCE", "PORT"):
+        assert len({one.env[f"INFERMESH_BATCHER_{told}"] for one in found}) == batchers
+    assert len({one.log_path for one in found}) == batchers
+    addresses = [f"127.0.0.1:{port}" for port in ports]
+    assert mesh["router"].env["INFERMESH_ROUTER_BATCHER_ADDRESS"].split(",") == addresses
+
+
+def test_a_mesh_without_batchers_of_their_own_carries_one(tmp_path: Path) -> None:
+    mesh = parts(tmp_path, 0)
+    assert [name for name in mesh if name.startswith("batcher")] == []
+    assert mesh["router"].env["INFERMESH_ROUTER_BATCHER_ADDRESS"] == ""
+    assert mesh["gateway"].ports["batcher"] == PORTS.batcher
+
+
+@pytest.mark.parametrize("batchers", [0, 1, 3])
+def test_jobs_predict_through_the_gateway_and_so_with_all_batchers(tmp_path: Path, batchers: int) -> None:
+    told = parts(tmp_path, batchers)["batch"].env["INFERMESH_BATCH_BATCHER_ADDRESS"]
+    assert told == f"127.0.0.1:{PORTS.gateway}"
+
+
+@pytest.mark.parametrize("batchers", [-1, BATCHERS_MAX + 1])
+def test_there_is_a_bound(batchers: int) -> None:
+    with pytest.raises(ValidationError):
+        SupervisorSettings(batchers=batchers)
+
+
+def test_every_port_of_a_batcher_has_a_variable_that_moves_it(tmp_path: Path) -> None:
+    mesh = parts(tmp_path, BATCHERS_MAX)
+    purposes = [purpose for name, part in mesh.items() if name.startswith("batcher") for purpose in part.ports]
+    assert len(purposes) == BATCHERS_MAX
+    assert [variable_of(purpose) for purpose in purposes] == [
+        "INFERMESH_PORT_BATCHER",
+        *(f"INFERMESH_PORT_BATCHER_{place}" for place in range(1, BATCHERS_MAX)),
+    ]

@@ -115,7 +115,7 @@ async def _bare_s(callers: int) -> list[float]:
             loop.call_soon(answer)
 
     async def infer(request: InferRequest) -> InferResult:  # noqa: ARG001 - made, as the engine's callers make one
-        future = loop.create_future()
+        future: asyncio.Future[InferResult] = loop.create_future()
         if not waiting:
             loop.call_soon(answer)
         waiting.append(future)

@@ -14,6 +14,7 @@ NEVER = inf
 """A moment that does not come by itself."""
 _GRAIN_S = 0.0005
 """Timers of an event loop are no finer: looking again that soon would be looking again and again."""
+_INSTANT_S = 1e-6
 
 
 class GroupPolicy(Protocol):
@@ -42,8 +43,9 @@ def departure_s(
         return now_s
     wished_s = policy.leave_at_s(rows=rows, oldest_s=oldest_s, now_s=now_s)
     latest_s = oldest_s + batching.batch_timeout_ms / 1000
-    leave_s = min(wished_s, latest_s)
-    return leave_s if leave_s > now_s + _GRAIN_S else now_s
+    if wished_s <= now_s or latest_s <= now_s + _INSTANT_S:
+        return now_s
+    return min(max(wished_s, now_s + _GRAIN_S), latest_s)
 
 
 def rows_max_of(batching: Batching) -> int:

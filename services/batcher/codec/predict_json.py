@@ -1,24 +1,19 @@
-"""A prediction as plain JSON, as the REST contract states it."""
+"""A request as plain JSON, as the REST contract states it."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import orjson
 
-from services.batcher.domain.explained import Explanation
 from services.batcher.domain.instances import ROWS_MAX, Row
-from services.batcher.domain.outputs import OutputPlan, Scores, float_rows, single_precision
-from services.batcher.domain.request import InferResult, Parameter, Tensor
+from services.batcher.domain.request import Parameter
 from services.batcher.domain.schema_check import short_name
 from services.common.errors import MeshError, Reason, invalid, shown
-from services.common.schema import DataType
 
 TIMEOUT_MS_MAX = 2**32 - 1
 _FIELDS = ("version", "instances", "parameters", "timeout_ms", "explain", "request_id")
 _EXAMPLE = 'an object such as {"instances": [{"feature1": 0.5}]}'
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
 @dataclass(slots=True)
@@ -94,65 +89,3 @@ def _parameters(value: object) -> tuple[tuple[str, Parameter], ...]:
         if not isinstance(item, str | int | float | bool):
             raise invalid(f"parameters.{short_name(name)}", item, "a text, a number, true or false")
     return tuple(sorted(value.items()))
-
-
-def write(
-    plan: OutputPlan,
-    result: InferResult,
-    scores: Scores | None,
-    *,
-    latency_ms: float,
-    request_id: str,
-    explanations: Sequence[Explanation] = (),
-) -> bytes:
-    """The answer, with the explanation of each prediction where there are any.
-
-    Single-precision numbers are printed with the digits that they have. Raises ValueError or struct.error where the
-    model's output is not what its schema says.
-    """
-    output = next(tensor for tensor in result.outputs if tensor.name == plan.output)
-    values = float_rows(output)
-    predictions: list[dict[str, object]] = []
-    if scores is None:
-        for value in values:
-            label = plan.label(value)
-            predictions.append({"output": value, "class": label} if label else {"output": value})
-    else:
-        width = len(scores.probabilities[0])
-        names = plan.class_names if len(plan.class_names) == width else [plan.class_name(at) for at in range(width)]
-        printed = _printed(result, plan, scores)
-        for row, (value, index) in enumerate(zip(values, scores.classes, strict=True)):
-            probabilities = printed[row * width : (row + 1) * width]
-            predictions.append(
-                {
-                    "output": value,
-                    "confidence": probabilities[index],
-                    "class": names[index],
-                    "probabilities": dict(zip(names, probabilities, strict=True)),
-                }
-            )
-    if explanations:
-        for prediction, one in zip(predictions, explanations, strict=True):
-            prediction["explanation"], prediction["explanation_baseline"] = one.values, one.baseline
-    served = plan.served
-    answer = {
-        "predictions": predictions,
-        "model_name": served.model_name,
-        "model_version": served.version,
-        "latency_ms": round(latency_ms, 3),
-        "request_id": request_id,
-    }
-    return orjson.dumps(answer, option=_OPTIONS, default=_other)
-
-
-def _printed(result: InferResult, plan: OutputPlan, scores: Scores) -> Sequence[object]:
-    tensor: Tensor = next(item for item in result.outputs if item.name == plan.probabilities)
-    if tensor.data_type is DataType.FP64:
-        return [value for row in scores.probabilities for value in row]
-    return single_precision(tensor.data_type, tensor.data)
-
-
-def _other(value: object) -> object:
-    if isinstance(value, bytes):  # text was decoded before: these are bytes that no JSON text can hold
-        return base64.b64encode(value).decode()
-    raise TypeError(f"{type(value).__name__} has no JSON form")

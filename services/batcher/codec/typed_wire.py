@@ -5,7 +5,8 @@ Of an answer with ten classes the numbers change and nothing else: where they go
 """
 
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
 from math import prod
 from typing import cast
 
@@ -13,7 +14,7 @@ from infermesh.prediction.v1 import instance_pb2, prediction_pb2
 
 from services.batcher.codec.oip_wire import field, varint
 from services.batcher.domain.explained import Explanation
-from services.batcher.domain.outputs import OutputPlan, Scores, row_values
+from services.batcher.domain.outputs import OutputPlan, Scores, row_bytes, row_values, small_integers
 from services.batcher.domain.request import InferResult, Tensor
 from services.common.schema import DataType
 
@@ -36,8 +37,6 @@ _VALUE = b"\x11"
 _DOUBLE_BYTES = 8
 
 _INT64_VALUE = b"\x10"
-_SMALL: Mapping[object, bytes] = {value: field(_OUTPUT, _INT64_VALUE + varint(value)) for value in range(128)}
-"""The output of rows that are a small number: nearly every class index."""
 _FLOATS = {DataType.FP32: (b"\x0d", b"\x22"), DataType.FP64: (b"\x49", b"\x52")}
 """The tags of one value and of a list, where the tensor's bytes are the message's."""
 _LIST_VALUES = b"\x0a"
@@ -115,6 +114,7 @@ def explained(response: bytes, explanations: Sequence[Explanation]) -> bytes:
     return written
 
 
+@cache
 def _writer(data_type: DataType) -> Callable[[Tensor], Sequence[bytes]]:
     """How the rows of an output of that type become `output` fields."""
     put = _setter(data_type)
@@ -127,12 +127,11 @@ def _writer(data_type: DataType) -> Callable[[Tensor], Sequence[bytes]]:
             written.append(field(_OUTPUT, feature.SerializeToString()))
         return written
 
+    known = small_integers(data_type, lambda value: field(_OUTPUT, _INT64_VALUE + varint(value)))
+
     def integers(tensor: Tensor) -> Sequence[bytes]:
-        if prod(tensor.shape[1:]) == 1:
-            known = [_SMALL.get(value) for value in row_values(tensor)]
-            if None not in known:
-                return cast("list[bytes]", known)
-        return one_by_one(tensor)
+        written = [known.get(row) for row in row_bytes(tensor)]
+        return one_by_one(tensor) if None in written else cast("list[bytes]", written)
 
     if data_type in _FLOATS:
         return _floats
@@ -141,15 +140,11 @@ def _writer(data_type: DataType) -> Callable[[Tensor], Sequence[bytes]]:
 
 def _floats(tensor: Tensor) -> Sequence[bytes]:
     one, many = _FLOATS[tensor.data_type]
-    rows = tensor.shape[0] if tensor.shape else 1
-    per_row = prod(tensor.shape[1:])
-    width = per_row * tensor.data_type.size_bytes
-    data = bytes(tensor.data)
-    if len(data) != rows * width:
-        raise ValueError(f"{len(data)} bytes do not fit shape {tensor.shape}")
-    head = one if per_row == 1 else many + varint(len(field(_LIST_VALUES, data[:width]))) + _LIST_VALUES + varint(width)
-    head = _OUTPUT + varint(len(head) + width) + head
-    return [head + data[at : at + width] for at in range(0, rows * width, width)] if width else [head] * rows
+    rows = row_bytes(tensor)
+    if prod(tensor.shape[1:]) == 1:
+        head = _OUTPUT + varint(len(one) + len(rows[0])) + one
+        return [head + row for row in rows]
+    return [field(_OUTPUT, field(many, field(_LIST_VALUES, row))) for row in rows]
 
 
 def _setter(data_type: DataType) -> Callable[[instance_pb2.Feature, object], None]:

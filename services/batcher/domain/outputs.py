@@ -5,7 +5,7 @@ counts them whether or not the caller's protocol shows them.
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isnan, prod
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from services.batcher.domain.request import InferResult, Tensor
 from services.batcher.domain.serving import ServedVersion
-from services.batcher.domain.tensors import STRUCT_CODES, BytesLike, Value, as_array, unpack
+from services.batcher.domain.tensors import STRUCT_CODES, BytesLike, Value, as_array, pack, unpack
 from services.common.schema import DataType, TensorSpec
 
 _STRUCT_VALUES_MAX = 64
@@ -35,7 +35,7 @@ class Scores:
 class OutputPlan:
     """How a version's outputs become predictions."""
 
-    __slots__ = ("_probability_code", "class_names", "needed", "output", "probabilities", "served", "specs")
+    __slots__ = ("_code", "_one_row", "class_names", "needed", "output", "probabilities", "served", "specs")
 
     def __init__(self, served: ServedVersion) -> None:
         mapping, outputs = served.mapping, served.schema.outputs
@@ -47,7 +47,9 @@ class OutputPlan:
         """The tensor with one probability for each class; empty where the model gives none."""
         self.class_names = _class_names(mapping.class_names, self.specs.get(self.probabilities))
         spec = self.specs.get(self.probabilities)
-        self._probability_code = STRUCT_CODES.get(spec.data_type, "") if spec is not None else ""
+        self._code = "" if spec is None or spec.data_type is DataType.BOOL else STRUCT_CODES.get(spec.data_type, "")
+        self._one_row = struct.Struct("")
+        """Reads the probabilities of one row, as many as the last one had."""
         needed = dict.fromkeys(name for name in (self.output, self.probabilities) if name)
         # Empty stands for all: requests that ask for the same need not be told apart.
         self.needed: tuple[str, ...] = () if len(needed) == len(outputs) else tuple(needed)
@@ -74,16 +76,20 @@ class OutputPlan:
         return ""
 
     def _scores(self, tensor: Tensor, rows: int) -> Scores | None:
-        if not rows or tensor.data_type in (DataType.BYTES, DataType.BOOL):
-            return None
         data = tensor.data
-        if rows == 1 and self._probability_code:
-            values = struct.unpack(f"<{len(data) // tensor.data_type.size_bytes}{self._probability_code}", data)
+        if rows == 1 and self._code:
+            one_row = self._one_row
+            if one_row.size != len(data):
+                one_row = struct.Struct(f"<{len(data) // tensor.data_type.size_bytes}{self._code}")
+                self._one_row = one_row
+            values = one_row.unpack(data)
             if not values:
                 return None
             highest = max(values)
             if not isnan(highest):  # `max` returns NaN only where it comes first, and passes over it elsewhere
                 return Scores((values.index(highest),), (highest,), (values,))
+        if not rows or tensor.data_type in (DataType.BYTES, DataType.BOOL):
+            return None
         table = as_array(tensor.data_type, data).astype(np.float64, copy=False).reshape(rows, -1)
         if not table.shape[1]:
             return None
@@ -105,6 +111,23 @@ def row_values(tensor: Tensor) -> Sequence[object]:
     if per_row == 1:
         return values
     return [values[row * per_row : (row + 1) * per_row] for row in range(rows)]
+
+
+def row_bytes(tensor: Tensor) -> list[bytes]:
+    """The rows of an output tensor of a type with a fixed size, as bytes. Raises ValueError where there are more or
+    fewer bytes than the shape takes."""
+    rows = tensor.shape[0] if tensor.shape else 1
+    width = prod(tensor.shape[1:]) * tensor.data_type.size_bytes
+    data = bytes(tensor.data)
+    if len(data) != rows * width:
+        raise ValueError(f"output {tensor.name!r} has {len(data)} bytes; shape {tensor.shape} takes {rows * width}")
+    return [data] if rows == 1 else [data[row * width : (row + 1) * width] for row in range(rows)]
+
+
+def small_integers(data_type: DataType, write: Callable[[int], bytes]) -> dict[bytes, bytes]:
+    """How rows that are a number from 0 to 127 are written, by their bytes: nearly every class index is one. Empty for
+    types that are not of integers."""
+    return {pack(data_type, [value]): write(value) for value in range(128)} if data_type.is_integer else {}
 
 
 def float_rows(tensor: Tensor) -> Sequence[object]:

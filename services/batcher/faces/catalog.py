@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from services.batcher.codec.json_wire import JsonWriter
 from services.batcher.codec.oip_wire import ResponseWire
 from services.batcher.codec.typed import TypedReader
 from services.batcher.codec.typed_wire import TypedWriter
@@ -21,7 +22,18 @@ _NAMED_MAX = 20
 class VersionPlan:
     """All that a request for one version needs, made once."""
 
-    __slots__ = ("instances", "join", "outputs", "served", "stats", "tensors", "typed_reader", "typed_writer", "wire")
+    __slots__ = (
+        "instances",
+        "join",
+        "json_writer",
+        "outputs",
+        "served",
+        "stats",
+        "tensors",
+        "typed_reader",
+        "typed_writer",
+        "wire",
+    )
 
     def __init__(self, served: ServedVersion, stats: VersionStats) -> None:
         self.served = served
@@ -31,6 +43,7 @@ class VersionPlan:
         self.outputs = OutputPlan(served)
         self.typed_reader = TypedReader(self.instances)
         self.typed_writer = TypedWriter(self.outputs)
+        self.json_writer = JsonWriter(self.outputs)
         self.join = JoinPlan(served) if served.feature_views else None
         """How features are added; None: callers send all of them."""
         self.wire = ResponseWire(served)

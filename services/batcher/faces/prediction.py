@@ -102,8 +102,7 @@ class PredictionMethods:
             timeout_ms=request.timeout_ms,
         )
         explanations = await self._explainer.explain(call, result) if explain else ()
-        body = predict_json.write(
-            plan.outputs,
+        body = plan.json_writer.response(
             result,
             call.scores,
             latency_ms=core.latency_ms(call),

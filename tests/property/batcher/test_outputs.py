@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from infermesh.prediction.v1 import prediction_pb2
 
-from services.batcher.codec import predict_json
+from services.batcher.codec.json_wire import JsonWriter
 from services.batcher.codec.typed_wire import TypedWriter
 from services.batcher.domain.outputs import OutputPlan
 from services.batcher.domain.request import InferResult
@@ -22,7 +22,7 @@ ROWS = st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1), SINGLES, SINGLES, SI
 
 
 def printed(plan: OutputPlan, result: InferResult, rows: int) -> list[dict[str, Any]]:
-    body = predict_json.write(plan, result, plan.scores(result, rows), latency_ms=1, request_id="r")
+    body = JsonWriter(plan).response(result, plan.scores(result, rows), latency_ms=1, request_id="r")
     predictions: list[dict[str, Any]] = json.loads(body)["predictions"]
     return predictions
 

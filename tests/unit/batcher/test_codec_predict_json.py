@@ -6,6 +6,7 @@ import math
 import pytest
 
 from services.batcher.codec import predict_json
+from services.batcher.codec.json_wire import JsonWriter
 from services.batcher.domain.instances import ROWS_MAX
 from services.batcher.domain.outputs import OutputPlan
 from services.batcher.domain.request import InferResult
@@ -22,7 +23,7 @@ def written(plan: OutputPlan, result: InferResult, rows: int) -> list[dict[str, 
     def refuse(constant: str) -> float:
         raise AssertionError(f"{constant} is no JSON")
 
-    body = predict_json.write(plan, result, plan.scores(result, rows), latency_ms=1.5, request_id="r1")
+    body = JsonWriter(plan).response(result, plan.scores(result, rows), latency_ms=1.5, request_id="r1")
     document = json.loads(body, parse_constant=refuse)
     assert document["request_id"] == "r1"
     assert (document["model_name"], document["model_version"]) == ("digits", "v1.0.0")

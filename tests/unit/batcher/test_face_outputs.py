@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from infermesh.prediction.v1 import prediction_pb2
 
-from services.batcher.codec import predict_json
+from services.batcher.codec.json_wire import JsonWriter
 from services.batcher.codec.typed_wire import TypedWriter
 from services.batcher.domain.outputs import OutputPlan
 from services.batcher.domain.request import InferResult, Tensor
@@ -30,7 +30,7 @@ def both(made: OutputPlan, given: InferResult) -> tuple[list[dict[str, Any]], pr
     """The predictions as JSON prints them and as typed messages."""
     rows = given.outputs[0].shape[0]
     scores = made.scores(given, rows)
-    text = predict_json.write(made, given, scores, latency_ms=1.23456, request_id="r")
+    text = JsonWriter(made).response(given, scores, latency_ms=1.23456, request_id="r")
     typed = TypedWriter(made).response(given, scores, latency_ms=1.0, request_id="r")
     shown = json.loads(text)
     assert shown["latency_ms"] == 1.235

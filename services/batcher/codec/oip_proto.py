@@ -68,7 +68,8 @@ class TensorTemplate:
 
     def __init__(self, request: TensorRequest) -> None:
         (tensor,) = request.inputs
-        self._request = request
+        # Without elements: those of the first request may be megabytes.
+        self._request = replace(request, inputs=[])
         self._name, self._data_type, self._shape = tensor.name, tensor.data_type, tensor.shape
         self.fits: object = None
         """What such a request was last checked against and fits, whatever its elements are."""

@@ -1,6 +1,6 @@
 """Typed requests, most of them read by what those before had in common with them (`templates`)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from infermesh.prediction.v1 import prediction_pb2
 
@@ -45,6 +45,7 @@ class TypedTemplate:
     reader: TypedReader
     """Of the version that they were read for: another version's may read them otherwise."""
     tensor: Tensor
+    """Without elements: those of the first request may be megabytes."""
 
     def inputs(self, data: bytes) -> tuple[Tensor, ...]:
         """The input tensors with these elements."""
@@ -77,6 +78,6 @@ class TypedTemplates:
             except MeshError:
                 return None
             same = asked_in(request) == asked and read.data == content and read.shape == tensor.shape
-            return TypedTemplate(asked, reader, tensor) if same and reader.at_a_glance else None
+            return TypedTemplate(asked, reader, replace(tensor, data=b"")) if same and reader.at_a_glance else None
 
         self._templates.learn(data, tensor.data, reads_as)

@@ -1,6 +1,7 @@
 """Requests that are read by what those before had in common with them are read as each alone would be."""
 
 import struct
+import tracemalloc
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,3 +108,40 @@ def test_memory_is_bounded() -> None:
     for number in range(100_000):
         templates.learn(bytes(number % 900) + b"content", b"content", lambda *_: 1)
     assert templates.kept <= 64
+
+
+_ELEMENTS = 250_000
+_LARGE = InstancePlan(
+    ServedVersion("m", "v1.0.0", "d", ModelSchema((TensorSpec("X", DataType.FP32, (_ELEMENTS,)),), ())),
+)
+
+
+def _infer(requests: TensorRequests, request_id: str, elements: int) -> None:
+    message = pb.ModelInferRequest(model_name="m", id=request_id, raw_input_contents=[b"\1" * 4 * elements])
+    message.inputs.add(name="X", datatype="FP32", shape=[1, elements])
+    requests.read(message.SerializeToString())
+
+
+def test_the_elements_of_tensor_requests_are_not_kept() -> None:
+    requests = TensorRequests()
+    tracemalloc.start()
+    try:
+        for large in range(10):
+            _infer(requests, f"large {large}", _ELEMENTS)
+            for small in range(128):  # until one is looked at again
+                _infer(requests, f"small {large} {small}", 1)
+        assert tracemalloc.get_traced_memory()[0] < 4 * _ELEMENTS
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_elements_of_typed_requests_are_not_kept() -> None:
+    values = instance_pb2.Feature(float_list=instance_pb2.FloatList(values=[1.0] * _ELEMENTS))
+    message = prediction_pb2.PredictRequest(model_name="m", instances=[{"features": {"X": values}}])
+    data, reader, templates = message.SerializeToString(), TypedReader(_LARGE), TypedTemplates()
+    templates.learn(data, asked_in(message), reader, reader.tensors(message.instances))
+    found = templates.find(data)
+    assert found is not None
+    template, content = found
+    assert template.tensor.data == b""
+    assert template.inputs(content) == reader.tensors(message.instances)

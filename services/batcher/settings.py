@@ -54,9 +54,10 @@ class BatcherSettings(BaseSettings):
     counted."""
     shutdown_grace_s: float = Field(default=8.0, gt=0, le=600)
     """The longest that a stop may take, in seconds: requests in flight are finished within it."""
-    team_weights: dict[str, Annotated[float, Field(gt=0, le=1000)]] = {}
+    team_weights: dict[str, Annotated[float, Field(ge=0.01, le=100)]] = {}
     """JSON object: each team's share of a version's rows and of its queue while several teams wait, relative to 1, the
-    share of teams that are not named. A team of weight 3 gets three times the rows of one of weight 1."""
+    share of teams that are not named. A team of weight 3 gets three times the rows of one of weight 1. 0.01 to 100: a
+    team of far less than the others would need thousands of turns to gather what one row costs."""
     deadline_default_s: float = Field(default=30.0, gt=0, le=600)
     """The time limit of a request whose caller states none, in seconds: no wait is without end."""
     deadline_max_s: float = Field(default=300.0, gt=0, le=3600)

@@ -96,6 +96,16 @@ def test_a_tenant_weighs_1_unless_it_is_named(monkeypatch: pytest.MonkeyPatch) -
     assert [weight_of(tenant) for tenant in ("a", "b", "")] == [3.0, 1.0, 1.0]
 
 
+@pytest.mark.parametrize("weight", [-1, 0, 1e-9, 1e9])
+def test_weights_that_no_turns_can_serve_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], weight: float
+) -> None:
+    monkeypatch.setenv("INFERMESH_BATCHER_TEAM_WEIGHTS", f'{{"a": {weight}}}')
+    with pytest.raises(SystemExit):
+        load(BatcherSettings)
+    assert "INFERMESH_BATCHER_TEAM_WEIGHTS" in capsys.readouterr().err
+
+
 class TestRoom:
     def fill(self, *groups: tuple[str, Priority, int]) -> tuple[Backlog, dict[str, list[Waiter]]]:
         """One group for each priority: (tenant, priority, requests of one row and 10 bytes)."""

@@ -20,6 +20,9 @@ HELD_MAX = 2048
 # W3C Trace Context, level 1: https://www.w3.org/TR/trace-context/#traceparent-header
 _PARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?", re.ASCII)
 _SAMPLED = 1
+_HEADER_BYTES_MAX = 512
+"""Of each header, the most that the standard asks to be carried on. Longer ones are kept out: thousands of requests
+wait for the exporter, and callers write what they like."""
 
 
 class Trace:
@@ -74,12 +77,15 @@ class Traces:
     def begin(self, headers: Mapping[bytes, bytes], arrived_s: float) -> Trace | None:
         """The trace of a request; None where it is not traced. A caller's decision is honoured, whichever it is."""
         parent = headers.get(HEADER_PARENT)
-        if parent is not None:
+        if parent is not None and len(parent) <= _HEADER_BYTES_MAX:
             stated = _PARENT.fullmatch(parent)
             if stated is not None:
                 if not int(stated[1], 16) & _SAMPLED:
                     return None
-                return Trace(arrived_s=arrived_s, parent=parent, state=headers.get(HEADER_STATE, b""))
+                state = headers.get(HEADER_STATE, b"")
+                if len(state) > _HEADER_BYTES_MAX:
+                    state = b""
+                return Trace(arrived_s=arrived_s, parent=parent, state=state)
         self._until_next -= 1
         if self._until_next > 0:
             return None

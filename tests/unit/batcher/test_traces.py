@@ -41,6 +41,15 @@ def test_a_callers_decision_is_honoured(parent: str, traced: bool) -> None:
             assert (trace.parent, trace.state, trace.arrived_s) == (parent.encode(), b"a=b", 1.0)
 
 
+def test_what_callers_write_at_length_is_not_kept() -> None:
+    parent = f"00-{TRACE_ID}-{SPAN_ID}-01".encode()
+    trace = never().begin({b"traceparent": parent, b"tracestate": b"a=" + b"b" * 511}, 0.0)
+    assert trace is not None
+    assert (trace.parent, trace.state) == (parent, b"")
+    longer = f"01-{TRACE_ID}-{SPAN_ID}-01-{'m' * 500}".encode()
+    assert never().begin({b"traceparent": longer}, 0.0) is None
+
+
 @pytest.mark.parametrize(
     "parent",
     [

@@ -143,7 +143,13 @@ def _writer(data_type: DataType) -> Callable[[Tensor], Sequence[bytes]]:
     def one_by_one(tensor: Tensor) -> Sequence[bytes]:
         return [orjson.dumps(value, default=_other, option=_NUMPY) for value in float_rows(tensor)]
 
+    width = data_type.size_bytes
+
     def integers(tensor: Tensor) -> Sequence[bytes]:
+        if len(tensor.data) == width:
+            one = known.get(bytes(tensor.data))
+            if one is not None:
+                return (one,)
         written = [known.get(row) for row in row_bytes(tensor)]
         return one_by_one(tensor) if None in written else cast("list[bytes]", written)
 

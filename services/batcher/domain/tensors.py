@@ -34,6 +34,8 @@ STRUCT_CODES = {
 }
 """The letter by which `struct` knows each type; BF16 and BYTES have none."""
 
+_DTYPES = {item: np.dtype(item.numpy_name) for item in STRUCT_CODES}
+"""Kept, because numpy takes its time to read a type's name."""
 _FP32_INFINITY = 0x7F800000
 _BF16_INFINITY = 0x7F80
 _FLOAT_KINDS: frozenset[type] = frozenset({int, float})
@@ -99,7 +101,7 @@ def as_array(data_type: DataType, data: BytesLike) -> "npt.NDArray[np.generic]":
     """A numeric tensor's elements as a flat numpy array; BF16 as float32. Not for BYTES."""
     if data_type is DataType.BF16:
         return (np.frombuffer(data, "<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
-    return np.frombuffer(data, data_type.numpy_name)
+    return np.frombuffer(data, _DTYPES[data_type])
 
 
 def shape_text(spec: TensorSpec) -> str:

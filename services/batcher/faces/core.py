@@ -67,6 +67,8 @@ class Core:
         self.failures = LastFailures()
         """The last requests that failed."""
         self._timed = timed
+        self._loop: asyncio.AbstractEventLoop | None = None
+        """The loop that carries all requests."""
         self._deadline_default_s = deadline_default_s
         self._deadline_max_s = deadline_max_s
         self.begun = 0
@@ -141,7 +143,10 @@ class Core:
 
     def begin(self, call: Call) -> None:
         """The request is being worked on by the current task."""
-        call.task = asyncio.current_task()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        # Asking for the loop is a system call.
+        call.task = asyncio.current_task(self._loop)
         self.in_flight.add(call)
         self.begun += 1
         if self._traces is not None:

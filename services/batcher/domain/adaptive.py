@@ -16,7 +16,11 @@ from services.batcher.domain.serving import Batching
 _LEARN_EVERY_S = 0.002
 """Of quicker batches one in so much time is enough: learning costs more than a decision. In trials all count."""
 _FIT_EVERY = 32
-"""Batches after which the rows that fit into the stated latency are looked up anew."""
+"""Batches after which the sizes that are enough, and that fit into the stated latency, are looked up anew."""
+_ENOUGH = 0.98
+"""Of the rows a second of the best size: a larger batch would let those in it wait longer for next to nothing."""
+_STRETCH = 2
+"""Times what is enough one batch may have at each look: whether more would be better shows only where it is tried."""
 _BEHIND_WEIGHT = 0.05
 _BEHIND_HIGH = 0.5
 _BEHIND_LOW = 0.1
@@ -128,13 +132,27 @@ class Adaptive:
 class AdaptiveGroup:
     """The policy of one group: its own latency and its own callers, and the version's way of sending."""
 
-    __slots__ = ("_behind", "_climb", "_fit", "_fit_at", "_gathering", "_lift", "_version", "latency")
+    __slots__ = (
+        "_behind",
+        "_climb",
+        "_enough",
+        "_fit",
+        "_fit_at",
+        "_gathering",
+        "_lift",
+        "_stretched",
+        "_version",
+        "latency",
+    )
 
     def __init__(self, version: Adaptive) -> None:
         self._version = version
         self._climb = version.climb
         self._gathering = Gathering()
         self.latency = LatencyModel(version.latency)
+        self._enough = 0
+        """Rows of a batch beyond which more gain nothing; 0: not known."""
+        self._stretched = False
         self._fit = 0
         self._fit_at = 0
         self._lift = 1.0
@@ -142,18 +160,26 @@ class AdaptiveGroup:
 
     def rows_max(self, batching: Batching) -> int:
         """The most rows of the next batch, at most `max_batch_size`."""
-        target_s = batching.target_latency_ms / 1000
         most = max(1, batching.max_batch_size)
-        if not target_s:
+        if self.latency.seen >= self._fit_at:
+            self._look(batching, most)
+        if self._enough:
+            most = min(most, self._enough * _STRETCH if self._stretched else self._enough)
+        if not batching.target_latency_ms:
             return most
-        latency = self.latency
-        if latency.seen >= self._fit_at:
-            self._fit_at = latency.seen + _FIT_EVERY
-            # Who comes just after a batch left waits until the next one may go, and then for that one.
-            share = 1.0 + 1.0 / self._climb.way.in_flight
-            self._fit = latency.rows_within(target_s / share, rows_max=most)
         self._version.rows_max = rows = max(1, min(most, int(self._fit * self._lift)))
         return rows
+
+    def _look(self, batching: Batching, most: int) -> None:
+        """Looks up the sizes."""
+        version, latency = self._version, self.latency
+        self._fit_at = latency.seen + _FIT_EVERY
+        enough = version.occupancy.rows_enough(_ENOUGH, rows_max=most)
+        self._enough = enough if enough < most else 0
+        self._stretched = True
+        # Who comes just after a batch left waits until the next one may go, and then for that one.
+        share = 1.0 + 1.0 / self._climb.way.in_flight
+        self._fit = latency.rows_within(batching.target_latency_ms / 1000 / share, rows_max=most)
 
     def leave_at_s(self, *, rows: int, oldest_s: float, now_s: float) -> float:
         """Now, unless it waits for callers that were just answered."""
@@ -171,6 +197,7 @@ class AdaptiveGroup:
     def departed(self, rows: int, *, left_behind: bool) -> None:
         """A batch left. `left_behind`: rows of the group wait on, because it was full."""
         self._gathering.departed(rows)
+        self._stretched = False
         self._behind += _BEHIND_WEIGHT * (left_behind - self._behind)
         if self._behind > _BEHIND_HIGH:
             self._lift = min(_LIFT_MAX, self._lift * _LIFT)

@@ -23,8 +23,10 @@ _SHARES_ALONE = (0.0, 0.5, 1.0)
 _LANDINGS_MIN = 12
 _INTERVAL_MIN_S = 0.02
 _INTERVAL_MAX_S = 5.0
+_INTERVAL_GROWTH = 1.3
 """An interval has at least so many batches and lasts at least so long; beyond the maximum batches are too few to
-compare, and the round is given up."""
+compare, and the round is given up. From pair to pair they grow: where a few short ones do not decide, the load comes in
+bursts that are longer, and what one way leaves behind the next one pays for."""
 _PAIRS_MIN = 3
 _PAIRS_MAX = 16
 _WIN_MIN = 0.01
@@ -61,20 +63,27 @@ class Way:
 
 
 def ways(in_flight_max: int) -> Sequence[Way]:
-    """All that are tried. With several at a time each waits for its even part of those around, and no other share:
-    batches of even parts follow one another without a gap, and where they were uneven once they become even again,
-    while without waiting a pattern of one large batch at a time, once there, stays."""
+    """All that are tried. With several at a time each waits for its even part of those around: batches of even parts
+    follow one another without a gap, and where they were uneven once they become even again, while without waiting a
+    pattern of one large batch at a time, once there, stays. Two at a time may also go at once: best for callers that
+    are many and do not wait for answers."""
     alone = [Way(1, share) for share in _SHARES_ALONE]
-    return (*alone, *(Way(count, 1 / count) for count in range(2, in_flight_max + 1)))
+    return (*alone, *([Way(2, 0.0)] if in_flight_max >= 2 else []), *_even_ways(in_flight_max))
+
+
+def _even_ways(in_flight_max: int) -> Sequence[Way]:
+    return [Way(count, 1 / count) for count in range(2, in_flight_max + 1)]
 
 
 class _Interval:
     """What was measured in one interval."""
 
-    __slots__ = ("began_s", "landings", "requests", "rows", "skip", "sojourn_s")
+    __slots__ = ("began_s", "landings", "least_s", "requests", "rows", "skip", "sojourn_s")
 
-    def __init__(self, began_s: float, skip: int) -> None:
+    def __init__(self, began_s: float, skip: int, least_s: float) -> None:
         self.began_s = began_s
+        self.least_s = least_s
+        """It lasts at least so long."""
         self.skip = skip
         """Batches to pass over: they were sent the other way, or while the line found its new shape."""
         self.landings = self.rows = self.requests = 0
@@ -124,7 +133,7 @@ class Climb:
         self._candidate: Way | None = None
         self._candidates: list[Way] = []
         self._gains: list[float] = []
-        self._interval = _Interval(0.0, 0)
+        self._interval = _Interval(0.0, 0, 0.0)
         self._losses: dict[Way, tuple[int, int]] = {}
         """For ways that lost clearly: how often, and the round from which on they may be tried again."""
         self._round = 0
@@ -164,7 +173,7 @@ class Climb:
         interval.requests += requests
         interval.sojourn_s += sojourn_s
         lasted_s = now_s - interval.began_s
-        if interval.landings < _LANDINGS_MIN or lasted_s < _INTERVAL_MIN_S:
+        if interval.landings < _LANDINGS_MIN or lasted_s < interval.least_s:
             return self._settle(now_s) if lasted_s > _INTERVAL_MAX_S else False
         return self._interval_over(now_s)
 
@@ -209,7 +218,8 @@ class Climb:
         before = self.way
         first = self._candidate is None or self._turn % 4 in (0, 3)
         self.way = way = self.best if first or self._candidate is None else self._candidate
-        self._interval = _Interval(now_s, 2 + before.in_flight + way.in_flight if way != before else 0)
+        skip = 2 + before.in_flight + way.in_flight if way != before else 0
+        self._interval = _Interval(now_s, skip, _INTERVAL_MIN_S * _INTERVAL_GROWTH ** len(self._gains))
         return way != before
 
     def _interval_over(self, now_s: float) -> bool:

@@ -21,7 +21,7 @@ _FADE = 0.8
 """Of the count of those around, at each landing that saw fewer."""
 _LOOK_EVERY = 16
 """Landings after which what joining saves is looked up anew."""
-_SAVING_MIN = 0.1
+_SAVING_MIN = 0.2
 """Of the time of the joined batch; where joining saves less, nobody waits for it."""
 
 

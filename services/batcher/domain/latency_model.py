@@ -19,7 +19,7 @@ goes on with the last slope, and where only one size was seen it stays flat: it 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import exp, log
+from math import ceil, exp, log
 
 _WEIGHT = 0.06
 """Of the newest batch in the averages, once a bucket has seen some: about the last thirty count."""
@@ -169,6 +169,23 @@ class LatencyModel:
             else:
                 high = middle
         return low
+
+    def rows_enough(self, share: float, *, rows_max: int) -> int:
+        """The smallest batch that gets `share` of the rows a second of the best size seen; `rows_max` where the largest
+        one seen, or nothing, may still be short of the best."""
+        curve = self.curve()
+        best = max((point.rows / point.expected_s for point in curve if point.rows <= rows_max), default=0.0)
+        wanted = share * best
+        for index, point in enumerate(curve[:-1]):
+            if point.rows < wanted * point.expected_s:
+                continue
+            if index == 0:
+                return min(rows_max, ceil(point.rows))
+            low = curve[index - 1]
+            slope_s = (point.expected_s - low.expected_s) / (point.rows - low.rows)
+            least = wanted * (low.expected_s - slope_s * low.rows) / (1 - wanted * slope_s)
+            return max(1, min(rows_max, ceil(min(least, point.rows))))
+        return rows_max
 
     def curve(self) -> Sequence[CurvePoint]:
         """What was learned, by growing rows; times never fall."""

@@ -136,12 +136,14 @@ class Tier:
 
     def in_turn(self, *, rows_max: int) -> Iterator[Line]:
         """Each group that waits, by a line of the tenant whose turn it is. Nothing may change between two steps."""
-        if not self.waits:
-            return
         ring = self.ring
+        if self._emptied is not None or not ring:
+            return iter(())
         if len(ring) == 1:
-            yield from next(iter(ring)).lines
-            return
+            return iter(next(iter(ring)).lines)
+        return self._by_turns(ring, rows_max)
+
+    def _by_turns(self, ring: OrderedDict[Share, None], rows_max: int) -> Iterator[Line]:
         quantum = max(1.0, rows_max / len(ring)) * len(ring) / self.weights
         while (share := next(iter(ring))).credit <= 0.0:
             share.credit += quantum * share.weight
@@ -176,10 +178,15 @@ class Queue:
     @property
     def rows(self) -> int:
         """Rows that wait."""
-        return sum([line.rows for line in self.turns])
+        turns, recent = self.turns, self.recent
+        if len(turns) == 1 and recent is not None and recent in turns:
+            return recent.rows
+        return sum([line.rows for line in turns])
 
     def oldest_s(self) -> float:
         """When the first of those who wait arrived."""
+        if len(self.turns) == 1:
+            return next(iter(self.turns)).oldest_s()
         return min([line.oldest_s() for line in self.turns])
 
     def line(self, tenant: str) -> Line:

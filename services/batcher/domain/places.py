@@ -213,7 +213,11 @@ class Place:
         """Keeps the server's backlog the sum of its places'."""
         backlog_s = self.latency_s * self.rows_out / (self.rows_mean * self.capacity)
         server = self.server
-        server.backlog_s = max(0.0, server.backlog_s + backlog_s - self.backlog_s) if server.batches else 0.0
+        if server.batches:
+            total_s = server.backlog_s + backlog_s - self.backlog_s
+            server.backlog_s = max(0.0, total_s)
+        else:
+            server.backlog_s = 0.0
         self.backlog_s = backlog_s
 
     def answered(self, now_s: float) -> None:
@@ -250,7 +254,8 @@ def choose(places: Sequence[Place], rows: int, now_s: float) -> Place | None:
     """
     if len(places) == 1:
         only = places[0]
-        return only if only.has_room(now_s) else None
+        has_room = only.in_flight < (1 if only.failures else only.slots) and only.server.up and only.again_s <= now_s
+        return only if has_room else None
     sound, trials = _offered(places, now_s)
     for place in trials:
         if not place.in_flight:

@@ -48,12 +48,11 @@ class Waiter:
 
     __slots__ = ("arrived_s", "attempts", "caller", "crashes", "deadline_s", "inputs", "line", "rows", "size", "trail")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - keywords cost a dictionary for each request
         self,
         caller: Caller,
         inputs: tuple[Tensor, ...],
         rows: int,
-        *,
         arrived_s: float,
         deadline_s: float,
         size: int = 0,

@@ -94,6 +94,8 @@ def check_outputs(shape: CallShape, outputs: Sequence[Tensor], rows: int) -> Seq
 
 def split_outputs(outputs: Sequence[Tensor], counts: Sequence[int], rows: int) -> list[InferResult]:
     """Each member's rows; `counts` has each one's number, which add up to `rows`. Outputs were checked."""
+    if len(counts) == 1 and not any(tensor.data_type is DataType.BYTES for tensor in outputs):
+        return [InferResult(tuple(outputs))]
     columns = [_cut(tensor, counts, rows) for tensor in outputs]
     if len(columns) == 1:
         return [InferResult((tensor,)) for tensor in columns[0]]

@@ -119,8 +119,10 @@ class Engine:
         lane = group.lane
         if lane.served is not request.served:
             self._meet(lane, request.served)
-        rows = request.rows
-        size = _size_bytes(group, request)
+        rows, inputs = request.rows, request.inputs
+        size = len(inputs[0].data) if len(inputs) == 1 else -1
+        if size < 0 or size != rows * group.row_bytes[0]:
+            size = _size_bytes(group, request)
         gate = self._gate
         now_s = self._clock.monotonic()
         gate.admit(group, request, size, now_s)
@@ -129,21 +131,13 @@ class Engine:
         assert self._loop is not None, "the engine was not started"
         future: asyncio.Future[InferResult] = self._loop.create_future()
         if rows <= lane.rows_max:
-            waiters = [
-                Waiter(
-                    future,
-                    request.inputs,
-                    rows,
-                    arrived_s=now_s,
-                    deadline_s=request.deadline_s,
-                    size=size,
-                    trail=request.trail,
-                )
-            ]
+            waiter = Waiter(future, inputs, rows, now_s, request.deadline_s, size, request.trail)
+            lane.enter(group, request.tenant, waiter)
+            waiters = [waiter]
         else:
             waiters = _parts(request, lane.rows_max, future, now_s)
-        for waiter in waiters:
-            lane.enter(group, request.tenant, waiter)
+            for waiter in waiters:
+                lane.enter(group, request.tenant, waiter)
         counters = self.counters
         counters.requests += 1
         counters.rows += rows

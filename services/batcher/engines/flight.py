@@ -25,13 +25,12 @@ class Flight:
 
     __slots__ = ("_lane", "exchange", "fill", "group", "latest_s", "members", "overdue_s", "place", "rows", "sent_s")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - keywords cost a dictionary for each batch
         self,
         lane: "Lane",
         group: Group,
         place: Place,
         members: list[Waiter],
-        *,
         rows: int,
         sent_s: float,
         latest_s: float,
@@ -58,8 +57,8 @@ class Flight:
             return
         lane, members = self._lane, self.members
         now_s = lane.now_s()
-        lane.landed(self, ran=True)
-        lane.pump()
+        lane.landed(self, now_s, ran=True)
+        lane.pump_now(now_s)
         try:
             results = self.group.results(outputs, self)
         except RowsError as error:
@@ -69,11 +68,12 @@ class Flight:
             lane.broken(members, error)
             return
         run = lane.delivered(self, now_s)
-        for member, result in zip(members, results, strict=True):
-            if run is not None:
+        if run is not None:
+            for member, result in zip(members, results, strict=True):
                 result.batch = run
                 if member.trail is not None:
                     member.trail.append(run)
+        for member, result in zip(members, results, strict=True):
             caller = member.caller
             if not caller.done():
                 caller.set_result(result)
@@ -94,7 +94,7 @@ class Flight:
         """The lane decides who is tried again."""
         if self.exchange is None:
             return
-        self._lane.landed(self, ran=failure.kind in _RAN)
+        self._lane.landed(self, self._lane.now_s(), ran=failure.kind in _RAN)
         self._lane.recover(self, failure)
 
     def abort(self) -> None:

@@ -123,20 +123,25 @@ class Lane:
 
     def pump(self) -> None:
         """Sends all that may be sent now, and sees to it that what may not is looked at again in time."""
+        self.pump_now(self._clock.monotonic())
+
+    def pump_now(self, now_s: float) -> None:
+        """The same, for whoever knows the time."""
         self._pump_due = False
-        now_s = self._clock.monotonic()
+        backlog, recoveries = self.backlog, self.recoveries
         wake_s = NEVER
-        if self.backlog.rows or self.recoveries.rows:
+        if backlog.rows or recoveries.rows:
             wake_s = self._send_in_order(now_s)
         else:
             self._background_s = NEVER
-        if self._awaited is not _NOWHERE or self.backlog.rows or self.recoveries.again:
+        if self._awaited is not _NOWHERE or backlog.rows or recoveries.again:
             self._tell_awaited()
-        full = choose(self.places, 1, now_s) is None
-        if full and self._waiting:
-            wake_s = min(wake_s, self._blocked(now_s))
+        waits = backlog.rows > 0 or recoveries.rows > 0
         # Full only while something is sure to pump again: a landing, or the timer for what waits.
-        self._full = full and not self.idle
+        self._full = (waits or bool(self.flights)) and choose(self.places, 1, now_s) is None
+        if self._full and waits:
+            wake_s = min(wake_s, self._blocked(now_s))
+            self._full = not self.idle
         if wake_s < self._deadlines.wake_s:
             self._deadlines.wake_at(wake_s)
 
@@ -268,18 +273,11 @@ class Lane:
         latest_s = now_s
         for member in members:
             rows += member.rows
-            latest_s = max(latest_s, member.deadline_s)
+            if member.deadline_s > latest_s:  # noqa: PLR1730 - a call for each request
+                latest_s = member.deadline_s
         latest_s = min(latest_s, now_s + self._options.backend_timeout_s)
-        flight = Flight(
-            self,
-            group,
-            place,
-            members,
-            rows=rows,
-            sent_s=now_s,
-            latest_s=latest_s,
-            overdue_s=now_s + max(_OVERDUE_MIN_S, _OVERDUE_TIMES * place.latency_s),
-        )
+        overdue_s = now_s + max(_OVERDUE_MIN_S, _OVERDUE_TIMES * place.latency_s)
+        flight = Flight(self, group, place, members, rows, now_s, latest_s, overdue_s)
         try:
             flight.exchange = group.send(place, members, rows, flight)
         except Exception as error:
@@ -292,7 +290,7 @@ class Lane:
             self._background_at.add(place)
             place.server.background += 1
         self._counters.batches += 1
-        look_s = min(latest_s, flight.overdue_s)
+        look_s = min(latest_s, overdue_s)
         if look_s < self._deadlines.wake_s:
             self._deadlines.wake_at(look_s)
 
@@ -308,12 +306,11 @@ class Lane:
         """The time, on the clock of all deadlines."""
         return self._clock.monotonic()
 
-    def landed(self, flight: Flight, *, ran: bool) -> None:
+    def landed(self, flight: Flight, now_s: float, *, ran: bool) -> None:
         """A batch is back: its place is free. `ran`: the model was there and did something with it."""
         self._busy = self._full and self.rows_waiting > 0
         self.flights.discard(flight)
         flight.exchange = None
-        now_s = self._clock.monotonic()
         place, group = flight.place, flight.group
         place.left(flight.rows)
         group.policy.landed(flight.rows, waiting=group.rows, now_s=now_s)
@@ -376,7 +373,7 @@ class Lane:
     def give_up(self, flight: Flight, now_s: float) -> None:
         """The backend took longer than anybody waits."""
         flight.abort()
-        self.landed(flight, ran=False)
+        self.landed(flight, now_s, ran=False)
         seconds = now_s - flight.sent_s
         self.placement.overdue(flight.place, rows=flight.rows, sent_s=flight.sent_s, now_s=now_s)
         late = BackendFailure(FailureKind.LOST, f"it did not answer within {seconds:.1f} s")
@@ -434,7 +431,7 @@ class Lane:
         self.fail_waiting(error)
         for flight in list(self.flights):
             flight.abort()
-            self.landed(flight, ran=False)
+            self.landed(flight, self.now_s(), ran=False)
             for member in flight.members:
                 self._verdicts.fail(member, error())
         self._tell_awaited()
@@ -460,7 +457,7 @@ class Lane:
         """A server has fallen silent: what is on its way there is not waited for."""
         for flight in [flight for flight in self.flights if flight.place.server is server]:
             flight.abort()
-            self.landed(flight, ran=False)
+            self.landed(flight, self.now_s(), ran=False)
             self.recover(flight, BackendFailure(FailureKind.LOST, f"{server.address} has fallen silent"))
 
     def addresses(self) -> set[str]:

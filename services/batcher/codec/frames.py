@@ -4,6 +4,7 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 """
 
 import base64
+import struct
 from collections.abc import Iterator
 from itertools import accumulate
 from urllib.parse import quote
@@ -18,6 +19,9 @@ HEADER_BYTES = 5
 """A flag byte and the length of the message, big-endian."""
 Headers = list[tuple[bytes, bytes]]
 
+_HEADER = struct.Struct(">BI")
+_read_header, _pack_header = _HEADER.unpack_from, _HEADER.pack
+
 _UNITS_S = {0x48: 3600.0, 0x4D: 60.0, 0x53: 1.0, 0x6D: 1e-3, 0x75: 1e-6, 0x6E: 1e-9}  # H M S m u n
 _TIMEOUT_LENGTH_MAX = 9
 _MESSAGE_BYTES_MAX = 1500
@@ -31,18 +35,18 @@ def unframe(body: bytes) -> bytes:
     """The message of a unary request's body. Raises MALFORMED_BODY, MESSAGE_TOO_LARGE or NOT_IMPLEMENTED."""
     if len(body) < HEADER_BYTES:
         raise _malformed(f"the body has {len(body)} bytes, less than a frame's header")
-    length = int.from_bytes(body[1:HEADER_BYTES], "big")
+    compressed, length = _read_header(body)
     if length != len(body) - HEADER_BYTES:
         check_length(length)
         raise _malformed(f"the frame says {length} bytes and {len(body) - HEADER_BYTES} came; send one message")
-    if body[0]:
+    if compressed:
         raise compressed_error()
     return body[HEADER_BYTES:]
 
 
 def frame(message: bytes) -> bytes:
     """A message as it travels."""
-    return b"\0" + len(message).to_bytes(4, "big") + message
+    return _pack_header(0, len(message)) + message
 
 
 class FrameReader:

@@ -54,30 +54,22 @@ class CallerGoneError(Exception):
 
 async def read_body(receive: Receive) -> bytes:
     """The whole body. Raises MESSAGE_TOO_LARGE, or CallerGoneError where the caller hung up."""
-    message = await receive()
-    body = _body(message)
-    if not message.get("more_body"):
-        if len(body) > BODY_MAX_BYTES:
-            raise too_large_error(len(body))
-        return body
-    parts = [body]
-    size = len(body)
-    while message.get("more_body"):
+    parts: list[bytes] = []
+    size = 0
+    while True:
         message = await receive()
-        parts.append(_body(message))
-        size += len(parts[-1])
+        if message["type"] == "http.disconnect":
+            raise CallerGoneError
+        body = message.get("body", b"")
+        size += len(body)
         if size > BODY_MAX_BYTES:
             raise too_large_error(size)
-    return b"".join(parts)
+        if not message.get("more_body"):
+            return b"".join((*parts, body)) if parts else body
+        parts.append(body)
 
 
 async def respond(send: Send, status: int, body: bytes, headers: Headers) -> None:
     """A whole HTTP answer."""
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-def _body(message: Received) -> bytes:
-    if message["type"] == "http.disconnect":
-        raise CallerGoneError
-    return message.get("body", b"")

@@ -30,7 +30,7 @@ def _violations(padding: Padding, schema: ModelSchema) -> list[FieldViolation]:
     padded = {spec.name: spec for spec in schema.inputs if -1 in spec.shape and spec.name != lengths}
     unless(bool(padded), _FIELD, "set", "to be left out, because no input has a variable dimension")
     telling = any(spec.name == lengths and _tells_lengths(spec) for spec in schema.inputs)
-    unless(not lengths or telling, f"{_FIELD}.lengths_input", lengths, "an input that is INT32[1] or INT64[1]")
+    unless(not lengths or telling, f"{_FIELD}.lengths_input", lengths, _allowed_lengths(lengths, schema))
     cut = {spec.name for spec in schema.outputs if -1 in spec.shape}
     for name in padding.trim_outputs:
         unless(name in cut, f"{_FIELD}.trim_outputs", name, _named(cut, "outputs with a variable dimension"))
@@ -51,6 +51,13 @@ def _named(names: "dict[str, TensorSpec] | set[str]", what: str) -> str:
 
 def _tells_lengths(spec: TensorSpec) -> bool:
     return spec.data_type in _LENGTHS and spec.shape == (1,)
+
+
+def _allowed_lengths(lengths: str, schema: ModelSchema) -> str:
+    """What may tell lengths, and what the named input is instead: rows without a dimension are easily overlooked."""
+    of_it = next((spec for spec in schema.inputs if spec.name == lengths), None)
+    which = f"; it is {of_it.data_type} with rows of shape [{', '.join(map(str, of_it.shape))}]" if of_it else ""
+    return f"an input that is INT32 or INT64 with rows of shape [1] ([N, 1] with the batch){which}"
 
 
 def _fits(data_type: DataType, value: float) -> bool:

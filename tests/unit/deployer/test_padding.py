@@ -56,6 +56,14 @@ def test_everything_that_does_not_fit_is_named(padding: Padding, fields: list[st
     assert [one.field for one in refused.value.violations] == fields
 
 
+def test_an_input_that_cannot_tell_lengths_is_told_its_shape() -> None:
+    flat = TensorSpec("flat", DataType.INT64)
+    with pytest.raises(MeshError, match=r"allowed: .* shape \[1\] \(\[N, 1\].*\); it is INT64 with rows of shape \[\]"):
+        check_padding(Padding(lengths_input="flat"), replace(SCHEMA, inputs=(*SCHEMA.inputs, flat)))
+    with pytest.raises(MeshError, match=r"'none'; allowed: .* with the batch\)$"):
+        check_padding(Padding(lengths_input="none"), SCHEMA)
+
+
 @pytest.mark.parametrize(
     ("data_type", "good", "bad"),
     [

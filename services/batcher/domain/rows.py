@@ -71,13 +71,15 @@ def check_outputs(shape: CallShape, outputs: Sequence[Tensor], rows: int) -> Seq
     rows, or of a size that does not fit its shape.
     """
     wanted: Sequence[Tensor] = outputs
-    if shape.outputs:
-        named = {tensor.name: tensor for tensor in outputs}
-        try:
-            wanted = [named[spec.name] for spec in shape.outputs]
-        except KeyError as error:
-            raise RowsError(f"output {error.args[0]!r} is missing; there is: {', '.join(sorted(named))}") from None
-        for tensor, spec in zip(wanted, shape.outputs, strict=True):
+    specs = shape.outputs
+    if specs:
+        if len(specs) > 1 or len(outputs) != 1 or outputs[0].name != specs[0].name:
+            named = {tensor.name: tensor for tensor in outputs}
+            try:
+                wanted = [named[spec.name] for spec in specs]
+            except KeyError as error:
+                raise RowsError(f"output {error.args[0]!r} is missing; there is: {', '.join(sorted(named))}") from None
+        for tensor, spec in zip(wanted, specs, strict=True):
             if tensor.data_type is not spec.data_type:
                 raise RowsError(f"output {spec.name!r} is {tensor.data_type}; the schema says {spec.data_type}")
             row_shape = tensor.shape[1:]
@@ -94,7 +96,7 @@ def check_outputs(shape: CallShape, outputs: Sequence[Tensor], rows: int) -> Seq
 
 def split_outputs(outputs: Sequence[Tensor], counts: Sequence[int], rows: int) -> list[InferResult]:
     """Each member's rows; `counts` has each one's number, which add up to `rows`. Outputs were checked."""
-    if len(counts) == 1 and not any(tensor.data_type is DataType.BYTES for tensor in outputs):
+    if len(counts) == 1 and DataType.BYTES not in [tensor.data_type for tensor in outputs]:
         return [InferResult(tuple(outputs))]
     columns = [_cut(tensor, counts, rows) for tensor in outputs]
     if len(columns) == 1:

@@ -66,6 +66,7 @@ class Lane:
         self._counters = counters
         self._observer = observer
         self.backlog = Backlog(options.weight_of)
+        self._callers, self._shadows, self._jobs = self.backlog.tiers
         self._verdicts = Verdicts(served.model_name, served.version, counters)
         self._deadlines = Deadlines(self, clock=clock, loop=loop, servers=servers, verdicts=self._verdicts)
         self.placement = Placement(servers=servers, options=options)
@@ -147,11 +148,11 @@ class Lane:
 
     def _send_in_order(self, now_s: float) -> float:
         """What failed, then callers, then shadow copies, then batch jobs. Returns when to look again."""
-        recoveries, tiers = self.recoveries, self.backlog.tiers
+        recoveries, callers, shadows = self.recoveries, self._callers, self._shadows
         while recoveries.again and self._send_again(now_s):
             continue
         wake_s = NEVER
-        background = bool(recoveries.later) or tiers[Priority.BACKGROUND].waits
+        background = bool(recoveries.later) or self._jobs.waits
         if not background:
             self._background_s = NEVER
         elif self._background_s == NEVER:
@@ -159,10 +160,10 @@ class Lane:
         elif now_s >= self._background_s + self._options.background_patience_s:
             self._send_background(self.places, now_s)
         if not recoveries.again:
-            if tiers[Priority.CALLER].waits:
-                wake_s = self._pump_tier(tiers[Priority.CALLER], now_s)
-            if tiers[Priority.SHADOW].waits and not tiers[Priority.CALLER].waits:
-                wake_s = min(wake_s, self._pump_tier(tiers[Priority.SHADOW], now_s))
+            if callers.waits:
+                wake_s = self._pump_tier(callers, now_s)
+            if shadows.waits and not callers.waits:
+                wake_s = min(wake_s, self._pump_tier(shadows, now_s))
         if background:
             self._tell_awaited()
             wake_s = min(wake_s, self._pump_background(now_s))
@@ -171,15 +172,12 @@ class Lane:
     def _pump_tier(self, tier: Tier, now_s: float) -> float:
         """Lets tenants and their groups take turns. Returns when to look again at those that wait for more requests."""
         batching = self.served.batching
-        wake_s = NEVER
-        departed = True
-        while departed and tier.waits:
-            departed = False
+        while tier.waits:
             wake_s = NEVER
             for line in tier.in_turn(rows_max=self.rows_max):
                 group = group_of(line.queue)
                 rows, rows_max = group.rows, min(group.rows_max, group.policy.rows_max(batching))
-                place = choose(self.places, min(rows, rows_max), now_s)
+                place = choose(self.places, rows if rows < rows_max else rows_max, now_s)  # noqa: FURB136 - a call a batch
                 if place is None:
                     return wake_s
                 leave_s = departure_s(
@@ -191,18 +189,18 @@ class Lane:
                     now_s=now_s,
                 )
                 if leave_s <= now_s:
-                    self._depart(line, place, now_s)
-                    departed = True
+                    self._depart(line, place, rows_max, now_s)
                     break
                 group.pump_at = self.backlog.rows + group.policy.missing(rows)
                 wake_s = min(wake_s, leave_s)
-        return wake_s
+            else:
+                return wake_s
+        return NEVER
 
-    def _depart(self, line: Line, place: Place, now_s: float) -> None:
+    def _depart(self, line: Line, place: Place, rows_max: int, now_s: float) -> None:
         group = group_of(line.queue)
         requests_max = inf if self.served.batching.enabled else 1
         group.pump_at = 0
-        rows_max = min(group.rows_max, group.policy.rows_max(self.served.batching))
         batch, expired = self.backlog.take(
             line, rows_max=rows_max, requests_max=requests_max, late_s=now_s + self.pace.hopeless_s(now_s)
         )
@@ -219,14 +217,14 @@ class Lane:
             for place in self.places:
                 if not place.server.idle:
                     place.server.wanted.add(self.pump_soon)
-        if self.recoveries.later or self.backlog.tiers[Priority.BACKGROUND].waits:
+        if self.recoveries.later or self._jobs.waits:
             # Overdue, it waits for a landing, which looks here too, or for a place that rests.
             return max(self._background_s + self._options.background_patience_s, now_s + _OVERDUE_LOOK_S)
         return NEVER
 
     def _send_background(self, places: list[Place], now_s: float) -> bool:
         """Sends one batch to each of the places that has none yet. Returns whether nothing is left to send."""
-        recoveries, tier = self.recoveries, self.backlog.tiers[Priority.BACKGROUND]
+        recoveries, tier = self.recoveries, self._jobs
         while recoveries.later or tier.waits:
             free = [place for place in places if place not in self._background_at]
             place = choose(free, self.rows_max, now_s)
@@ -236,13 +234,15 @@ class Lane:
             if recoveries.later:
                 self._resend(*recoveries.next_later(), place, now_s)
             else:
-                self._depart(next(tier.in_turn(rows_max=self.rows_max)), place, now_s)
+                line = next(tier.in_turn(rows_max=self.rows_max))
+                group = group_of(line.queue)
+                rows_max = min(group.rows_max, group.policy.rows_max(self.served.batching))
+                self._depart(line, place, rows_max, now_s)
         return True
 
     def _tell_awaited(self) -> None:
         """Lets the servers know whether somebody waits for them."""
-        tiers = self.backlog.tiers
-        waits = self.recoveries.again or tiers[Priority.CALLER].waits or tiers[Priority.SHADOW].waits
+        waits = self.recoveries.again or self._callers.waits or self._shadows.waits
         awaited = self.places if waits else _NOWHERE
         if awaited is not self._awaited:
             before, self._awaited = self._awaited, awaited
@@ -290,9 +290,8 @@ class Lane:
             self._background_at.add(place)
             place.server.background += 1
         self._counters.batches += 1
-        look_s = min(latest_s, overdue_s)
-        if look_s < self._deadlines.wake_s:
-            self._deadlines.wake_at(look_s)
+        if latest_s < self._deadlines.wake_s or overdue_s < self._deadlines.wake_s:
+            self._deadlines.wake_at(min(latest_s, overdue_s))
 
     def pump_soon(self) -> None:
         """Pumps at the end of this turn of the loop."""

@@ -1,14 +1,18 @@
 """Features out of a real Feast feature server, where Feast is installed, and out of servers that are none."""
 
 import asyncio
+import contextlib
 import os
+import re
 import shutil
 import subprocess
 import textwrap
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 
 from services.batcher.adapters.feast_features import FeastFeatures
@@ -138,6 +142,91 @@ async def test_an_id_that_is_none_harms_no_other(feast: FeastFeatures) -> None:
         ({"ctr": 0.5}, AT_S),
         None,
     ]
+
+
+@asynccontextmanager
+async def serving(reply: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]) -> AsyncIterator[str]:
+    """The URL of a server that answers each connection by `reply`, until it returns or the connection ends."""
+    connections: set[asyncio.Task[None] | None] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connections.add(asyncio.current_task())
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await reply(reader, writer)
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+    async with await asyncio.start_server(connected, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with asyncio.timeout(10):
+            await asyncio.gather(*(one for one in connections if one is not None))
+
+
+async def test_no_id_that_a_caller_writes_takes_the_server_from_the_others(feast: FeastFeatures) -> None:
+    await values(feast, lookups(STATS, 42))
+    errors = feast.errors
+    await eventually(lambda: feast.problem == "", what="it is asked")
+    wrong = [2**63, -(2**63) - 1, "9" * 500, "4.0", *(f"none {place}" for place in range(100))]
+    for _ in range(3):
+        rows = await feast.read(lookups(STATS, 42, *wrong))
+        assert rows is not None
+        assert [row and row.values for row in rows] == [{"age": 41, "ctr": 0.25}, *[None] * len(wrong)]
+    assert await feast.read(lookups(STATS, *wrong)) == [None] * len(wrong)
+    assert (feast.problem, feast.errors) == ("", errors)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+async def test_a_refused_read_takes_few_calls(bits: int) -> None:
+    """Against what converts ids as Feast does, and closes the connection after a refusal as it does."""
+    asked: list[int] = []
+
+    def answer(ids: Sequence[str]) -> tuple[int, object]:
+        asked.append(len(ids))
+        for one in ids:
+            if not one.isdigit():
+                return 500, f"invalid literal for int() with base 10: {one!r}"
+            if int(one) >= 1 << bits - 1:
+                return 500, f"Value out of range: {one}"
+        column = {"statuses": ["PRESENT"] * len(ids), "event_timestamps": ["2026-02-01T00:00:00Z"] * len(ids)}
+        columns = [{"values": [int(one) for one in ids], **column}] * 3
+        return 200, {"metadata": {"feature_names": ["user_id", "age", "ctr"]}, "results": columns}
+
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        status = 200
+        while status == 200:
+            head = await reader.readuntil(b"\r\n\r\n")
+            (length,) = re.findall(rb"content-length: (\d+)", head.lower())
+            status, told = answer(orjson.loads(await reader.readexactly(int(length)))["entities"]["user_id"])
+            body = orjson.dumps(told)
+            writer.write(f"HTTP/1.1 {status} OK\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
+            await writer.drain()
+
+    async with serving(reply) as url:
+        store = FeastFeatures(url, clock=SystemClock())
+        rows = await store.read(lookups(STATS, 42, 2 ** (bits - 1), *(f"none {place}" for place in range(100))))
+        await store.close()
+    assert rows is not None
+    assert [row and row.values for row in rows] == [{"age": 42, "ctr": 42}, *[None] * 101]
+    assert (store.problem, store.errors) == ("", 0)
+    assert len(asked) <= 3
+
+
+async def test_a_server_that_trickles_is_not_waited_for() -> None:
+    async def reply(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n")
+        while not reader.at_eof():
+            writer.write(b" ")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+
+    async with serving(reply) as url:
+        store = FeastFeatures(url, clock=SystemClock())
+        async with asyncio.timeout(10):
+            assert await store.read(lookups(STATS, 42)) is None
+        assert store.problem == "is away"
+        await store.close()
 
 
 async def test_a_server_that_is_away_is_left_alone_and_asked_again() -> None:

@@ -7,9 +7,8 @@ class BatchRun:
 
     __slots__ = ("backend_id", "failure", "landed_s", "oldest_s", "requests", "rows", "seconds", "sent_s")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - keywords cost a dictionary for each batch
         self,
-        *,
         sent_s: float,
         landed_s: float,
         oldest_s: float,

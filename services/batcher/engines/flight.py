@@ -80,15 +80,10 @@ class Flight:
 
     def run(self, now_s: float, failure: str = "") -> BatchRun:
         """What its members remember of it."""
-        return BatchRun(
-            sent_s=self.sent_s,
-            landed_s=now_s,
-            oldest_s=self.sent_s - self.members[0].arrived_s,
-            rows=self.rows,
-            requests=len(self.members),
-            backend_id=self.place.backend.backend_id,
-            failure=failure[:_FAILURE_LENGTH_MAX],
-        )
+        members, sent_s = self.members, self.sent_s
+        oldest_s = sent_s - members[0].arrived_s
+        backend_id = self.place.backend.backend_id
+        return BatchRun(sent_s, now_s, oldest_s, self.rows, len(members), backend_id, failure[:_FAILURE_LENGTH_MAX])
 
     def failed(self, failure: BackendFailure) -> None:
         """The lane decides who is tried again."""

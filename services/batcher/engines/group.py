@@ -48,23 +48,21 @@ class Group(Queue):
     def send(self, place: Place, members: Sequence[Waiter], rows: int, flight: "Flight") -> Exchange:
         """Sends the members' rows."""
         buffers, sizes = gather(self.shape, members, rows)
-        return self._call(place).send(rows, sizes, buffers, flight)
+        call = self._prepared.get(place) or self._prepare(place)
+        return call.send(rows, sizes, buffers, flight)
 
     def results(self, outputs: Sequence[Tensor], flight: "Flight") -> list[InferResult]:
         """Each member's rows. Raises RowsError where the answer is not what the schema promises."""
         counts = [member.rows for member in flight.members]
         return split_outputs(check_outputs(self.shape, outputs, flight.rows), counts, flight.rows)
 
-    def _call(self, place: Place) -> PreparedCall:
-        """The call of this shape at that place."""
-        call = self._prepared.get(place)
-        if call is None:
-            client = server_of(place).client
-            call = client.prepare(self.shape, server_model_name=place.backend.server_model_name)
-            if len(self._prepared) >= _PREPARED_MAX:
-                # Those of places that have left are never asked for again; the others are soon made anew.
-                self._prepared.clear()
-            self._prepared[place] = call
+    def _prepare(self, place: Place) -> PreparedCall:
+        """The call of this shape at that place, from now on."""
+        call = server_of(place).client.prepare(self.shape, server_model_name=place.backend.server_model_name)
+        if len(self._prepared) >= _PREPARED_MAX:
+            # Those of places that have left are never asked for again; the others are soon made anew.
+            self._prepared.clear()
+        self._prepared[place] = call
         return call
 
 

@@ -12,6 +12,7 @@ from services.batcher.domain.tensor_check import output_violation
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import VersionPlan
 from services.batcher.faces.core import Core, requested_outputs
+from services.common.errors import invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,9 @@ async def infer_tensors(core: Core, call: Call, request: TensorRequest) -> Tenso
         for name in outputs:
             if name not in plan.outputs.specs:
                 raise schema_violation(plan.served, [output_violation(plan.served, name)])
+        if len(set(outputs)) < len(outputs):
+            twice = next(name for place, name in enumerate(outputs) if name in outputs[:place])
+            raise invalid("outputs", f"{twice} twice", "each output once")
         outputs = requested_outputs(plan, outputs)
     result = await core.infer(
         call,

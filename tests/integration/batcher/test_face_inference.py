@@ -131,6 +131,11 @@ def with_parameter(name: str) -> pb.ModelInferRequest:
             grpc.StatusCode.INVALID_ARGUMENT,
             ["no", "label"],
         ),
+        (
+            lambda: infer(1, outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="label")] * 2),
+            grpc.StatusCode.INVALID_ARGUMENT,
+            ["label", "once"],
+        ),
         (lambda: infer(1, raw_input_contents=[b""]), grpc.StatusCode.INVALID_ARGUMENT, ["raw_input_contents"]),
     ],
 )

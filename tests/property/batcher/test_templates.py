@@ -137,7 +137,8 @@ def test_the_elements_of_tensor_requests_are_not_kept() -> None:
 
 def test_the_elements_of_typed_requests_are_not_kept() -> None:
     values = instance_pb2.Feature(float_list=instance_pb2.FloatList(values=[1.0] * _ELEMENTS))
-    message = prediction_pb2.PredictRequest(model_name="m", instances=[{"features": {"X": values}}])
+    message = prediction_pb2.PredictRequest(model_name="m")
+    message.instances.add().features["X"].CopyFrom(values)
     data, reader, templates = message.SerializeToString(), TypedReader(_LARGE), TypedTemplates()
     templates.learn(data, asked_in(message), reader, reader.tensors(message.instances))
     found = templates.find(data)

@@ -108,13 +108,14 @@ class LatencyModel:
         """Batches that it learned from."""
 
     def observe(self, rows: int, seconds: float) -> None:
-        """A batch of `rows` rows took `seconds`."""
+        """A batch of `rows` rows took `seconds`; one without rows counts as one of 1 row."""
         self.seen = seen = self.seen + 1
+        rows = max(1, rows)
         bits = rows.bit_length()
         index = 2 * bits - 1 if bits >= 2 and rows < 3 << (bits - 2) else 2 * bits
         bucket = self._buckets.get(index)
         if bucket is None:
-            bucket = self._buckets[index] = _Bucket(max(1, rows), max(seconds, _SECONDS_MIN))
+            bucket = self._buckets[index] = _Bucket(rows, max(seconds, _SECONDS_MIN))
             self._reread_at = seen
         else:
             # Before the bucket learns from it, or a lone batch would be compared with itself.

@@ -205,14 +205,14 @@ class Queue:
         """Moves into `batch` what fits, its tenants by turns, and charges them. Returns the rows."""
         turns = self.turns
         rows = 0
-        quantum = max(1.0, rows_max / len(turns)) * len(turns) / self.weights
         while turns and rows < rows_max and len(batch) < requests_max:
             line = next(iter(turns))
             if not line.rows:
                 break
             share = line.share
             if line.credit <= 0.0:
-                line.credit += quantum * share.weight
+                # Of who is here now: with heavy ones gone, a light one must not come round thousands of times.
+                line.credit += max(1.0, rows_max / len(turns)) * len(turns) / self.weights * share.weight
                 turns.move_to_end(line)
                 continue
             credit = line.credit

@@ -8,10 +8,16 @@ from dataclasses import dataclass, field
 from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.priority import Priority
 from services.batcher.domain.serving import ServedVersion
+from services.common.errors import invalid
 from services.common.schema import DataType
 
 Parameter = str | int | float | bool
 """A value that a request hands to the model."""
+
+PARAMETERS_SIZE_MAX = 8192
+"""Characters of all parameters of a request. Thousands of groups remember theirs, which no bound of the
+queue counts."""
+_NUMBER_SIZE = 8
 
 
 @dataclass(slots=True)
@@ -54,3 +60,14 @@ class InferResult:
     outputs: tuple[Tensor, ...]
     batch: BatchRun | None = field(default=None, compare=False, repr=False)
     """The batch that it came out of, of a split request the last one; None where nobody measures."""
+
+
+def check_parameters(parameters: tuple[tuple[str, Parameter], ...]) -> None:
+    """Raises INVALID_FIELD where they are too large."""
+    size = sum([len(name) + (len(value) if isinstance(value, str) else _NUMBER_SIZE) for name, value in parameters])
+    if size > PARAMETERS_SIZE_MAX:
+        raise invalid(
+            "parameters",
+            f"{size} characters",
+            f"at most {PARAMETERS_SIZE_MAX}: requests whose parameters differ share no batch; send data as inputs",
+        )

@@ -8,7 +8,7 @@ from typing import Protocol
 from infermesh.common.v1 import error_reason_pb2
 
 from services.batcher.domain.cached import CachedAnswer
-from services.batcher.domain.request import InferRequest, InferResult, Parameter, Tensor
+from services.batcher.domain.request import InferRequest, InferResult, Parameter, Tensor, check_parameters
 from services.batcher.faces.asgi import CallerGoneError
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import Catalog, VersionPlan
@@ -101,6 +101,8 @@ class Core:
         """Has the resolved version answer. Raises MeshError."""
         plan = call.plan
         assert plan is not None, "a face resolves the version first"
+        if parameters:
+            check_parameters(parameters)
         call.rows = rows
         request = InferRequest(
             plan.served,

@@ -136,6 +136,7 @@ def with_parameter(name: str) -> pb.ModelInferRequest:
             grpc.StatusCode.INVALID_ARGUMENT,
             ["label", "once"],
         ),
+        (lambda: with_parameter("n" * 9000), grpc.StatusCode.INVALID_ARGUMENT, ["parameters", "9008", "8192"]),
         (lambda: infer(1, raw_input_contents=[b""]), grpc.StatusCode.INVALID_ARGUMENT, ["raw_input_contents"]),
     ],
 )

@@ -21,6 +21,9 @@ _ENOUGH = 0.98
 """Of the rows a second of the best size: a larger batch would let those in it wait longer for next to nothing."""
 _STRETCH = 2
 """Times what is enough one batch may have at each look: whether more would be better shows only where it is tried."""
+_KEEPS = 200
+"""Batches after which a size that did not come again no longer says what joining saves or which size is enough: what
+it took before the machine changed would keep it from ever being tried again."""
 _BEHIND_WEIGHT = 0.05
 _BEHIND_HIGH = 0.5
 _BEHIND_LOW = 0.1
@@ -70,13 +73,15 @@ class Learned:
 class Adaptive:
     """The policy of one version."""
 
-    __slots__ = ("_learn_s", "capacity", "climb", "latency", "occupancy", "rows_max")
+    __slots__ = ("_learn_s", "capacity", "climb", "lately", "latency", "occupancy", "rows_max")
 
     def __init__(self, *, in_flight: int, in_flight_max: int) -> None:
         self.climb = Climb(in_flight=in_flight, in_flight_max=in_flight_max)
         self.latency = LatencyModel()
         self.occupancy = LatencyModel()
         """How long batches keep a backend busy: from the later of their departure and the landing before them."""
+        self.lately = LatencyModel(keeps=_KEEPS)
+        """The same, without sizes that did not come lately."""
         self.rows_max = 0
         """The most rows of the latest batch, where a latency is to be kept; else 0."""
         self._learn_s = 0.0
@@ -118,7 +123,9 @@ class Adaptive:
         """Learns from an answered batch of any group. Returns whether the batches at a time have changed."""
         now_s, sent_s, before_s = batch.now_s, batch.sent_s, batch.before_s
         self._learn_s = now_s + _LEARN_EVERY_S
-        self.occupancy.observe(batch.rows, now_s - max(sent_s, before_s))
+        occupied_s = now_s - max(sent_s, before_s)
+        self.occupancy.observe(batch.rows, occupied_s)
+        self.lately.observe(batch.rows, occupied_s)
         return self.climb.landed(
             rows=batch.rows,
             requests=batch.requests,
@@ -174,7 +181,7 @@ class AdaptiveGroup:
         """Looks up the sizes."""
         version, latency = self._version, self.latency
         self._fit_at = latency.seen + _FIT_EVERY
-        enough = version.occupancy.rows_enough(_ENOUGH, rows_max=most)
+        enough = version.lately.rows_enough(_ENOUGH, rows_max=most)
         self._enough = enough if enough < most else 0
         self._stretched = True
         # Who comes just after a batch left waits until the next one may go, and then for that one.
@@ -207,7 +214,8 @@ class AdaptiveGroup:
 
     def landed(self, rows: int, *, waiting: int, now_s: float) -> None:
         """A batch of `rows` rows is back, while `waiting` rows of the group wait."""
-        self._gathering.landed(rows, waiting=waiting, now_s=now_s, occupancy=self._version.occupancy)
+        version = self._version
+        self._gathering.landed(rows, waiting=waiting, now_s=now_s, occupancy=version.occupancy, lately=version.lately)
 
     def observe(self, batch: Answered) -> bool:
         """Learns from an answered batch. Returns whether the batches at a time have changed."""

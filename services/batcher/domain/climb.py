@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from math import log, sqrt
 
 _SHARES_ALONE = (0.0, 0.5, 1.0)
-_LANDINGS_MIN = 12
+_LANDINGS_MIN = 8
 _INTERVAL_MIN_S = 0.02
 _INTERVAL_MAX_S = 5.0
 _INTERVAL_GROWTH = 1.3
@@ -28,16 +28,17 @@ _INTERVAL_GROWTH = 1.3
 compare, and the round is given up. From pair to pair they grow: where a few short ones do not decide, the load comes in
 bursts that are longer, and what one way leaves behind the next one pays for."""
 _PAIRS_MIN = 3
-_PAIRS_MAX = 16
+_PAIRS_MAX = 10
 _WIN_MIN = 0.01
 """The least gain in power, as a logarithm, for which a way is changed."""
 _CERTAIN = 2.5
 """Standard errors by which a gain must be beyond the least."""
 _HOPELESS = -0.08
 """Two pairs in a row below this end a trial: it costs those who wait."""
-_HARM = 2.0
-"""A batch whose members were here this many times longer than usual under the best way ends a trial at once."""
-_PAIR_CUT = 0.7
+_HARM = 4.0
+"""A batch whose members were here this many times longer than usual under the best way ends a trial at once; near
+saturation twice as long is chance."""
+_PAIR_CUT = 0.3
 """A pair counts at most this much: a pause of the machine during one interval is not the way's doing."""
 _SPREAD_MIN = 0.004
 _REST_FIRST_S = 0.5

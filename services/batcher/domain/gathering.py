@@ -41,8 +41,9 @@ class Gathering:
         """A batch left."""
         self._away += rows
 
-    def landed(self, rows: int, *, waiting: int, now_s: float, occupancy: LatencyModel) -> None:
-        """A batch is back, while `waiting` rows wait. `occupancy`: how long batches keep a backend busy."""
+    def landed(self, rows: int, *, waiting: int, now_s: float, occupancy: LatencyModel, lately: LatencyModel) -> None:
+        """A batch is back, while `waiting` rows wait. `occupancy`: how long batches keep a backend busy; `lately`: the
+        same, of sizes that came lately."""
         here = waiting + self._away
         faded = self._around * _FADE
         self._around = max(faded, here)
@@ -51,7 +52,8 @@ class Gathering:
         self._look -= 1
         if self._look < 0:
             self._look = _LOOK_EVERY
-            self._bound_s = _bound_s(here / 2, occupancy)
+            # What was once learned of the joined batch may be long past, and would keep it from ever being seen again.
+            self._bound_s = max(_bound_s(here / 2, occupancy), _bound_s(here / 2, lately))
 
     def until_s(self, rows: int, share: float, oldest_s: float) -> float:
         """Until when `rows` waiting rows, of which the oldest came at `oldest_s`, are worth holding back for a `share`

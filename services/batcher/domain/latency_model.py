@@ -19,7 +19,7 @@ goes on with the last slope, and where only one size was seen it stays flat: it 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import ceil, exp, log
+from math import ceil, exp, inf, log
 
 _WEIGHT = 0.06
 """Of the newest batch in the averages, once a bucket has seen some: about the last thirty count."""
@@ -92,12 +92,14 @@ class _Bucket:
 
 class LatencyModel:
     """Time of a batch by its rows. `parent` answers while this one has seen too little: a group's model has its
-    version's. All times are in seconds, from a batch's departure to its answer."""
+    version's. `keeps`: sizes that did not come within so many batches are left out; inf: none. Times are in seconds,
+    from a batch's departure to its answer."""
 
-    __slots__ = ("_buckets", "_curve", "_drift", "_parent", "_reread_at", "_sizes", "_tail", "seen")
+    __slots__ = ("_buckets", "_curve", "_drift", "_keeps", "_parent", "_reread_at", "_sizes", "_tail", "seen")
 
-    def __init__(self, parent: "LatencyModel | None" = None) -> None:
+    def __init__(self, parent: "LatencyModel | None" = None, *, keeps: float = inf) -> None:
         self._parent = parent
+        self._keeps = keeps
         self._buckets: dict[int, _Bucket] = {}
         self._curve: list[CurvePoint] = []
         self._sizes: list[float] = []
@@ -175,7 +177,8 @@ class LatencyModel:
         """The smallest batch that gets `share` of the rows a second of the best size seen; `rows_max` where the largest
         one seen, or nothing, may still be short of the best."""
         curve = self.curve()
-        best = max((point.rows / point.expected_s for point in curve if point.rows <= rows_max), default=0.0)
+        known = [point for point in curve if point.rows <= rows_max]
+        best = max((point.rows / max(point.expected_s, _SECONDS_MIN) for point in known), default=0.0)
         wanted = share * best
         for index, point in enumerate(curve[:-1]):
             if point.rows < wanted * point.expected_s:
@@ -192,7 +195,9 @@ class LatencyModel:
         """What was learned, by growing rows; times never fall."""
         if self.seen >= self._reread_at:
             self._reread_at = self.seen + max(1, min(_REREAD_MAX, self.seen // 4))
-            self._curve = _isotonic(self._buckets.values(), self._tail, self.seen)
+            self._curve = _isotonic(
+                [one for one in self._buckets.values() if self.seen - one.seen_at <= self._keeps], self._tail, self.seen
+            )
             self._sizes = [point.rows for point in self._curve]
         return self._curve
 

@@ -101,3 +101,23 @@ def test_a_group_answers_as_its_version_does_until_it_knows_better() -> None:
         group.observe(8, 0.030)
     assert group.expected_s(8) == pytest.approx(0.030)
     assert version.seen == 100
+
+
+def test_a_size_that_did_not_come_lately_is_left_out_where_it_is_to_be() -> None:
+    for model, expected_s in ((LatencyModel(keeps=100), 0.014), (LatencyModel(), 0.012)):
+        for _ in range(50):
+            model.observe(16, 0.012)
+        for _ in range(300):
+            model.observe(32, 0.014)
+        assert model.expected_s(16) == pytest.approx(expected_s)
+
+
+def test_rows_are_enough_where_more_gain_next_to_nothing() -> None:
+    linear, fixed, unknown = LatencyModel(), LatencyModel(), LatencyModel()
+    for rows in (1, 2, 4, 8, 16, 32, 64):
+        for _ in range(50):
+            linear.observe(rows, 0.0001 + 0.001 * rows)
+            fixed.observe(rows, 0.01 + 0.0001 * rows)
+    assert linear.rows_enough(0.98, rows_max=64) == pytest.approx(5, abs=1), "r / (0.1 + r) is 0.98 of 64 / 64.1 there"
+    assert fixed.rows_enough(0.98, rows_max=64) >= 60
+    assert unknown.rows_enough(0.98, rows_max=64) == 64

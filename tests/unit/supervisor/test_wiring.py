@@ -52,6 +52,22 @@ def test_jobs_predict_through_the_gateway_and_so_with_all_batchers(tmp_path: Pat
     assert told == f"127.0.0.1:{PORTS.gateway}"
 
 
+@pytest.mark.parametrize("batchers", [0, 2])
+def test_a_services_own_settings_reach_it_and_what_the_mesh_settles_holds(
+    tmp_path: Path, batchers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INFERMESH_BATCHER_FEAST_URL", "http://127.0.0.1:6566")
+    monkeypatch.setenv("INFERMESH_BATCHER_PORT", "1")
+    monkeypatch.setenv("INFERMESH_BATCH_LEASE_S", "7")
+    mesh = parts(tmp_path, batchers)
+    batcher = mesh["batcher" if batchers else "gateway"].env
+    assert batcher["INFERMESH_BATCHER_FEAST_URL"] == "http://127.0.0.1:6566"
+    assert batcher["INFERMESH_BATCHER_PORT"] == str(PORTS.batcher)
+    assert "INFERMESH_BATCH_LEASE_S" not in batcher
+    assert mesh["batch"].env["INFERMESH_BATCH_LEASE_S"] == "7"
+    assert not any("FEAST" in variable for variable in mesh["router"].env)
+
+
 @pytest.mark.parametrize("batchers", [-1, BATCHERS_MAX + 1])
 def test_there_is_a_bound(batchers: int) -> None:
     with pytest.raises(ValidationError):

@@ -138,7 +138,21 @@ def test_a_store_that_is_away_is_said_to_be(registered: Scripted, tmp_path: Path
     path = tmp_path / "stats.csv"
     path.write_text("user_id,age\n1,2\n")
     result = put(registered, "redis://127.0.0.1:1/0", path, code=4)
-    assert json.loads(result.stderr)["error"]["reason"] == "FEATURE_STORE_UNAVAILABLE"
+    error = json.loads(result.stderr)["error"]
+    assert error["reason"] == "FEATURE_STORE_UNAVAILABLE"
+    assert "--store or INFERMESH_FEATURE_STORE" in json.dumps(error)
+
+
+def test_the_file_is_looked_at_before_the_store(registered: Scripted, tmp_path: Path) -> None:
+    result = put(registered, "redis://127.0.0.1:1/0", tmp_path / "none.csv", code=2)
+    assert "cannot read" in result.output
+
+
+def test_a_version_without_views_is_said_to_have_none(scripted: Scripted, artifact: Path, tmp_path: Path) -> None:
+    scripted.run("register", "ads", "v1.0.0", str(artifact))
+    result = put(scripted, "redis://127.0.0.1:1/0", tmp_path / "stats.csv", code=2)
+    said = " ".join(result.output.replace("│", " ").split())
+    assert "Invalid value for VERSION: ads v1.0.0 has no feature view that is kept in Redis" in said
 
 
 def test_values_that_json_cannot_hold_are_refused(redis_url: str) -> None:

@@ -160,7 +160,8 @@ class _Failures:
                 f"the feature store did not take it: {error}",
                 code=grpc.StatusCode.UNAVAILABLE,
                 reason="FEATURE_STORE_UNAVAILABLE",
-                advice="See whether Redis runs where INFERMESH_FEATURE_STORE or --store says.",
+                advice="Name its Redis with --store or INFERMESH_FEATURE_STORE, as in redis://127.0.0.1:8131/0; the "
+                "port of a mesh on this machine is in its data folder, in mesh.json: ports.redis.",
             ) from error
         if isinstance(error, ValueError | TypeError):
             raise InfermeshError(

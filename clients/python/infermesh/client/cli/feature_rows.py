@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import typer
+from infermesh.client.cli.instances import Instance
 from infermesh.client.cli.row_files import read_rows
 from infermesh.client.feature_store import FeatureRow
 from infermesh.common.v1 import feature_pb2
@@ -19,7 +20,8 @@ def feature_rows(path: Path, view: feature_pb2.FeatureView, *, at: str) -> Itera
     """The rows. `at` is the column with the moment since when they hold: Unix seconds or ISO 8601, UTC without a zone;
     empty: "event_timestamp" where there is such a column, else now. A cell that is empty or null is left out.
 
-    Raises typer.BadParameter with the row and the column.
+    Raises typer.BadParameter with the row and the column: at once where the file or its columns do not fit, else when
+    the row is taken.
     """
     rows = read_rows(path, option=_ARGUMENT, limit=ROWS_MAX, texts={view.entity, *_texts(view), at or AT_DEFAULT})
     known = list(rows[0])
@@ -30,6 +32,12 @@ def feature_rows(path: Path, view: feature_pb2.FeatureView, *, at: str) -> Itera
             raise _wrong(f"{path} has no column {column}; it has: {', '.join(known)}")
     if not features:
         raise _wrong(f"{path} has no feature of {view.name}: {', '.join(sorted(view.features))}")
+    return _converted(path, view, rows, features, moment)
+
+
+def _converted(
+    path: Path, view: feature_pb2.FeatureView, rows: Sequence[Instance], features: Sequence[str], moment: str
+) -> Iterator[FeatureRow]:
     for number, row in enumerate(rows, start=1):
         where = f"row {number} of {path}"
         values = {

@@ -56,8 +56,8 @@ def add_to(app: typer.Typer) -> None:
         """Write rows of a version's feature view, by the view's own types."""
         found = session.client.models.version(model, version)
         chosen = _view(found, view)
+        rows = feature_rows(file, chosen, at=at)
         with _open(store, found, session) as writer:
-            rows = feature_rows(file, chosen, at=at)
             count = writer.put(chosen.name, chosen.entity, rows, ttl_s=ttl)
         stays = f"for {ttl} s" if ttl else "for good"
         session.output.result(
@@ -98,9 +98,12 @@ def _view(version: model_version_pb2.ModelVersion, name: str) -> feature_pb2.Fea
     if not name and len(views) == 1:
         return next(iter(views.values()))
     if name not in views:
-        known = ", ".join(views) or "none that is kept in Redis"
-        problem = f"{version.model_name} {version.version} has no view {name}" if name else "say which view"
-        raise typer.BadParameter(f"{problem}; it has: {known}", param_hint="--view")
+        of_it = f"{version.model_name} {version.version}"
+        if not views:
+            problem = f"{of_it} has no feature view that is kept in Redis; register a version with --features"
+            raise typer.BadParameter(problem, param_hint="VERSION")
+        problem = f"{of_it} has no view {name}" if name else f"{of_it} has several views; say which"
+        raise typer.BadParameter(f"{problem}; it has: {', '.join(views)}", param_hint="--view")
     return views[name]
 
 

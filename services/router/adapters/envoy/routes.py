@@ -20,7 +20,7 @@ _Header = route_components_pb2.HeaderMatcher
 _VIRTUAL_HOSTS_TAG = b"\x12"
 """Field 2 of RouteConfiguration, length-delimited."""
 
-NOTHING_HERE = "there is nothing at this path"
+NOTHING_HERE = "nothing answers this method at this path"
 
 
 class RouteBuilder:

@@ -17,6 +17,7 @@ from services.supervisor.ports import free_ports
 from services.supervisor.process import Process
 from tests.support.batcher_faces_process import FakeMonitor, FakeRouter, batcher_part, full_table, served_model, serving
 from tests.support.envoy_gateway import split
+from tests.support.waiting import eventually
 
 APPLICATION = "tests.support.batcher_faces_app:app"
 """What the control plane must name for this gateway; tests put it where `services.batcher.app:app` is named."""
@@ -86,6 +87,7 @@ async def carrying(folder: Path) -> AsyncIterator[Carrying]:
         try:
             await here.publish({"v1.1.0": 100})
             await process.wait_ready()
+            await eventually(lambda: len(router.heard) == 2, what="the batcher acknowledged its table")
             yield here
         finally:
             await process.stop()

@@ -34,12 +34,15 @@ class SampleFiles:
         self._digests = frozenset(name for name in found if _DIGEST.fullmatch(name))
 
     def read(self, digest: str) -> bytes | None:
-        """What is kept. None: the file is gone or damaged; it counts as missing from now on."""
+        """What is kept. None: the file is gone or damaged, and counts as missing from now on; or it cannot be read now,
+        and stays."""
         path = self._path(digest)
         try:
             content = path.read_bytes()
-        except OSError:
+        except FileNotFoundError:
             content = b""
+        except OSError:  # too many open files, for instance: nothing is known against the sample
+            return None
         if sha256(content).hexdigest() == digest:
             return content
         with self._lock:

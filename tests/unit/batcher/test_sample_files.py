@@ -64,3 +64,16 @@ def test_at_the_bound_the_oldest_that_nobody_needs_makes_room(tmp_path: Path) ->
     with pytest.raises(OSError, match="3 reference samples are kept, the most that may"):
         written(files, b"one too many", keep=frozenset((needed, newer, added)))
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_what_cannot_be_read_now_is_not_thrown_away(tmp_path: Path) -> None:
+    files = SampleFiles(tmp_path)
+    (digest,) = written(files, b"[1]")
+    kept, aside = tmp_path / f"{digest}.json", tmp_path / "aside"
+    kept.rename(aside)
+    kept.mkdir()  # reading a folder fails otherwise than reading nothing
+    assert files.read(digest) is None
+    assert digest in files
+    kept.rmdir()
+    aside.rename(kept)
+    assert files.read(digest) == b"[1]"

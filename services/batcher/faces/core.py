@@ -139,8 +139,8 @@ class Core:
         if deadline_s <= call.queued_s:
             raise MeshError(
                 Reason.DEADLINE_TOO_SHORT,
-                f"the time limit of {limit_s * 1000:g} ms (timeout_ms or grpc-timeout) was over before the request could "
-                "be queued; allow more",
+                f"the time limit of {limit_s * 1000:g} ms (timeout_ms or grpc-timeout) was over before the request "
+                "could be queued; allow more",
             )
         return deadline_s
 

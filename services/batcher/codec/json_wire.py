@@ -6,7 +6,6 @@ import base64
 from collections.abc import Callable, Sequence
 from functools import cache
 from math import prod
-from typing import cast
 
 import numpy as np
 import orjson
@@ -16,9 +15,8 @@ from services.batcher.domain.outputs import (
     OutputPlan,
     Scores,
     float_rows,
-    row_bytes,
+    integer_writer,
     row_values,
-    small_integers,
 )
 from services.batcher.domain.request import InferResult, Tensor
 from services.batcher.domain.tensors import as_array
@@ -138,27 +136,18 @@ def _printed(tensor: Tensor) -> list[bytes]:
 @cache
 def _writer(data_type: DataType) -> Callable[[Tensor], Sequence[bytes]]:
     """How the rows of an output of that type are printed."""
-    known = small_integers(data_type, lambda value: b"%d" % value)
 
     def one_by_one(tensor: Tensor) -> Sequence[bytes]:
         return [orjson.dumps(value, default=_other, option=_NUMPY) for value in float_rows(tensor)]
-
-    width = data_type.size_bytes
-
-    def integers(tensor: Tensor) -> Sequence[bytes]:
-        if len(tensor.data) == width:
-            one = known.get(bytes(tensor.data))
-            if one is not None:
-                return (one,)
-        written = [known.get(row) for row in row_bytes(tensor)]
-        return one_by_one(tensor) if None in written else cast("list[bytes]", written)
 
     def floats(tensor: Tensor) -> Sequence[bytes]:
         return _printed(tensor) if prod(tensor.shape[1:]) == 1 else one_by_one(tensor)
 
     if data_type.is_float:
         return floats
-    return integers if data_type.is_integer else one_by_one
+    if data_type.is_integer:
+        return integer_writer(data_type, lambda value: b"%d" % value, one_by_one)
+    return one_by_one
 
 
 def _other(value: object) -> object:

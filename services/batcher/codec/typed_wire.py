@@ -14,7 +14,7 @@ from infermesh.prediction.v1 import instance_pb2, prediction_pb2
 
 from services.batcher.codec.oip_wire import field, varint
 from services.batcher.domain.explained import Explanation
-from services.batcher.domain.outputs import OutputPlan, Scores, row_bytes, row_values, small_integers
+from services.batcher.domain.outputs import OutputPlan, Scores, integer_writer, row_bytes, row_values
 from services.batcher.domain.request import InferResult, Tensor
 from services.common.schema import DataType
 
@@ -127,21 +127,11 @@ def _writer(data_type: DataType) -> Callable[[Tensor], Sequence[bytes]]:
             written.append(field(_OUTPUT, feature.SerializeToString()))
         return written
 
-    known = small_integers(data_type, lambda value: field(_OUTPUT, _INT64_VALUE + varint(value)))
-
-    width = data_type.size_bytes
-
-    def integers(tensor: Tensor) -> Sequence[bytes]:
-        if len(tensor.data) == width:
-            one = known.get(bytes(tensor.data))
-            if one is not None:
-                return (one,)
-        written = [known.get(row) for row in row_bytes(tensor)]
-        return one_by_one(tensor) if None in written else cast("list[bytes]", written)
-
     if data_type in _FLOATS:
         return _floats
-    return integers if data_type.is_integer else one_by_one
+    if data_type.is_integer:
+        return integer_writer(data_type, lambda value: field(_OUTPUT, _INT64_VALUE + varint(value)), one_by_one)
+    return one_by_one
 
 
 def _floats(tensor: Tensor) -> Sequence[bytes]:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isnan, prod
+from typing import cast
 
 import numpy as np
 
@@ -124,10 +125,23 @@ def row_bytes(tensor: Tensor) -> list[bytes]:
     return [data] if rows == 1 else [data[row * width : (row + 1) * width] for row in range(rows)]
 
 
-def small_integers(data_type: DataType, write: Callable[[int], bytes]) -> dict[bytes, bytes]:
-    """How rows that are a number from 0 to 127 are written, by their bytes: nearly every class index is one. Empty for
-    types that are not of integers."""
-    return {pack(data_type, [value]): write(value) for value in range(128)} if data_type.is_integer else {}
+def integer_writer(
+    data_type: DataType, write: Callable[[int], bytes], one_by_one: Callable[[Tensor], Sequence[bytes]]
+) -> Callable[[Tensor], Sequence[bytes]]:
+    """Writes the rows of a tensor of integers: those that are a number from 0 to 127, as nearly every class index is,
+    are found by their bytes; where one is none, `one_by_one` writes them all."""
+    known = {pack(data_type, [value]): write(value) for value in range(128)}
+    width = data_type.size_bytes
+
+    def written(tensor: Tensor) -> Sequence[bytes]:
+        if len(tensor.data) == width:
+            one = known.get(bytes(tensor.data))
+            if one is not None:
+                return (one,)
+        rows = [known.get(row) for row in row_bytes(tensor)]
+        return one_by_one(tensor) if None in rows else cast("list[bytes]", rows)
+
+    return written
 
 
 def float_rows(tensor: Tensor) -> Sequence[object]:

@@ -8,7 +8,7 @@ from services.batcher.domain.cached import CacheOutcome
 from services.batcher.faces.asgi import CallerGoneError, Receive, Scope, Send, Sent, read_body, respond
 from services.batcher.faces.call import HEADER_CACHE, Call
 from services.batcher.faces.core import Core
-from services.batcher.faces.precondition import is_for_us, send_precondition
+from services.batcher.faces.precondition import send_precondition, transcoder_errs
 from services.common.errors import MeshError
 
 Answer = Callable[[Call, bytes], Awaitable[bytes]]
@@ -61,7 +61,7 @@ class UnaryMethod:
             return
         except Exception as error:
             known = self._failed(call, error)
-            if is_for_us(call, known):
+            if transcoder_errs(call, known):
                 await send_precondition(send, known)
             else:
                 await (send_error(send, known) if speaks_grpc(call.headers) else send_unsupported(send))

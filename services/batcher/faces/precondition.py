@@ -19,7 +19,7 @@ _STATUS = 412
 _JSON_TYPE = (b"content-type", b"application/json")
 
 
-def is_for_us(call: Call, error: MeshError) -> bool:
+def transcoder_errs(call: Call, error: MeshError) -> bool:
     """Whether the caller speaks REST and the transcoder would answer with another status."""
     return HEADER_TRANSCODED in call.headers and status_from_error(error).code == Code.FAILED_PRECONDITION
 

@@ -1,14 +1,12 @@
-"""What the end-to-end tests share: HTTP as a stranger speaks it, waiting, held-out data."""
+"""What the end-to-end tests share: HTTP as a stranger speaks it, held-out data."""
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 
-T = TypeVar("T")
+from tests.support.waiting import until
 
 MODEL = "digits"
 OLD, NEW = "v1.0.0", "v1.1.0"
@@ -70,23 +68,6 @@ def violations(error: dict[str, Any]) -> dict[str, str]:
             for item in detail.get("field_violations", detail.get("fieldViolations", [])):
                 found[item["field"]] = item["description"]
     return found
-
-
-def until(check: Callable[[], T], *, within_s: float, what: str, every_s: float = 0.1) -> T:
-    """The first truthy value of `check`; failed calls and failed assertions count as not yet."""
-    deadline_s = time.monotonic() + within_s
-    last: object = None
-    while True:
-        try:
-            value = check()
-        except (AssertionError, httpx.HTTPError) as error:
-            last = error
-        else:
-            if value:
-                return value
-            last = value
-        assert time.monotonic() < deadline_s, f"not within {within_s} s: {what}; last: {last!r}"
-        time.sleep(every_s)
 
 
 def holdout(limit: int | None = None) -> list[dict[str, Any]]:

@@ -9,8 +9,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.e2e.driving import MODEL, NEW, TIMEOUT_S, Rest, deploy, registration, until
+from tests.e2e.driving import MODEL, NEW, TIMEOUT_S, Rest, deploy, registration
 from tests.support.mesh import Mesh
+from tests.support.waiting import until
 
 SEEN_WITHIN_S = 60.0
 

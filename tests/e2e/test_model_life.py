@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.driving import ACTIVE_WITHIN_S, DIGITS, NEW, OLD, Rest, deploy, reason, registration, until
+from tests.e2e.driving import ACTIVE_WITHIN_S, DIGITS, NEW, OLD, Rest, deploy, reason, registration
 from tests.support.mesh import Mesh
+from tests.support.waiting import until
 
 TRAFFIC_WITHIN_S = 30.0
 

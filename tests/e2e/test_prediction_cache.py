@@ -7,8 +7,9 @@ import httpx
 import pytest
 import redis
 
-from tests.e2e.driving import OLD, Rest, deploy, registration, until
+from tests.e2e.driving import OLD, Rest, deploy, registration
 from tests.support.mesh import Mesh
+from tests.support.waiting import until
 
 WRITTEN_WITHIN_S = 10.0
 

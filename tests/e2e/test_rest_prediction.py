@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.driving import MODEL, NEW, OLD, Rest, reason, until, violations
+from tests.e2e.driving import MODEL, NEW, OLD, Rest, reason, violations
 from tests.support.mesh import Mesh
+from tests.support.waiting import until
 
 PATH = f"/v1/models/{MODEL}/predict"
 BODY_MAX_BYTES = 10_000_000

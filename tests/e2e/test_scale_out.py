@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.e2e.driving import MODEL, NEW, OLD, TIMEOUT_S, Rest, until
+from tests.e2e.driving import MODEL, NEW, OLD, TIMEOUT_S, Rest
 from tests.e2e.test_survival import BACK_WITHIN_S, Load, wait_restarted
 from tests.support.mesh import Mesh, start_mesh, stop_mesh
+from tests.support.waiting import until
 
 PARTS = ("batcher", "batcher-1", "batcher-2")
 CALLERS = 8

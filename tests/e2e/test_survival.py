@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from tests.e2e.driving import OLD, TIMEOUT_S, Rest, until
+from tests.e2e.driving import OLD, TIMEOUT_S, Rest
 from tests.support.mesh import Mesh
+from tests.support.waiting import until
 
 CONTROL_PLANE = ("registry", "router", "deployer", "batch", "monitor")
 STORES = ("postgres", "redis")

@@ -8,8 +8,7 @@ import contextlib
 import json
 import os
 import threading
-import time
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -236,11 +235,3 @@ def running_gateway(folder: Path, *, publish: Sequence[ModelRoutes] | None = ())
         loop.call_soon_threadsafe(loop.stop)
         thread.join(TIMEOUT_S)
         loop.close()
-
-
-def until_true(check: Callable[[], object], *, what: str, within_s: float = TIMEOUT_S) -> None:
-    """Returns once `check` is true; for tests that call as strangers do, blocking."""
-    deadline_s = time.monotonic() + within_s
-    while not check():
-        assert time.monotonic() < deadline_s, f"not within {within_s} s: {what}"
-        time.sleep(0.02)

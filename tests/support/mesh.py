@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from services.supervisor.settings import ROOT
+from tests.support.waiting import until
 
 START_TIMEOUT_S = 150.0
 STOP_TIMEOUT_S = 60.0
@@ -78,13 +79,13 @@ def start_mesh(data_dir: Path) -> Mesh:
             start_new_session=True,
         )
     mesh = Mesh(data_dir=data_dir, process=process, output=output)
-    deadline_s = time.monotonic() + START_TIMEOUT_S
-    while not mesh.complete():
-        if process.poll() is not None or time.monotonic() > deadline_s:
-            process.kill()
-            process.wait()
-            pytest.fail(f"the mesh did not start: {output.read_text()}", pytrace=False)
-        time.sleep(0.05)
+    try:
+        until(lambda: mesh.complete() or process.poll() is not None, within_s=START_TIMEOUT_S, what="the mesh is up")
+        assert process.poll() is None, "it has ended"
+    except AssertionError as error:
+        process.kill()
+        process.wait()
+        pytest.fail(f"the mesh did not start: {error}: {output.read_text()}", pytrace=False)
     return mesh
 
 

@@ -2,16 +2,33 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from services.common.clock import SystemClock
 from services.supervisor.parts.part import Part
+from services.supervisor.parts.triton import triton_part
 from services.supervisor.ports import free_ports
 from services.supervisor.process import Process
+from services.supervisor.settings import ROOT
 
 
 def free_port() -> int:
     """A port that nothing listens on."""
     return free_ports(1)[0]
+
+
+def triton_in(folder: Path) -> Part:
+    """Triton on free ports, with its repository in `folder / "repository"`; not started."""
+    http_port, grpc_port, metrics_port = free_ports(3)
+    return triton_part(
+        http_port=http_port,
+        grpc_port=grpc_port,
+        metrics_port=metrics_port,
+        repository=folder / "repository",
+        serving_python=ROOT / ".venv-serving" / "bin" / "python",
+        work_dir=folder,
+        log_path=folder / "triton.log",
+    )
 
 
 @asynccontextmanager

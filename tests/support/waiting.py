@@ -2,8 +2,11 @@
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, overload
+
+import httpx
 
 T = TypeVar("T")
 
@@ -36,3 +39,21 @@ async def eventually(
                 f"not within {timeout_s} s: {what or getattr(check, '__name__', check)}; last: {last!r}"
             )
         await asyncio.sleep(every_s)
+
+
+def until(check: Callable[[], T], *, within_s: float = 40.0, what: str, every_s: float = 0.05) -> T:
+    """The same for tests that call as strangers do, blocking; failed calls count as not yet, too. It looks again and
+    again because what it waits for is the state of another process, which tells nobody."""
+    deadline_s = time.monotonic() + within_s
+    last: object = None
+    while True:
+        try:
+            value = check()
+        except (AssertionError, httpx.HTTPError) as error:
+            last = error
+        else:
+            if value:
+                return value
+            last = value
+        assert time.monotonic() < deadline_s, f"not within {within_s} s: {what}; last: {last!r}"
+        time.sleep(every_s)

@@ -20,12 +20,11 @@ from services.deployer.domain.package import Package, package_of
 from services.deployer.domain.plan import ServerState
 from services.deployer.domain.trial import check_answer, trial_inputs
 from services.deployer.ports import ModelServer, PackageStore
-from services.supervisor.parts.triton import triton_part
-from services.supervisor.ports import free_ports
 from services.supervisor.process import Process
 from services.supervisor.settings import ROOT
 from tests.support.clock import NOON
 from tests.support.deployer_fakes import DIGITS_SCHEMA, FakePackages, FakeServer, recipe
+from tests.support.parts import triton_in
 
 NAME = "digits--v1.0.0"
 ARTIFACT = ROOT / ".build" / "digits" / "digits-v1.0.0.onnx"
@@ -47,19 +46,10 @@ async def pair(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         fake = FakeServer(packages)
         yield Pair(fake, packages, lambda: asyncio.to_thread(fake.die))
         return
-    http_port, grpc_port, metrics_port = free_ports(3)
-    part = triton_part(
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        repository=tmp_path / "repository",
-        serving_python=ROOT / ".venv-serving" / "bin" / "python",
-        work_dir=tmp_path,
-        log_path=tmp_path / "triton.log",
-    )
+    part = triton_in(tmp_path)
     process = await Process.start(part, clock=SystemClock())
     await process.wait_ready()
-    place = Place("triton-0", f"127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}")
+    place = Place("triton-0", f"127.0.0.1:{part.ports['triton_http']}", f"127.0.0.1:{part.ports['triton_grpc']}")
     server = TritonServer(place, load_timeout_s=60)
     folder = FolderPackageStore(tmp_path / "repository", runner=ROOT / "deploy" / "triton" / "runner")
     await folder.start()

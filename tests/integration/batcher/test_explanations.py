@@ -34,12 +34,11 @@ from services.deployer.domain.package import package_of
 from services.registry.settings import RegistrySettings
 from services.supervisor.parts.postgres import USER
 from services.supervisor.parts.postgres import database_url as url_of
-from services.supervisor.parts.triton import triton_part
 from services.supervisor.ports import free_ports
 from services.supervisor.settings import ROOT
 from tests.support.batcher_faces_process import FakeRouter, batcher_part, full_table, serving
 from tests.support.clock import NOON
-from tests.support.parts import running
+from tests.support.parts import running, triton_in
 from tests.support.registry_driving import DIGITS, OLD, Create, Registry, digits
 from tests.support.waiting import eventually
 
@@ -107,19 +106,10 @@ async def mesh(tmp_path_factory: pytest.TempPathFactory, postgres_server: tuple[
         await registry.calls.CreateModel(digits(OLD, reference_sample={"instances": IMAGES})),
         await registry.calls.CreateModel(digits("v1.1.0")),
     ]
-    http_port, grpc_port, metrics_port = free_ports(3)
-    triton = triton_part(
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        repository=folder / "repository",
-        serving_python=ROOT / ".venv-serving" / "bin" / "python",
-        work_dir=folder,
-        log_path=folder / "triton.log",
-    )
+    triton = triton_in(folder)
     async with running(triton):
-        server = TritonServer(Place("triton-0", f"127.0.0.1:{http_port}", ""), load_timeout_s=60)
-        served = [await loaded(folder, server, version, f"127.0.0.1:{http_port}") for version in made]
+        server = TritonServer(Place("triton-0", f"127.0.0.1:{triton.ports['triton_http']}", ""), load_timeout_s=60)
+        served = [await loaded(folder, server, version, f"127.0.0.1:{triton.ports['triton_http']}") for version in made]
         await server.close()
         models = {model: [one for name, one in served if name == model] for model, _ in served}
         table = full_table(

@@ -20,14 +20,11 @@ from infermesh.prediction.v1 import instance_pb2, prediction_pb2, prediction_ser
 
 from services.deployer.adapters.triton import TritonServer
 from services.deployer.domain.catalog import Place
-from services.supervisor.parts.triton import triton_part
-from services.supervisor.ports import free_ports
 from services.supervisor.process import Process
-from services.supervisor.settings import ROOT
 from tests.integration.deployer.driving import DIGITS as DIGITS_FOLDER
 from tests.integration.deployer.test_runner import NAME, put
 from tests.support.batcher_faces_process import DIGITS, FakeRouter, batcher_part, full_table, served_model, serving
-from tests.support.parts import running
+from tests.support.parts import running, triton_in
 
 SAMPLES = orjson.loads((DIGITS_FOLDER / "samples.json").read_bytes())
 PIXELS = [sample["instance"]["X"] for sample in SAMPLES]
@@ -39,19 +36,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def triton(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Process]:
     folder = tmp_path_factory.mktemp("triton")
-    http_port, grpc_port, metrics_port = free_ports(3)
-    part = triton_part(
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        repository=folder / "repository",
-        serving_python=ROOT / ".venv-serving" / "bin" / "python",
-        work_dir=folder,
-        log_path=folder / "triton.log",
-    )
+    part = triton_in(folder)
     async with running(part) as process:
         await put(folder, (DIGITS_FOLDER / "digits-v1.0.0.onnx", DIGITS))
-        server = TritonServer(Place("triton-0", f"127.0.0.1:{http_port}", ""), load_timeout_s=60)
+        server = TritonServer(Place("triton-0", f"127.0.0.1:{part.ports['triton_http']}", ""), load_timeout_s=60)
         await server.load(NAME)
         await server.close()
         yield process

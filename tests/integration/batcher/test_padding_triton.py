@@ -17,12 +17,10 @@ from services.batcher.engines.engine import Engine
 from services.common.schema import DataType, ModelSchema, TensorSpec
 from services.deployer.adapters.triton import TritonServer
 from services.deployer.domain.catalog import Place
-from services.supervisor.parts.triton import triton_part
-from services.supervisor.ports import free_ports
 from services.supervisor.process import Process
-from services.supervisor.settings import ROOT
 from tests.integration.batcher.test_triton import CLOCK
 from tests.integration.deployer.test_runner import NAME, put, value
+from tests.support.parts import triton_in
 
 SCHEMA = ModelSchema(
     (TensorSpec("x", DataType.FP32, (-1,)), TensorSpec("lengths", DataType.INT64, (1,), optional=True)),
@@ -76,23 +74,14 @@ class Batches:
 
 @pytest.fixture
 async def served(tmp_path: Path) -> AsyncIterator[ServedVersion]:
-    http_port, grpc_port, metrics_port = free_ports(3)
-    part = triton_part(
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        repository=tmp_path / "repository",
-        serving_python=ROOT / ".venv-serving" / "bin" / "python",
-        work_dir=tmp_path,
-        log_path=tmp_path / "triton.log",
-    )
+    part = triton_in(tmp_path)
     await put(tmp_path, (model(tmp_path), SCHEMA))
     process = await Process.start(part, clock=CLOCK)
-    loader = TritonServer(Place("triton-0", f"127.0.0.1:{http_port}", ""), load_timeout_s=60)
+    loader = TritonServer(Place("triton-0", f"127.0.0.1:{part.ports['triton_http']}", ""), load_timeout_s=60)
     try:
         await process.wait_ready()
         await loader.load(NAME)
-        backend = Backend("triton-0", f"127.0.0.1:{http_port}", "", NAME)
+        backend = Backend("triton-0", f"127.0.0.1:{part.ports['triton_http']}", "", NAME)
         yield ServedVersion("tried", "v1.0.0", "d", SCHEMA, batching=Batching(padding=PADDING), backends=(backend,))
     finally:
         await loader.close()

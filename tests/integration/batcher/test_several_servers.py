@@ -19,13 +19,11 @@ from services.batcher.engines.options import EngineOptions
 from services.batcher.engines.placement import PlaceView
 from services.deployer.adapters.triton import TritonServer
 from services.deployer.domain.catalog import Place
-from services.supervisor.parts.triton import triton_part
-from services.supervisor.ports import free_ports
 from services.supervisor.process import Process
-from services.supervisor.settings import ROOT
 from tests.integration.batcher.test_triton import CLOCK, DIGITS_SCHEMA, LABELS, ROWS, ask, integers
 from tests.integration.deployer.driving import DIGITS, Triton
 from tests.integration.deployer.test_runner import NAME, put
+from tests.support.parts import triton_in
 from tests.support.waiting import eventually
 
 CALLERS = 12
@@ -48,19 +46,10 @@ class Member:
 
 @asynccontextmanager
 async def member(name: str, folder: Path) -> AsyncIterator[Member]:
-    http_port, grpc_port, metrics_port = free_ports(3)
-    part = triton_part(
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        repository=folder / "repository",
-        serving_python=ROOT / ".venv-serving" / "bin" / "python",
-        work_dir=folder,
-        log_path=folder / "triton.log",
-    )
+    part = triton_in(folder)
     await put(folder, (DIGITS / "digits-v1.0.0.onnx", DIGITS_SCHEMA))
     triton = Triton(part, await Process.start(part, clock=CLOCK))
-    loader = TritonServer(Place(name, f"127.0.0.1:{http_port}", ""), load_timeout_s=60)
+    loader = TritonServer(Place(name, f"127.0.0.1:{part.ports['triton_http']}", ""), load_timeout_s=60)
     try:
         await triton.process.wait_ready()
         await loader.load(NAME)

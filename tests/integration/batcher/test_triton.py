@@ -20,12 +20,10 @@ from services.common.schema import DataType, ModelSchema, TensorSpec
 from services.deployer.adapters.triton import TritonServer
 from services.deployer.domain.catalog import Place
 from services.supervisor.parts.part import Part
-from services.supervisor.parts.triton import triton_part
-from services.supervisor.ports import free_ports
 from services.supervisor.process import Process
-from services.supervisor.settings import ROOT
 from tests.integration.deployer.driving import DIGITS, Triton
 from tests.integration.deployer.test_runner import NAME, echo, lookup, put
+from tests.support.parts import triton_in
 from tests.support.waiting import eventually
 
 CLOCK = SystemClock()
@@ -40,16 +38,7 @@ LABELS = [sample["expected"]["v1.0.0"] for sample in SAMPLES]
 
 @pytest.fixture
 def part(tmp_path: Path) -> Part:
-    http_port, grpc_port, metrics_port = free_ports(3)
-    return triton_part(
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        repository=tmp_path / "repository",
-        serving_python=ROOT / ".venv-serving" / "bin" / "python",
-        work_dir=tmp_path,
-        log_path=tmp_path / "triton.log",
-    )
+    return triton_in(tmp_path)
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from services.router.domain.routing import GatewayState, ModelRoutes, Share
 from services.router.domain.table import ServingTable
 from services.router.engines.batchers import Batchers, Session
 from services.router.engines.fleet import FleetKeeper
-from tests.support.envoy_gateway import TIMEOUT_S, Gateway, running_gateway, split, table, until_true
+from tests.support.envoy_gateway import TIMEOUT_S, Gateway, running_gateway, split, table
+from tests.support.waiting import until
 
 OLD, NEW = "v1.0.0", "v2.0.0"
 
@@ -100,11 +101,11 @@ def test_models_come_and_go(gateway: Gateway) -> None:
 
 def test_no_request_fails_across_fifty_changes(gateway: Gateway) -> None:
     with Load(gateway) as load:
-        until_true(lambda: load.versions[OLD] > 20, what="the load runs")
+        until(lambda: load.versions[OLD] > 20, what="the load runs")
         for percent in range(2, 101, 2):
             gateway.publish(split("digits", {NEW: percent, OLD: 100 - percent}))
         done = load.versions.total()
-        until_true(lambda: load.versions.total() > done + 20, what="the load goes on")
+        until(lambda: load.versions.total() > done + 20, what="the load goes on")
     assert load.failures == []
     assert set(load.versions) == {OLD, NEW}
     assert updates(gateway)["routes"] == 51
@@ -113,17 +114,17 @@ def test_no_request_fails_across_fifty_changes(gateway: Gateway) -> None:
 def test_a_dead_router_is_not_noticed_and_a_new_one_disturbs_nothing(gateway: Gateway) -> None:
     gateway.publish(split("digits", {NEW: 100}))
     with Load(gateway) as load:
-        until_true(lambda: load.versions[NEW] > 20, what="the load runs")
+        until(lambda: load.versions[NEW] > 20, what="the load runs")
         gateway.do(gateway.stop_router())
         done = load.versions.total()
-        until_true(lambda: load.versions.total() > done + 50, what="predictions go on")
+        until(lambda: load.versions.total() > done + 50, what="predictions go on")
         before = updates(gateway)
         gateway.do(gateway.restart_router())
-        until_true(lambda: len(gateway.plane.connected()) == 1, what="Envoy dials the new router")
+        until(lambda: len(gateway.plane.connected()) == 1, what="Envoy dials the new router")
         # It has not published: it restores its rules first, and nobody's routes are taken away meanwhile.
         assert gateway.plane.connected()[0].gateway_id == "gateway-0"
         done = load.versions.total()
-        until_true(lambda: load.versions.total() > done + 50, what="predictions go on")
+        until(lambda: load.versions.total() > done + 50, what="predictions go on")
         # The same table again, as a router publishes it that has restored it: Envoy has it and is not sent it.
         gateway.do(gateway.plane.publish(table(gateway.revision, split("digits", {NEW: 100}))))
         assert gateway.plane.connected() == [GatewayState("gateway-0", gateway.revision)]
@@ -137,20 +138,18 @@ def test_a_dead_router_is_not_noticed_and_a_new_one_disturbs_nothing(gateway: Ga
 def test_an_envoy_that_comes_back_gets_everything(gateway: Gateway) -> None:
     gateway.publish(split("digits", {NEW: 100}))
     gateway.do(gateway.envoy.stop())
-    until_true(lambda: not gateway.plane.connected(), what="it is noticed")
+    until(lambda: not gateway.plane.connected(), what="it is noticed")
     gateway.publish(split("digits", {OLD: 100}))
     gateway.envoy = gateway.do(gateway.start_part(gateway.envoy_part()))
     assert version_of(gateway) == OLD
-    until_true(
-        lambda: gateway.plane.connected() == [GatewayState("gateway-0", gateway.revision)], what="it is acknowledged"
-    )
+    until(lambda: gateway.plane.connected() == [GatewayState("gateway-0", gateway.revision)], what="it is acknowledged")
 
 
 def test_before_the_first_publication_an_envoy_waits_and_listens_nowhere(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with running_gateway(tmp_path_factory.mktemp("gateway"), publish=None) as gateway:
-        until_true(lambda: len(gateway.plane.connected()) == 1, what="Envoy has dialled")
+        until(lambda: len(gateway.plane.connected()) == 1, what="Envoy has dialled")
         assert gateway.plane.connected() == [GatewayState("gateway-0", 0)]
         with pytest.raises(httpx.ConnectError):
             gateway.rest("GET", "/health")
@@ -184,16 +183,16 @@ def test_a_refusal_is_logged_in_envoys_words_and_shown_and_the_next_version_is_t
 
 def test_batchers_are_exchanged_without_a_failure(gateway: Gateway) -> None:
     with Load(gateway) as load:
-        until_true(lambda: load.versions[OLD] > 20, what="the load runs")
+        until(lambda: load.versions[OLD] > 20, what="the load runs")
         other = gateway.do(gateway.start_other_batcher())
         gateway.do(gateway.replace_batchers([gateway.batcher_port, other]))
         name = "cluster.batcher.membership_healthy"
-        until_true(lambda: gateway.stats(name)[name] == 2, what="both are healthy")
+        until(lambda: gateway.stats(name)[name] == 2, what="both are healthy")
         gateway.do(gateway.replace_batchers([other]))
-        until_true(lambda: gateway.stats(name)[name] == 1, what="the first is gone")
+        until(lambda: gateway.stats(name)[name] == 1, what="the first is gone")
         gateway.do(gateway.batcher.stop())
         done = load.versions.total()
-        until_true(lambda: load.versions.total() > done + 50, what="predictions go on")
+        until(lambda: load.versions.total() > done + 50, what="predictions go on")
     assert load.failures == []
 
 
@@ -220,14 +219,14 @@ def test_a_batcher_that_adds_itself_gets_a_share_until_it_has_left(gateway: Gate
     keeping = gateway.do(started(keeper))
     name = "cluster.batcher.membership_healthy"
     with Load(gateway) as load:
-        until_true(lambda: load.versions[OLD] > 20, what="the load runs")
+        until(lambda: load.versions[OLD] > 20, what="the load runs")
         gateway.do(connect(gateway.batcher_port))
         other = gateway.do(connect(gateway.do(gateway.start_other_batcher())))
-        until_true(lambda: gateway.stats(name)[name] == 2, what="both are healthy")
+        until(lambda: gateway.stats(name)[name] == 2, what="both are healthy")
         gateway.do(leave(other))
-        until_true(lambda: gateway.stats(name)[name] == 1, what="the other is gone")
+        until(lambda: gateway.stats(name)[name] == 1, what="the other is gone")
         done = load.versions.total()
-        until_true(lambda: load.versions.total() > done + 50, what="predictions go on")
+        until(lambda: load.versions.total() > done + 50, what="predictions go on")
     gateway.do(ended(keeping))
     assert load.failures == []
 
@@ -242,19 +241,19 @@ async def ended(task: "asyncio.Task[None]") -> None:
 
 
 def test_a_router_that_stops_does_not_wait_for_its_envoys(gateway: Gateway) -> None:
-    until_true(lambda: len(gateway.plane.connected()) == 1, what="Envoy is connected")
+    until(lambda: len(gateway.plane.connected()) == 1, what="Envoy is connected")
     gateway.do(gateway.plane.close())
-    until_true(lambda: not gateway.plane.connected(), what="the streams have ended", within_s=5.0)
+    until(lambda: not gateway.plane.connected(), what="the streams have ended", within_s=5.0)
 
 
 def test_a_listener_or_cluster_that_changes_is_taken_without_a_failure(gateway: Gateway) -> None:
     """A new release of the router may say things differently: what it changes warms up while the old one serves."""
     with Load(gateway) as load:
-        until_true(lambda: load.versions[OLD] > 20, what="the load runs")
+        until(lambda: load.versions[OLD] > 20, what="the load runs")
         before = updates(gateway)
         gateway.do(gateway.restart_router(deployer_address=f"127.0.0.1:{gateway.ads_port}"))
         gateway.do(gateway.plane.publish(table(gateway.revision, split("digits", {OLD: 100}))))
-        until_true(lambda: updates(gateway)["cluster"] == before["cluster"] + 1, what="the cluster is taken")
+        until(lambda: updates(gateway)["cluster"] == before["cluster"] + 1, what="the cluster is taken")
         gateway.publish(split("digits", {NEW: 100}))
         assert version_of(gateway) == NEW
     assert load.failures == []

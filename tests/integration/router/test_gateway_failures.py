@@ -11,7 +11,8 @@ import pytest
 from infermesh.prediction.v1 import prediction_pb2, prediction_service_pb2_grpc
 from infermesh.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
 
-from tests.support.envoy_gateway import TIMEOUT_S, Gateway, running_gateway, split, until_true
+from tests.support.envoy_gateway import TIMEOUT_S, Gateway, running_gateway, split
+from tests.support.waiting import until
 
 PREDICT = "/v1/models/digits/predict"
 
@@ -83,13 +84,13 @@ def test_a_dead_batcher_is_said_in_every_protocol_and_noticed_as_not_ready(gatew
         predict(gateway)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert not (caught.value.details() or "{").startswith("{")
-    until_true(lambda: gateway.rest("GET", "/ready").status_code == 503, what="the gateway notices")
+    until(lambda: gateway.rest("GET", "/ready").status_code == 503, what="the gateway notices")
     assert gateway.rest("GET", "/health").status_code == 200
     # The control plane is not touched, and a new batcher is found at once.
     assert gateway.rest("GET", "/v1/models/digits").status_code == 200
     gateway.batcher = gateway.do(gateway.start_part(gateway.batcher_part()))
-    until_true(lambda: gateway.rest("POST", PREDICT, json={}).status_code == 200, what="predictions are back")
-    until_true(lambda: gateway.rest("GET", "/ready").status_code == 200, what="the gateway is ready again")
+    until(lambda: gateway.rest("POST", PREDICT, json={}).status_code == 200, what="predictions are back")
+    until(lambda: gateway.rest("GET", "/ready").status_code == 200, what="the gateway is ready again")
 
 
 def test_a_batcher_that_dies_in_the_middle_costs_nobody_an_answer_where_there_is_another(gateway: Gateway) -> None:
@@ -101,10 +102,10 @@ def test_a_batcher_that_dies_in_the_middle_costs_nobody_an_answer_where_there_is
             prediction_pb2.PredictRequest(model_name="digits"), metadata=(("x-test-sleep", "2"),), timeout=TIMEOUT_S
         )
         active = "cluster.batcher.upstream_rq_active"
-        until_true(lambda: gateway.stats(active)[active] == 1, what="it is asked")
+        until(lambda: gateway.stats(active)[active] == 1, what="it is asked")
         gateway.do(gateway.replace_batchers([gateway.batcher_port, other]))
         healthy = "cluster.batcher.membership_healthy"
-        until_true(lambda: gateway.stats(healthy)[healthy] == 2, what="both are healthy")
+        until(lambda: gateway.stats(healthy)[healthy] == 2, what="both are healthy")
         gateway.do(gateway.batcher.stop())
         assert call.result().model_name == "digits"
 
@@ -131,7 +132,7 @@ def test_failures_are_logged_and_nothing_else_is(gateway: Gateway) -> None:
         "POST", PREDICT, json={}, headers={"x-test-status": "13", "x-request-id": "the-one-that-failed"}
     )
     assert answer.status_code == 500
-    until_true(lambda: "the-one-that-failed" in gateway.log, what="the failure is logged")
+    until(lambda: "the-one-that-failed" in gateway.log, what="the failure is logged")
     lines = [json.loads(line) for line in gateway.log.splitlines() if line.startswith("{")]
     assert [(line["path"], line["model"], line["request_id"]) for line in lines] == [
         (PREDICT, "digits", "the-one-that-failed")

@@ -17,7 +17,8 @@ from infermesh.prediction.v1 import prediction_pb2, prediction_service_pb2_grpc
 from services.router.domain.routing import ModelRoutes
 from services.supervisor.ports import free_ports
 from services.supervisor.process import Process
-from tests.support.envoy_gateway import TIMEOUT_S, Gateway, running_gateway, split, until_true
+from tests.support.envoy_gateway import TIMEOUT_S, Gateway, running_gateway, split
+from tests.support.waiting import until
 
 MODELS = tuple(f"model-{place}" for place in range(20))
 VERSIONS = ("v1.0.0", "v1.1.0")
@@ -60,7 +61,7 @@ def use(gateway: Gateway, ports: list[int]) -> None:
     def taken() -> bool:
         return sorted(asked(gateway)) == sorted(ports) and healthy(gateway) == len(ports)
 
-    until_true(taken, what="the gateway knows its batchers")
+    until(taken, what="the gateway knows its batchers")
 
 
 def healthy(gateway: Gateway) -> int:
@@ -248,7 +249,7 @@ class Load:
         def enough() -> bool:
             return all(self.answered[place] >= before[place] + number for place in range(self.CALLERS))
 
-        until_true(lambda: self.failures or enough(), what="predictions go on")
+        until(lambda: self.failures or enough(), what="predictions go on")
         assert self.failures == []
 
     def _run(self, place: int) -> None:
@@ -267,11 +268,11 @@ def test_a_batcher_may_be_killed_under_load_and_come_back(gateway: Gateway, pred
         load.until_more(2)
         os.kill(gateway.batcher.pid, signal.SIGKILL)
         load.until_more(8)
-        until_true(lambda: healthy(gateway) == BATCHERS - 1, what="the gateway notices")
+        until(lambda: healthy(gateway) == BATCHERS - 1, what="the gateway notices")
         gateway.do(gateway.batcher.stop())
         gateway.batcher = gateway.do(gateway.start_part(gateway.batcher_part()))
         before = asked(gateway)[gateway.batcher_port]
-        until_true(lambda: asked(gateway)[gateway.batcher_port] > before + 20, what="it has its share again")
+        until(lambda: asked(gateway)[gateway.batcher_port] > before + 20, what="it has its share again")
         load.until_more(2)
     assert load.failures == []
 
@@ -283,7 +284,7 @@ def test_a_batcher_that_is_added_under_load_takes_its_share(
     with Load(predict) as load:
         load.until_more(2)
         use(gateway, ports)
-        until_true(lambda: asked(gateway)[ports[2]] > 20, what="the third is asked")
+        until(lambda: asked(gateway)[ports[2]] > 20, what="the third is asked")
         load.until_more(2)
     assert load.failures == []
 
@@ -299,7 +300,7 @@ def test_all_that_a_batcher_had_in_hand_when_it_died_is_begun_anew(
     with ThreadPoolExecutor(at_once) as pool:
         (busiest,) = places(gateway, lambda: predict(MODELS[0]), times=1)
         calls = [pool.submit(predict, MODELS[0], ("x-test-sleep", "3")) for _ in range(at_once)]
-        until_true(lambda: gateway.stats(active)[active] == at_once, what="all are under way")
+        until(lambda: gateway.stats(active)[active] == at_once, what="all are under way")
         os.kill(processes[busiest].pid, signal.SIGKILL)
         assert len([call.result() for call in calls]) == at_once
     retried = "cluster.batcher.upstream_rq_retry"

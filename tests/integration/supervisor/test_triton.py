@@ -11,10 +11,9 @@ import orjson
 import pytest
 
 from services.supervisor.parts.part import Part
-from services.supervisor.parts.triton import shared_memory_prefix, triton_part
-from services.supervisor.ports import free_ports
+from services.supervisor.parts.triton import shared_memory_prefix
 from services.supervisor.settings import ROOT
-from tests.support.parts import running
+from tests.support.parts import running, triton_in
 
 CONFIG = """
 name: "digits--v1.0.0"
@@ -49,16 +48,7 @@ def package(repository: Path, serving: dict[str, object], artifact: Path) -> Non
 
 @pytest.fixture
 def part(tmp_path: Path) -> Part:
-    http_port, grpc_port, metrics_port = free_ports(3)
-    return triton_part(
-        http_port=http_port,
-        grpc_port=grpc_port,
-        metrics_port=metrics_port,
-        repository=tmp_path / "repository",
-        serving_python=ROOT / ".venv-serving" / "bin" / "python",
-        work_dir=tmp_path,
-        log_path=tmp_path / "triton.log",
-    )
+    return triton_in(tmp_path)
 
 
 @pytest.fixture

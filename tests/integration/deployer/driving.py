@@ -40,6 +40,8 @@ class Triton:
     async def kill(self) -> None:
         os.kill(self.process.pid, signal.SIGKILL)
         await self.process.wait()
+        # As the supervisor does after every death: a model's process may outlive its server.
+        await self.process.stop()
 
     async def start(self) -> None:
         self.process = await Process.start(self.part, clock=SystemClock())

@@ -9,10 +9,21 @@ import orjson
 from services.batcher.domain.instances import ROWS_MAX, Row
 from services.batcher.domain.request import Parameter
 from services.batcher.domain.schema_check import short_name
-from services.common.errors import MeshError, Reason, invalid, shown
+from services.common.errors import FieldViolation, MeshError, Reason, invalid, invalid_fields, shown
 
 TIMEOUT_MS_MAX = 2**32 - 1
-_FIELDS = ("version", "instances", "parameters", "timeout_ms", "explain", "request_id")
+_INSTANCES = "a list of 1 or more objects, each with one key for every feature"
+_FIELDS = {
+    "instances": _INSTANCES,
+    "version": 'a text such as "v2.1.0"',
+    "parameters": "an object",
+    "timeout_ms": "milliseconds, 0 or more",
+    "explain": "true or false",
+    "request_id": "a text of at most 128 characters",
+}
+"""What the body may have, and what is allowed there."""
+_NAMED_MAX = 8
+"""The most unknown fields that one refusal names."""
 _EXAMPLE = 'an object such as {"instances": [{"feature1": 0.5}]}'
 
 
@@ -37,9 +48,15 @@ def read(body: bytes) -> JsonRequest:
         raise MeshError(Reason.MALFORMED_BODY, f"the body is no JSON: {error}; send {_EXAMPLE}") from None
     if not isinstance(document, dict):
         raise MeshError(Reason.MALFORMED_BODY, f"the body is {shown(document, length_max=60)}; send {_EXAMPLE}")
-    request = JsonRequest(_instances(document.get("instances")))
-    if len(document) > 1:
-        _read_options(document, request)
+    if len(document) == 1 and "instances" in document:
+        return JsonRequest(_instances(document["instances"]))
+    # Names first: whoever misspells "instances" is told that, and not that it is missing.
+    if not _FIELDS.keys() >= document.keys():
+        raise invalid_fields([_unknown(name, document[name]) for name in document if name not in _FIELDS][:_NAMED_MAX])
+    if "instances" not in document:
+        raise invalid_fields([FieldViolation("instances", f"is missing; allowed: {_INSTANCES}")])
+    request = JsonRequest(_instances(document["instances"]))
+    _read_options(document, request)
     return request
 
 
@@ -52,7 +69,7 @@ def check_rows(count: int) -> int:
 
 def _instances(value: object) -> Sequence[Row]:
     if not isinstance(value, list) or not value:
-        raise invalid("instances", value, "a list of 1 or more objects, each with one key for every feature")
+        raise invalid("instances", value, _INSTANCES)
     check_rows(len(value))
     for place, item in enumerate(value):
         if type(item) is not dict:
@@ -60,22 +77,25 @@ def _instances(value: object) -> Sequence[Row]:
     return cast("Sequence[Row]", value)
 
 
+def _unknown(name: str, value: object) -> FieldViolation:
+    allowed = ", ".join(field for field in _FIELDS if field != "instances")
+    description = f"(here {shown(value)}) is no field of the body; allowed: instances ({_INSTANCES}), {allowed}"
+    return FieldViolation(short_name(name), description)
+
+
 def _read_options(document: Mapping[str, object], request: JsonRequest) -> None:
-    for name in document:
-        if name not in _FIELDS:
-            raise invalid(short_name(name), document[name], f"one of {', '.join(_FIELDS)}")
     # null is the same as leaving a field out; other values of the wrong type are not.
     given = {name: value for name, value in document.items() if value is not None}
     version, request_id = given.get("version", ""), given.get("request_id", "")
     if not isinstance(version, str):
-        raise invalid("version", version, 'a text such as "v2.1.0"')
+        raise invalid("version", version, _FIELDS["version"])
     if not isinstance(request_id, str):
-        raise invalid("request_id", request_id, "a text of at most 128 characters")
+        raise invalid("request_id", request_id, _FIELDS["request_id"])
     timeout_ms, explain = given.get("timeout_ms", 0), given.get("explain", False)
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int | float) or not 0 <= timeout_ms <= TIMEOUT_MS_MAX:
-        raise invalid("timeout_ms", timeout_ms, "milliseconds, 0 or more")
+        raise invalid("timeout_ms", timeout_ms, _FIELDS["timeout_ms"])
     if not isinstance(explain, bool):
-        raise invalid("explain", explain, "true or false")
+        raise invalid("explain", explain, _FIELDS["explain"])
     request.version, request.request_id = version, request_id
     request.timeout_ms, request.explain = timeout_ms, explain
     if "parameters" in given:
@@ -84,7 +104,7 @@ def _read_options(document: Mapping[str, object], request: JsonRequest) -> None:
 
 def _parameters(value: object) -> tuple[tuple[str, Parameter], ...]:
     if not isinstance(value, dict):
-        raise invalid("parameters", value, "an object")
+        raise invalid("parameters", value, _FIELDS["parameters"])
     for name, item in value.items():
         if not isinstance(item, str | int | float | bool):
             raise invalid(f"parameters.{short_name(name)}", item, "a text, a number, true or false")

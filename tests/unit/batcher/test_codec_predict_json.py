@@ -126,9 +126,28 @@ def test_instances_are_one_or_more_objects(instances: object, field: str) -> Non
     assert caught.value.violations[0].field == field
 
 
-def test_a_body_without_instances_says_what_is_missing() -> None:
-    with pytest.raises(MeshError, match="instances is None"):
-        predict_json.read(b'{"inputs": []}')
+@pytest.mark.parametrize("rest", [{}, {"version": "v1.0.0"}, {"explain": None}])
+def test_a_body_without_instances_says_that_they_are_missing(rest: object) -> None:
+    with pytest.raises(MeshError, match="instances is missing; allowed: a list of 1 or more objects") as caught:
+        predict_json.read(json.dumps(rest).encode())
+    assert [item.field for item in caught.value.violations] == ["instances"]
+
+
+@pytest.mark.parametrize("rest", [{}, {"version": "v1.0.0"}, {"instances": []}, {"instances": [{"x": 1}]}])
+@pytest.mark.parametrize("name", ["instance", "inputs", "Instances", ""])
+def test_an_unknown_field_is_named_first_whatever_else_is_there_or_wrong(name: str, rest: dict[str, object]) -> None:
+    with pytest.raises(MeshError) as caught:
+        predict_json.read(json.dumps({**rest, name: ["value"]}).encode())
+    assert caught.value.reason is Reason.INVALID_FIELD
+    assert [item.field for item in caught.value.violations] == [name]
+    for said in (f"{name} (here ['value']) is no field", "instances (a list of 1 or more objects", "request_id"):
+        assert said in caught.value.message
+
+
+def test_all_unknown_fields_are_named_up_to_a_bound() -> None:
+    with pytest.raises(MeshError) as caught:
+        read(**{f"x{place}": place for place in range(1000)})
+    assert [item.field for item in caught.value.violations] == [f"x{place}" for place in range(8)]
 
 
 @pytest.mark.parametrize("rows", [1, 2])

@@ -23,7 +23,8 @@ HEADER_VERSION = b"x-model-version"
 HEADER_ROUTE_VERSION = b"x-route-version"
 HEADER_REQUEST_ID = b"x-request-id"
 HEADER_PRIORITY = b"x-priority"
-"""background: work that gets only what is idle, as the rows of batch jobs. Anybody may lower his own priority."""
+"""background: work that gets only what is idle, as the rows of batch jobs. Anybody may lower his own priority. normal:
+the same as no header."""
 HEADER_SHADOW = b"x-mesh-shadow"
 """1: a copy whose answer nobody reads."""
 HEADER_GRPC_TIMEOUT = b"grpc-timeout"
@@ -36,6 +37,8 @@ KIND_CALLER = 0
 KIND_SHADOW = 2
 KIND_BATCH = 4
 
+_BACKGROUND = b"background"
+_PRIORITIES = (b"normal", _BACKGROUND)
 _REQUEST_ID_LENGTH_MAX = 128
 _ID_PREFIX = secrets.token_hex(6)
 
@@ -46,7 +49,6 @@ class Call:
     __slots__ = (
         "answered",
         "arrived_s",
-        "background",
         "batch",
         "cached",
         "gone",
@@ -63,6 +65,7 @@ class Call:
         "rows",
         "scores",
         "shadow",
+        "stated_priority",
         "task",
         "team",
         "trace",
@@ -108,8 +111,8 @@ class Call:
         """What is kept of it for traces; None where it is not traced."""
         # Read once: half of the look-ups of a request were for these.
         get = headers.get
-        self.background = get(HEADER_PRIORITY) == b"background"
-        """Whether it is the work of a batch job."""
+        self.stated_priority = get(HEADER_PRIORITY)
+        """Checked when the request goes to the engine; nearly none has any."""
         self.shadow = get(HEADER_SHADOW) == b"1"
         """Whether it is a copy whose answer nobody reads."""
         user, team = get(_USER), get(_TEAM)
@@ -135,15 +138,21 @@ class Call:
 
     @property
     def priority(self) -> Priority:
-        """Whose work goes first."""
-        if self.background:
-            return Priority.BACKGROUND
+        """Whose work goes first. Raises INVALID_FIELD where the header names no priority."""
+        stated = self.stated_priority
+        if stated:
+            if stated not in _PRIORITIES:
+                raise invalid(
+                    "x-priority", stated.decode("latin-1"), "the header is normal (the default) or background"
+                )
+            if stated == _BACKGROUND:
+                return Priority.BACKGROUND
         return Priority.SHADOW if self.shadow else Priority.CALLER
 
     @property
     def kind(self) -> int:
         """What it is, as the prediction log numbers it."""
-        if self.background:
+        if self.stated_priority == _BACKGROUND:
             return KIND_BATCH
         return KIND_SHADOW if self.shadow else KIND_CALLER
 

@@ -14,6 +14,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from google.api import httpbody_pb2
+from inference import grpc_service_pb2, grpc_service_pb2_grpc
 from infermesh.prediction.v1 import prediction_service_pb2, prediction_service_pb2_grpc
 
 from tests.integration.batcher.conftest import Running
@@ -36,6 +37,12 @@ def json_request(**fields: object) -> prediction_service_pb2.PredictJsonRequest:
     document = {"instances": [{"X": [1.0] * 64}], **fields}
     body = httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(document).encode())
     return prediction_service_pb2.PredictJsonRequest(model_name="digits", body=body)
+
+
+def tensor_request() -> grpc_service_pb2.ModelInferRequest:
+    request = grpc_service_pb2.ModelInferRequest(model_name="digits")
+    request.inputs.add(name="X", datatype="FP32", shape=(1, 64)).contents.fp32_contents.extend([1.0] * 64)
+    return request
 
 
 @pytest.mark.parametrize(
@@ -78,13 +85,41 @@ async def test_a_stream_does_not_share_its_time_limit_out_among_its_requests(stu
     [
         ({}, 0),
         ({"x-priority": "background"}, 1),
-        ({"x-priority": "1"}, 0),
+        ({"x-priority": "normal"}, 0),
     ],
 )
 async def test_the_engine_learns_whose_work_it_is(stub: Any, headers: dict[str, str], background: int) -> None:
     asked = digits_request(parameters={"do": "background"})
     answer = await stub.Predict(asked, metadata=tuple(headers.items()), timeout=TIMEOUT_S)
     assert answer.predictions[0].output.int64_value == background
+
+
+async def test_a_priority_that_is_none_is_refused_in_every_protocol(stub: Any, batcher: Running) -> None:
+    said = ("x-priority is 'urgent'", "normal", "background")
+    wrong = (("x-priority", "urgent"),)
+    tensors = tensor_request()
+    async with grpc.aio.insecure_channel(batcher.address) as channel:
+        inference = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for call in (
+            stub.Predict(digits_request(), metadata=wrong, timeout=TIMEOUT_S),
+            stub.PredictJson(json_request(), metadata=wrong, timeout=TIMEOUT_S),
+            inference.ModelInfer(tensors, metadata=wrong, timeout=TIMEOUT_S),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert all(words in (caught.value.details() or "") for words in said)
+        streamed = [
+            item async for item in inference.ModelStreamInfer(iter([tensors]), metadata=wrong, timeout=TIMEOUT_S)
+        ]
+        assert all(words in streamed[0].error_message for words in said)
+    items = [item async for item in stub.StreamPredict(iter([digits_request()]), metadata=wrong, timeout=TIMEOUT_S)]
+    assert all(words in items[0].error.message for words in said)
+    body = {"inputs": [{"name": "X", "datatype": "FP32", "shape": [1, 64], "data": [1.0] * 64}]}
+    async with httpx.AsyncClient(base_url=f"http://{batcher.address}", trust_env=False, timeout=TIMEOUT_S) as rest:
+        answer = await rest.post("/v2/models/digits/infer", json=body, headers=dict(wrong))
+    assert (answer.status_code, answer.json()["reason"]) == (400, "INVALID_FIELD")
+    assert all(words in answer.json()["error"] for words in said)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from services.batcher.domain.priority import Priority
 from services.batcher.faces.call import KIND_BATCH, KIND_CALLER, KIND_SHADOW, Call, new_request_id
 from services.common.errors import MeshError, Reason
 
@@ -38,12 +39,38 @@ def test_the_callers_version_comes_before_the_gateways(headers: dict[str, bytes]
         ({"x-mesh-shadow": b"1"}, KIND_SHADOW),
         ({"x-mesh-shadow": b"0"}, KIND_CALLER),
         ({"x-priority": b"background"}, KIND_BATCH),
-        ({"x-priority": b"high"}, KIND_CALLER),
+        ({"x-priority": b"normal"}, KIND_CALLER),
+        ({"x-priority": b""}, KIND_CALLER),
         ({"x-priority": b"background", "x-mesh-shadow": b"1"}, KIND_BATCH),
     ],
 )
 def test_copies_and_rows_of_batch_jobs_are_told_apart(headers: dict[str, bytes], kind: int) -> None:
     assert call(headers).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("headers", "priority"),
+    [
+        ({}, Priority.CALLER),
+        ({"x-priority": b"normal"}, Priority.CALLER),
+        ({"x-priority": b""}, Priority.CALLER),
+        ({"x-priority": b"background"}, Priority.BACKGROUND),
+        ({"x-priority": b"normal", "x-mesh-shadow": b"1"}, Priority.SHADOW),
+    ],
+)
+def test_a_priority_that_is_stated_counts(headers: dict[str, bytes], priority: Priority) -> None:
+    assert call(headers).priority is priority
+
+
+@pytest.mark.parametrize("stated", [b"urgent", b"high", b"Background", b"normal, background", b"1", b"\xff"])
+def test_a_priority_that_is_none_is_refused_and_logged_as_a_callers(stated: bytes) -> None:
+    wrong = call({"x-priority": stated})
+    with pytest.raises(MeshError, match=r"x-priority is '.*'; allowed: .* normal .* background") as caught:
+        _ = wrong.priority
+    assert caught.value.reason is Reason.INVALID_FIELD
+    assert caught.value.violations[0].field == "x-priority"
+    assert stated.decode("latin-1") in caught.value.message
+    assert wrong.kind == KIND_CALLER
 
 
 def test_a_time_limit_is_the_calls_and_not_that_of_each_item_of_a_stream() -> None:

@@ -10,6 +10,7 @@ from services.batcher.domain.request import InferRequest, InferResult, Parameter
 from services.batcher.domain.serving import ServedVersion
 from services.batcher.engines.cache_ports import Stored
 from services.common.clock import Clock
+from services.common.errors import MeshError
 from services.common.schema import DataType, ModelSchema, TensorSpec
 
 SCHEMA = ModelSchema(
@@ -84,6 +85,10 @@ class FakeModel:
             raise too_late("m", "v1.0.0", left_s, sent=True)
         await self.clock.sleep(self.latency_s)
         return self.answers(asked)
+
+    def late(self, asked: InferRequest, waited_s: float) -> MeshError:
+        """As the engine does."""
+        return too_late(asked.served.model_name, asked.served.version, waited_s, sent=True)
 
     @property
     def rows_asked(self) -> list[int]:

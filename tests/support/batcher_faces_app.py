@@ -27,6 +27,10 @@ SLOW_S = 0.3
 class EchoEngine:
     """Answers at once, from the request alone."""
 
+    def late(self, request: InferRequest, waited_s: float) -> MeshError:
+        """Nobody follows another's computation here."""
+        raise AssertionError(f"{request.request_id} waited {waited_s} s")
+
     async def infer(self, request: InferRequest) -> InferResult:
         """The label of each row is its first element."""
         match dict(request.parameters).get("do"):

@@ -96,17 +96,27 @@ def why_not(place: Place, now_s: float) -> str:
     """Why the place is given nothing now, or less than it could take; empty where neither is so."""
     state, conduct = state_of(place, now_s), place.conduct
     if state == "down":
-        return "its server does not answer"
+        server = place.server
+        return f"its server, {server.address}, does not answer, for {now_s - server.away_s:.1f} s now"
     if state == "resting":
-        said = f" ({place.why})" if place.why else ""
-        return f"it cannot run the version{said}; it is tried again in {place.again_s - now_s:.2f} s"
+        return f"{_fails(place, now_s)}; it is tried again in {place.again_s - now_s:.2f} s"
     if state == "ejected":
         left_s = conduct.until_s - now_s
         then = f"it is tried again in {left_s:.1f} s" if left_s > 0 else "one batch decides whether it returns"
         return f"ejected: {conduct.reason}; {then}"
+    if place.failures:
+        return f"{_fails(place, now_s)}; it is being tried again"
     if place.in_flight >= place.allowed():
         return f"full: {place.in_flight} of {place.allowed()} batches"
     return f"slow start: {100 * place.share(now_s):.0f} % of its capacity" if state == "slow_start" else ""
+
+
+def cut_off(places: Sequence[Place], now_s: float) -> str:
+    """Why none of a version's places is there, each by its name. Empty where one is, however busy: a place is there
+    while its server answers and it has run the version since it last could not."""
+    if any(place.server.up and not place.failures for place in places):
+        return ""
+    return why_none(places, now_s)
 
 
 def why_none(places: Sequence[Place], now_s: float) -> str:
@@ -115,6 +125,11 @@ def why_none(places: Sequence[Place], now_s: float) -> str:
     if len(places) > _TOLD_MAX:
         told.append(f"and {len(places) - _TOLD_MAX} more")
     return "; ".join(told) or "it has no backend"
+
+
+def _fails(place: Place, now_s: float) -> str:
+    since = f", for {now_s - place.away_s:.1f} s now" if place.failures else ""
+    return f"it cannot run the version{since}{f' ({place.why})' if place.why else ''}"
 
 
 def _eject(place: Place, now_s: float, reason: str, rules: EjectionRules) -> Change:

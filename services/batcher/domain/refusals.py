@@ -18,6 +18,18 @@ def too_late(model_name: str, version: str, waited_s: float, *, sent: bool) -> M
     )
 
 
+def cut_off(model_name: str, version: str, waited_s: float, *, backends: str) -> MeshError:
+    """The deadline passed while no backend was there. `backends`: why not, for each of them."""
+    return MeshError(
+        Reason.DEADLINE_TOO_SHORT,
+        f"the deadline passed {waited_s * 1000:.0f} ms after the request had come, and no backend of version {version} "
+        f"of {model_name!r} could be reached ({backends}); try again once one is back: `infermesh status` shows what "
+        "is away, the model server's log says why",
+        metadata={"model": model_name, "version": version, "backends": backends},
+        retry_after_s=RETRY_OUTAGE_S,
+    )
+
+
 def queue_full(model_name: str, version: str, *, what: str, held: int, allowed: int, retry_after_s: float) -> MeshError:
     """A bound of the queue is reached."""
     return MeshError(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from services.batcher.domain.cache_key import CachedRows, CacheKey, common_digest, common_key, redis_key, row_keys
 from services.batcher.domain.cached import CacheCounts, CachedAnswer, CacheOptions, CacheOutcome
 from services.batcher.domain.lru import ByteLru
-from services.batcher.domain.refusals import too_late, unreadable
+from services.batcher.domain.refusals import unreadable
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
 from services.batcher.domain.rows import RowsError, check_outputs, join_results, split_outputs
 from services.batcher.domain.shape import CallShape, call_shape
@@ -248,9 +248,7 @@ class PredictionCache:
             async with asyncio.timeout(left_s):
                 outcome = await future
         except TimeoutError:
-            served = work.request.served
-            waited_s = self._clock.monotonic() - work.began_s
-            raise too_late(served.model_name, served.version, waited_s, sent=True) from None
+            raise self._engine.late(work.request, self._clock.monotonic() - work.began_s) from None
         if isinstance(outcome, Ended):
             return outcome
         work.common.counts.shared += 1

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from services.batcher.domain.request import InferRequest, InferResult
+from services.common.errors import MeshError
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,10 @@ class Answers(Protocol):
 
     async def infer(self, request: InferRequest) -> InferResult:
         """The request's own rows, or MeshError."""
+        ...
+
+    def late(self, request: InferRequest, waited_s: float) -> MeshError:
+        """What someone is told whose deadline passed while another's request for the same was under way."""
         ...
 
 

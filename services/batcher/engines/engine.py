@@ -11,7 +11,7 @@ from contextlib import suppress
 from services.batcher.domain.adaptive import Learned
 from services.batcher.domain.padding import PaddingPlan
 from services.batcher.domain.queue import Waiter
-from services.batcher.domain.refusals import stopping, unreadable, wrong_size
+from services.batcher.domain.refusals import stopping, too_late, unreadable, wrong_size
 from services.batcher.domain.request import InferRequest, InferResult
 from services.batcher.domain.rows import RowsError, empty_result, split_inputs
 from services.batcher.domain.serving import ServedVersion, ServingTable
@@ -28,6 +28,7 @@ from services.batcher.engines.servers import Server, Servers
 from services.batcher.engines.split import SplitCall
 from services.batcher.ports import BackendClientFactory, BatchObserver
 from services.common.clock import Clock
+from services.common.errors import MeshError
 
 
 class Engine:
@@ -159,6 +160,15 @@ class Engine:
             self._outstanding -= 1
             if gate.closed and not self._outstanding:
                 self._drained.set()
+
+    def late(self, request: InferRequest, waited_s: float) -> MeshError:
+        """What someone is told whose deadline passed while another's request for the same was under way."""
+        served = request.served
+        lane = self._lanes.get((served.model_name, served.version))
+        if lane is None:
+            return too_late(served.model_name, served.version, waited_s, sent=True)
+        now_s = self._clock.monotonic()
+        return lane.verdicts.late(waited_s, now_s, sent=not lane.placement.cut_off(now_s))
 
     def depths(self) -> Mapping[tuple[str, str], Depth]:
         """How much is under way, by (model name, version)."""

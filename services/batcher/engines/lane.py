@@ -67,10 +67,10 @@ class Lane:
         self._observer = observer
         self.backlog = Backlog(options.weight_of)
         self._callers, self._shadows, self._jobs = self.backlog.tiers
-        self._verdicts = Verdicts(served.model_name, served.version, counters)
-        self._deadlines = Deadlines(self, clock=clock, loop=loop, servers=servers, verdicts=self._verdicts)
         self.placement = Placement(servers=servers, options=options)
-        self.recoveries = Recoveries(placement=self.placement, options=options, verdicts=self._verdicts)
+        self.verdicts = Verdicts(served.model_name, served.version, counters, self.placement.cut_off)
+        self._deadlines = Deadlines(self, clock=clock, loop=loop, servers=servers, verdicts=self.verdicts)
+        self.recoveries = Recoveries(placement=self.placement, options=options, verdicts=self.verdicts)
         self.flights: set[Flight] = set()
         self._pump_due = False
         self._full = False
@@ -205,7 +205,7 @@ class Lane:
             line, rows_max=rows_max, requests_max=requests_max, late_s=now_s + self.pace.hopeless_s(now_s)
         )
         for waiter in expired:
-            self._verdicts.expire(waiter, now_s, sent=False)
+            self.verdicts.expire(waiter, now_s, sent=False)
         if batch:
             self.recoveries.budget.earn()
             self._send(group, place, batch, now_s)
@@ -263,7 +263,7 @@ class Lane:
         wanted = [member for member in members if not member.caller.done()]
         for late in [member for member in wanted if member.deadline_s <= now_s]:
             wanted.remove(late)
-            self._verdicts.expire(late, now_s, sent=False)
+            self.verdicts.expire(late, now_s, sent=False)
         if wanted:
             self._counters.retries += 1
             self._send(group, place, wanted, now_s)
@@ -367,7 +367,7 @@ class Lane:
         """A fault of our own befell a batch: it must not leave anybody without an answer."""
         log.error("a batch broke the batcher", model=self.served.model_name, error=repr(error), exc_info=error)
         for member in members:
-            self._verdicts.fail(member, unforeseen(error))
+            self.verdicts.fail(member, unforeseen(error))
 
     def give_up(self, flight: Flight, now_s: float) -> None:
         """The backend took longer than anybody waits."""
@@ -378,7 +378,7 @@ class Lane:
         late = BackendFailure(FailureKind.LOST, f"it did not answer within {seconds:.1f} s")
         self._lost(flight, late, now_s)
         for member in flight.members:
-            self._verdicts.failed(member, late)
+            self.verdicts.failed(member, late)
 
     def _lost(self, flight: Flight, failure: BackendFailure, now_s: float) -> None:
         if self._observer is not None:
@@ -418,7 +418,7 @@ class Lane:
         """They were taken out of the backlog."""
         for waiter in waiters:
             waiter.inputs = ()
-            self._verdicts.fail(waiter, error())
+            self.verdicts.fail(waiter, error())
 
     def fail_waiting(self, error: Callable[[], MeshError]) -> None:
         """Answers all that wait with an error."""
@@ -432,7 +432,7 @@ class Lane:
             flight.abort()
             self.landed(flight, self.now_s(), ran=False)
             for member in flight.members:
-                self._verdicts.fail(member, error())
+                self.verdicts.fail(member, error())
         self._tell_awaited()
         self._deadlines.close()
 

@@ -8,6 +8,7 @@ from services.batcher.domain.ejection import (
     Change,
     after_answer,
     after_failure,
+    cut_off,
     doubted,
     state_of,
     why_none,
@@ -145,6 +146,10 @@ class Placement:
         """What callers are told while no place can be used."""
         why = why_none(self.places, now_s)
         return unavailable(self._model, self._version, f"{since} ({why})", backends=why)
+
+    def cut_off(self, now_s: float) -> str:
+        """Why no place is there; empty where one is."""
+        return cut_off(self.places, now_s)
 
     def views(self, now_s: float) -> list[PlaceView]:
         """How every place is doing."""

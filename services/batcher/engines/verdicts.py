@@ -1,8 +1,10 @@
 """The errors that a version's callers are answered with, each at most once and counted."""
 
+from collections.abc import Callable
+
 from services.batcher.domain.failure import BackendFailure
 from services.batcher.domain.queue import Waiter
-from services.batcher.domain.refusals import failed, too_late
+from services.batcher.domain.refusals import cut_off, failed, too_late
 from services.batcher.engines.counters import Counters
 from services.common.errors import MeshError
 
@@ -10,18 +12,27 @@ from services.common.errors import MeshError
 class Verdicts:
     """Tells callers of one version that they get nothing."""
 
-    __slots__ = ("_counters", "_model_name", "_version")
+    __slots__ = ("_counters", "_cut_off", "_model_name", "_version")
 
-    def __init__(self, model_name: str, version: str, counters: Counters) -> None:
+    def __init__(self, model_name: str, version: str, counters: Counters, cut_off: Callable[[float], str]) -> None:
+        """`cut_off` says why no backend of the version is there; empty where one is."""
         self._model_name = model_name
         self._version = version
         self._counters = counters
+        self._cut_off = cut_off
 
     def expire(self, waiter: Waiter, now_s: float, *, sent: bool) -> None:
         """Its deadline has passed."""
         if not waiter.caller.done():
             self._counters.expired += 1
-            waiter.caller.set_exception(too_late(self._model_name, self._version, now_s - waiter.arrived_s, sent=sent))
+            waiter.caller.set_exception(self.late(now_s - waiter.arrived_s, now_s, sent=sent))
+
+    def late(self, waited_s: float, now_s: float, *, sent: bool) -> MeshError:
+        """What someone is told whose deadline has passed."""
+        backends = "" if sent else self._cut_off(now_s)
+        if backends:
+            return cut_off(self._model_name, self._version, waited_s, backends=backends)
+        return too_late(self._model_name, self._version, waited_s, sent=sent)
 
     def fail(self, waiter: Waiter, error: MeshError) -> None:
         """Any other error."""

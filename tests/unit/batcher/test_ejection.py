@@ -7,6 +7,7 @@ from services.batcher.domain.ejection import (
     Change,
     after_answer,
     after_failure,
+    cut_off,
     doubted,
     may_eject,
     state_of,
@@ -181,8 +182,8 @@ class TestWhyNot:
         full.departed(8, 9.0)
         full.departed(8, 9.0)
         assert [why_not(one, 10.0) for one in six] == [
-            "its server does not answer",
-            "it cannot run the version (unknown model); it is tried again in 0.90 s",
+            "its server, p0, does not answer, for 9.0 s now",
+            "it cannot run the version, for 0.1 s now (unknown model); it is tried again in 0.90 s",
             "ejected: 5 batches in a row failed; it is tried again in 1.0 s",
             "ejected: 5 batches in a row failed; one batch decides whether it returns",
             "full: 2 of 2 batches",
@@ -195,6 +196,23 @@ class TestWhyNot:
         many = places(7)
         for one in many:
             one.server.fell(0.0)
-        assert why_none(many[:2], 1.0) == "p0: its server does not answer; p1: its server does not answer"
+        first, second = (f"p{n}: its server, p{n}, does not answer, for 1.0 s now" for n in range(2))
+        assert why_none(many[:2], 1.0) == f"{first}; {second}"
         assert why_none(many, 1.0).endswith("; and 2 more")
         assert why_none([], 1.0) == "it has no backend"
+
+    def test_a_version_is_cut_off_until_one_of_its_places_has_run_it_again(self) -> None:
+        down, failing = both = places(2)
+        assert cut_off(both, 0.0) == ""
+        down.server.fell(1.0)
+        assert cut_off(both, 1.0) == ""
+        failing.departed(8, 1.0)
+        failing.departed(8, 1.0)
+        assert cut_off(both, 1.0) == "", "busy is not away"
+        failing.left(8)
+        failing.rest(2.0, delay_min_s=1.0, delay_max_s=1.0, why="unknown model")
+        assert "p0, does not answer, for 1.5 s now; p1: it cannot run the version, for 0.5 s now" in cut_off(both, 2.5)
+        assert "being tried again" in cut_off(both, 3.5), "that its pause is over says nothing"
+        failing.answered(4.0)
+        assert cut_off(both, 4.0) == ""
+        assert cut_off([], 4.0) == "it has no backend"

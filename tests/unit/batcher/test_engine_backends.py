@@ -130,7 +130,7 @@ async def test_the_error_says_why_each_backend_cannot_be_used() -> None:
     error = await failure(engine, request(version, [1], deadline_s=now_s() + 30))
     assert error.reason is Reason.BACKEND_UNAVAILABLE
     assert error.metadata["backends"].startswith(
-        "a:1: its server does not answer; b:1: it cannot run the version (told"
+        "a:1: its server, a:1, does not answer, for 0.0 s now; b:1: it cannot run the version, for 0.0 s now (told"
     )
-    assert "a:1: its server does not answer" in error.message
+    assert "a:1: its server, a:1, does not answer" in error.message
     await engine.stop()

@@ -147,6 +147,65 @@ async def test_an_outage_is_ridden_out_by_those_who_have_time(engine: Engine, se
     assert len(server.sent) <= 4, "requests are not sent to a server that is known to be down"
 
 
+async def test_whoever_is_late_in_an_outage_is_told_what_is_away_and_since_when(
+    engine: Engine, server: FakeServer
+) -> None:
+    begin(engine, request(ONE, [1]))
+    server.down = True
+    error = await failure(engine, request(ONE, [2], deadline_s=1.5))
+    assert error.reason is Reason.DEADLINE_TOO_SHORT
+    why = "a:1: its server, a:1, does not answer, for 1.5 s now"
+    assert error.metadata["backends"] == why
+    for said in (
+        f"no backend of version v1.0.0 of 'm' could be reached ({why})",
+        "1500 ms",
+        "`infermesh status`",
+        "log",
+    ):
+        assert said in error.message
+    assert "replicas" not in error.message
+    assert error.retry_after_s == 1.0
+
+
+@pytest.mark.parametrize("kind", [FailureKind.MISSING, FailureKind.OVERLOADED, FailureKind.GARBLED])
+async def test_whoever_is_late_while_a_server_cannot_run_the_version_hears_the_servers_words(
+    engine: Engine, server: FakeServer, kind: FailureKind
+) -> None:
+    server.answer = always(kind)
+    error = await failure(engine, request(ONE, [1], deadline_s=0.3))
+    if error.reason is Reason.DEADLINE_TOO_SHORT:
+        assert "a:1: it cannot run the version, for 0.3 s now (told to fail)" in error.message
+    else:
+        assert error.reason is Reason.BACKEND_PROTOCOL, "what came back is no prediction: tried four times and no more"
+
+
+async def test_whoever_is_late_while_a_backend_works_is_not_told_that_it_is_away(
+    engine: Engine, server: FakeServer
+) -> None:
+    server.held = True
+    for number in range(4):
+        begin(engine, request(ONE, [number] * 32))
+        await asyncio.sleep(0.001)
+    error = await failure(engine, request(ONE, [9], deadline_s=0.5))
+    assert "before a backend was free" in error.message
+    assert "backends" not in error.metadata
+
+
+async def test_whoever_follows_anothers_computation_hears_the_same_of_an_outage(
+    engine: Engine, server: FakeServer
+) -> None:
+    server.down = True
+    begin(engine, request(ONE, [1]))
+    await asyncio.sleep(0.5)
+    told = engine.late(request(ONE, [1]), 0.25)
+    assert "a:1 does not answer, for 0.5 s now" in told.message.replace("a:1,", "a:1")
+    assert "250 ms" in told.message
+    server.down = False
+    await asyncio.sleep(2.0)
+    for version in (ONE, served(version="v9.0.0")):
+        assert "while the model was running" in engine.late(request(version, [1]), 0.25).message
+
+
 async def test_patience_ends_and_then_nobody_waits_in_vain(engine: Engine, server: FakeServer) -> None:
     server.down = True
     gone = await failure(engine, request(ONE, [1]))

@@ -19,10 +19,12 @@ import uvloop
 
 from services.batcher.adapters.redis_cache import RedisCache
 from services.batcher.domain.cache_key import common_digest, redis_key, row_keys
+from services.batcher.domain.refusals import too_late
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
 from services.batcher.domain.serving import ServedVersion
 from services.batcher.engines.cache import PredictionCache
 from services.common.clock import SystemClock
+from services.common.errors import MeshError
 from services.common.schema import DataType, ModelSchema, TensorSpec
 from services.supervisor.parts.valkey import valkey_part
 from services.supervisor.ports import free_ports
@@ -40,6 +42,10 @@ ROUNDS = 7
 
 class AtOnce:
     """A model that takes no time."""
+
+    def late(self, request: InferRequest, waited_s: float) -> MeshError:
+        """Nobody's deadline passes."""
+        return too_late(request.served.model_name, request.served.version, waited_s, sent=True)
 
     async def infer(self, request: InferRequest) -> InferResult:
         """Zeros."""

@@ -27,7 +27,7 @@ from services.batcher.engines.group import Group, group_of
 from services.batcher.engines.options import EngineOptions
 from services.batcher.engines.placement import Placement
 from services.batcher.engines.recoveries import Recoveries
-from services.batcher.engines.servers import Server, Servers
+from services.batcher.engines.servers import Server, Servers, server_of
 from services.batcher.engines.verdicts import Verdicts
 from services.batcher.ports import BatchObserver
 from services.common.clock import Clock
@@ -375,6 +375,7 @@ class Lane:
         self.landed(flight, now_s, ran=False)
         seconds = now_s - flight.sent_s
         self.placement.overdue(flight.place, rows=flight.rows, sent_s=flight.sent_s, now_s=now_s)
+        self._servers.doubt(server_of(flight.place))
         late = BackendFailure(FailureKind.LOST, f"it did not answer within {seconds:.1f} s")
         self._lost(flight, late, now_s)
         for member in flight.members:

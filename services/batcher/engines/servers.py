@@ -7,6 +7,7 @@ off closes no connection, and silence is all that is seen of it.
 
 import asyncio
 from collections.abc import Callable, Collection
+from math import inf
 
 from services.batcher.domain.places import Place, ServerState
 from services.batcher.engines.options import EngineOptions
@@ -16,15 +17,19 @@ from services.common.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
+_DOUBT_EVERY_S = 1.0
+
 
 class Server(ServerState):
     """A server and how to reach it."""
 
-    __slots__ = ("client",)
+    __slots__ = ("client", "doubted_s")
 
     def __init__(self, address: str, client: BackendClient) -> None:
         super().__init__(address)
         self.client = client
+        self.doubted_s = -inf
+        """When it was last asked because it had let somebody down."""
 
 
 def server_of(place: Place) -> Server:
@@ -78,6 +83,14 @@ class Servers:
         """It takes very long over a batch: perhaps the model does, perhaps the server is gone. It is asked."""
         if server.up:
             self._ask(server)
+
+    def doubt(self, server: Server) -> None:
+        """It let all callers of a batch down. That says little where they had little time, so it is asked, and at most
+        once a second: else a server that hangs would look merely slow to callers who never wait long."""
+        now_s = self._clock.monotonic()
+        if now_s >= server.doubted_s + _DOUBT_EVERY_S:
+            server.doubted_s = now_s
+            self.suspect(server)
 
     def retire(self, address: str) -> None:
         """Nothing names the server any more: it is forgotten as soon as it has finished what it was given."""

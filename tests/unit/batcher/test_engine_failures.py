@@ -206,6 +206,25 @@ async def test_whoever_follows_anothers_computation_hears_the_same_of_an_outage(
         assert "while the model was running" in engine.late(request(version, [1]), 0.25).message
 
 
+async def test_a_server_that_hangs_is_found_out_by_callers_who_never_wait_long(
+    engine: Engine, server: FakeServer
+) -> None:
+    server.hung = True
+    messages = [
+        (await failure(engine, request(ONE, [number], deadline_s=now_s() + 0.6))).message for number in range(5)
+    ]
+    assert "while the model was running" in messages[0]
+    assert "a:1, does not answer, for 1." in messages[-1]
+    assert server.probes <= 4
+
+
+async def test_a_server_that_is_busy_is_asked_at_most_once_a_second(engine: Engine, server: FakeServer) -> None:
+    server.held = True
+    for number in range(100):
+        await failure(engine, request(ONE, [number], deadline_s=now_s() + 0.03))
+    assert 1 <= server.probes <= 4
+
+
 async def test_patience_ends_and_then_nobody_waits_in_vain(engine: Engine, server: FakeServer) -> None:
     server.down = True
     gone = await failure(engine, request(ONE, [1]))

@@ -17,6 +17,7 @@ from services.supervisor.ports import MeshPorts
 from services.supervisor.process import PartFailedError
 from services.supervisor.settings import ROOT, SupervisorSettings
 from services.supervisor.state import StateFile, sole_owner
+from services.supervisor.tether import tethered
 from services.supervisor.wiring import build_stages
 
 _BOOTSTRAP_TIMEOUT_S = 60.0
@@ -69,9 +70,13 @@ def _stop_asked(console: ConsoleReporter) -> asyncio.Event:
 async def _bootstrap(ports: MeshPorts) -> None:
     """Registers and deploys digits through the public API, as any user would; quick when that is done already."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "examples.digits.bootstrap"),
-        *("--gateway", f"127.0.0.1:{ports.gateway}", "--data", str(DIGITS)),
+        *tethered(
+            (
+                *(sys.executable, "-m", "examples.digits.bootstrap"),
+                *("--gateway", f"127.0.0.1:{ports.gateway}", "--data", str(DIGITS)),
+            ),
+            signal_number=signal.SIGTERM,
+        ),
         cwd=ROOT,
         env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
         stdin=asyncio.subprocess.DEVNULL,

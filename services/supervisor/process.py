@@ -2,20 +2,17 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 from services.common.clock import Clock
 from services.supervisor.domain.last_words import sentence_of
 from services.supervisor.parts.part import Part
 from services.supervisor.ports import variable_of
+from services.supervisor.tether import tethered
 
-_libc = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
 _PROBE_EVERY_S = 0.03
 _LAST_WORDS_BYTES = 4000
 _LOG_KEPT_BYTES = 64 * 1024 * 1024
@@ -38,29 +35,21 @@ class Process:
         """Spawns the part. Raises PartFailedError where a port of it is taken or its program is missing."""
         for purpose, port in part.ports.items():
             _check_free(part.name, purpose, port)
+        _check_there(part)
         part.log_path.parent.mkdir(parents=True, exist_ok=True)
         if part.log_path.exists() and part.log_path.stat().st_size > _LOG_KEPT_BYTES:
             part.log_path.rename(part.log_path.with_suffix(".log.1"))
         with part.log_path.open("ab") as log:
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *part.argv,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd=part.cwd,
-                    env=dict(part.env),
-                    # Of its own session, so that Ctrl-C reaches the supervisor alone and the order of the stop is ours.
-                    start_new_session=True,
-                    user=part.uid,
-                    group=part.uid,
-                    extra_groups=[] if part.uid is not None else None,
-                    preexec_fn=_die_with_parent(part.stop_signal),
-                )
-            except FileNotFoundError as error:
-                raise PartFailedError(
-                    f"{part.name} cannot start: {error.filename} is missing; run `make setup` again"
-                ) from error
+            process = await asyncio.create_subprocess_exec(
+                *tethered(part.argv, signal_number=part.stop_signal, uid=part.uid),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=part.cwd,
+                env=dict(part.env),
+                # Of its own session, so that Ctrl-C reaches the supervisor alone and the order of the stop is ours.
+                start_new_session=True,
+            )
         return Process(part, process, clock)
 
     @property
@@ -128,6 +117,11 @@ def last_words(log_path: Path) -> str:
     return sentence_of(tail)
 
 
+def _check_there(part: Part) -> None:
+    if not Path(part.argv[0]).exists():
+        raise PartFailedError(f"{part.name} cannot start: {part.argv[0]} is missing; run `make setup` again")
+
+
 def _check_free(name: str, purpose: str, port: int) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -140,10 +134,3 @@ def _check_free(name: str, purpose: str, port: int) -> None:
                 f"port {port}, which {name} needs, is taken; stop what listens there "
                 f"(`ss -ltnp 'sport = :{port}'` names it){other}"
             ) from None
-
-
-def _die_with_parent(signal_number: int) -> Callable[[], None]:
-    def set_death_signal() -> None:
-        _libc.prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
-
-    return set_death_signal

@@ -11,3 +11,4 @@ compile requirements/serving.in -o requirements/serving.lock
 # Installed without its dependencies: they would bring the client half of the wheel, which is not used.
 compile --no-deps requirements/triton.in -o requirements/triton.lock
 compile requirements/uv.in -o requirements/uv.lock
+compile requirements/zig.in -o requirements/zig.lock

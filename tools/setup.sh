@@ -54,3 +54,6 @@ install "Triton and model frameworks (.venv-serving)" .venv-serving requirements
 # Stubs of Envoy's API, out of the Envoy just installed.
 .venv/bin/python -m tools.xds_stubs --out .build/xds \
     || die "cannot make the stubs of Envoy's API; the lines above say why"
+
+# The dynamic module by which Envoy and the batcher talk.
+sh tools/bridge.sh .build/bridge

@@ -1,4 +1,4 @@
-"""The applications that pyvoy loads into Envoy: `services.batcher.app:app`, the batcher, and
+"""The applications that the bridge loads into Envoy: `services.batcher.app:app`, the batcher, and
 `services.batcher.app:operations`, what operators ask of one that a gateway carries."""
 
 from services.batcher.faces.application import Application

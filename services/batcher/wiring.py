@@ -17,6 +17,7 @@ from services.batcher.adapters.serving_table import TableWatcher
 from services.batcher.adapters.snapshot import Snapshot
 from services.batcher.adapters.trace_export import TraceExporter
 from services.batcher.adapters.triton import TritonClient
+from services.batcher.bridge.messages import Handler, StreamHandler
 from services.batcher.domain.cached import CacheOptions
 from services.batcher.domain.fairness import weights
 from services.batcher.domain.serving import ServingTable
@@ -25,12 +26,10 @@ from services.batcher.engines.cache_ports import Answers
 from services.batcher.engines.engine import Engine
 from services.batcher.engines.options import EngineOptions
 from services.batcher.faces.application import Prefixed
-from services.batcher.faces.asgi import Handler
 from services.batcher.faces.catalog import Catalog
 from services.batcher.faces.core import Core
 from services.batcher.faces.drain import Drain
 from services.batcher.faces.explainer import Explainer, ExplainerOptions
-from services.batcher.faces.hangup import HangUpWatch
 from services.batcher.faces.health import HealthMethods
 from services.batcher.faces.oip_grpc import InferenceMethods
 from services.batcher.faces.oip_rest import RestFace
@@ -67,6 +66,7 @@ class Batcher:
 
     lifecycle: Lifecycle
     handlers: Mapping[str, Handler]
+    streams: Mapping[str, StreamHandler]
     operators: Mapping[str, Handler]
     prefixed: Prefixed
     drain: Drain
@@ -180,7 +180,6 @@ def assemble(
     lifecycle.add_task("prediction log's chunks", request_log.cut_chunks)
     lifecycle.add_task("prediction log", request_log.send)
     lifecycle.add("prediction log's last words", stop=request_log.stop)
-    lifecycle.add_task("callers who hang up", HangUpWatch(core=core, clock=clock).run)
     lifecycle.add_task("drain", drain.run)
     lifecycle.on_health("the serving table", lambda: catalog.ready)
     lifecycle.on_health("draining", lambda: not drain.draining)
@@ -211,8 +210,8 @@ def assemble(
         )
     )
     operators = PlainFace(unready=lifecycle.unready, registry=registry, page=view.page).handlers()
-    handlers, prefixed = _faces(lifecycle, core, explainer)
-    return Batcher(lifecycle, {**operators, **handlers}, operators, prefixed, drain)
+    handlers, streams, prefixed = _faces(lifecycle, core, explainer)
+    return Batcher(lifecycle, {**operators, **handlers}, streams, operators, prefixed, drain)
 
 
 def _explainer(
@@ -262,17 +261,18 @@ def _exporter(settings: BatcherSettings, clock: Clock) -> TraceExporter:
     )
 
 
-def _faces(lifecycle: Lifecycle, core: Core, explainer: Explainer) -> tuple[Mapping[str, Handler], Prefixed]:
+def _faces(
+    lifecycle: Lifecycle, core: Core, explainer: Explainer
+) -> tuple[Mapping[str, Handler], Mapping[str, StreamHandler], Prefixed]:
     def ready() -> bool:
         return not lifecycle.unready()
 
-    inference = InferenceMethods(core, ready=ready)
+    predictions = PredictionMethods(core, explainer=explainer)
     rest = RestFace(core, ready=ready)
     handlers = {
         **HealthMethods(core, ready=ready).handlers(),
-        **PredictionMethods(core, explainer=explainer).handlers(),
-        **inference.handlers(),
-        **InferenceStreams(core).handlers(),
+        **predictions.handlers(),
+        **InferenceMethods(core, ready=ready).handlers(),
         **rest.handlers(),
     }
-    return handlers, rest
+    return handlers, {**predictions.streams(), **InferenceStreams(core).streams()}, rest

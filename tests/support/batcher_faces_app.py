@@ -1,4 +1,4 @@
-"""The batcher's application over an engine that echoes, for pyvoy: all faces are real, no model runs.
+"""The batcher's application over an engine that echoes: all faces are real, no model runs.
 
 Each output row is made of the input: `label` is the first element, `probabilities` are highest at the label. What a
 request's parameter `do` says happens: "wait" never answers, "slow" takes 0.3 s, "fail" and "crash" fail.

@@ -1,4 +1,4 @@
-"""A batcher's double for tests of the gateway: under pyvoy, as the real one is, it answers with what it was sent.
+"""A batcher's double for tests of the gateway: over the bridge, as the real one is, it answers with what it was sent.
 
 Runs inside its own Envoy as `tests.support.envoy_batcher:app`, so nothing of the tests' process is here.
 """
@@ -6,7 +6,7 @@ Runs inside its own Envoy as `tests.support.envoy_batcher:app`, so nothing of th
 import asyncio
 import json
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from google.api import httpbody_pb2
@@ -14,12 +14,13 @@ from google.protobuf.message import Message
 from inference import grpc_service_pb2
 from infermesh.prediction.v1 import prediction_pb2, prediction_service_pb2
 
-Receive = Callable[[], Awaitable[dict[str, Any]]]
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+from services.batcher.bridge.messages import Answer, Handler, Request, StreamHandler, answer
 
 _PREDICTION = "/infermesh.prediction.v1.PredictionService/"
 _INFERENCE = "/inference.GRPCInferenceService/"
 _FRAME = struct.Struct(">BI")
+_JSON = (b"content-type", b"application/json")
+_GRPC = (b"content-type", b"application/grpc")
 
 
 class _State:
@@ -34,30 +35,50 @@ class _State:
 _state = _State()
 
 
-async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    """The ASGI application."""
-    if scope["type"] != "http":
-        return None
-    headers = {name.decode(): value.decode() for name, value in scope["headers"]}
-    headers[":authority"] = headers.pop("host", "")
-    if scope["path"] == "/ready":
-        return await _answer(send, 200, b"ok")
-    body = await _body(receive)
+class Double:
+    """The site."""
+
+    async def start(self) -> None:
+        """Nothing must be started."""
+
+    async def stop(self) -> None:
+        """Nothing runs."""
+
+    @property
+    def streams(self) -> Mapping[str, StreamHandler]:
+        """Streams are answered when they are complete."""
+        return {}
+
+    def finder(self) -> Callable[[str], Handler]:
+        """Everything is answered in one place."""
+        return lambda _path: answered
+
+
+app = Double
+
+
+async def answered(request: Request) -> Answer:
+    """The answer to a request: what came, or what its headers ask for."""
+    headers = {name.decode(): value.decode() for name, value in request.headers.items()}
+    path, body = request.path, request.body
+    if path == "/ready":
+        return answer(200, b"ok", [_JSON])
     if headers.get("x-test-sleep"):
         await asyncio.sleep(float(headers["x-test-sleep"]))
     key = headers.get("x-test-fails", "")
     if key:
         _state.attempts[key] = _state.attempts.get(key, 0) + 1
         if _state.attempts[key] <= int(headers["x-test-fails-count"]):
-            return await _status(send, 14, "not now")
+            return _status(14, "not now")
     if headers.get("x-test-status"):
-        return await _status(send, int(headers["x-test-status"]), "as asked for")
-    seen = {"path": scope["path"], "method": scope["method"], "bytes": len(body), "headers": headers}
+        return _status(int(headers["x-test-status"]), "as asked for")
+    seen = {"path": path, "method": request.method, "bytes": len(body), "headers": headers}
     seen["attempts"] = _state.attempts.get(key, 1)
-    if not scope["path"].startswith((_PREDICTION, _INFERENCE)):
-        return await _answer(send, 200, json.dumps(seen).encode())
-    await _grpc(send, [_reply(scope["path"], message, seen) for message in _messages(body, headers)])
-    return None
+    if not path.startswith((_PREDICTION, _INFERENCE)):
+        return answer(200, json.dumps(seen).encode(), [_JSON])
+    replies = [_reply(path, message, seen) for message in _messages(body, headers)]
+    framed = b"".join(_FRAME.pack(0, len(reply)) + reply for reply in replies)
+    return answer(200, framed, [_GRPC], [(b"grpc-status", b"0")])
 
 
 def _reply(path: str, message: bytes, seen: dict[str, Any]) -> bytes:
@@ -90,39 +111,8 @@ def _messages(body: bytes, headers: dict[str, str]) -> list[bytes]:
     return found
 
 
-async def _body(receive: Receive) -> bytes:
-    pieces = []
-    while True:
-        message = await receive()
-        if message["type"] != "http.request":
-            return b""
-        pieces.append(message.get("body", b""))
-        if not message.get("more_body"):
-            return b"".join(pieces)
-
-
-async def _answer(send: Send, status: int, body: bytes) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"application/json")]})
-    await send({"type": "http.response.body", "body": body})
-
-
-async def _grpc(send: Send, messages: list[bytes]) -> None:
-    headers = [(b"content-type", b"application/grpc")]
-    await send({"type": "http.response.start", "status": 200, "headers": headers, "trailers": True})
-    for message in messages:
-        framed = _FRAME.pack(0, len(message)) + message
-        await send({"type": "http.response.body", "body": framed, "more_body": True})
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
-    await send({"type": "http.response.trailers", "headers": [(b"grpc-status", b"0")]})
-
-
-async def _status(send: Send, code: int, message: str) -> None:
-    headers = [
-        (b"content-type", b"application/grpc"),
-        (b"grpc-status", str(code).encode()),
-        (b"grpc-message", message.encode()),
-    ]
+def _status(code: int, message: str) -> Answer:
+    headers = [_GRPC, (b"grpc-status", str(code).encode()), (b"grpc-message", message.encode())]
     if code == 8:
         headers.append((b"retry-after", b"3"))
-    await send({"type": "http.response.start", "status": 200, "headers": headers})
-    await send({"type": "http.response.body", "body": b""})
+    return answer(200, b"", headers)

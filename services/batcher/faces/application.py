@@ -1,19 +1,14 @@
-"""The ASGI application: its life is a lifecycle's, and each path has one handler."""
+"""The application that the bridge hosts: its life is a lifecycle's, and each path has one handler."""
 
 import asyncio
-import contextlib
-import threading
 from collections.abc import Callable, Mapping
-from typing import Protocol, cast
+from typing import Protocol
 
-from services.batcher.faces.asgi import CallerGoneError, Handler, Receive, Scope, Send, Sent
+from services.batcher.bridge.messages import Answer, Handler, Request, StreamHandler
 from services.batcher.faces.drain import Drain
 from services.batcher.faces.ending import Ending
 from services.batcher.faces.plain import not_found
 from services.common.lifecycle import Lifecycle
-from services.common.telemetry.logging import get_logger
-
-log = get_logger(__name__)
 
 
 class Prefixed(Protocol):
@@ -24,7 +19,7 @@ class Prefixed(Protocol):
         """How those paths begin."""
         ...
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, request: Request) -> Answer:
         """Answers one request."""
         ...
 
@@ -43,8 +38,13 @@ class Built(Protocol):
         ...
 
     @property
+    def streams(self) -> Mapping[str, StreamHandler]:
+        """What answers the paths of streams."""
+        ...
+
+    @property
     def operators(self) -> Mapping[str, Handler]:
-        """Those of them that operators and probes ask, without a body."""
+        """Those handlers that operators and probes ask, without a body."""
         ...
 
     @property
@@ -62,57 +62,62 @@ class Built(Protocol):
         ...
 
 
-class _Here(threading.local):
-    """What answers on this thread: each listener that carries the application has a thread, a loop and a batcher of its
-    own, and while Envoy replaces a listener there are two of them."""
+class Carried:
+    """One batcher and its life, on one loop. A site of the bridge."""
 
-    handlers: Mapping[str, Handler] = {}
-    prefix = ""
-    prefixed: Handler = staticmethod(not_found)
+    def __init__(self, application: "Application") -> None:
+        self._application = application
+        self._batcher: Built | None = None
+
+    async def start(self) -> None:
+        """Builds the batcher and starts it. Raises where it does not start."""
+        application, batcher = self._application, self._application.build()
+        await batcher.lifecycle.start()
+        self._batcher = batcher
+        application.newest = (asyncio.get_running_loop(), batcher)
+        batcher.started()
+        application.ending.follow(batcher.drain)
+        application.ending.watch()
+
+    async def stop(self) -> None:
+        """Stops it."""
+        application, batcher = self._application, self._running
+        await batcher.lifecycle.stop()
+        application.ending.forget(batcher.drain)
+        if application.newest is not None and application.newest[1] is batcher:
+            application.newest = None
+
+    @property
+    def streams(self) -> Mapping[str, StreamHandler]:
+        """Who answers the paths that are handed over piece by piece."""
+        return self._running.streams
+
+    def finder(self) -> Callable[[str], Handler]:
+        """Tells who answers a path."""
+        batcher = self._running
+        get, prefixed, prefix = batcher.handlers.get, batcher.prefixed, batcher.prefixed.prefix
+
+        def find(path: str) -> Handler:
+            return get(path) or (prefixed if path.startswith(prefix) else not_found)
+
+        return find
+
+    @property
+    def _running(self) -> Built:
+        assert self._batcher is not None, "it was started"
+        return self._batcher
 
 
 class Application:
-    """What pyvoy loads. `build` is called when a listener that carries it begins, on that listener's loop."""
+    """What the bridge loads. `build` is called when a listener that carries it begins, on that listener's loop; while
+    Envoy replaces a listener there are two."""
 
     def __init__(self, build: Callable[[], Built]) -> None:
-        self._build = build
-        self._here = _Here()
+        self.build = build
         self.ending = Ending()
         self.newest: tuple[asyncio.AbstractEventLoop, Built] | None = None
         """The batcher that began last, and its loop; None while none runs."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One request, or the life of a listener."""
-        here = self._here
-        handler = here.handlers.get(scope.get("path", ""))
-        if handler is None:
-            if scope["type"] == "lifespan":
-                await self._live(receive, send)
-                return
-            handler = here.prefixed if scope["path"].startswith(here.prefix) else not_found
-        # Whoever hung up needs no answer; pyvoy says so when the last part of one is sent.
-        with contextlib.suppress(CallerGoneError, OSError):
-            await handler(scope, receive, send)
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()
-        try:
-            batcher = self._build()
-            await batcher.lifecycle.start()
-        except Exception as error:
-            log.exception("the batcher did not start")
-            await send(cast("Sent", {"type": "lifespan.startup.failed", "message": str(error)}))
-            return
-        here, newest = self._here, (asyncio.get_running_loop(), batcher)
-        here.handlers, here.prefixed, here.prefix = batcher.handlers, batcher.prefixed, batcher.prefixed.prefix
-        self.newest = newest
-        batcher.started()
-        self.ending.follow(batcher.drain)
-        self.ending.watch()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await batcher.lifecycle.stop()
-        self.ending.forget(batcher.drain)
-        if self.newest is newest:
-            self.newest = None
-        await send({"type": "lifespan.shutdown.complete"})
+    def __call__(self) -> Carried:
+        """The site of one listener."""
+        return Carried(self)

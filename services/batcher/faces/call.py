@@ -1,8 +1,7 @@
 """One request on its way through a face: what it said in headers, what became known of it, how it ended."""
 
-import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from services.batcher.codec.frames import timeout_s
@@ -16,7 +15,6 @@ from services.common.errors import invalid
 from services.common.grpc.identity import HEADER_TEAM, HEADER_USER
 
 if TYPE_CHECKING:
-    from services.batcher.faces.asgi import Receive
     from services.batcher.faces.catalog import VersionPlan
 
 HEADER_VERSION = b"x-model-version"
@@ -51,22 +49,18 @@ class Call:
         "arrived_s",
         "batch",
         "cached",
-        "gone",
         "headers",
-        "hung_up",
         "item",
         "model_name",
         "plan",
         "predicted_s",
         "queued_s",
-        "receive",
         "request",
         "request_id",
         "rows",
         "scores",
         "shadow",
         "stated_priority",
-        "task",
         "team",
         "trace",
         "user",
@@ -89,12 +83,6 @@ class Call:
         """When it was read and checked, and went to the engine."""
         self.batch: BatchRun | None = None
         """The batch that it was in, once it is answered and where somebody measures."""
-        self.receive: Receive | None = None
-        """Set once the body is complete: then it tells whether the caller is still there, and nothing else."""
-        self.task: asyncio.Task[object] | None = None
-        self.hung_up: Callable[[], None] | None = None
-        """What to do when the caller hangs up, where it is not to cancel the task."""
-        self.gone = False
         self.model_name = ""
         """Of a model that is served; empty before it is known to be."""
         self.plan: VersionPlan | None = None
@@ -120,14 +108,6 @@ class Call:
         """Who asks, as the gateway authenticated it."""
         self.team = team.decode("latin-1") if team else ""
         """The team that is charged."""
-
-    def hang_up(self) -> None:
-        """The caller is gone: its work is given up."""
-        self.gone = True
-        if self.hung_up is not None:
-            self.hung_up()
-        elif self.task is not None:
-            self.task.cancel()
 
     @property
     def routed_version(self) -> str:

@@ -9,7 +9,6 @@ from infermesh.common.v1 import error_reason_pb2
 
 from services.batcher.domain.cached import CachedAnswer
 from services.batcher.domain.request import InferRequest, InferResult, Parameter, Tensor, check_parameters
-from services.batcher.faces.asgi import CallerGoneError
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import Catalog, VersionPlan
 from services.batcher.faces.ports import FeatureJoiner, InferEngine, RequestLog
@@ -67,8 +66,6 @@ class Core:
         self.failures = LastFailures()
         """The last requests that failed."""
         self._timed = timed
-        self._loop: asyncio.AbstractEventLoop | None = None
-        """The loop that carries all requests."""
         self._deadline_default_s = deadline_default_s
         self._deadline_max_s = deadline_max_s
         self.begun = 0
@@ -76,7 +73,7 @@ class Core:
         self.streams: set[OpenStream] = set()
         """Streams that may bring more requests."""
         self.in_flight: set[Call] = set()
-        """Requests being worked on; who hangs up is looked for here, and a drain waits until it is empty."""
+        """Requests being worked on; a drain waits until there is none."""
 
     def resolve(self, call: Call, model_name: str, version: str) -> VersionPlan:
         """The version that answers. Precedence: the body's, `x-model-version`, the route's, the model's default. Raises
@@ -145,11 +142,7 @@ class Core:
         return deadline_s
 
     def begin(self, call: Call) -> None:
-        """The request is being worked on by the current task."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        # Asking for the loop is a system call.
-        call.task = asyncio.current_task(self._loop)
+        """The request is being worked on."""
         self.in_flight.add(call)
         self.begun += 1
         if self._traces is not None:
@@ -225,7 +218,7 @@ class Core:
         return known
 
     def _masked(self, call: Call, error: BaseException, face: str) -> MeshError:
-        if isinstance(error, asyncio.CancelledError | CallerGoneError):
+        if isinstance(error, asyncio.CancelledError):
             return MeshError(Reason.CALLER_CANCELLED, "the caller went away")
         error_id = secrets.token_hex(8)
         log.exception(

@@ -1,28 +1,26 @@
-"""Bidirectional gRPC streams over ASGI: many requests, each answered in its turn.
+"""Bidirectional gRPC streams: many requests, each answered in its turn.
 
-At most 64 requests of a stream are in work. Up to 1 MiB of more is read ahead, because only reading tells that the
-caller hung up; beyond that nothing is read, and HTTP/2's flow control holds the caller back.
+At most 64 requests of a stream are in work. Up to 1 MiB of more is read ahead; beyond that nothing is read, and
+HTTP/2's flow control holds the caller back.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
+from services.batcher.bridge.messages import Exchange, Pairs
 from services.batcher.codec.frames import FrameReader as Frames
-from services.batcher.codec.frames import Headers, error_trailers, frame
-from services.batcher.faces.asgi import Receive, Scope, Send
+from services.batcher.codec.frames import error_trailers, frame
 from services.batcher.faces.call import Call
 from services.batcher.faces.core import Core
-from services.batcher.faces.grpc_unary import CONTENT_TYPE, send_unsupported, speaks_grpc
+from services.batcher.faces.grpc_unary import CONTENT_TYPE, speaks_grpc, unsupported
 from services.common.errors import MeshError, Reason
-from services.common.telemetry.logging import get_logger
-
-log = get_logger(__name__)
 
 IN_WORK_MAX = 64
 """Requests of one stream that are in work at once."""
 AHEAD_BYTES_MAX = 1 << 20
 """Requests of one stream that were read and wait for their turn; beyond it nothing is read."""
+_HEAD: Pairs = [(b":status", b"200"), CONTENT_TYPE]
 
 AnswerItem = Callable[[Call, bytes], Awaitable[bytes]]
 """One serialised request in, one serialised answer out; failures are part of the answer. Raises only when cancelled."""
@@ -36,13 +34,14 @@ class StreamMethod:
         self._answer = answer
         self._core = core
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, exchange: Exchange) -> None:
         """Answers one stream until the caller half-closes or hangs up, or the process drains."""
-        headers = dict(scope["headers"])
-        if not speaks_grpc(headers):
-            await send_unsupported(send)
+        if not speaks_grpc(exchange.headers):
+            headers, body, _ = unsupported()
+            await exchange.send(body, headers=headers)
+            exchange.end([])
             return
-        stream = _Stream(self._name, self._answer, self._core, headers=headers, receive=receive, send=send)
+        stream = _Stream(self._name, self._answer, self._core, exchange)
         self._core.streams.add(stream)
         try:
             await stream.run()
@@ -53,22 +52,11 @@ class StreamMethod:
 class _Stream:
     """One stream being answered."""
 
-    def __init__(
-        self,
-        name: str,
-        answer: AnswerItem,
-        core: Core,
-        *,
-        headers: Mapping[bytes, bytes],
-        receive: Receive,
-        send: Send,
-    ) -> None:
+    def __init__(self, name: str, answer: AnswerItem, core: Core, exchange: Exchange) -> None:
         self._name = name
         self._answer = answer
         self._core = core
-        self._headers = headers
-        self._receive = receive
-        self._send = send
+        self._exchange = exchange
         self._ahead: deque[bytes] = deque()
         self._ahead_bytes = 0
         self._room = asyncio.Event()
@@ -79,11 +67,7 @@ class _Stream:
         """Set whenever there is more to answer, or will be none."""
         self._open = True
         """Whether requests that come are still taken."""
-        self._answered = False
-        """Whether all was sent that the caller gets."""
         self._error: MeshError | None = None
-        self._answering = Call(headers, arrived_s=core.monotonic())
-        self._answering.hung_up = self._give_up
 
     def close_soon(self) -> None:
         """Takes no more: what is in work is answered, then the stream ends with SHUTTING_DOWN."""
@@ -93,35 +77,23 @@ class _Stream:
         )
 
     async def run(self) -> None:
-        """To the end of the stream, or until the caller hangs up."""
-        await self._send({"type": "http.response.start", "status": 200, "headers": [CONTENT_TYPE], "trailers": True})
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._read(group), name=f"{self._name}: read")
-                group.create_task(self._write_all(group), name=f"{self._name}: write")
-        finally:
-            self._core.in_flight.discard(self._answering)
+        """To the end of the stream. Cancelled when the caller hangs up, and all of its work with it."""
+        await self._exchange.send(b"", headers=_HEAD)
+        async with asyncio.TaskGroup() as group:
+            reader = group.create_task(self._read(group), name=f"{self._name}: read")
+            await self._write(group)
+            # It may be reading what nobody takes any more: whoever is refused need not stop sending.
+            reader.cancel()
 
     async def _read(self, group: asyncio.TaskGroup) -> None:
-        """Reads until there is nothing more, also where nothing more is taken: the end of the answer ends the reading.
-        Neither it nor a `send` is cancelled: pyvoy would answer, and fail at, a question that nobody asks any more."""
-        frames = Frames()
-        more = True
+        frames, more = Frames(), True
         while more:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                if not self._answered:
-                    self._give_up()
-                return
-            more = message.get("more_body", False)
+            body, more = await self._exchange.receive()
             if self._open:
-                self._take(group, frames, message.get("body", b""), more=more)
+                self._take(group, frames, body, more=more)
             while self._open and self._ahead_bytes > AHEAD_BYTES_MAX:
                 self._room.clear()
                 await self._room.wait()
-        # From here on reading does not tell whether the caller is still there: the watch has to ask.
-        self._answering.receive = self._receive
-        self._core.in_flight.add(self._answering)
         self._take_no_more(None)
 
     def _take(self, group: asyncio.TaskGroup, frames: Frames, body: bytes, *, more: bool) -> None:
@@ -149,18 +121,9 @@ class _Stream:
         self._news.set()
         self._room.set()
 
-    def _give_up(self) -> None:
-        """The caller hung up. The work alone is cancelled: reader and writer may wait for pyvoy, which tells both."""
-        log.debug("a stream's caller hung up", method=self._name)
-        self._answering.gone = True
-        self._ahead.clear()
-        for task in self._in_work:
-            task.cancel()
-        self._take_no_more(None)
-
     async def _one(self, data: bytes) -> bytes:
         core = self._core
-        call = Call(self._headers, arrived_s=core.monotonic(), item=True)
+        call = Call(self._exchange.headers, arrived_s=core.monotonic(), item=True)
         core.begin(call)
         try:
             return await self._answer(call, data)
@@ -169,15 +132,6 @@ class _Stream:
             raise
         finally:
             core.end(call)
-
-    async def _write_all(self, group: asyncio.TaskGroup) -> None:
-        try:
-            await self._write(group)
-        except OSError:
-            self._give_up()
-        except asyncio.CancelledError:
-            if not self._answering.gone:  # else it is the item that was cancelled
-                raise
 
     async def _write(self, group: asyncio.TaskGroup) -> None:
         while self._open or self._in_work:
@@ -188,8 +142,5 @@ class _Stream:
             reply = await self._in_work[0]
             self._in_work.popleft()
             self._begin_more(group)
-            await self._send({"type": "http.response.body", "body": frame(reply), "more_body": True})
-        trailers: Headers = [(b"grpc-status", b"0")] if self._error is None else error_trailers(self._error)
-        self._answered = True
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-        await self._send({"type": "http.response.trailers", "headers": trailers, "more_trailers": False})
+            await self._exchange.send(frame(reply))
+        self._exchange.end([(b"grpc-status", b"0")] if self._error is None else error_trailers(self._error))

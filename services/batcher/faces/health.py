@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 
 from grpc_health.v1 import health_pb2
 
+from services.batcher.bridge.messages import Handler
 from services.batcher.codec.oip_proto import parse
-from services.batcher.faces.asgi import Handler
 from services.batcher.faces.call import Call
 from services.batcher.faces.core import Core
 from services.batcher.faces.grpc_unary import UnaryMethod

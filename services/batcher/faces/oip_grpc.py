@@ -6,9 +6,9 @@ from typing import TypeVar
 from inference import grpc_service_pb2 as pb
 from inference import model_config_pb2
 
+from services.batcher.bridge.messages import Handler
 from services.batcher.codec.oip_proto import TensorRequests, parse
 from services.batcher.domain.tensors import count_of
-from services.batcher.faces.asgi import Handler
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import VersionPlan
 from services.batcher.faces.core import Core

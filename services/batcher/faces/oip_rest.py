@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 
 import orjson
 
+from services.batcher.bridge.messages import Answer, Handler, Request, answer
 from services.batcher.codec import oip_json
 from services.batcher.codec.frames import Headers
-from services.batcher.faces.asgi import CallerGoneError, Handler, Receive, Scope, Send, read_body, respond
+from services.batcher.faces.bodies import whole_body
 from services.batcher.faces.call import HEADER_CACHE, Call
 from services.batcher.faces.core import Core
 from services.batcher.faces.oip import infer_tensors
@@ -40,39 +41,36 @@ class RestFace:
             "/v2/health/ready": self._server_ready,
         }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, request: Request) -> Answer:
         """Answers what is asked of a model: `/v2/models/{name}[/versions/{version}][/ready|/infer]`."""
-        name, version, action = _parts(scope["path"])
-        post = scope["method"] == "POST"
+        name, version, action = _parts(request.path)
+        post = request.method == "POST"
         if action == "infer" and post:
-            await self._infer(scope, receive, send, name, version)
-        elif action == "ready" and not post:
+            return await self._infer(request, name, version)
+        if action == "ready" and not post:
             served = self._ready() and is_served(self._core, name, version)
-            await respond(send, 200 if served else 404, orjson.dumps({"ready": served}), [JSON_TYPE])
-        elif action == "" and not post:
-            await self._metadata(scope, send, name, version)
-        else:
-            body = orjson.dumps({"error": f"nothing answers at {scope['method']} {scope['path']}"})
-            await respond(send, 404, body, [JSON_TYPE])
+            return answer(200 if served else 404, orjson.dumps({"ready": served}), [JSON_TYPE])
+        if action == "" and not post:
+            return self._metadata(request, name, version)
+        return answer(404, orjson.dumps({"error": f"nothing answers at {request.method} {request.path}"}), [JSON_TYPE])
 
-    async def _server(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def _server(self, _request: Request) -> Answer:
         body = {"name": SERVER_NAME, "version": SERVER_VERSION, "extensions": EXTENSIONS}
-        await respond(send, 200, orjson.dumps(body), [JSON_TYPE])
+        return answer(200, orjson.dumps(body), [JSON_TYPE])
 
-    async def _live(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        await respond(send, 200, b'{"live":true}', [JSON_TYPE])
+    async def _live(self, _request: Request) -> Answer:
+        return answer(200, b'{"live":true}', [JSON_TYPE])
 
-    async def _server_ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def _server_ready(self, _request: Request) -> Answer:
         ready = self._ready()
-        await respond(send, 200 if ready else 503, orjson.dumps({"ready": ready}), [JSON_TYPE])
+        return answer(200 if ready else 503, orjson.dumps({"ready": ready}), [JSON_TYPE])
 
-    async def _metadata(self, scope: Scope, send: Send, name: str, version: str) -> None:
-        call = Call(dict(scope["headers"]), arrived_s=self._core.monotonic())
+    def _metadata(self, request: Request, name: str, version: str) -> Answer:
+        call = Call(request.headers, arrived_s=self._core.monotonic())
         try:
             plan = self._core.resolve(call, name, version)
         except MeshError as error:
-            await _send_error(send, error)
-            return
+            return _error(error)
         schema = plan.served.schema
         body = {
             "name": plan.served.model_name,
@@ -81,27 +79,19 @@ class RestFace:
             "inputs": [_tensor(spec) for spec in schema.inputs],
             "outputs": [_tensor(spec) for spec in schema.outputs],
         }
-        await respond(send, 200, orjson.dumps(body), [JSON_TYPE])
+        return answer(200, orjson.dumps(body), [JSON_TYPE])
 
-    async def _infer(self, scope: Scope, receive: Receive, send: Send, name: str, version: str) -> None:
+    async def _infer(self, request: Request, name: str, version: str) -> Answer:
         core = self._core
-        call = Call(dict(scope["headers"]), arrived_s=core.monotonic())
+        call = Call(request.headers, arrived_s=core.monotonic())
         core.begin(call)
         try:
-            body = await read_body(receive)
-            call.receive = receive
-            body, header_length = await self._answer(call, body, name, version)
+            body, header_length = await self._answer(call, whole_body(request), name, version)
         except asyncio.CancelledError as error:
             core.failed(call, error, face="REST infer")
-            if not call.gone:
-                raise
-            return
-        except CallerGoneError as error:
-            core.failed(call, error, face="REST infer")
-            return
+            raise
         except Exception as error:
-            await _send_error(send, core.failed(call, error, face="REST infer"))
-            return
+            return _error(core.failed(call, error, face="REST infer"))
         finally:
             core.end(call)
         headers: Headers = [JSON_TYPE]
@@ -113,7 +103,7 @@ class RestFace:
         if call.cached is not None:
             headers.append((HEADER_CACHE, call.cached.value.encode()))
         headers.append((b"content-length", str(len(body)).encode()))
-        await respond(send, 200, body, headers)
+        return answer(200, body, headers)
 
     async def _answer(self, call: Call, body: bytes, name: str, version: str) -> tuple[bytes, int | None]:
         headers = call.headers
@@ -134,9 +124,9 @@ class RestFace:
         self._core.catalog.model(name)
         call.model_name = name
         request = oip_json.read(body, int(stated) if stated else None, model_name=name, version=version)
-        answer = await infer_tensors(self._core, call, request.tensors)
-        served = answer.plan.served
-        return oip_json.write(request, answer.result, model_name=served.model_name, version=served.version)
+        answered = await infer_tensors(self._core, call, request.tensors)
+        served = answered.plan.served
+        return oip_json.write(request, answered.result, model_name=served.model_name, version=served.version)
 
 
 def _parts(path: str) -> tuple[str, str, str]:
@@ -152,9 +142,9 @@ def _tensor(spec: TensorSpec) -> dict[str, object]:
     return {"name": spec.name, "datatype": spec.data_type.value, "shape": [-1, *spec.shape]}
 
 
-async def _send_error(send: Send, error: MeshError) -> None:
+def _error(error: MeshError) -> Answer:
     headers: Headers = [JSON_TYPE]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
     body = orjson.dumps({"error": error.message, "reason": error.reason.value})
-    await respond(send, http_status(error.code), body, headers)
+    return answer(http_status(error.code), body, headers)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from inference import grpc_service_pb2 as pb
 
+from services.batcher.bridge.messages import StreamHandler
 from services.batcher.codec.oip_proto import TensorRequests
-from services.batcher.faces.asgi import Handler
 from services.batcher.faces.call import Call
 from services.batcher.faces.core import Core
 from services.batcher.faces.grpc_stream import StreamMethod
@@ -20,7 +20,7 @@ class InferenceStreams:
         self._core = core
         self._requests = TensorRequests()
 
-    def handlers(self) -> Mapping[str, Handler]:
+    def streams(self) -> Mapping[str, StreamHandler]:
         """What answers the path."""
         method = StreamMethod("ModelStreamInfer", self._item, core=self._core)
         return {f"/{SERVICE}/ModelStreamInfer": method}

@@ -5,68 +5,64 @@ told the gateway its listener. Questions are answered on the batcher's loop, whe
 """
 
 import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, cast
 
 import orjson
 
+from services.batcher.bridge.messages import Answer, Handler, Request, StreamHandler, answer
 from services.batcher.faces.application import Application
-from services.batcher.faces.asgi import Handler, Receive, Received, Scope, Send, Sent, respond
 from services.batcher.faces.plain import JSON_TYPE, not_found
 
 _ANSWER_S = 5.0
 _WAITING = orjson.dumps({"status": "unready", "waiting_for": ["the gateway's listener, which the router tells"]})
 
-_STUCK = orjson.dumps({"status": "unready", "waiting_for": ["the batcher's loop, which does not answer"]})
+_STUCK = answer(
+    503, orjson.dumps({"status": "unready", "waiting_for": ["the batcher's loop, which does not answer"]}), [JSON_TYPE]
+)
 
 
 class Operations:
-    """The ASGI application."""
+    """The application, and the one site of it."""
 
     def __init__(self, application: Application) -> None:
         self._application = application
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One question, or the life of the port."""
-        if scope["type"] == "lifespan":
-            await self._live(receive, send)
-            return
+    def __call__(self) -> "Operations":
+        """The site of the one listener."""
+        return self
+
+    async def start(self) -> None:
+        """Takes signals from now on, also while there is no batcher."""
+        self._application.ending.watch()
+
+    async def stop(self) -> None:
+        """Nothing runs that must be stopped."""
+
+    @property
+    def streams(self) -> Mapping[str, StreamHandler]:
+        """Operators open no streams."""
+        return {}
+
+    def finder(self) -> Callable[[str], Handler]:
+        """Everything is answered here."""
+        return lambda _path: self.ask
+
+    async def ask(self, request: Request) -> Answer:
+        """One question."""
         newest = self._application.newest
         if newest is None:
-            await respond(send, 200 if scope["path"] == "/health" else 503, _WAITING, [JSON_TYPE])
-            return
+            return answer(200 if request.path == "/health" else 503, _WAITING, [JSON_TYPE])
         loop, batcher = newest
-        answering = _answer(batcher.operators.get(scope["path"], not_found), scope)
+        handler = batcher.operators.get(request.path, not_found)
+        answering = cast("Coroutine[Any, Any, Answer]", handler(request))
         try:
             answered = asyncio.run_coroutine_threadsafe(answering, loop)
         except RuntimeError:  # the loop has just been closed
             answering.close()
-            await respond(send, 503, _STUCK, [JSON_TYPE])
-            return
+            return _STUCK
         try:
             async with asyncio.timeout(_ANSWER_S):
-                answer = await asyncio.wrap_future(answered)
+                return await asyncio.wrap_future(answered)
         except TimeoutError:
-            await respond(send, 503, _STUCK, [JSON_TYPE])
-            return
-        for message in answer:
-            await send(message)
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        await receive()
-        self._application.ending.watch()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await send({"type": "lifespan.shutdown.complete"})
-
-
-async def _answer(handler: Handler, scope: Scope) -> list[Sent]:
-    """What a handler sends to a request without a body."""
-    sent: list[Sent] = []
-
-    async def receive() -> Received:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Sent) -> None:
-        sent.append(message)
-
-    await handler(scope, receive, send)
-    return sent
+            return _STUCK

@@ -7,8 +7,8 @@ import orjson
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from services.batcher.faces.asgi import Handler, Receive, Scope, Send, respond
-from services.batcher.faces.grpc_unary import send_error, speaks_grpc
+from services.batcher.bridge.messages import SOURCE_ADDRESS, Answer, Handler, Request, answer
+from services.batcher.faces.grpc_unary import error_answer, speaks_grpc
 from services.batcher.telemetry.exposition import exposition
 from services.common.errors import MeshError, Reason
 
@@ -39,46 +39,43 @@ class PlainFace:
             "/debug/batcher": self._debug,
         }
 
-    async def _health(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        await respond(send, 200, b'{"status":"ok"}', [JSON_TYPE])
+    async def _health(self, _request: Request) -> Answer:
+        return answer(200, b'{"status":"ok"}', [JSON_TYPE])
 
-    async def _ready(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def _ready(self, _request: Request) -> Answer:
         unready = self._unready()
         body = {"status": "unready", "waiting_for": list(unready)} if unready else {"status": "ready"}
-        await respond(send, 503 if unready else 200, orjson.dumps(body), [JSON_TYPE])
+        return answer(503 if unready else 200, orjson.dumps(body), [JSON_TYPE])
 
-    async def _metrics(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def _metrics(self, _request: Request) -> Answer:
         text = await exposition(self._registry)
-        await respond(send, 200, text, [(b"content-type", CONTENT_TYPE_LATEST.encode())])
+        return answer(200, text, [(b"content-type", CONTENT_TYPE_LATEST.encode())])
 
-    async def _debug(self, scope: Scope, _receive: Receive, send: Send) -> None:
+    async def _debug(self, request: Request) -> Answer:
         """The page for operators. It names models, requests and errors, so only this machine gets it, whatever address
         the batcher listens on."""
-        if not _is_local(scope):
-            body = orjson.dumps({"error": f"{scope['path']} is answered to callers on this machine only"})
-            await respond(send, 403, body, [JSON_TYPE])
-            return
-        await respond(send, 200, orjson.dumps(self._page(), option=orjson.OPT_INDENT_2, default=str), [JSON_TYPE])
+        if not _is_local(request):
+            body = orjson.dumps({"error": f"{request.path} is answered to callers on this machine only"})
+            return answer(403, body, [JSON_TYPE])
+        return answer(200, orjson.dumps(self._page(), option=orjson.OPT_INDENT_2, default=str), [JSON_TYPE])
 
 
-def _is_local(scope: Scope) -> bool:
-    if any(name == _HEADER_FORWARDED for name, _ in scope["headers"]):
+def _is_local(request: Request) -> bool:
+    if _HEADER_FORWARDED in request.headers:
         return False  # a proxy is on this machine, its caller need not be
-    client = scope.get("client")
+    host, _, _ = request.headers.get(SOURCE_ADDRESS, b"").decode("latin-1").rpartition(":")
     try:
-        address = ip_address(client[0] if client is not None else "")
+        address = ip_address(host.strip("[]"))
     except ValueError:
         return False
     # An IPv4 caller of a listener for both kinds comes as ::ffff:127.0.0.1.
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
-async def not_found(scope: Scope, _receive: Receive, send: Send) -> None:
+async def not_found(request: Request) -> Answer:
     """No face answers this path: said in the caller's protocol."""
-    if speaks_grpc(dict(scope["headers"])):
-        await send_error(
-            send, MeshError(Reason.NOT_IMPLEMENTED, f"{scope['path']} is no method here; see the protos of infermesh")
+    if speaks_grpc(request.headers):
+        return error_answer(
+            MeshError(Reason.NOT_IMPLEMENTED, f"{request.path} is no method here; see the protos of infermesh")
         )
-        return
-    body = orjson.dumps({"error": f"nothing answers at {scope['method']} {scope['path']}"})
-    await respond(send, 404, body, [JSON_TYPE])
+    return answer(404, orjson.dumps({"error": f"nothing answers at {request.method} {request.path}"}), [JSON_TYPE])

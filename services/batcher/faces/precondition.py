@@ -8,7 +8,7 @@ there: what is not gRPC it lets pass.
 from google.protobuf.json_format import MessageToJson
 from google.rpc.code_pb2 import Code
 
-from services.batcher.faces.asgi import Send, respond
+from services.batcher.bridge.messages import Answer, answer
 from services.batcher.faces.call import Call
 from services.common.errors import MeshError
 from services.common.grpc.status import status_from_error
@@ -24,7 +24,7 @@ def transcoder_errs(call: Call, error: MeshError) -> bool:
     return HEADER_TRANSCODED in call.headers and status_from_error(error).code == Code.FAILED_PRECONDITION
 
 
-async def send_precondition(send: Send, error: MeshError) -> None:
+def precondition(error: MeshError) -> Answer:
     """The error, as the transcoder writes errors."""
     body = MessageToJson(status_from_error(error), preserving_proto_field_name=True, indent=None)
-    await respond(send, _STATUS, body.encode(), [_JSON_TYPE])
+    return answer(_STATUS, body.encode(), [_JSON_TYPE])

@@ -6,12 +6,12 @@ from dataclasses import replace
 from google.api import httpbody_pb2
 from infermesh.prediction.v1 import instance_pb2, prediction_pb2, prediction_service_pb2
 
+from services.batcher.bridge.messages import Handler, StreamHandler
 from services.batcher.codec import predict_json
 from services.batcher.codec.oip_proto import parse
 from services.batcher.codec.typed_requests import Asked, TypedTemplates, asked_in
 from services.batcher.codec.typed_wire import explained
 from services.batcher.domain.request import Tensor
-from services.batcher.faces.asgi import Handler
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import VersionPlan
 from services.batcher.faces.core import Core
@@ -37,8 +37,11 @@ class PredictionMethods:
         return {
             f"/{SERVICE}/Predict": UnaryMethod("Predict", self._predict, core=core),
             f"/{SERVICE}/PredictJson": UnaryMethod("PredictJson", self._predict_json, core=core),
-            f"/{SERVICE}/StreamPredict": StreamMethod("StreamPredict", self._stream_item, core=core),
         }
+
+    def streams(self) -> Mapping[str, StreamHandler]:
+        """What answers the path of a stream."""
+        return {f"/{SERVICE}/StreamPredict": StreamMethod("StreamPredict", self._stream_item, core=self._core)}
 
     async def _predict(self, call: Call, data: bytes) -> bytes:
         found = self._templates.find(data)

@@ -10,8 +10,8 @@ from typing import cast
 import orjson
 import pytest
 
+from services.batcher.bridge.messages import Answer, Handler, Request, answer
 from services.batcher.faces.application import Application, Built
-from services.batcher.faces.asgi import Handler, Receive, Received, Scope, Send, Sent, respond
 from services.batcher.faces.operations import Operations
 
 
@@ -25,8 +25,8 @@ class Carried:
 class Asked:
     """Answers with the name of the thread that it is asked on."""
 
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        await respond(send, 200, threading.current_thread().name.encode(), [])
+    async def __call__(self, _request: Request) -> Answer:
+        return answer(200, threading.current_thread().name.encode(), [])
 
 
 @pytest.fixture
@@ -48,17 +48,8 @@ def never() -> Built:
 
 async def ask(operations: Operations, path: str) -> tuple[int, bytes]:
     """Status and body."""
-    sent: list[Sent] = []
-
-    async def receive() -> Received:
-        raise AssertionError("operators send no body")
-
-    async def send(message: Sent) -> None:
-        sent.append(message)
-
-    scope = cast("Scope", {"type": "http", "path": path, "method": "GET", "headers": []})
-    await operations(scope, receive, send)
-    return sent[0]["status"], sent[1]["body"]
+    answered = await operations.ask(Request("GET", path, {}, b"", True))
+    return int(answered.headers[0][1]), answered.body
 
 
 async def test_before_the_batcher_it_lives_and_is_not_ready() -> None:

@@ -8,7 +8,6 @@ model in a header meets the limit of its size and what finds the model's route, 
 way, since a script costs as much as the rest of the filters together.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -140,12 +139,10 @@ def _optional(name: str, config: Message) -> http_connection_manager_pb2.HttpFil
 
 
 def _carried_batcher() -> module_filter_pb2.DynamicModuleFilter:
-    # One thread of Python beside each gateway: more could only wait for the interpreter that all need.
-    told = {"app": names.APPLICATION, "interface": "asgi", "worker_threads": 1, "lifespan": True, "loop": "uvloop"}
     return module_filter_pb2.DynamicModuleFilter(
         dynamic_module_config=dynamic_modules_pb2.DynamicModuleConfig(name=names.MODULE),
         filter_name=names.MODULE,
-        filter_config=packed(wrappers_pb2.StringValue(value=json.dumps(told))),
+        filter_config=packed(wrappers_pb2.StringValue(value=names.APPLICATION)),
     )
 
 

@@ -41,8 +41,8 @@ FILTER_ROUTE_ANEW = "infermesh.route_anew"
 FILTER_VERSION = "infermesh.version"
 FILTER_CARRIED = "infermesh.batcher"
 
-MODULE = "pyvoy"
-"""The dynamic module that runs Python in a gateway that carries a batcher; the gateway is told where its library is."""
+MODULE = "infermesh"
+"""The dynamic module that runs Python in a gateway that carries a batcher; its process knows where the library is."""
 APPLICATION = "services.batcher.app:app"
 """What it runs."""
 

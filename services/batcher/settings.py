@@ -71,8 +71,11 @@ class BatcherSettings(BaseSettings):
     cache_ttl_s: float = Field(default=3600.0, gt=0, le=86_400)
     """How long an answer is kept, in seconds."""
     redis_url: SecretStr = SecretStr("")
-    """redis://[user:password@]host[:port][/database] of the cache's second layer, which all batchers share, and of the
-    feature store; rediss:// for TLS. Empty: predictions are kept in memory alone, and no feature is found."""
+    """redis://[user:password@]host[:port][/database] of the cache's second layer, which all batchers share; rediss://
+    for TLS. Empty: predictions are kept in memory alone."""
+    feature_redis_url: SecretStr = SecretStr("")
+    """The same of the feature store. Empty: features are in the cache's Redis, or, without one, none is found. Give
+    them one of their own: a server whose memory is full does not tell features from predictions."""
     feast_url: str = ""
     """http:// or https:// URL of Feast's feature server (`feast serve`), which has the views of store "feast". Empty:
     there is none."""

@@ -21,7 +21,7 @@ def build_features(
 ) -> tuple[Features, Callable[[], Iterable[Metric]]]:
     """The joiner over the stores that are configured, and its metrics."""
     stores: dict[FeatureStoreKind, FeatureStore] = {}
-    url = settings.redis_url.get_secret_value()
+    url = (settings.feature_redis_url or settings.redis_url).get_secret_value()
     if url:
         redis = RedisFeatures(url, clock=clock)
         lifecycle.add_task("features from Redis", redis.serve)

@@ -12,7 +12,8 @@ from services.supervisor.parts.part import Part
 
 _PURPOSES = {
     "postgres": "what must not be lost",
-    "redis": "caches",
+    "redis": "features",
+    "redis-cache": "kept predictions",
     "triton": "runs the models",
     "registry": "models, versions, artifacts",
     "router": "traffic; programs the gateway",
@@ -37,7 +38,7 @@ class ConsoleReporter:
         match event:
             case Ready(part, pid, seconds):
                 self._ready[name] = (part, pid)
-                self._line(f"  [green]✓[/] {name:<10} ready after {seconds:.1f} s")
+                self._line(f"  [green]✓[/] {name:<11} ready after {seconds:.1f} s")
             case Died(part, exit_code, delay_s):
                 when = f" in {delay_s:.1f} s" if delay_s else ""
                 self._line(

@@ -38,6 +38,9 @@ class MeshPorts(BaseSettings):
     triton_metrics: int = 8122
     postgres: int = 8130
     redis: int = 8131
+    """Of the Redis with features."""
+    redis_cache: int = 8132
+    """Of the Redis with kept predictions."""
     envoy_admin: int = 8140
     registry_metrics: int = 8201
     router_metrics: int = 8202

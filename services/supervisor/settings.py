@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from services.supervisor.parts.valkey import MEMORY_MB
 from services.supervisor.ports import BATCHERS_MAX
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +26,10 @@ class SupervisorSettings(BaseSettings):
     core does for the Python of all predictions."""
     gateway_threads: int = 1
     """Envoy's worker threads in the gateway."""
+    feature_memory_mb: int = Field(default=MEMORY_MB, ge=16)
+    """Memory of the Redis with features, in MB. When it is full no more are taken, and none goes before its time."""
+    cache_memory_mb: int = Field(default=MEMORY_MB, ge=16)
+    """Memory of the Redis with kept predictions, in MB. When it is full the least recently used goes first."""
     log_level: str = "info"
     """debug, info, warning or error; for all services."""
     otlp_endpoint: str = ""

@@ -10,7 +10,7 @@ from services.supervisor.parts.postgres import database_url, postgres_part, read
 from services.supervisor.parts.probes import http_ready
 from services.supervisor.parts.service import service_part
 from services.supervisor.parts.triton import triton_part
-from services.supervisor.parts.valkey import valkey_part
+from services.supervisor.parts.valkey import prediction_cache_part, valkey_part
 from services.supervisor.ports import MeshPorts, batcher_purpose
 from services.supervisor.settings import SupervisorSettings
 
@@ -39,7 +39,18 @@ def _servers(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
     data, logs = settings.data_dir, settings.data_dir / "logs"
     servers = [
         postgres_part(port=ports.postgres, data_dir=data / "postgres", log_path=logs / "postgres.log"),
-        valkey_part(port=ports.redis, data_dir=data / "redis", log_path=logs / "redis.log"),
+        valkey_part(
+            port=ports.redis,
+            data_dir=data / "redis",
+            log_path=logs / "redis.log",
+            memory_mb=settings.feature_memory_mb,
+        ),
+        prediction_cache_part(
+            port=ports.redis_cache,
+            data_dir=data / "redis-cache",
+            log_path=logs / "redis-cache.log",
+            memory_mb=settings.cache_memory_mb,
+        ),
         triton_part(
             http_port=ports.triton_http,
             grpc_port=ports.triton_grpc,
@@ -120,7 +131,8 @@ def _batcher(settings: SupervisorSettings, ports: MeshPorts, place: int = 0) -> 
             "router_address": f"127.0.0.1:{ports.router}",
             "registry_address": f"127.0.0.1:{ports.registry}",
             "monitor_address": f"127.0.0.1:{ports.monitor}",
-            "redis_url": f"redis://127.0.0.1:{ports.redis}/0",
+            "redis_url": f"redis://127.0.0.1:{ports.redis_cache}/0",
+            "feature_redis_url": f"redis://127.0.0.1:{ports.redis}/0",
             **_said_to_all(settings),
         },
         work_dir=settings.data_dir / "tmp",

@@ -38,7 +38,7 @@ def test_a_deterministic_version_answers_the_same_row_once(mesh: Mesh, rest: Res
     both = ask(second, first)
     assert both[0] == "partial"
     assert both[1][1] == computed[1][0]
-    with redis.Redis(port=mesh.port("redis")) as client:
+    with redis.Redis(port=mesh.port("redis_cache")) as client:
         until(
             lambda: len(client.keys(f"pred:{model}:{OLD}:*")) == 2, within_s=WRITTEN_WITHIN_S, what="both rows in Redis"
         )

@@ -105,7 +105,8 @@ def test_stopping_leaves_nothing_and_starting_again_keeps_everything(tmp_path: P
 
 def test_the_table_and_the_lines_to_try_are_printed(mesh: Mesh) -> None:
     said = mesh.output.read_text()
-    for part in ("postgres", "redis", "triton", "registry", "router", "deployer", "gateway", "batch", "monitor"):
+    stores, services = ("postgres", "redis", "redis-cache"), ("registry", "router", "deployer", "batch", "monitor")
+    for part in (*stores, "triton", *services, "gateway"):
         assert f"{part} " in said
     for line in ("curl -s", "examples.clients.typed_grpc", "examples.clients.open_inference", "buf curl"):
         assert line in said

@@ -13,7 +13,7 @@ from tests.support.mesh import Mesh
 from tests.support.waiting import until
 
 CONTROL_PLANE = ("registry", "router", "deployer", "batch", "monitor")
-STORES = ("postgres", "redis")
+STORES = ("postgres", "redis", "redis-cache")
 ON_THE_PATH = {"gateway": 30.0, "triton": 60.0}
 """Seconds after which predictions must be back, on a machine that has much else to do."""
 BACK_WITHIN_S = 60.0

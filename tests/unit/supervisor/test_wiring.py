@@ -68,6 +68,19 @@ def test_a_services_own_settings_reach_it_and_what_the_mesh_settles_holds(
     assert not any("FEAST" in variable for variable in mesh["router"].env)
 
 
+@pytest.mark.parametrize("batchers", [0, 2])
+def test_features_and_kept_predictions_are_in_servers_of_their_own(tmp_path: Path, batchers: int) -> None:
+    mesh = parts(tmp_path, batchers)
+    told = mesh["batcher" if batchers else "gateway"].env
+    assert told["INFERMESH_BATCHER_FEATURE_REDIS_URL"] == f"redis://127.0.0.1:{PORTS.redis}/0"
+    assert told["INFERMESH_BATCHER_REDIS_URL"] == f"redis://127.0.0.1:{PORTS.redis_cache}/0"
+    assert mesh["redis"].argv[-1] == "noeviction"
+    assert mesh["redis-cache"].argv[-1] == "allkeys-lru"
+    for name, purpose in (("redis", "redis"), ("redis-cache", "redis_cache")):
+        assert list(mesh[name].ports) == [purpose]
+        assert variable_of(purpose) == f"INFERMESH_PORT_{purpose.upper()}"
+
+
 @pytest.mark.parametrize("batchers", [-1, BATCHERS_MAX + 1])
 def test_there_is_a_bound(batchers: int) -> None:
     with pytest.raises(ValidationError):

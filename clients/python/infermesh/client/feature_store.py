@@ -153,8 +153,17 @@ class _Failures:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        from redis.exceptions import RedisError  # noqa: PLC0415 - as above
+        from redis.exceptions import OutOfMemoryError, RedisError  # noqa: PLC0415 - as above
 
+        if isinstance(error, OutOfMemoryError):
+            raise InfermeshError(
+                "the feature store's memory is full: of the rows of this call some may be written and others not; "
+                "all that was there is there",
+                code=grpc.StatusCode.RESOURCE_EXHAUSTED,
+                reason="FEATURE_STORE_UNAVAILABLE",
+                advice="Give rows a shorter time to live (--ttl), or the store more memory: "
+                "INFERMESH_FEATURE_MEMORY_MB for `make run`, maxmemory of a Redis of your own.",
+            ) from error
         if isinstance(error, RedisError | OSError):
             raise InfermeshError(
                 f"the feature store did not take it: {error}",

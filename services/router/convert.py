@@ -173,7 +173,13 @@ def batcher_to_proto(session: Session, *, newest: int) -> receiver_pb2.Batcher:
         current=session.acknowledged_revision >= newest,
         error_message=session.error_message,
         connected_at=_timestamp(session.connected_at),
+        connected=True,
     )
+
+
+def missed_to_proto(name: str, address: str) -> receiver_pb2.Batcher:
+    """A batcher that gateways send to although it is not connected."""
+    return receiver_pb2.Batcher(batcher_id=name, address=address)
 
 
 def _timestamp(moment: datetime) -> timestamp_pb2.Timestamp:

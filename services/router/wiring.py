@@ -142,7 +142,7 @@ def assemble(
     if fleet.addresses:
         lifecycle.add_task("fleet of batchers", fleet.run)
     lifecycle.on_health("what is ready is known", lambda: publisher.known)
-    router = RouterServicer(traffic=traffic, publisher=publisher, batchers=batchers, gateways=gateways)
+    router = RouterServicer(traffic=traffic, publisher=publisher, batchers=batchers, fleet=fleet, gateways=gateways)
     server = add_grpc_server(
         lifecycle,
         settings,

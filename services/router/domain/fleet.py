@@ -41,6 +41,10 @@ class Fleet:
         """Everyone to send to, each once: those of the settings first, then the others by name."""
         return tuple(dict.fromkeys([*self.configured, *sorted({*self.present, *self.left_s})]))
 
+    def missed(self, connected: Iterable[str]) -> tuple[str, ...]:
+        """Who is sent to and is not `connected`, by address."""
+        return tuple(sorted({*self.addresses} - {*connected}))
+
     @property
     def next_look_s(self) -> float | None:
         """When the next one is dropped if nobody comes or goes; None where that is never."""

@@ -23,11 +23,20 @@ class FleetKeeper:
         self._clock = clock
         self._fleet = Fleet(tuple(configured), grace_s)
         self._unreachable: set[str] = set()
+        self._names: dict[str, str] = {}
+        """Of all that gateways send to and that were ever connected, by address."""
 
     @property
     def addresses(self) -> Sequence[str]:
         """The batchers that gateways send to now, as host:port."""
         return self._fleet.addresses
+
+    @property
+    def missed(self) -> Sequence[tuple[str, str]]:
+        """Name and address of those that gateways send to although they are not connected; the name is empty where it
+        was never told."""
+        connected = [session.address for session in self._batchers.connected]
+        return [(self._names.get(address, ""), address) for address in self._fleet.missed(connected)]
 
     async def run(self) -> None:
         """Never ends by itself."""
@@ -44,6 +53,8 @@ class FleetKeeper:
         present = {session.address for session in self._batchers.connected if session.acknowledged_revision}
         before = self._fleet.addresses
         self._fleet = self._fleet.seen(present, now_s=self._clock.monotonic())
+        known = self._names | {session.address: session.batcher_id for session in self._batchers.connected}
+        self._names = {address: name for address, name in known.items() if address in self._fleet.addresses}
         if self._fleet.addresses != before:
             log.info("gateways send to other batchers", before=before, now=self._fleet.addresses)
             self._gateways.replace_batchers(self._fleet.addresses)

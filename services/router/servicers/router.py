@@ -14,6 +14,7 @@ from services.router.convert import (
     call_from_proto,
     change_to_proto,
     gateway_to_proto,
+    missed_to_proto,
     plan_to_proto,
     rule_to_proto,
     view_to_proto,
@@ -21,6 +22,7 @@ from services.router.convert import (
 )
 from services.router.domain.rules import SPLIT_RULE
 from services.router.engines.batchers import Batchers
+from services.router.engines.fleet import FleetKeeper
 from services.router.engines.publisher import Publisher
 from services.router.engines.traffic import Traffic
 from services.router.ports import Gateways
@@ -32,10 +34,13 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class RouterServicer(LaterServicer):
     """The public calls."""
 
-    def __init__(self, *, traffic: Traffic, publisher: Publisher, batchers: Batchers, gateways: Gateways) -> None:
+    def __init__(
+        self, *, traffic: Traffic, publisher: Publisher, batchers: Batchers, fleet: FleetKeeper, gateways: Gateways
+    ) -> None:
         self._traffic = traffic
         self._publisher = publisher
         self._batchers = batchers
+        self._fleet = fleet
         self._gateways = gateways
 
     async def UpdateTraffic(
@@ -135,10 +140,13 @@ class RouterServicer(LaterServicer):
     async def ListBatchers(
         self, request: router_service_pb2.ListBatchersRequest, _context: _Context
     ) -> router_service_pb2.ListBatchersResponse:
-        """The batchers that are connected; they are few, so they fit a page."""
+        """The batchers, connected or missed; they are few, so they fit a page."""
         check_page_size(request.page_size)
         newest = self._batchers.table.revision
         return router_service_pb2.ListBatchersResponse(
-            batchers=[batcher_to_proto(session, newest=newest) for session in self._batchers.connected],
+            batchers=[
+                *(batcher_to_proto(session, newest=newest) for session in self._batchers.connected),
+                *(missed_to_proto(name, address) for name, address in self._fleet.missed),
+            ],
             revision=newest,
         )

@@ -23,7 +23,7 @@ from infermesh.registry.v1 import (
     registry_service_pb2,
     registry_service_pb2_grpc,
 )
-from infermesh.router.v1 import router_service_pb2, router_service_pb2_grpc, traffic_pb2
+from infermesh.router.v1 import receiver_pb2, router_service_pb2, router_service_pb2_grpc, traffic_pb2
 from typer.testing import CliRunner, Result
 
 Deployment = deployment_pb2.Deployment
@@ -226,6 +226,8 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
         self.governing_rule = "split"
         self.late_times = 0
         self.asked = 0
+        self.batchers: list[receiver_pb2.Batcher] | None = []
+        """None: nobody says."""
 
     def _traffic(self, model: str) -> traffic_pb2.Traffic:
         return traffic_pb2.Traffic(
@@ -259,6 +261,13 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
         self, request: router_service_pb2.UpdateTrafficRequest, context: grpc.ServicerContext
     ) -> router_service_pb2.TrafficPlan:
         return router_service_pb2.TrafficPlan(moved_percent=10, changes=["v1.1.0 gets 10 % instead of 0 %"])
+
+    def ListBatchers(
+        self, request: router_service_pb2.ListBatchersRequest, context: grpc.ServicerContext
+    ) -> router_service_pb2.ListBatchersResponse:
+        if self.batchers is None:
+            refuse(context, code_pb2.UNAVAILABLE, "DEPENDENCY_UNAVAILABLE", "the router does not answer")
+        return router_service_pb2.ListBatchersResponse(batchers=self.batchers)
 
     def ListTrafficChanges(
         self, request: router_service_pb2.ListTrafficChangesRequest, context: grpc.ServicerContext

@@ -120,6 +120,14 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(
     assert len(router.gateways.published) == published
 
 
+async def batchers_of(router: Router, expected: list[tuple[str, str, bool]] | None = None) -> object:
+    """Name, address and whether it is connected of each batcher; or whether they are those."""
+    listed = await router.api.ListBatchers(pb.ListBatchersRequest())
+    found = [(one.batcher_id, one.address, one.connected) for one in listed.batchers]
+    assert [one.HasField("connected_at") for one in listed.batchers] == [connected for *_, connected in found]
+    return found if expected is None else found == expected
+
+
 async def test_a_batcher_that_took_the_table_gets_requests_beside_those_of_the_settings(around: Surroundings) -> None:
     around.deployer.state.put(BOTH)
     async with around.router() as router:
@@ -127,7 +135,12 @@ async def test_a_batcher_that_took_the_table_gets_requests_beside_those_of_the_s
         batcher = PlayedBatcher(router.channel, "batcher-7")
         configured = f"127.0.0.1:{around.batcher_port}"
         await eventually(lambda: list(router.gateways.batchers) == [configured, "batcher-7:1"])
+        assert await batchers_of(router) == [("batcher-7", "batcher-7:1", True), ("", configured, False)]
         await batcher.leave()
+        await eventually(
+            lambda: batchers_of(router, [("", configured, False), ("batcher-7", "batcher-7:1", False)]),
+            what="the one that left is shown as missed for as long as gateways send to it",
+        )
 
 
 async def test_batchers_know_a_version_before_gateways_route_to_it(around: Surroundings) -> None:
@@ -144,7 +157,7 @@ async def test_batchers_know_a_version_before_gateways_route_to_it(around: Surro
         assert list(router.gateways.table.models["digits"].versions) == [OLD]
         await served(router, [OLD, NEW])
         listed = await router.api.ListBatchers(pb.ListBatchersRequest())
-        assert [(one.batcher_id, one.current) for one in listed.batchers] == [("batcher-0", False)]
+        assert [(one.batcher_id, one.current) for one in listed.batchers if one.connected] == [("batcher-0", False)]
         assert router.gateways.table.revision == listed.revision == batcher.revision
         await batcher.leave()
 

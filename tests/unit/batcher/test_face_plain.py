@@ -26,9 +26,7 @@ async def test_this_machine_gets_the_page(source: str) -> None:
     assert (status, orjson.loads(body)) == (200, {"lanes": []})
 
 
-@pytest.mark.parametrize(
-    "source", ["10.0.0.7:5", "[::ffff:10.0.0.7]:5", "[2001:db8::1]:5", "/run/a.sock", "", None]
-)
+@pytest.mark.parametrize("source", ["10.0.0.7:5", "[::ffff:10.0.0.7]:5", "[2001:db8::1]:5", "/run/a.sock", "", None])
 async def test_others_do_not(source: str | None) -> None:
     status, body = await asked(source)
     assert status == 403

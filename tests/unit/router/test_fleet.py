@@ -72,6 +72,19 @@ async def test_who_left_is_dropped_after_the_grace_and_who_comes_back_is_not(aro
     assert list(around.gateways.batchers) == ["a:1", "b:1"], "a stream that ends does not prove the last batcher dead"
 
 
+async def test_whoever_is_sent_to_and_not_connected_is_missed_by_name(around: Around) -> None:
+    assert around.keeper.missed == [("", "a:1")]
+    configured, other = await around.connect("a:1"), await around.connect("b:1")
+    fresh = await around.connect("c:1", error_message="cannot read it")
+    assert around.keeper.missed == []
+    for session in (configured, other, fresh):
+        around.batchers.disconnect(session)
+    await around.connect("d:1")
+    assert around.keeper.missed == [("batcher at a:1", "a:1"), ("batcher at b:1", "b:1")]
+    await asyncio.sleep(31)
+    assert around.keeper.missed == [("batcher at a:1", "a:1")], "gateways no longer send to the other"
+
+
 async def test_an_address_that_nobody_can_reach_is_named_once(around: Around, caplog: pytest.LogCaptureFixture) -> None:
     await around.connect("0.0.0.0:8110")
     await around.connect("b:1")

@@ -1,4 +1,4 @@
-"""Which parts of the mesh answer, by the standard health service of gRPC."""
+"""Which parts of the mesh answer, by the standard health service of gRPC, and which batchers there are."""
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -8,7 +8,8 @@ from types import MappingProxyType
 import grpc
 from grpc_health.v1 import health_pb2
 from infermesh.client.errors import InfermeshError
-from infermesh.client.transport import Transport
+from infermesh.client.transport import Transport, all_pages
+from infermesh.router.v1 import receiver_pb2, router_service_pb2, router_service_pb2_grpc
 
 SERVICES: Mapping[str, str] = MappingProxyType(
     {
@@ -22,6 +23,7 @@ SERVICES: Mapping[str, str] = MappingProxyType(
 )
 """The parts behind the gateway, by the service that each one answers for. The batcher first: it serves predictions."""
 CHECK_TIMEOUT_S = 2.0
+_PAGE_SIZE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,23 @@ class Health:
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
+        self._router = router_service_pb2_grpc.RouterServiceStub(transport.channel)
 
     def check(self, *, timeout_s: float = CHECK_TIMEOUT_S) -> list[PartHealth]:
         """Every part's health, asked at the same time. Raises GATEWAY_UNREACHABLE where no gateway answers."""
         self._transport.wait_until_connected(timeout_s)
         with ThreadPoolExecutor(len(SERVICES)) as pool:
             return list(pool.map(lambda item: self._check(*item, timeout_s=timeout_s), SERVICES.items()))
+
+    def batchers(self, *, timeout_s: float = CHECK_TIMEOUT_S) -> list[receiver_pb2.Batcher]:
+        """Every batcher that the router knows, those included that are sent to although they are not connected. Raises
+        InfermeshError where the router does not say."""
+
+        def fetch(token: str) -> router_service_pb2.ListBatchersResponse:
+            request = router_service_pb2.ListBatchersRequest(page_size=_PAGE_SIZE, page_token=token)
+            return self._transport.call(self._router.ListBatchers, request, timeout_s=timeout_s)
+
+        return list(all_pages(fetch, lambda page: page.batchers))
 
     def _check(self, name: str, service: str, *, timeout_s: float) -> PartHealth:
         request = health_pb2.HealthCheckRequest(service=service)

@@ -130,8 +130,8 @@ def state(word: str) -> str:
 
 
 _COLOURS = {
-    **dict.fromkeys(("active", "completed", "healthy", "ready", "answers"), "green"),
-    **dict.fromkeys(("pending", "deploying", "running", "terminating", "degraded", "draft"), "yellow"),
+    **dict.fromkeys(("active", "completed", "healthy", "ready", "answers", "connected"), "green"),
+    **dict.fromkeys(("pending", "deploying", "running", "terminating", "degraded", "draft", "behind"), "yellow"),
     **dict.fromkeys(("failed", "unhealthy", "away"), "red"),
     **dict.fromkeys(("cancelled", "archived", "deprecated"), "dim"),
 }

@@ -1,5 +1,7 @@
 """`infermesh status`: which parts answer, and what is served."""
 
+from collections.abc import Iterator, Sequence
+
 import typer
 from infermesh.client.cli.commands.deployments import listed
 from infermesh.client.cli.failures import ExitCode
@@ -8,6 +10,7 @@ from infermesh.client.cli.session import Session, command
 from infermesh.client.errors import InfermeshError
 from infermesh.client.health import PartHealth
 from infermesh.deployer.v1 import deployment_pb2
+from infermesh.router.v1 import receiver_pb2
 from rich.console import Group, RenderableType
 from rich.markup import escape
 
@@ -19,12 +22,18 @@ def add_to(app: typer.Typer) -> None:
 
     @command(app, "status")
     def status(session: Session) -> None:
-        """Show which parts of the mesh answer, and what is deployed.
+        """Show which parts of the mesh answer, and what is deployed. Where there are several batchers, each is shown.
 
-        The exit code is 4 where a part is away. Predictions go on without the control plane: of these parts they need
-        the batcher alone.
+        The exit code is 4 where a part or a batcher is away. Predictions go on without the control plane: of these
+        parts they need one batcher alone.
         """
         parts = session.client.health.check()
+        batchers: list[receiver_pb2.Batcher] = []
+        batchers_unknown = ""
+        try:
+            batchers = session.client.health.batchers()
+        except InfermeshError as error:
+            batchers_unknown = error.message
         deployments: list[deployment_pb2.Deployment] = []
         unknown = ""
         try:
@@ -34,20 +43,41 @@ def add_to(app: typer.Typer) -> None:
         value = {
             "gateway": session.client.gateway,
             "parts": [{"name": part.name, "healthy": part.healthy, "explanation": part.explanation} for part in parts],
+            "batchers": batchers,
+            "batchers_unknown": batchers_unknown,
             "deployments": deployments,
             "deployments_unknown": unknown,
         }
-        session.output.result(value, lambda: _shown(session.client.gateway, parts, deployments, unknown))
-        if not all(part.healthy for part in parts):
+        session.output.result(value, lambda: _shown(session.client.gateway, parts, batchers, deployments, unknown))
+        if not all(part.healthy for part in parts) or not all(batcher.connected for batcher in batchers):
             raise typer.Exit(ExitCode.UNAVAILABLE)
 
 
 def _shown(
-    gateway: str, parts: list[PartHealth], deployments: list[deployment_pb2.Deployment], unknown: str
+    gateway: str,
+    parts: Sequence[PartHealth],
+    batchers: Sequence[receiver_pb2.Batcher],
+    deployments: list[deployment_pb2.Deployment],
+    unknown: str,
 ) -> RenderableType:
     health = table("part", "state", "why")
     health.add_row("gateway", state("answers"), f"[dim]{escape(gateway)}[/]")
     for part in parts:
         health.add_row(part.name, state("answers" if part.healthy else "away"), escape(part.explanation))
+        if part.name == "batcher" and len(batchers) > 1:
+            for row in _each(batchers):
+                health.add_row(*row)
     served = f"[yellow]what is deployed is not known now: {escape(unknown)}[/]" if unknown else listed(deployments)
     return Group(health, "", served)
+
+
+def _each(batchers: Sequence[receiver_pb2.Batcher]) -> Iterator[tuple[str, str, str]]:
+    for batcher in sorted(batchers, key=lambda one: (one.batcher_id, one.address)):
+        name = f"  {escape(batcher.batcher_id or batcher.address)}"
+        where = f"[dim]{escape(batcher.address)}[/]"
+        if not batcher.connected:
+            yield name, state("away"), f"{where}, the router has no word from it; its log says why"
+        elif batcher.error_message:
+            yield name, state("behind"), f"{where}, it serves an older table: {escape(batcher.error_message)}"
+        else:
+            yield name, state("connected" if batcher.current else "behind"), where

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"infermesh/router/v1/receiver.proto\x12\x13infermesh.router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x01\n\x07Gateway\x12\x1d\n\ngateway_id\x18\x01 \x01(\tR\tgatewayId\x12\x33\n\x15\x61\x63knowledged_revision\x18\x02 \x01(\x01R\x14\x61\x63knowledgedRevision\x12\x18\n\x07\x63urrent\x18\x03 \x01(\x08R\x07\x63urrent\x12#\n\rerror_message\x18\x04 \x01(\tR\x0c\x65rrorMessage\"\xf5\x01\n\x07\x42\x61tcher\x12\x1d\n\nbatcher_id\x18\x01 \x01(\tR\tbatcherId\x12\x18\n\x07\x61\x64\x64ress\x18\x02 \x01(\tR\x07\x61\x64\x64ress\x12\x33\n\x15\x61\x63knowledged_revision\x18\x03 \x01(\x01R\x14\x61\x63knowledgedRevision\x12\x18\n\x07\x63urrent\x18\x04 \x01(\x08R\x07\x63urrent\x12#\n\rerror_message\x18\x05 \x01(\tR\x0c\x65rrorMessage\x12=\n\x0c\x63onnected_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63onnectedAtb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"infermesh/router/v1/receiver.proto\x12\x13infermesh.router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9c\x01\n\x07Gateway\x12\x1d\n\ngateway_id\x18\x01 \x01(\tR\tgatewayId\x12\x33\n\x15\x61\x63knowledged_revision\x18\x02 \x01(\x01R\x14\x61\x63knowledgedRevision\x12\x18\n\x07\x63urrent\x18\x03 \x01(\x08R\x07\x63urrent\x12#\n\rerror_message\x18\x04 \x01(\tR\x0c\x65rrorMessage\"\x93\x02\n\x07\x42\x61tcher\x12\x1d\n\nbatcher_id\x18\x01 \x01(\tR\tbatcherId\x12\x18\n\x07\x61\x64\x64ress\x18\x02 \x01(\tR\x07\x61\x64\x64ress\x12\x33\n\x15\x61\x63knowledged_revision\x18\x03 \x01(\x01R\x14\x61\x63knowledgedRevision\x12\x18\n\x07\x63urrent\x18\x04 \x01(\x08R\x07\x63urrent\x12#\n\rerror_message\x18\x05 \x01(\tR\x0c\x65rrorMessage\x12=\n\x0c\x63onnected_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x63onnectedAt\x12\x1c\n\tconnected\x18\x07 \x01(\x08R\tconnectedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,5 +35,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GATEWAY']._serialized_start=93
   _globals['_GATEWAY']._serialized_end=249
   _globals['_BATCHER']._serialized_start=252
-  _globals['_BATCHER']._serialized_end=497
+  _globals['_BATCHER']._serialized_end=527
 # @@protoc_insertion_point(module_scope)

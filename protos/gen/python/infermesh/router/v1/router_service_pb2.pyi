@@ -1122,7 +1122,7 @@ class ListBatchersResponse(_message.Message):
     """The newest revision of the serving table."""
     @_builtins.property
     def batchers(self) -> _containers.RepeatedCompositeFieldContainer[_receiver_pb2.Batcher]:
-        """By name."""
+        """Those that are connected by name, then the others by address."""
 
     def __init__(
         self,

@@ -339,7 +339,7 @@ class RouterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListBatchers(self, request, context):
-        """The batchers that are connected, by name.
+        """The batchers that are connected, by name, then those that gateways send to although they are not, by address.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

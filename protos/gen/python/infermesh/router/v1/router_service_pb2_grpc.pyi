@@ -98,7 +98,7 @@ class RouterServiceStub:
     ListGateways: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ListGatewaysRequest, _router_service_pb2.ListGatewaysResponse]
     """The gateways that are connected, by name."""
     ListBatchers: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ListBatchersRequest, _router_service_pb2.ListBatchersResponse]
-    """The batchers that are connected, by name."""
+    """The batchers that are connected, by name, then those that gateways send to although they are not, by address."""
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -166,7 +166,7 @@ class RouterServiceAsyncStub(RouterServiceStub):
     ListGateways: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListGatewaysRequest, _router_service_pb2.ListGatewaysResponse]  # type: ignore[assignment]
     """The gateways that are connected, by name."""
     ListBatchers: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListBatchersRequest, _router_service_pb2.ListBatchersResponse]  # type: ignore[assignment]
-    """The batchers that are connected, by name."""
+    """The batchers that are connected, by name, then those that gateways send to although they are not, by address."""
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Decides what share of a model's traffic each version gets. Errors carry google.rpc details with an
@@ -375,6 +375,6 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_service_pb2.ListBatchersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_router_service_pb2.ListBatchersResponse, _abc.Awaitable[_router_service_pb2.ListBatchersResponse]]:
-        """The batchers that are connected, by name."""
+        """The batchers that are connected, by name, then those that gateways send to although they are not, by address."""
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
@@ -15,6 +16,7 @@ from infermesh.client.transport import Transport
 from typer.testing import CliRunner, Result
 
 Job = batch_job_pb2.BatchJob
+Source = batch_job_pb2.FeatureSource
 Step = Job | grpc.StatusCode
 
 
@@ -167,6 +169,51 @@ def test_the_command_draws_what_became_of_it(run: Callable[..., Result], service
     assert finished.exit_code == 0, finished.output
     assert "completed" in finished.stdout
     assert "100.0 % of 100" in finished.stdout
+
+
+def test_feature_sources_and_the_column_of_moments_are_sent(
+    run: Callable[..., Result], servicer: Servicer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = {"uri": "more.csv", "entity": "item", "timestamp_column": "seen", "features": ["price"], "max_age_s": 60}
+    (tmp_path / "source.json").write_text(json.dumps({"uri": "file:///d/third.parquet", "entity": "shop"}))
+    told = ("stats=2026.parquet=user_id", json.dumps(whole), "@source.json")
+    sources = [word for one in told for word in ("--feature-source", one)]
+    finished = run("submit", "digits", "/in.csv", "/out.csv", "--event-time", "when", *sources)
+    assert finished.exit_code == 0, finished.output
+    (request,) = servicer.created
+    assert request.input.event_time_column == "when"
+    assert list(request.input.feature_sources) == [
+        Source(uri=str(tmp_path / "stats=2026.parquet"), entity="user_id"),
+        Source(**{**whole, "uri": str(tmp_path / "more.csv")}),  # type: ignore[arg-type]
+        Source(uri="file:///d/third.parquet", entity="shop"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--feature-source", "stats.csv=user_id"], "--feature-source needs --event-time COLUMN"),
+        (["--event-time", "when"], "--event-time when says nothing without --feature-source FILE=ENTITY"),
+        (["--event-time", "when", "--feature-source", "stats.csv"], "'stats.csv' names no file; say FILE=ENTITY"),
+        (["--event-time", "when", "--feature-source", "stats.csv="], "names no column that says whose values they are"),
+        (["--event-time", "when", "--feature-source", '{"uri": "a.csv"}'], "names no column that says whose"),
+        (
+            ["--event-time", "when", "--feature-source", '{"url": "a.csv"}'],
+            "url is no field of a feature source; allowed: uri",
+        ),
+        (["--event-time", "when", "--feature-source", '{"max_age_s": "x"}'], "max_age_s"),
+        (["--event-time", "when", "--feature-source", "{"], "the value is no JSON"),
+        (["--event-time", "when", "--feature-source", "@/nowhere"], "cannot read /nowhere"),
+    ],
+)
+def test_what_is_wrong_with_a_source_is_said_before_anything_is_sent(
+    run: Callable[..., Result], servicer: Servicer, arguments: list[str], words: str
+) -> None:
+    finished = run("submit", "digits", "/in.csv", "/out.csv", *arguments)
+    assert finished.exit_code == 2
+    assert words in " ".join(finished.output.replace("│", " ").split())
+    assert servicer.created == []
 
 
 @pytest.mark.parametrize(("status", "code"), [("failed", 1), ("cancelled", 5)])

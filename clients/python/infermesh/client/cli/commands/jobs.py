@@ -7,6 +7,7 @@ import grpc
 import typer
 from infermesh.batch.v1 import batch_job_pb2
 from infermesh.client.batch import ENDED, WATCH_TIMEOUT_S
+from infermesh.client.cli.feature_sources import OPTION_SOURCE, OPTION_TIME, read_sources
 from infermesh.client.cli.output import facts, state, table, when
 from infermesh.client.cli.session import ModelArgument, Session, VersionOption, command
 from infermesh.client.errors import InfermeshError
@@ -55,6 +56,24 @@ def _add_submit(group: typer.Typer) -> None:
         version: VersionOption = "",
         name: Annotated[str, typer.Option(help="A name for people.")] = "",
         key: Annotated[str, typer.Option(metavar="COLUMN", help="The column that identifies a row.")] = "",
+        feature_source: Annotated[
+            list[str] | None,
+            typer.Option(
+                OPTION_SOURCE,
+                metavar="FILE=ENTITY",
+                help="Features that the rows do not have, as they were over time: a Parquet or CSV file, and the "
+                "column, of it and of INPUT, that says whose they are. Or JSON, or `@PATH`, with uri, entity, "
+                "timestamp_column, features, max_age_s, format. Repeatable; needs --event-time.",
+            ),
+        ] = None,
+        event_time: Annotated[
+            str,
+            typer.Option(
+                OPTION_TIME,
+                metavar="COLUMN",
+                help="The column of INPUT with the moment of each row: it gets the latest values at or before it.",
+            ),
+        ] = "",
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")] = False,
         batch_size: Annotated[int, typer.Option(min=0, help="Rows in one request; 0: the default.")] = 0,
         parallelism: Annotated[int, typer.Option(min=0, help="Requests at once; 0: the default.")] = 0,
@@ -66,8 +85,11 @@ def _add_submit(group: typer.Typer) -> None:
     ) -> None:
         """Start a job, and print its id.
 
-        Columns are matched to features by name. Paths are read by the batch service, which runs on the mesh's machine.
+        Columns are matched to features by name. Features that are no columns come from the files of --feature-source,
+        as they were at each row's moment; without such files from the feature store, as they are now. Paths are read
+        by the batch service, which runs on the mesh's machine.
         """
+        sources = read_sources(feature_source or (), event_time)
         job = session.client.batch.submit(
             model,
             source,
@@ -78,7 +100,7 @@ def _add_submit(group: typer.Typer) -> None:
             max_parallelism=parallelism,
             timeout_minutes=timeout_minutes,
             max_failed_fraction=max_failed,
-            reading=batch_job_pb2.InputOptions(key_column=key),
+            reading=batch_job_pb2.InputOptions(key_column=key, event_time_column=event_time, feature_sources=sources),
             writing=batch_job_pb2.OutputOptions(overwrite=overwrite),
         )
         if watch:

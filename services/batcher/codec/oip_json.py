@@ -17,6 +17,7 @@ from services.common.errors import MeshError, Reason, invalid, shown
 from services.common.schema import DataType
 
 _DIMENSIONS_MAX = 16
+_EXAMPLE = 'an object such as {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 1], "data": [0.5]}]}'
 
 
 @dataclass(slots=True)
@@ -38,9 +39,9 @@ def read(body: bytes, header_length: int | None, *, model_name: str, version: st
     try:
         document = orjson.loads(view[:header_length])
     except orjson.JSONDecodeError as error:
-        raise _malformed(f"the body is no JSON: {error}") from None
+        raise _malformed(f"the body is no JSON: {error}; send {_EXAMPLE}") from None
     if not isinstance(document, dict):
-        raise _malformed("the body is no JSON object")
+        raise _malformed(f"the body is {shown(document, length_max=60)}; send {_EXAMPLE}")
     binaries = _Binaries(view[header_length:] if header_length is not None else memoryview(b""))
     inputs = [_input(item, place, binaries) for place, item in enumerate(_objects(document, "inputs"))]
     binaries.finish()

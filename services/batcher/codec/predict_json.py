@@ -11,13 +11,13 @@ from services.batcher.domain.request import Parameter
 from services.batcher.domain.schema_check import short_name
 from services.common.errors import FieldViolation, MeshError, Reason, invalid, invalid_fields, shown
 
-TIMEOUT_MS_MAX = 2**32 - 1
 _INSTANCES = "a list of 1 or more objects, each with one key for every feature"
+TIMEOUT_MS_MAX = 2**32 - 1
 _FIELDS = {
     "instances": _INSTANCES,
     "version": 'a text such as "v2.1.0"',
     "parameters": "an object",
-    "timeout_ms": "milliseconds, 0 or more",
+    "timeout_ms": f"0 to {TIMEOUT_MS_MAX} milliseconds",
     "explain": "true or false",
     "request_id": "a text of at most 128 characters",
 }
@@ -45,7 +45,9 @@ def read(body: bytes) -> JsonRequest:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise MeshError(Reason.MALFORMED_BODY, f"the body is no JSON: {error}; send {_EXAMPLE}") from None
+        # What gzip begins with: compression is stated in a header, which nobody here looks at.
+        why = "it is compressed with gzip, which is not taken" if body.startswith(b"\x1f\x8b") else str(error)
+        raise MeshError(Reason.MALFORMED_BODY, f"the body is no JSON: {why}; send {_EXAMPLE}") from None
     if not isinstance(document, dict):
         raise MeshError(Reason.MALFORMED_BODY, f"the body is {shown(document, length_max=60)}; send {_EXAMPLE}")
     if len(document) == 1 and "instances" in document:
@@ -63,7 +65,8 @@ def read(body: bytes) -> JsonRequest:
 def check_rows(count: int) -> int:
     """`count` itself. Raises INVALID_FIELD outside 1 to 65536."""
     if not 1 <= count <= ROWS_MAX:
-        raise invalid("instances", f"{count} instances", f"1 to {ROWS_MAX}; larger work is for batch jobs")
+        allowed = f"allowed: 1 to {ROWS_MAX}; larger work is for batch jobs"
+        raise invalid_fields([FieldViolation("instances", f"has {count} of them; {allowed}")])
     return count
 
 

@@ -1,6 +1,7 @@
 """The REST form of the control plane: transcoding, errors with their status, what is hidden, what the gateway says."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -85,6 +86,51 @@ def test_what_may_hold_anything_may_hold_anything(gateway: Gateway) -> None:
     body = {"name": "digits", "metadata": {"colour": {"red": [1, {"deep": None}]}}, "input_schema": {"x": "int"}}
     answer = gateway.rest("POST", "/v1/models", json=body)
     assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "takes"),
+    [
+        ("GET", "/v1/models/digits/predict", "POST"),
+        ("PUT", "/v1/models", "GET, POST"),
+        ("DELETE", "/v1/models/digits/deployments", "GET, POST"),
+        ("GET", "/v1/batch/predict?x=1", "POST"),
+    ],
+)
+def test_a_path_that_takes_another_method_says_which(gateway: Gateway, method: str, path: str, takes: str) -> None:
+    answer = gateway.rest(method, path)
+    assert answer.status_code == 404
+    body = answer.json()
+    assert body["code"] == 5
+    assert f"{method} {path}: nothing answers this method at this path, which takes {takes};" in body["message"]
+
+
+def test_a_path_that_is_none_says_where_paths_begin(gateway: Gateway) -> None:
+    answer = gateway.rest("POST", "/v1/models/digits/predictt")
+    assert answer.status_code == 404
+    assert "the REST API begins with /v1" in answer.json()["message"]
+    assert "takes" not in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/models?nosuch=1", "nosuch"),
+        ("/v1/models?page_size=3&pagesize=4", "pagesize"),
+        ("/v1/models/digits?etag.x", "etag"),
+    ],
+)
+def test_a_query_that_names_no_field_says_which_there_are(gateway: Gateway, path: str, field: str) -> None:
+    answer = gateway.rest("GET", path)
+    assert answer.status_code == 400, answer.text
+    assert answer.json()["details"][0]["reason"] == "MALFORMED_BODY"
+    assert f"unknown field {field}; " in answer.json()["message"]
+    assert re.search(r"Request has \w+", answer.json()["message"])
+
+
+@pytest.mark.parametrize("query", ["", "?", "?page_size=3", "?pageSize=3&", "?page%5Fsize=3", "?tags=a&tags=b"])
+def test_a_query_of_fields_is_taken_however_it_is_written(gateway: Gateway, query: str) -> None:
+    assert gateway.rest("GET", f"/v1/models{query}").status_code == 200
 
 
 def test_who_is_refused_for_a_while_is_told_how_long(gateway: Gateway) -> None:

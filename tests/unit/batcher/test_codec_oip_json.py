@@ -120,6 +120,7 @@ def test_a_body_that_is_no_object_is_malformed(body: bytes) -> None:
     with pytest.raises(MeshError) as caught:
         oip_json.read(body, None, model_name="digits", version="")
     assert caught.value.reason is Reason.MALFORMED_BODY
+    assert 'send an object such as {"inputs": ' in caught.value.message
 
 
 @pytest.mark.parametrize("length", [0, -1, 10**9])

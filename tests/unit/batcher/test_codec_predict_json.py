@@ -107,6 +107,23 @@ def test_a_body_that_is_no_object_of_json_is_malformed(body: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"\x1f\x8b\x08 and so on", "compressed with gzip, which is not taken; send an object such as"),
+        (b"{", "the body is no JSON: .*; send an object such as"),
+        (b'{"instances": [{}], "timeout_ms": -5}', "timeout_ms is -5; allowed: 0 to 4294967295 milliseconds"),
+        (
+            json.dumps({"instances": [{}] * (ROWS_MAX + 1)}).encode(),
+            "instances has 65537 of them; allowed: 1 to 65536;",
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_allowed(body: bytes, words: str) -> None:
+    with pytest.raises(MeshError, match=words):
+        predict_json.read(body)
+
+
+@pytest.mark.parametrize(
     ("instances", "field"),
     [
         (None, "instances"),

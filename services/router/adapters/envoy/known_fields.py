@@ -1,18 +1,19 @@
-"""What JSON bodies of the control plane's REST may say, as tables for the script that checks it.
+"""What REST may say, as tables for the script that checks it: methods of each path, fields of queries and JSON bodies.
 
-Envoy's transcoder has no option to refuse fields that it does not know. So the script walks through the body beside the
-descriptors, which this module writes as Lua.
+Envoy's transcoder has no option to refuse fields of a body that it does not know, and does not say which there are. So
+the script walks through the body beside the descriptors, which this module writes as Lua.
 """
 
 import re
 from collections.abc import Iterator
+from itertools import chain
 
 from google.api import annotations_pb2, http_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
-from services.router.adapters.envoy.public import control_services
+from services.router.adapters.envoy.public import control_services, prediction_service
 
-_VERBS = ("post", "put", "patch", "delete")
+_VERBS = ("get", "post", "put", "patch", "delete")
 _OPAQUE_PACKAGES = ("google.protobuf.", "google.api.", "google.rpc.")
 """Their messages have JSON forms of their own."""
 _SPECIAL = re.compile(r"[\^$()%.\[\]*+\-?]")
@@ -22,8 +23,9 @@ def tables() -> str:
     """Lua that defines MESSAGES and BINDINGS."""
     messages = _Messages()
     bindings: dict[str, list[str]] = {}
-    for verb, pattern, body in _bindings():
-        bindings.setdefault(verb.upper(), []).append(f"{{{_quoted(pattern)}, {messages.number(body)}}}")
+    for verb, pattern, body, query in _bindings():
+        numbers = [messages.number(message) if message is not None else 0 for message in (body, query)]
+        bindings.setdefault(verb.upper(), []).append(f"{{{_quoted(pattern)}, {numbers[0]}, {numbers[1]}}}")
     listed = "\n".join(f"  {verb} = {{{', '.join(items)}}}," for verb, items in bindings.items())
     return f"local MESSAGES = {{\n{messages.lua()}\n}}\nlocal BINDINGS = {{\n{listed}\n}}\n"
 
@@ -62,17 +64,18 @@ class _Messages:
         return self.number(field.message_type) if field.message_type is not None else 0
 
 
-def _bindings() -> Iterator[tuple[str, str, Descriptor]]:
-    """Verb, Lua pattern of the path and the body's message, of every method whose body is JSON with fields."""
-    for service in control_services():
+def _bindings() -> Iterator[tuple[str, str, Descriptor | None, Descriptor | None]]:
+    """Verb and Lua pattern of the path of every method, with the messages of its body and its query; None where there
+    is none or it is not looked into."""
+    for service in chain(control_services(), [prediction_service()]):
         for method in service.methods:
-            if method.client_streaming:
-                continue  # files, read piece by piece
             for rule in _rules(method):
-                body = _body(method, rule.body)
                 verb = str(rule.WhichOneof("pattern"))
-                if body is not None and verb in _VERBS:
-                    yield verb, _lua_pattern(getattr(rule, verb)), body
+                if verb in _VERBS:
+                    # Files are read piece by piece.
+                    body = None if method.client_streaming else _body(method, rule.body)
+                    query = None if rule.body == "*" else method.input_type
+                    yield verb, _lua_pattern(getattr(rule, verb)), body, query
 
 
 def _rules(method: MethodDescriptor) -> Iterator[http_pb2.HttpRule]:

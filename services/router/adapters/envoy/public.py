@@ -75,13 +75,21 @@ def transcoded() -> Sequence[str]:
 
 def control_services() -> Iterator[ServiceDescriptor]:
     """The descriptors of the control plane's services."""
-    for service in CONTROL_SERVICES:
-        yield next(
-            described
-            for file in _DESCRIBED
-            for described in file.services_by_name.values()
-            if described.full_name == service.full_name
-        )
+    return (_service(service.full_name) for service in CONTROL_SERVICES)
+
+
+def prediction_service() -> ServiceDescriptor:
+    """The descriptor of the service that predicts."""
+    return _service(PREDICTION)
+
+
+def _service(full_name: str) -> ServiceDescriptor:
+    return next(
+        described
+        for file in _DESCRIBED
+        for described in file.services_by_name.values()
+        if described.full_name == full_name
+    )
 
 
 @cache

@@ -1,7 +1,7 @@
 """What the gateway itself answers when a request does not get through: the same shape as every other error of the mesh.
 
-REST gets `{"code", "message", "details"}`; gRPC gets a status with a sentence. Envoy's own words stay in the sentence:
-they say what it could not do.
+REST gets `{"code", "message", "details"}`, the Open Inference Protocol's REST `{"error", "reason"}` as its clients read
+it; gRPC gets a status with a sentence. Envoy's own words stay in the sentence: they say what it could not do.
 """
 
 from collections.abc import Sequence
@@ -76,11 +76,24 @@ _RETRIED = (429, 502, 503)
 
 def local_replies() -> http_connection_manager_pb2.LocalReplyConfig:
     """The mappers: gRPC first, then REST by status."""
-    return http_connection_manager_pb2.LocalReplyConfig(mappers=[*_to_grpc(), *(_to_rest(reply) for reply in _REPLIES)])
+    return http_connection_manager_pb2.LocalReplyConfig(
+        mappers=[
+            *_to_grpc(),
+            *(
+                _to_rest(reply, _both(_is_inference(), _status_is(reply.status)), _inference(reply))
+                for reply in _REPLIES
+            ),
+            *(_to_rest(reply, _status_is(reply.status), _json(reply)) for reply in _REPLIES),
+        ]
+    )
 
 
-def _to_rest(reply: _Reply) -> http_connection_manager_pb2.ResponseMapper:
-    mapper = _Mapper(filter=_status_is(reply.status), body_format_override=_json(reply))
+def _to_rest(
+    reply: _Reply,
+    holds: accesslog_pb2.AccessLogFilter,
+    body: substitution_format_string_pb2.SubstitutionFormatString,
+) -> http_connection_manager_pb2.ResponseMapper:
+    mapper = _Mapper(filter=holds, body_format_override=body)
     if reply.said_as:
         mapper.status_code.value = reply.said_as
     if reply.status in _RETRIED:
@@ -114,6 +127,14 @@ def _json(reply: _Reply) -> substitution_format_string_pb2.SubstitutionFormatStr
     return substitution_format_string_pb2.SubstitutionFormatString(json_format=body)
 
 
+def _inference(reply: _Reply) -> substitution_format_string_pb2.SubstitutionFormatString:
+    body = struct_pb2.Struct()
+    body.update({"error": reply.message})
+    if reply.reason is not None:
+        body.update({"reason": reply.reason.value})
+    return substitution_format_string_pb2.SubstitutionFormatString(json_format=body)
+
+
 def _text(message: str) -> substitution_format_string_pb2.SubstitutionFormatString:
     return substitution_format_string_pb2.SubstitutionFormatString(
         text_format_source=base_pb2.DataSource(inline_string=message)
@@ -126,6 +147,12 @@ def _is_grpc() -> accesslog_pb2.AccessLogFilter:
     grpc = header(name="content-type", string_match=string_pb2.StringMatcher(prefix="application/grpc"))
     transcoded = header(name=names.HEADER_ORIGINAL_PATH, present_match=True, invert_match=True)
     return _both(*(_Filter(header_filter=accesslog_pb2.HeaderFilter(header=one)) for one in (grpc, transcoded)))
+
+
+def _is_inference() -> accesslog_pb2.AccessLogFilter:
+    """The caller speaks the REST form of the Open Inference Protocol."""
+    path = route_components_pb2.HeaderMatcher(name=":path", string_match=string_pb2.StringMatcher(prefix="/v2/"))
+    return _Filter(header_filter=accesslog_pb2.HeaderFilter(header=path))
 
 
 def _status_is(status: int) -> accesslog_pb2.AccessLogFilter:

@@ -1,6 +1,7 @@
 -- What the transcoder leaves to be wished for of our REST contract. MESSAGES and BINDINGS stand above, made of the
 -- descriptors: a message is {name, fields}, where a field has the number of its message, 0 where anything may stand; a map
--- is {name, nil, number of its values' message}. A binding is {pattern of the path, number of the body's message}.
+-- is {name, nil, number of its values' message}. BINDINGS has, for each method, {pattern of the path, number of the body's
+-- message, number of the query's message}.
 
 -- The JSON value at `at`, of message `kind`, named `path`. Returns the position after it and what is wrong with it. No
 -- position: it is no JSON, which the transcoder will say. Deeper than `depth` nothing is looked at.
@@ -99,19 +100,60 @@ value = function(text, at, kind, path, depth)
   return string.match(text, "^[%w.+-]+()", at)
 end
 
-local function body_message(headers)
-  local path = string.match(headers:get(":path"), "^[^?]*")
-  for _, binding in ipairs(BINDINGS[headers:get(":method")] or {}) do
+local function bound(method, path)
+  for _, binding in ipairs(BINDINGS[method] or {}) do
     if string.find(path, binding[1]) then
-      return binding[2]
+      return binding
     end
   end
 end
 
--- The transcoder drops fields that it does not know. Who misspells one would believe it taken.
+local function other_methods(path)
+  local methods = {}
+  for method in pairs(BINDINGS) do
+    if bound(method, path) ~= nil then
+      methods[#methods + 1] = method
+    end
+  end
+  table.sort(methods)
+  return methods
+end
+
+-- What is wrong with the names in a query. A name is a field, or a path of fields, of which the first counts here. Names
+-- that are written with escapes are left alone.
+local function wrong_name(query, kind)
+  local message = MESSAGES[kind]
+  if message == nil then
+    return
+  end
+  for name in string.gmatch(query, "([^&=]+)[^&]*") do
+    local field = string.match(name, "^[^.]*")
+    if not string.find(name, "%", 1, true) and message[2][field] == nil then
+      return unknown(message, field, "")
+    end
+  end
+end
+
+-- The transcoder drops fields that it does not know: who misspells one would believe it taken. What it refuses itself, it
+-- refuses without a word on what there is.
 function envoy_on_request(handle)
-  local kind = body_message(handle:headers())
-  if kind == nil then
+  local headers = handle:headers()
+  local path, query = string.match(headers:get(":path"), "^([^?]*)%??(.*)$")
+  local binding = bound(headers:get(":method"), path)
+  if binding == nil then
+    local methods = other_methods(path)
+    if #methods > 0 then
+      handle:respond({[":status"] = "404"}, "nothing answers this method at this path, which takes " .. table.concat(methods, ", "))
+    end
+    return
+  end
+  local misnamed = wrong_name(query, binding[3])
+  if misnamed ~= nil then
+    handle:respond({[":status"] = "400"}, misnamed)
+    return
+  end
+  local kind = binding[2]
+  if kind == 0 then
     return
   end
   local body = handle:body()

@@ -105,7 +105,9 @@ class Lane:
         self.backlog.push(group, tenant, waiter)
         if waiter.deadline_s < self._deadlines.wake_s:
             self._deadlines.wake_at(waiter.deadline_s)
-        if not self._pump_due and not self._full and self.backlog.rows >= group.pump_at:
+        # The first to wait is always looked at: those who were waited for may all have left, and the timer with them.
+        wanted = self.backlog.rows >= group.pump_at or group.rows == waiter.rows
+        if wanted and not self._pump_due and not self._full:
             # At the end of this turn of the loop, so that what arrives together leaves together.
             self._pump_due = True
             self._loop.call_soon(self.pump)

@@ -13,7 +13,7 @@ from typing import TypeVar
 import looptime
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.priority import Priority
@@ -159,6 +159,19 @@ class EngineMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from((0.0, 0.001, 0.01, 0.03, 0.2, 1.0, 4.0)))
     def pass_time(self, seconds: float) -> None:
         self.run(asyncio.sleep(seconds))
+
+    @precondition(lambda self: self.calm)
+    @rule(version=st.sampled_from(("v1", "v2")), left_s=st.sampled_from((0.0, 0.0005, 0.2)))
+    def all_leave_and_one_comes(self, version: str, left_s: float) -> None:
+        """Nobody is there to share a batch with, and all servers are: it is answered without waiting."""
+        for call in self.calls:
+            call.task.cancel()
+        self.run(asyncio.sleep(left_s))
+        came = self.calls[:]
+        self.arrive(version=version, sizes=[1], patience_s=5.0, told=(), priority=Priority.CALLER, poison=False)
+        newcomer = next(call for call in self.calls if call not in came)
+        self.run(asyncio.wait([newcomer.task], timeout=1.0))
+        assert newcomer.task.done(), "it was left to wait for those who had left"
 
     @rule(address=addresses, down=st.booleans())
     def kill_or_revive(self, address: str, down: bool) -> None:

@@ -124,6 +124,24 @@ async def test_a_caller_that_leaves_the_queue_takes_only_itself_along(engine: En
     assert engine.counters.cancelled == 2
 
 
+async def test_who_comes_after_all_who_were_held_back_have_left_is_not_held_for_them(
+    engine: Engine, server: FakeServer
+) -> None:
+    version = served(batching=Batching(max_batch_size=8, batch_timeout_ms=50))
+    for _ in range(40):
+        await asyncio.gather(*begin(engine, *(request(version, [number]) for number in range(8))))
+    batches = len(server.sent)
+    held = begin(engine, *(request(version, [number]) for number in range(3)))
+    await asyncio.sleep(0.0005)
+    assert len(server.sent) == batches, "they wait for the five who were around a moment ago"
+    for call in held:
+        call.cancel()
+    await asyncio.sleep(1.0)
+    came_s = now_s()
+    assert numbers(await engine.infer(request(version, [9]))) == [9]
+    assert now_s() - came_s == pytest.approx(server.latency_s)
+
+
 async def test_a_caller_that_leaves_in_flight_changes_nothing_for_its_mates(engine: Engine, server: FakeServer) -> None:
     calls = begin(engine, *(request(served(), [number]) for number in range(3)))
     await asyncio.sleep(0.001)

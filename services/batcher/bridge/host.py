@@ -74,8 +74,9 @@ class Host:
             if kind <= OPENED:
                 self._begin(cast("Began", event))
             elif kind == GONE:
-                task = self._tasks.get(stream)
-                if task is not None:
+                # Forgotten at once: a task that is cancelled before it began never comes to its own end.
+                self._exchanges.pop(stream, None)
+                if (task := self._tasks.pop(stream, None)) is not None:
                     task.cancel()
             elif kind == ENDING:
                 self._ending.set()
@@ -106,7 +107,7 @@ class Host:
             log.exception("a face failed", path=request.path)
             headers, body, trailers = _FAILED
         finally:
-            del self._tasks[stream]
+            self._tasks.pop(stream, None)
         self._native.answer(stream, headers, body, trailers, True, False)
         answered = self._answered
         answered.append(stream)
@@ -123,7 +124,8 @@ class Host:
         except Exception:
             log.exception("a stream's face failed")
         finally:
-            del self._tasks[stream], self._exchanges[stream]
+            self._tasks.pop(stream, None)
+            self._exchanges.pop(stream, None)
 
     def _send(self, stream: Stream, headers: Pairs | None, body: bytes, trailers: Pairs | None, end: bool) -> None:
         self._native.answer(stream, headers, body, trailers, end, not end)

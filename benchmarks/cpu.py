@@ -18,6 +18,8 @@ APART = "apart-"
 _STUB = "triton_python_b"
 """How the kernel shortens the name of the process in which Triton's python backend runs a model."""
 _WORKER = "wrk:worker"
+_INTERPRETER = "py:app"
+"""How the bridge calls the thread of the application `app`."""
 _HOSTS = frozenset({"gateway", "batcher"})
 """The parts that are an Envoy; whichever of them has the batcher in it has an interpreter too."""
 
@@ -90,11 +92,10 @@ def microseconds_by_role(spent: Mapping[Thread, int], requests: int) -> Mapping[
 
 
 def _interpreter(spent: Mapping[Thread, int], host: str) -> Thread | None:
-    """The thread of a batcher's Python in an Envoy: it has no name of its own, so it bears the process's, as others do
-    that do little. Nothing in an Envoy that only forwards: there the main thread alone is so called.
-    """
-    nameless = [thread for thread in spent if thread.part == host and thread.name == thread.process]
-    return max((thread for thread in nameless if thread.tid != thread.pid), key=lambda one: spent[one], default=None)
+    """The thread of a batcher's Python in an Envoy. What it starts bears its name too, and does little. Nothing in an
+    Envoy that only forwards."""
+    named = [thread for thread in spent if thread.part == host and thread.name == _INTERPRETER]
+    return max(named, key=lambda one: spent[one], default=None)
 
 
 def _role(thread: Thread, *, is_interpreter: bool) -> str:

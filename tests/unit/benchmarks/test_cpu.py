@@ -7,8 +7,8 @@ from benchmarks.cpu import CpuMeter, Thread, microseconds_by_role, read_threads,
 WORKER = Thread("gateway", "envoy", "wrk:worker_0", 10, 11)
 MAIN = Thread("gateway", "envoy", "envoy", 10, 10)
 BATCHER_WORKER = Thread("batcher", "envoy", "wrk:worker_0", 20, 21)
-PYTHON = Thread("batcher", "envoy", "envoy", 20, 22)
-HAND_OVER = Thread("batcher", "envoy", "envoy", 20, 23)
+PYTHON = Thread("batcher", "envoy", "py:app", 20, 22)
+HAND_OVER = Thread("batcher", "envoy", "py:app", 20, 23)
 SERVER = Thread("triton", "tritonserver", "tritonserver", 30, 31)
 STUB = Thread("triton", "triton_python_b", "triton_python_b", 32, 32)
 ROUTER = Thread("router", "python", "python", 40, 40)
@@ -30,13 +30,13 @@ def test_each_thread_is_charged_to_its_role() -> None:
 
 
 def test_a_batcher_within_the_gateway_has_its_python_there() -> None:
-    python = Thread("gateway", "envoy", "envoy", 10, 15)
+    python = Thread("gateway", "envoy", "py:app", 10, 15)
     roles = microseconds_by_role({WORKER: 50_000, MAIN: 60_000, python: 30_000}, 1)
     assert roles == {"gateway, other threads": 60.0, "gateway, worker": 50.0, "batcher, Python": 30.0}
 
 
 def test_a_second_mesh_has_roles_of_its_own() -> None:
-    python = Thread("gateway", "envoy", "envoy", 10, 15)
+    python = Thread("gateway", "envoy", "py:app", 10, 15)
     triton = Thread("apart-triton", "tritonserver", "tritonserver", 60, 61)
     gateway = Thread("apart-gateway", "envoy", "wrk:worker_0", 70, 71)
     roles = microseconds_by_role({python: 1_000, PYTHON: 2_000, HAND_OVER: 500, triton: 4_000, gateway: 3_000}, 1)

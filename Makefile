@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: help setup run test unit integration e2e check fmt lint types layers protos protos-check clients bench lock clean-data clean
+.PHONY: help setup run test unit integration e2e check fmt lint types layers native-check protos protos-check clients bench lock clean-data clean
 
 help: ## what can be done
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ integration: setup ## the tests against PostgreSQL, Redis, Envoy and Triton
 e2e: setup ## start the mesh as `make run` does and drive it from outside
 	$(PYTEST) tests/e2e
 
-check: setup lint types layers protos-check ## everything that is checked without running it
+check: setup lint types layers native-check protos-check ## everything that is checked without running it
 
 lint: ## style
 	$(BIN)/ruff check .
@@ -42,6 +42,9 @@ types: ## mypy --strict
 
 layers: ## who may import whom
 	$(BIN)/lint-imports --no-cache
+
+native-check: setup ## the bridge in C compiles without a warning
+	@BRIDGE_CFLAGS=-Werror sh tools/bridge.sh .build/bridge-check
 
 protos: ## regenerate protos/gen/python from protos/
 	@sh tools/protos.sh

@@ -61,8 +61,17 @@ struct app {
   bool started, ended; /* guarded by `lock` */
 };
 
+/* One of Envoy's threads. */
+struct worker {
+  _Atomic(struct stream *) answered; /* streams with something to send, the newest first */
+  atomic_bool posted;                /* the thread will look at them */
+};
+
 struct stream {
   struct app *app;
+  struct worker *worker;
+  struct stream *next; /* among the answered of its thread */
+  atomic_bool listed;  /* it is among them */
   atomic_int references;
   pthread_mutex_t lock;
   void *filter;    /* guarded by `lock` for others than Envoy's thread; NULL once Envoy has let go of it */
@@ -82,10 +91,16 @@ struct stream {
 struct stream *stream_new(struct app *app, void *filter);
 void stream_keep(struct stream *stream);
 void stream_release(struct stream *stream);
-/* Schedules `what` on the stream's own thread; nothing where the stream is gone. Any thread. */
-void stream_schedule(struct stream *stream, uint64_t what);
+/* Schedules `what` on the stream's own thread; false where the stream is gone. Any thread. */
+bool stream_schedule(struct stream *stream, uint64_t what);
 /* Takes `reply` over. Any thread. */
 void stream_reply(struct stream *stream, struct reply *reply);
+/* Has Envoy send what was replied to the stream, with all else that is to be sent on its thread. Any thread. */
+void stream_flush(struct stream *stream);
+/* All streams with something to send, the oldest first; the caller releases each. The thread itself. */
+struct stream *worker_take(struct worker *worker);
+/* Sees to what is to be sent after a stream has gone that the thread may have been told by. The thread itself. */
+void worker_check(struct worker *worker);
 
 /* Takes `data` over, and a reference to the stream. */
 void app_tell(struct app *app, struct stream *stream, enum kind kind, char *data, size_t head, size_t body, bool end);

@@ -200,11 +200,21 @@ EXPORTED int HOOK(http_filter_request_trailers)(void *filter, const void *module
   return TRAILERS_STOP;
 }
 
+static void answer_all(struct worker *worker) {
+  for (struct stream *stream = worker_take(worker), *next; stream != NULL; stream = next) {
+    next = stream->next;
+    /* Before: what is replied while it sends lists it again. */
+    atomic_store(&stream->listed, false);
+    answer(stream);
+    stream_release(stream);
+  }
+}
+
 EXPORTED void HOOK(http_filter_scheduled)(void *filter, const void *module, uint64_t what) {
   (void)filter;
   struct stream *stream = (struct stream *)module;
   if (what == ANSWER) {
-    answer(stream);
+    answer_all(stream->worker);
   } else if (what == KICK) {
     if (kicker == stream) kicker = NULL;
     app_wake(stream->app);
@@ -227,6 +237,7 @@ EXPORTED void HOOK(http_filter_destroy)(const void *module) {
     kicker = NULL;
     app_wake(stream->app);
   }
+  worker_check(stream->worker);
   stream_release(stream);
 }
 

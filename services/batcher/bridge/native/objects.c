@@ -70,7 +70,7 @@ static void stream_forgotten(PyObject *capsule) {
     if (reply == NULL) abort();
     reply->reset = true;
     stream_reply(stream, reply);
-    stream_schedule(stream, ANSWER);
+    stream_flush(stream);
   }
   stream_release(stream);
 }
@@ -231,7 +231,7 @@ static PyObject *flush(PyObject *self, PyObject *const *arguments, ptrdiff_t cou
   for (ptrdiff_t each = 0; each < streams; each++) {
     PyObject *capsule = PySequence_GetItem(arguments[0], each);
     struct stream *stream = capsule != NULL ? stream_in(capsule) : NULL;
-    if (stream != NULL) stream_schedule(stream, ANSWER);
+    if (stream != NULL) stream_flush(stream);
     if (capsule != NULL) Py_DecRef(capsule);
     if (stream == NULL) return NULL;
   }

@@ -5,10 +5,19 @@
 
 #include "bridge.h"
 
+/* Never freed: Python may still hold streams of a thread that has ended. */
+static struct worker *this_worker(void) {
+  static __thread struct worker *worker;
+  if (worker == NULL) worker = calloc(1, sizeof *worker);
+  if (worker == NULL) abort();
+  return worker;
+}
+
 struct stream *stream_new(struct app *app, void *filter) {
   struct stream *stream = calloc(1, sizeof *stream);
   if (stream == NULL) return NULL;
   stream->app = app;
+  stream->worker = this_worker();
   stream->filter = filter;
   stream->scheduler = ENVOY(http_filter_scheduler_new)(filter);
   stream->last = &stream->first;
@@ -34,11 +43,58 @@ void stream_release(struct stream *stream) {
   free(stream);
 }
 
-void stream_schedule(struct stream *stream, uint64_t what) {
+bool stream_schedule(struct stream *stream, uint64_t what) {
   /* Under the lock: Envoy's thread, and what it schedules with, may end as soon as the filter is gone. */
   pthread_mutex_lock(&stream->lock);
-  if (stream->scheduler != NULL) ENVOY(http_filter_scheduler_commit)(stream->scheduler, what);
+  bool there = stream->scheduler != NULL;
+  if (there) ENVOY(http_filter_scheduler_commit)(stream->scheduler, what);
   pthread_mutex_unlock(&stream->lock);
+  return there;
+}
+
+static void list(struct stream *stream) {
+  if (atomic_exchange(&stream->listed, true)) return;
+  struct worker *worker = stream->worker;
+  stream_keep(stream);
+  stream->next = atomic_load(&worker->answered);
+  while (!atomic_compare_exchange_weak(&worker->answered, &stream->next, stream)) {
+  }
+}
+
+void stream_flush(struct stream *stream) {
+  struct worker *worker = stream->worker;
+  list(stream);
+  /* Once for all that are listed until the thread looks. Where this one is gone nobody misses its answer. Two of
+   * Python's threads never come here at a time: they hold its lock. */
+  if (!atomic_exchange(&worker->posted, true) && !stream_schedule(stream, ANSWER)) atomic_store(&worker->posted, false);
+}
+
+struct stream *worker_take(struct worker *worker) {
+  /* In this order: who lists itself after the second sees the first, and tells the thread again. */
+  atomic_store(&worker->posted, false);
+  struct stream *newest = atomic_exchange(&worker->answered, NULL), *oldest = NULL;
+  while (newest != NULL) {
+    struct stream *next = newest->next;
+    newest->next = oldest;
+    oldest = newest;
+    newest = next;
+  }
+  return oldest;
+}
+
+void worker_check(struct worker *worker) {
+  if (atomic_load(&worker->answered) == NULL) return;
+  struct stream *there = NULL;
+  for (struct stream *stream = worker_take(worker), *next; stream != NULL; stream = next) {
+    next = stream->next;
+    atomic_store(&stream->listed, false);
+    if (stream->filter != NULL) list(there = stream);
+    stream_release(stream);
+  }
+  if (there == NULL) return;
+  atomic_store(&worker->posted, true);
+  /* Whatever Python made of `posted` meanwhile: at worst the thread looks twice. */
+  stream_schedule(there, ANSWER);
 }
 
 void stream_reply(struct stream *stream, struct reply *reply) {

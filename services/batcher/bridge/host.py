@@ -72,7 +72,7 @@ class Host:
         for event in self._native.take():
             kind, stream = event[0], event[1]
             if kind <= OPENED:
-                self._begin(cast("Began", event))
+                self._begin(event)  # type: ignore[arg-type] # a cast is a call for each request
             elif kind == GONE:
                 # Forgotten at once: a task that is cancelled before it began never comes to its own end.
                 self._exchanges.pop(stream, None)

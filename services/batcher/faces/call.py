@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
+from itertools import count
 from typing import TYPE_CHECKING
 
 from services.batcher.codec.frames import timeout_s
@@ -38,7 +39,7 @@ KIND_BATCH = 4
 _BACKGROUND = b"background"
 _PRIORITIES = (b"normal", _BACKGROUND)
 _REQUEST_ID_LENGTH_MAX = 128
-_ID_PREFIX = secrets.token_hex(6)
+_ID_PREFIX = f"req_{secrets.token_hex(6)}-"
 
 
 class Call:
@@ -154,11 +155,9 @@ class Call:
         return stated
 
 
-class _Counter:
-    value = 0
+_next_number = count(1).__next__
 
 
 def new_request_id() -> str:
     """An id that no other request has: the process's random prefix and a count."""
-    _Counter.value += 1
-    return f"req_{_ID_PREFIX}{_Counter.value:08x}"
+    return f"{_ID_PREFIX}{_next_number()}"

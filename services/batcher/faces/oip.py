@@ -15,9 +15,9 @@ from services.batcher.faces.core import Core, requested_outputs
 from services.common.errors import invalid
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TensorAnswer:
-    """What a version answered."""
+    """What a version answered. One is made for each request, hence not frozen: that costs a call for each field."""
 
     plan: VersionPlan
     result: InferResult

@@ -35,6 +35,13 @@ def bursty(rate: float, seconds: float, *, seed: int) -> Times:
     )
 
 
+def perfect_latency_s(times: Times, per_s: float) -> Times:
+    """How long each request takes at a server that answers `per_s` requests a second in order and does nothing else:
+    Lindley's recursion (1952). No server of that capacity is quicker."""
+    each = np.arange(len(times)) / per_s
+    return np.maximum.accumulate(times - each) + each + 1 / per_s - times
+
+
 def _poisson(rate: float, begin_s: float, end_s: float, rng: np.random.Generator) -> Times:
     """Given their number, the points of a Poisson process are uniform."""
     count = rng.poisson(rate * (end_s - begin_s))

@@ -12,9 +12,10 @@ from dataclasses import asdict, dataclass
 from math import inf
 from types import MappingProxyType
 
+import numpy as np
 from rich.table import Table
 
-from benchmarks.arrivals import Times, bursty, poisson
+from benchmarks.arrivals import Times, bursty, perfect_latency_s, poisson
 from benchmarks.bare_triton import DIGITS_SERVED, WINDOWS, Setting
 from benchmarks.compare import Spread, Verdict
 from benchmarks.open_loop import LEAD_IN_S, Outcome, carried_per_s, run_script
@@ -60,6 +61,8 @@ class Shot:
     errors: int
     lag_p99_ms: float
     """How late the generator itself was; it is in the times."""
+    perfect_p95_ms: float
+    """What the same arrivals would see at a perfect server of that capacity: what bursts cost whoever serves them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Score:
     goodput: Spread
     goodput_ratio: Spread
     lag_p99_ms: float
+    perfect_p95_ms: float
 
 
 async def measure(stage: Stage) -> PartReport:
@@ -147,16 +151,26 @@ class Scripts:
     ) -> Shot:
         """One script; the same round has the same arrivals for all. Raises WrongAnswerError where a request fails."""
         length_s = seconds or self._stage.effort.seconds
+        times = PROCESSES[process](rate, LEAD_IN_S + length_s, seed=number)
+        perfect_s = perfect_latency_s(times, rate / SHARE)[times >= LEAD_IN_S]
         await verify(target, self._samples)
         outcome = await run_script(
             address=target.address,
             call=target.call_for(self._samples[0]),
-            times=PROCESSES[process](rate, LEAD_IN_S + length_s, seed=number),
+            times=times,
             seconds=length_s,
             folder=self._stage.folder,
         )
         await verify(target, self._samples)
-        shot = shot_of(outcome, group=group, process=process, target=target, number=number, rate=rate)
+        shot = shot_of(
+            outcome,
+            group=group,
+            process=process,
+            target=target,
+            number=number,
+            rate=rate,
+            perfect_p95_ms=float(np.percentile(perfect_s, 95)) * 1000,
+        )
         if shot.errors:
             raise WrongAnswerError(
                 f"{target.title} failed {shot.errors} of {len(outcome.latency_s)} {process} requests"
@@ -168,7 +182,9 @@ class Scripts:
         return shot
 
 
-def shot_of(outcome: Outcome, *, group: str, process: str, target: Target, number: int, rate: float) -> Shot:
+def shot_of(
+    outcome: Outcome, *, group: str, process: str, target: Target, number: int, rate: float, perfect_p95_ms: float
+) -> Shot:
     """The figures of a script."""
     p50_ms, p95_ms, p99_ms = (outcome.percentile_ms(which) for which in (50, 95, 99))
     return Shot(
@@ -185,6 +201,7 @@ def shot_of(outcome: Outcome, *, group: str, process: str, target: Target, numbe
         goodput=outcome.goodput(WITHIN_S),
         errors=outcome.errors,
         lag_p99_ms=outcome.lag_ms(99),
+        perfect_p95_ms=perfect_p95_ms,
     )
 
 
@@ -219,6 +236,7 @@ def score(shots: Sequence[Shot]) -> Sequence[Score]:
                     [_ratio(shot.goodput, bare[shot.group, shot.process, shot.round]) for shot in mine]
                 ),
                 lag_p99_ms=Spread.of([shot.lag_p99_ms for shot in mine]).median,
+                perfect_p95_ms=Spread.of([shot.perfect_p95_ms for shot in mine]).median,
             )
         )
     return scores
@@ -248,7 +266,18 @@ def table(scores: Sequence[Score]) -> Table:
     """For people."""
     shown = new_table(
         f"Requests arrive on their own; goodput is what is answered within {WITHIN_S * 1000:.0f} ms",
-        *("arrivals", "offered/s", "target", "p50 ms", "p95 ms", "p99 ms", "goodput/s", "× bare", "lag p99 ms"),
+        *(
+            "arrivals",
+            "offered/s",
+            "target",
+            "p50 ms",
+            "p95 ms",
+            "p99 ms",
+            "goodput/s",
+            "× bare",
+            "lag p99 ms",
+            "perfect p95 ms",
+        ),
         text=("arrivals", "target"),
     )
     before: tuple[str, str] | None = None
@@ -266,6 +295,7 @@ def table(scores: Sequence[Score]) -> Table:
             f"{one.goodput.median:,.0f}",
             "1" if one.is_baseline else str(one.goodput_ratio),
             f"{one.lag_p99_ms:.2f}",
+            f"{one.perfect_p95_ms:.2f}",
         )
         before = here
     return shown

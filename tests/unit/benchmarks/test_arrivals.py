@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benchmarks.arrivals import Times, bursty, poisson
+from benchmarks.arrivals import Times, bursty, perfect_latency_s, poisson
 
 PROCESSES = pytest.mark.parametrize("process", [poisson, bursty])
 
@@ -46,3 +46,16 @@ def test_a_short_run_bursts_no_higher_than_a_long_one(seed: int) -> None:
     short = np.histogram(bursty(10_000.0, 0.5, seed=seed), bins=np.arange(0.0, 0.501, 0.01))[0]
     assert short.max() < 285
     assert short.max() > 160
+
+
+def test_a_perfect_server_answers_in_order_and_as_fast_as_it_can() -> None:
+    times = np.array([0.0, 0.0, 0.05, 0.5])
+    assert perfect_latency_s(times, 10.0) == pytest.approx([0.1, 0.2, 0.25, 0.1])
+
+
+@PROCESSES
+def test_at_a_perfect_server_only_bursts_make_callers_wait(process: Callable[..., Times]) -> None:
+    waits_s = perfect_latency_s(process(7000.0, 20.0, seed=3), 10_000.0)
+    assert waits_s.min() == pytest.approx(1e-4)
+    # M/D/1 at 70 %: 95 of 100 wait for less than some six others. Bursts of 50 ms pile up far more.
+    assert (np.percentile(waits_s, 95) < 0.001) == (process is poisson)

@@ -20,7 +20,9 @@ def measured(rate: float, *, p95: float = 1.0, cpu: float = 10.0) -> Measured:
 
 
 def shot(target: str, number: int, goodput: float, p95_ms: float = 5.0) -> Shot:
-    return Shot("gateway", "Poisson", target, target, target == BARE, number, 1000.0, 1.0, p95_ms, 9.0, goodput, 0, 0.1)
+    return Shot(
+        "gateway", "Poisson", target, target, target == BARE, number, 1000.0, 1.0, p95_ms, 9.0, goodput, 0, 0.1, 0.5
+    )
 
 
 def test_goodput_is_compared_with_bare_tritons_of_the_same_arrivals() -> None:
@@ -42,7 +44,7 @@ def test_an_open_loop_must_stay_below_its_bound(p95_ms: float, met: bool) -> Non
 def test_a_script_that_lost_requests_says_so() -> None:
     outcome = Outcome(1.0, np.array([0.01, float("nan")]), np.zeros(2))
     target = Target(BATCHER, "host:1", lambda sample: open_inference("m", sample), "batcher", BARE)
-    seen = openloop.shot_of(outcome, group="g", process="bursty", target=target, number=1, rate=2.0)
+    seen = openloop.shot_of(outcome, group="g", process="bursty", target=target, number=1, rate=2.0, perfect_p95_ms=0.5)
     assert (seen.errors, seen.goodput, seen.p95_ms) == (1, 1.0, float("inf"))
 
 

@@ -9,7 +9,7 @@ generator behind a stalled server is late.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import inf
+from math import inf, nan
 from types import MappingProxyType
 
 import numpy as np
@@ -183,7 +183,14 @@ class Scripts:
 
 
 def shot_of(
-    outcome: Outcome, *, group: str, process: str, target: Target, number: int, rate: float, perfect_p95_ms: float
+    outcome: Outcome,
+    *,
+    group: str,
+    process: str,
+    target: Target,
+    number: int,
+    rate: float,
+    perfect_p95_ms: float = nan,
 ) -> Shot:
     """The figures of a script."""
     p50_ms, p95_ms, p99_ms = (outcome.percentile_ms(which) for which in (50, 95, 99))

@@ -30,7 +30,8 @@ if [ -z "$compiler" ]; then
 fi
 mkdir -p "$out"
 # Beside it and then in its place: a mesh that runs has the old one open.
-$compiler -O2 -g -std=c11 -Wall -Wextra ${BRIDGE_CFLAGS:-} -fPIC -shared -fvisibility=hidden -pthread \
+# Never unloaded: Envoy lets go of it while Python's thread is still returning from it.
+$compiler -O2 -g -std=c11 -Wall -Wextra ${BRIDGE_CFLAGS:-} -fPIC -shared -fvisibility=hidden -pthread -Wl,-z,nodelete \
     -o "$library.new" "$native"/*.c || die "cannot compile the bridge; the lines above say why"
 mv "$library.new" "$library"
 echo "$digest" > "$out/.stamp"

@@ -169,5 +169,9 @@ def run(application: str, wake: int, *functions: Callable[..., object]) -> None:
     `wake` is a file descriptor that can be read when there is something to take.
     """
     threading.current_thread().name = application
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_host(application, wake, Native(*functions)))  # type: ignore[arg-type]
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_host(application, wake, Native(*functions)))  # type: ignore[arg-type]
+    except SystemExit as error:
+        # Not as it is: whoever prints that ends Python from within this thread, and waits for it for ever.
+        raise RuntimeError(f"{application} asked to end the process: {error}") from error

@@ -50,6 +50,14 @@ static void *run(void *argument) {
   int state = PyGILState_Ensure();
   if (!objects_run(app, app->name)) PyErr_Print();
   PyGILState_Release(state);
+  pthread_mutex_lock(&app->lock);
+  bool deserted = app->started && !app->stopping;
+  pthread_mutex_unlock(&app->lock);
+  if (deserted) {
+    /* Nobody would ever answer what Envoy goes on to take; whoever watches the process starts it again. */
+    fprintf(stderr, "%s ended by itself, and the process with it; what it said is above\n", app->name);
+    _exit(1);
+  }
   change(app, &app->ended);
   return NULL;
 }
@@ -58,6 +66,7 @@ struct app *app_start(envoy_bytes name) {
   pthread_once(&once, begin_interpreter);
   struct app *app = calloc(1, sizeof *app);
   if (app == NULL) return NULL;
+  app->starter = pthread_self();
   app->name = strndup(name.at, name.length);
   app->wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
   pthread_condattr_t clock;
@@ -80,8 +89,11 @@ struct app *app_start(envoy_bytes name) {
 }
 
 void app_stop(struct app *app) {
+  change(app, &app->stopping);
   app_tell(app, NULL, ENDING, NULL, 0, 0, true);
   app_wake(app);
+  /* The last request of a replaced listener may let go of it, on a thread that has others to see to. */
+  if (!pthread_equal(pthread_self(), app->starter)) return;
   if (!await(app, &app->ended, STOP_S)) {
     fprintf(stderr, "%s did not end within %d seconds and is left behind\n", app->name, STOP_S);
     return;

@@ -58,7 +58,8 @@ struct app {
   size_t streaming_count;
   pthread_mutex_t lock;
   pthread_cond_t changed;
-  bool started, ended; /* guarded by `lock` */
+  bool started, stopping, ended; /* guarded by `lock` */
+  pthread_t starter;             /* Envoy's main thread */
 };
 
 /* One of Envoy's threads. */
@@ -72,6 +73,7 @@ struct stream {
   struct worker *worker;
   struct stream *next; /* among the answered of its thread */
   atomic_bool listed;  /* it is among them */
+  atomic_int posts;    /* how often its thread will look at the answered on its behalf */
   atomic_int references;
   pthread_mutex_t lock;
   void *filter;    /* guarded by `lock` for others than Envoy's thread; NULL once Envoy has let go of it */
@@ -99,7 +101,7 @@ void stream_reply(struct stream *stream, struct reply *reply);
 void stream_flush(struct stream *stream);
 /* All streams with something to send, the oldest first; the caller releases each. The thread itself. */
 struct stream *worker_take(struct worker *worker);
-/* Sees to what is to be sent after a stream has gone that the thread may have been told by. The thread itself. */
+/* Sees to what is to be sent after a stream has gone on whose behalf the thread was to look. The thread itself. */
 void worker_check(struct worker *worker);
 
 /* Takes `data` over, and a reference to the stream. */

@@ -214,6 +214,7 @@ EXPORTED void HOOK(http_filter_scheduled)(void *filter, const void *module, uint
   (void)filter;
   struct stream *stream = (struct stream *)module;
   if (what == ANSWER) {
+    atomic_fetch_sub(&stream->posts, 1);
     answer_all(stream->worker);
   } else if (what == KICK) {
     if (kicker == stream) kicker = NULL;
@@ -237,18 +238,22 @@ EXPORTED void HOOK(http_filter_destroy)(const void *module) {
     kicker = NULL;
     app_wake(stream->app);
   }
-  worker_check(stream->worker);
+  /* What was scheduled with it will not come. Also where nothing is listed: Python may be about to, and believe the
+   * thread told. */
+  if (atomic_load(&stream->posts) > 0) worker_check(stream->worker);
   stream_release(stream);
 }
 
 EXPORTED void HOOK(http_filter_downstream_above_write_buffer_high_watermark)(void *filter, const void *module) {
   (void)filter;
-  ((struct stream *)module)->above++;
+  /* NULL: Envoy tells some that are not made yet, or no more. */
+  if (module != NULL) ((struct stream *)module)->above++;
 }
 
 EXPORTED void HOOK(http_filter_downstream_below_write_buffer_low_watermark)(void *filter, const void *module) {
   (void)filter;
   struct stream *stream = (struct stream *)module;
+  if (stream == NULL || stream->above == 0) return;
   stream->above--;
   if (stream->owed) tell_writable(stream);
 }

@@ -47,6 +47,7 @@ bool stream_schedule(struct stream *stream, uint64_t what) {
   /* Under the lock: Envoy's thread, and what it schedules with, may end as soon as the filter is gone. */
   pthread_mutex_lock(&stream->lock);
   bool there = stream->scheduler != NULL;
+  if (there && what == ANSWER) atomic_fetch_add(&stream->posts, 1);
   if (there) ENVOY(http_filter_scheduler_commit)(stream->scheduler, what);
   pthread_mutex_unlock(&stream->lock);
   return there;
@@ -83,7 +84,6 @@ struct stream *worker_take(struct worker *worker) {
 }
 
 void worker_check(struct worker *worker) {
-  if (atomic_load(&worker->answered) == NULL) return;
   struct stream *there = NULL;
   for (struct stream *stream = worker_take(worker), *next; stream != NULL; stream = next) {
     next = stream->next;

@@ -43,7 +43,7 @@ class Native:
     flush: Callable[[Sequence[Stream]], None]
     """Has Envoy send what was answered to these."""
     consumed: Callable[[Stream, int], None]
-    """So many bytes of a stream were read."""
+    """A piece of a stream, of so many bytes, was read. Empty ones are not told."""
     started: Callable[[Sequence[bytes]], None]
     """Requests are taken; those of these paths piece by piece."""
 

@@ -14,6 +14,8 @@
 enum { BODY_MAX = 12 * 1024 * 1024 + 5 };
 /* What a stream may send before Python has read it; as much again waits in Envoy, then HTTP/2 holds the caller back. */
 enum { UNREAD_MAX = 256 * 1024 };
+/* What keeping a piece costs beside its bytes: a caller may send them one by one. */
+enum { PIECE_COST = 64 };
 enum { STREAMING_PATHS_MAX = 16 };
 
 /* What Python is told; `services.batcher.bridge.host` has the same numbers. */
@@ -81,7 +83,7 @@ struct stream {
   struct reply *first, **last; /* guarded by `lock` */
   atomic_size_t unread;
   /* Envoy's thread alone: */
-  bool streaming, handed, complete, answered, paused, owed;
+  bool streaming, handed, complete, answered, paused, owed, headers_only;
   int above; /* how often Envoy's buffer for the answer has become too full, and not yet empty enough */
   char *head, *body;
   size_t head_length, body_length, body_room;

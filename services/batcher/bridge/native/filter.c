@@ -23,6 +23,10 @@ static char *put(char *at, const void *from, size_t length) {
   return at + length;
 }
 
+static bool is(const char *at, size_t length, const char *text) {
+  return length == strlen(text) && memcmp(at, text, length) == 0;
+}
+
 /* Keeps the request's headers as pairs of lengths and bytes. */
 static void keep_head(struct stream *stream, bool with_source) {
   envoy_header few[HEADERS_MAX], *headers = few;
@@ -48,11 +52,11 @@ static void keep_head(struct stream *stream, bool with_source) {
     at = put(at, lengths, sizeof lengths);
     at = put(at, headers[each].name, lengths[0]);
     at = put(at, headers[each].value, lengths[1]);
-    if (lengths[0] == 5 && memcmp(headers[each].name, ":path", 5) == 0)
+    if (is(headers[each].name, lengths[0], ":path"))
       for (size_t known = 0; known < stream->app->streaming_count; known++)
-        if (strlen(stream->app->streaming[known]) == lengths[1] &&
-            memcmp(stream->app->streaming[known], headers[each].value, lengths[1]) == 0)
-          stream->streaming = true;
+        stream->streaming |= is(headers[each].value, lengths[1], stream->app->streaming[known]);
+    else if (is(headers[each].name, lengths[0], ":method"))
+      stream->headers_only = is(headers[each].value, lengths[1], "HEAD");
   }
   if (headers != few) free(headers);
 }
@@ -99,7 +103,7 @@ static bool keep_body(struct stream *stream, int which) {
 
 /* Tells Python what a streaming caller has sent. */
 static void pass_on(struct stream *stream, bool end) {
-  atomic_fetch_add(&stream->unread, stream->body_length);
+  if (stream->body_length) atomic_fetch_add(&stream->unread, stream->body_length + PIECE_COST);
   app_tell(stream->app, stream, DATA, stream->body, 0, stream->body_length, end);
   stream->body = NULL;
   stream->body_length = stream->body_room = 0;
@@ -123,6 +127,11 @@ static void send(struct stream *stream, struct reply *reply) {
   bool has_body = reply->body.length > 0 || (reply->end && !reply->begins && !reply->closes);
   bool body_ends = reply->end && !reply->closes;
   stream->answered = reply->end; /* before: what ends the answer may end the filter at once */
+  if (stream->headers_only) {
+    /* Envoy would send a body all the same, and the caller take it for the next answer. */
+    if (reply->begins) ENVOY(http_send_response_headers)(stream->filter, reply->headers, reply->headers_count, true);
+    return;
+  }
   if (reply->begins)
     ENVOY(http_send_response_headers)(stream->filter, reply->headers, reply->headers_count, body_ends && !has_body);
   if (has_body && stream->filter != NULL) ENVOY(http_send_response_data)(stream->filter, reply->body, body_ends);

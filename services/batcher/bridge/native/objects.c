@@ -238,12 +238,12 @@ static PyObject *flush(PyObject *self, PyObject *const *arguments, ptrdiff_t cou
   return none();
 }
 
-/* consumed(stream, count): so many bytes of a stream were read. */
+/* consumed(stream, count): a piece of so many bytes was read. */
 static PyObject *consumed(PyObject *self, PyObject *const *arguments, ptrdiff_t count) {
   (void)self;
   struct stream *stream = count == 2 ? stream_in(arguments[0]) : NULL;
   if (stream == NULL) return PyErr_SetString(PyExc_TypeError, "consumed takes a stream and a count"), NULL;
-  size_t length = (size_t)PyLong_AsLong(arguments[1]);
+  size_t length = (size_t)PyLong_AsLong(arguments[1]) + PIECE_COST;
   size_t before = atomic_fetch_sub(&stream->unread, length);
   if (before > UNREAD_MAX && before - length <= UNREAD_MAX) stream_schedule(stream, RESUME);
   return none();

@@ -10,7 +10,6 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import count
 from typing import Protocol
 
@@ -111,7 +110,8 @@ class Outcome:
 
 
 class World:
-    """One run."""
+    """One run. Three lines of what happens next, each in order of time: arrivals that were planned, what the batcher's
+    thread will have done, and all else."""
 
     def __init__(self, sender: Sender, service: Service, *, host: Host, seed: int) -> None:
         self._sender = sender
@@ -120,6 +120,9 @@ class World:
         self._chance = random.Random(seed)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
+        self._arrivals: deque[float] = deque()
+        self._thread: deque[tuple[float, float, bool]] = deque()
+        """(when, when it was asked, whether that is its answer and not its entry)."""
         self.now_s = 0.0
         self._line: deque[float] = deque()
         self._in_flight = 0
@@ -136,26 +139,43 @@ class World:
         """Plans something."""
         heapq.heappush(self._events, (at_s, next(self._order), act))
 
+    def asked_at(self, moments: Sequence[float]) -> None:
+        """Plans requests, in order of time and after all that were planned before."""
+        self._arrivals.extend(moments)
+
     def run(self, until_s: float) -> None:
         """Lets it all happen."""
-        while self._events and self._events[0][0] <= until_s:
-            self.now_s, _, act = heapq.heappop(self._events)
-            act()
+        events, arrivals, thread = self._events, self._arrivals, self._thread
+        while True:
+            arrival_s = arrivals[0] if arrivals else NEVER
+            thread_s = thread[0][0] if thread else NEVER
+            event_s = events[0][0] if events else NEVER
+            next_s = min(arrival_s, thread_s, event_s)
+            if next_s > until_s or next_s == NEVER:
+                break
+            self.now_s = next_s
+            if thread_s == next_s:
+                _, asked_s, answered = thread.popleft()
+                if answered:
+                    self._told(asked_s)
+                else:
+                    self._line.append(asked_s)
+                    self._pump()
+            elif arrival_s == next_s:
+                arrivals.popleft()
+                self.ask()
+            else:
+                heapq.heappop(events)[2]()
         self.now_s = until_s
 
     def ask(self) -> None:
         """A request comes in: the batcher's thread reads it when it gets to it."""
-        asked_s = self.now_s
-        self.at(self._busy(self._host.request_in_s), lambda: self._enter(asked_s))
+        self._thread.append((self._busy(self._host.request_in_s), self.now_s, False))
 
     def _busy(self, seconds: float) -> float:
         """When the batcher's thread will have done this too."""
         self._thread_free_s = max(self._thread_free_s, self.now_s) + seconds
         return self._thread_free_s
-
-    def _enter(self, asked_s: float) -> None:
-        self._line.append(asked_s)
-        self._pump()
 
     def _pump(self) -> None:
         sender = self._sender
@@ -206,8 +226,7 @@ class World:
             )
         )
         for asked_s in members:
-            told_s = self._busy(self._host.request_out_s)
-            self.at(told_s, partial(self._told, asked_s))
+            self._thread.append((self._busy(self._host.request_out_s), asked_s, True))
 
     def _told(self, asked_s: float) -> None:
         self.latencies_s.append(self.now_s - asked_s)
@@ -225,8 +244,7 @@ def closed_loop(world: World, callers: int, *, warm_s: float, seconds: float) ->
 
 def open_loop(world: World, arrivals: Sequence[float], *, warm_s: float, seconds: float) -> Outcome:
     """Requests come at these moments."""
-    for at_s in arrivals:
-        world.at(at_s, world.ask)
+    world.asked_at(arrivals)
     return _measure(world, warm_s, seconds)
 
 

@@ -2,8 +2,8 @@
 
 While a backend is free a batch leaves at once, except that it may be held back for a moment while callers that were
 just answered come again (`gathering`); while all are busy batches grow by themselves. It learns how long batches take
-(`latency_model`), how many at a time and what share of the callers are best (`climb`), and, where a latency is to be
-kept, how many rows fit into it.
+(`latency_model`), how many are really run at a time (`slots`), how many to send at a time and for what share of the
+callers to wait (`climb`), and, where a latency is to be kept, how many rows fit into it.
 """
 
 from dataclasses import dataclass
@@ -12,25 +12,23 @@ from services.batcher.domain.climb import Climb
 from services.batcher.domain.gathering import Gathering
 from services.batcher.domain.latency_model import CurvePoint, LatencyModel
 from services.batcher.domain.serving import Batching
+from services.batcher.domain.slots import Slots
 
 _LEARN_EVERY_S = 0.002
 """Of quicker batches one in so much time is enough: learning costs more than a decision. In trials all count."""
 _FIT_EVERY = 32
 """Batches after which the sizes that are enough, and that fit into the stated latency, are looked up anew."""
-_ENOUGH = 0.98
+_ENOUGH = 0.97
 """Of the rows a second of the best size: a larger batch would let those in it wait longer for next to nothing."""
+_CUT_MIN = 2
+"""Times smaller than the largest batch the size must be: a smaller cut shortens hardly anybody's wait."""
+_SAVING_MAX = 0.07
+"""Of the time of two batches of that size joined: where joining them saves more, they are not enough."""
 _STRETCH = 2
 """Times what is enough one batch may have at each look: whether more would be better shows only where it is tried."""
 _KEEPS = 200
 """Batches after which a size that did not come again no longer says what joining saves or which size is enough: what
 it took before the machine changed would keep it from ever being tried again."""
-_BEHIND_WEIGHT = 0.05
-_BEHIND_HIGH = 0.5
-_BEHIND_LOW = 0.1
-_LIFT = 1.1
-_LIFT_MAX = 1e6
-"""Where batches as small as the stated latency wants leave rows behind, the latency cannot be kept by them: they may
-grow by this much at a time, and shrink again once nothing is left behind."""
 
 
 @dataclass(slots=True)
@@ -68,15 +66,18 @@ class Learned:
     """Trials that were won."""
     searching: bool
     """Whether one is being tried now."""
+    slots: float = 1.0
+    """Batches that a backend of capacity 1 really runs at a time, as far as was seen."""
 
 
 class Adaptive:
     """The policy of one version."""
 
-    __slots__ = ("_learn_s", "capacity", "climb", "lately", "latency", "occupancy", "rows_max")
+    __slots__ = ("_learn_s", "climb", "lately", "latency", "occupancy", "rows_max", "slots")
 
     def __init__(self, *, in_flight: int, in_flight_max: int) -> None:
-        self.climb = Climb(in_flight=in_flight, in_flight_max=in_flight_max)
+        self.slots = Slots()
+        self.climb = Climb(self.slots, in_flight=in_flight, in_flight_max=in_flight_max)
         self.latency = LatencyModel()
         self.occupancy = LatencyModel()
         """How long batches keep a backend busy: from the later of their departure and the landing before them."""
@@ -85,8 +86,15 @@ class Adaptive:
         self.rows_max = 0
         """The most rows of the latest batch, where a latency is to be kept; else 0."""
         self._learn_s = 0.0
-        self.capacity = 1.0
+
+    @property
+    def capacity(self) -> float:
         """Of all backends: as many times the batches for one of capacity 1 are on their way at a time."""
+        return self.slots.capacity
+
+    @capacity.setter
+    def capacity(self, capacity: float) -> None:
+        self.slots.capacity = capacity
 
     @property
     def in_flight_per_backend(self) -> int:
@@ -116,7 +124,8 @@ class Adaptive:
             rows_max=self.rows_max,
             trials=self.climb.trials,
             moves=self.climb.moves,
-            searching=self.climb.searching,
+            searching=self.climb.trying,
+            slots=self.slots.count,
         )
 
     def observe(self, batch: Answered) -> bool:
@@ -126,6 +135,7 @@ class Adaptive:
         occupied_s = now_s - max(sent_s, before_s)
         self.occupancy.observe(batch.rows, occupied_s)
         self.lately.observe(batch.rows, occupied_s)
+        self.slots.observe(rows=batch.rows, sent_s=sent_s, before_s=before_s, now_s=now_s)
         return self.climb.landed(
             rows=batch.rows,
             requests=batch.requests,
@@ -140,13 +150,11 @@ class AdaptiveGroup:
     """The policy of one group: its own latency and its own callers, and the version's way of sending."""
 
     __slots__ = (
-        "_behind",
         "_climb",
         "_enough",
         "_fit",
         "_fit_at",
         "_gathering",
-        "_lift",
         "_stretched",
         "_version",
         "latency",
@@ -162,8 +170,6 @@ class AdaptiveGroup:
         self._stretched = False
         self._fit = 0
         self._fit_at = 0
-        self._lift = 1.0
-        self._behind = 0.0
 
     def rows_max(self, batching: Batching) -> int:
         """The most rows of the next batch, at most `max_batch_size`."""
@@ -174,43 +180,49 @@ class AdaptiveGroup:
             most = min(most, self._enough * _STRETCH if self._stretched else self._enough)
         if not batching.target_latency_ms:
             return most
-        self._version.rows_max = rows = max(1, min(most, int(self._fit * self._lift)))
+        self._version.rows_max = rows = max(1, min(most, self._fit))
         return rows
 
     def _look(self, batching: Batching, most: int) -> None:
         """Looks up the sizes."""
         version, latency = self._version, self.latency
         self._fit_at = latency.seen + _FIT_EVERY
+        version.slots.rows_max = most
         enough = version.lately.rows_enough(_ENOUGH, rows_max=most)
-        self._enough = enough if enough < most else 0
+        # Times scatter: a size is only enough if batches that found the backend free say so too.
+        while enough < most and version.slots.saving(enough) > _SAVING_MAX:
+            enough *= 2
+        self._enough = enough if enough <= most / _CUT_MIN else 0
         self._stretched = True
+        target_s = batching.target_latency_ms / 1000
         # Who comes just after a batch left waits until the next one may go, and then for that one.
-        share = 1.0 + 1.0 / self._climb.way.in_flight
-        self._fit = latency.rows_within(batching.target_latency_ms / 1000 / share, rows_max=most)
+        in_flight = self._climb.best.in_flight
+        fit = latency.rows_within(target_s * in_flight / (in_flight + 1), rows_max=most)
+        # Smaller batches that do not carry the load would only lengthen the line, for all who come after.
+        self._fit = fit if version.slots.suffices(fit, in_flight) else most
 
     def leave_at_s(self, *, rows: int, oldest_s: float, now_s: float) -> float:
-        """Now, unless it waits for callers that were just answered."""
+        """Now, unless it waits for callers that were just answered, or for its turn."""
         share = self._climb.way.share
-        if not share:
-            return now_s
         version = self._version
-        capacity = version.capacity
-        return self._gathering.until_s(rows, share if capacity <= 1.0 else share / capacity, oldest_s)
+        if share:
+            capacity = version.slots.capacity
+            return self._gathering.until_s(rows, share if capacity <= 1.0 else share / capacity, oldest_s)
+        return self._gathering.spaced_s(version.slots.spacing_s(rows), now_s)
 
     def missing(self, rows: int) -> int:
         """How many more than `rows` waiting rows make a batch that waits no longer; at least 1."""
-        return self._gathering.missing(rows, self._climb.way.share / max(1.0, self._version.capacity))
+        share, slots = self._climb.way.share, self._version.slots
+        if not share:
+            # It waits for its turn, unless it is full.
+            return max(1, slots.rows_max - rows)
+        return self._gathering.missing(rows, share / max(1.0, slots.capacity))
 
     def departed(self, rows: int, *, left_behind: bool) -> None:
         """A batch left. `left_behind`: rows of the group wait on, because it was full."""
         self._gathering.departed(rows)
+        self._climb.departed(rows, left_behind=left_behind)
         self._stretched = False
-        self._behind += _BEHIND_WEIGHT * (left_behind - self._behind)
-        if self._behind > _BEHIND_HIGH:
-            self._lift = min(_LIFT_MAX, self._lift * _LIFT)
-            self._behind = _BEHIND_LOW
-        elif self._behind < _BEHIND_LOW / 2 and self._lift > 1.0:
-            self._lift = max(1.0, self._lift / _LIFT)
 
     def landed(self, rows: int, *, waiting: int, now_s: float) -> None:
         """A batch of `rows` rows is back, while `waiting` rows of the group wait."""

@@ -5,52 +5,62 @@ that were just answered (see `gathering`). What is best depends on the model, th
 all three are wrong somewhere, so it is measured, as PCC does for the rate of a connection (M. Dong et al., PCC:
 Re-architecting Congestion Control for Consistent High Performance, NSDI 2015): the way in force and a neighbouring one
 take turns for short intervals, in the order A B B A, and the neighbour takes over only if it won by more than chance
-explains. Pairs of neighbouring intervals see the same traffic, so a load that drifts cancels out.
+explains (see `trial`). Pairs of neighbouring intervals see the same traffic, so a load that drifts cancels out.
 
-What is compared is power, throughput over mean time in the system (L. Kleinrock, Power and Deterministic Rules of
-Thumb for Probabilistic Problems in Computer Communications, ICC 1979). In a closed loop more throughput is less time;
-below saturation throughput is given and time decides; beyond it throughput decides the time: one figure for all three.
-
-It rests between rounds, twice as long after each that found nothing, and begins anew when batches or their times have
-changed. Where it makes no difference nothing moves, so it cannot oscillate between equals.
+What a trial costs, those who wait pay. A way that cannot carry the load is given up at its first sign, and how long a
+way that did not win is left alone is in proportion to what trying it has cost: the trials of a way cost next to
+nothing in the long run. What the backend rules out is not tried at all (see `slots`). Where it makes no difference
+nothing moves, so it cannot oscillate between equals. All are due again when batches or their times have changed, and
+every ten minutes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log, sqrt
+from math import log
 
-_SHARES_ALONE = (0.0, 0.5, 1.0)
+from services.batcher.domain.slots import Slots
+from services.batcher.domain.trial import Interval, Pair, gain, verdict
+
+_SHARES_ALONE = (0.0, 1.0, 0.5)
+"""In this order: of ways that differ little a trial takes long."""
 _LANDINGS_MIN = 8
 _INTERVAL_MIN_S = 0.02
 _INTERVAL_MAX_S = 5.0
 _INTERVAL_GROWTH = 1.3
 """An interval has at least so many batches and lasts at least so long; beyond the maximum batches are too few to
-compare, and the round is given up. From pair to pair they grow: where a few short ones do not decide, the load comes in
+compare, and the trial is given up. From pair to pair both grow: where a few short ones do not decide, the load comes in
 bursts that are longer, and what one way leaves behind the next one pays for."""
-_PAIRS_MIN = 3
-_PAIRS_MAX = 10
-_WIN_MIN = 0.01
-"""The least gain in power, as a logarithm, for which a way is changed."""
-_CERTAIN = 2.5
-"""Standard errors by which a gain must be beyond the least."""
-_HOPELESS = -0.08
-"""Two pairs in a row below this end a trial: it costs those who wait."""
 _HARM = 4.0
-"""A batch whose members were here this many times longer than usual under the best way ends a trial at once; near
-saturation twice as long is chance."""
-_PAIR_CUT = 0.3
-"""A pair counts at most this much: a pause of the machine during one interval is not the way's doing."""
-_SPREAD_MIN = 0.004
+"""A batch whose members were here this many times longer than usual under the best way, and"""
+_HARM_WORST = 1.5
+"""this many times longer than any in this trial, ends a trial at once."""
+_HARM_LOSS = 2.0
+"""As so much does the interval count: the line that it left has to be worked off."""
+_BEHIND_MAX = 2
+"""So many full batches that left rows behind end a trial at once,"""
+_BEHIND_USUAL = 0.01
+"""where usually less than this share of them does: the way does not carry the load."""
+_BEHIND_WEIGHT = 0.002
+_FULL = 0.9
+"""Of the most rows, as many are full: who comes next may not have fitted in."""
 _REST_FIRST_S = 0.5
-_REST_MAX_S = 60.0
-_CHANGED = 0.4
-"""Batches or times that differ by e to this power since the last round let the next one begin early,"""
-_EARLY = 0.125
-"""after this share of the rest."""
-_WEIGHT = 0.01
-"""Of the newest batch in the usual rows and times."""
-_SKIPS_MAX = 32
-"""Rounds that a way which lost clearly is left out of; they double each time it loses."""
+_REST_GROWTH = 3.0
+_REST_MAX_S = 600.0
+_COST_TIMES = 200.0
+"""A way is left alone for this many times what its trial cost, in seconds of all power: trials cost 0.5 % of it."""
+_LOSS_MIN = 0.03
+"""What a trial costs at least: measuring costs too."""
+_IDLE_S = 0.1
+"""Rests are of times with traffic: what is longer between two batches is added to them."""
+_PAUSE_SHARE = 0.25
+"""Of a trial's length, between it and the next one: whoever waited longer for it should have gone by then."""
+_CHANGED = 0.5
+"""Batches or times that differ by e to this power since they were compared make all ways due,"""
+_CHANGED_REST = 4.0
+"""but not before this many times what trials have taken since the last time."""
+_WEIGHT = 0.003
+"""Of the newest batch in the usual rows and times: longer than bursts."""
+_WEIGHT_FIRST = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,54 +86,53 @@ def _even_ways(in_flight_max: int) -> Sequence[Way]:
     return [Way(count, 1 / count) for count in range(2, in_flight_max + 1)]
 
 
-class _Interval:
-    """What was measured in one interval."""
+@dataclass(slots=True)
+class _Rest:
+    """Until when a way is left alone, and how often in a row it did not win."""
 
-    __slots__ = ("began_s", "landings", "least_s", "requests", "rows", "skip", "sojourn_s")
-
-    def __init__(self, began_s: float, skip: int, least_s: float) -> None:
-        self.began_s = began_s
-        self.least_s = least_s
-        """It lasts at least so long."""
-        self.skip = skip
-        """Batches to pass over: they were sent the other way, or while the line found its new shape."""
-        self.landings = self.rows = self.requests = 0
-        self.sojourn_s = 0.0
-
-    def power(self, now_s: float) -> float:
-        """The logarithm of throughput over mean time."""
-        return log(self.rows / (now_s - self.began_s) * self.requests / max(self.sojourn_s, 1e-9))
+    until_s: float
+    fruitless: int
 
 
 class Climb:
     """The search of one version. `way` is in force; `best` is what won so far."""
 
     __slots__ = (
+        "_began_s",
+        "_behind",
+        "_behind_usual",
         "_candidate",
-        "_candidates",
-        "_gains",
+        "_first",
         "_in_flight_max",
         "_interval",
-        "_losses",
+        "_landed_s",
+        "_landings",
         "_next_s",
-        "_power",
-        "_rest_s",
-        "_round",
+        "_pairs",
+        "_reset_s",
+        "_rests",
         "_rows_mean",
         "_rows_then",
         "_seconds_mean",
         "_seconds_then",
-        "_settled_s",
+        "_skip",
+        "_slots",
+        "_spent_s",
+        "_stretch",
         "_trial_s",
         "_turn",
+        "_turned_s",
         "_usual_s",
+        "_weight",
+        "_worst_s",
         "best",
         "moves",
         "trials",
         "way",
     )
 
-    def __init__(self, *, in_flight: int, in_flight_max: int) -> None:
+    def __init__(self, slots: Slots, *, in_flight: int, in_flight_max: int) -> None:
+        self._slots = slots
         self._in_flight_max = max(1, in_flight_max)
         count = max(1, min(in_flight, self._in_flight_max))
         self.best = self.way = Way(count, 1 / count if count > 1 else 0.0)
@@ -132,161 +141,194 @@ class Climb:
         self.moves = 0
         """Trials that were won."""
         self._candidate: Way | None = None
-        self._candidates: list[Way] = []
-        self._gains: list[float] = []
-        self._interval = _Interval(0.0, 0, 0.0)
-        self._losses: dict[Way, tuple[int, int]] = {}
-        """For ways that lost clearly: how often, and the round from which on they may be tried again."""
-        self._round = 0
-        self._next_s = self._settled_s = self._trial_s = 0.0
-        self._rest_s = _REST_FIRST_S
+        self._pairs: list[Pair] = []
+        self._first = self._interval = Interval()
+        self._turn = self._landings = self._skip = 0
+        self._began_s = self._turned_s = self._trial_s = 0.0
+        self._stretch = 1.0
+        """Of the interval, against the shortest."""
+        self._usual_s = self._worst_s = 0.0
+        """In this trial, of members of batches of the best way: mean and most of their time here."""
+        self._behind = 0
+        """Batches of this interval that were full and left rows behind."""
+        self._behind_usual = 0.0
+        self._rests: dict[Way, _Rest] = {}
+        self._next_s = 0.0
+        self._landed_s = 0.0
+        """When traffic was last seen, outside of trials."""
+        self._reset_s = self._spent_s = 0.0
+        """When all were due the last time, and how long trials have taken since."""
         self._rows_mean = self._seconds_mean = 0.0
         self._rows_then = self._seconds_then = 0.0
-        self._turn = 0
-        self._power = self._usual_s = 0.0
+        self._weight = _WEIGHT_FIRST
 
     @property
     def trying(self) -> bool:
         """Whether a trial is going on: `sojourn_s` of `landed` counts only then."""
         return self._candidate is not None
 
-    @property
-    def searching(self) -> bool:
-        """Whether a round of trials is going on."""
-        return self._candidate is not None or bool(self._candidates)
+    def departed(self, rows: int, *, left_behind: bool) -> None:
+        """A batch left. `left_behind`: it was full, and rows wait on."""
+        slots = self._slots
+        slots.rows_sent += rows
+        full = left_behind and rows >= _FULL * slots.rows_max
+        if self.way is self.best:
+            self._behind_usual += _BEHIND_WEIGHT * (full - self._behind_usual)
+        elif full:
+            self._behind += 1
 
     def landed(
         self, *, rows: int, requests: int, seconds: float, sojourn_s: float, contended: bool, now_s: float
     ) -> bool:
         """A batch of `rows` rows was answered after `seconds`; its `requests` members had been here for `sojourn_s` all
         together. `contended`: the way mattered for it. Returns whether another way is in force now."""
-        if self._candidate is None:
+        candidate = self._candidate
+        if candidate is None:
             return self._rested(rows, seconds, contended=contended, now_s=now_s)
-        interval = self._interval
-        if self._turn and self.way is self._candidate and sojourn_s > _HARM * self._usual_s * requests:
-            return self._end(won=False, lost_by=_HARM, now_s=now_s)
-        if interval.skip:
-            interval.skip -= 1
-            interval.began_s = now_s
+        if self.way is candidate:
+            if self._turn and self._harms(sojourn_s / requests):
+                return self._end(won=False, cost_s=_HARM_LOSS * (now_s - self._turned_s), now_s=now_s)
+        elif sojourn_s > self._worst_s * requests:
+            self._worst_s = sojourn_s / requests
+        if self._skip:
+            self._skip -= 1
+            self._began_s = now_s
             return False
-        interval.landings += 1
+        interval = self._interval
         interval.rows += rows
         interval.requests += requests
         interval.sojourn_s += sojourn_s
-        lasted_s = now_s - interval.began_s
-        if interval.landings < _LANDINGS_MIN or lasted_s < interval.least_s:
-            return self._settle(now_s) if lasted_s > _INTERVAL_MAX_S else False
+        self._landings += 1
+        lasted_s = now_s - self._began_s
+        stretch = self._stretch
+        if self._landings < _LANDINGS_MIN * stretch or lasted_s < _INTERVAL_MIN_S * stretch:
+            return self._end(won=False, cost_s=0.0, now_s=now_s) if lasted_s > _INTERVAL_MAX_S else False
+        interval.seconds = lasted_s
         return self._interval_over(now_s)
+
+    def _harms(self, mean_s: float) -> bool:
+        if self._behind >= _BEHIND_MAX and self._behind_usual < _BEHIND_USUAL:
+            return True
+        return mean_s > _HARM * self._usual_s and mean_s > _HARM_WORST * self._worst_s
 
     def _rested(self, rows: int, seconds: float, *, contended: bool, now_s: float) -> bool:
         if not self._rows_mean:
             self._rows_mean, self._seconds_mean = float(rows), seconds
-        self._rows_mean += _WEIGHT * (rows - self._rows_mean)
-        self._seconds_mean += _WEIGHT * (seconds - self._seconds_mean)
-        if not contended:
+        self._weight = weight = max(_WEIGHT, self._weight * (1 - _WEIGHT_FIRST))
+        self._rows_mean += weight * (rows - self._rows_mean)
+        self._seconds_mean += weight * (seconds - self._seconds_mean)
+        gap_s = now_s - self._landed_s - _IDLE_S
+        self._landed_s = now_s
+        if gap_s > 0:
+            self._rest_longer(gap_s)
+        if not contended or now_s < self._next_s:
             return False
-        if self._candidates:
-            return self._try_next(now_s) if now_s >= self._next_s else False
-        if now_s < self._next_s:
-            if now_s < self._settled_s + (self._next_s - self._settled_s) * _EARLY or not self._changed():
-                return False
-            self._losses.clear()
-        self._round += 1
-        self._candidates = self._neighbours()
+        since_s = now_s - self._reset_s
+        if since_s > _REST_MAX_S or (since_s >= _CHANGED_REST * self._spent_s and self._changed()):
+            self._rests.clear()
+            self._slots.forget()
+            self._reset_s, self._spent_s = now_s, 0.0
+            self._rows_then = self._seconds_then = 0.0
         return self._try_next(now_s)
+
+    def _move(self, way: Way) -> None:
+        """Another way is best. What changes by it says nothing of the load."""
+        self.best = way
+        self.moves += 1
+        self._rows_mean = self._rows_then = self._seconds_then = 0.0
+        self._weight = _WEIGHT_FIRST
+
+    def _rest_longer(self, seconds: float) -> None:
+        """There was no traffic for so long."""
+        self._next_s += seconds
+        self._reset_s += seconds
+        for rest in self._rests.values():
+            rest.until_s += seconds
 
     def _changed(self) -> bool:
         return _apart(self._rows_mean, self._rows_then) or _apart(self._seconds_mean, self._seconds_then)
 
     def _neighbours(self) -> list[Way]:
-        """What to try from here."""
         count = self.best.in_flight
         near = [way for way in ways(self._in_flight_max) if way != self.best and abs(way.in_flight - count) <= 1]
-        return [way for way in near if self._losses.get(way, (0, 0))[1] <= self._round]
+        if self._slots.single(self._rows_mean):
+            return [way for way in near if way.in_flight == 1]
+        return [way for way in near if self._slots.carries(way.in_flight)]
 
     def _try_next(self, now_s: float) -> bool:
-        if not self._candidates:
-            return self._settle(now_s)
-        self._candidate = self._candidates.pop(0)
+        """Tries the neighbour that has been due for longest."""
+        if self.best.in_flight > 1 and self._slots.single(self._rows_mean):
+            self._move(Way(1, 0.0))
+            self.way = self.best
+            return True
+        rests, due_s, candidate = self._rests, now_s, None
+        for way in self._neighbours():
+            until_s = rests[way].until_s if way in rests else 0.0
+            if until_s < due_s:
+                due_s, candidate = until_s, way
+        if candidate is None:
+            self._next_s = now_s + _REST_FIRST_S
+            if not self._rows_then:
+                # All were tried: what comes from now on is compared with what there is now.
+                self._rows_then, self._seconds_then = self._rows_mean, self._seconds_mean
+            return False
+        self._candidate = candidate
         self.trials += 1
-        self._gains = []
+        self._pairs = []
+        self._stretch = 1.0
         self._turn = 0
+        self._usual_s = self._worst_s = 0.0
         self._trial_s = now_s
         return self._begin(now_s)
 
     def _begin(self, now_s: float) -> bool:
         """The next interval of a trial: A B, B A, A B, …"""
         before = self.way
-        first = self._candidate is None or self._turn % 4 in (0, 3)
-        self.way = way = self.best if first or self._candidate is None else self._candidate
-        skip = 2 + before.in_flight + way.in_flight if way != before else 0
-        self._interval = _Interval(now_s, skip, _INTERVAL_MIN_S * _INTERVAL_GROWTH ** len(self._gains))
+        self.way = way = self.best if self._turn % 4 in (0, 3) or self._candidate is None else self._candidate
+        # Batches to pass over: they were sent the other way, or while the line found its new shape.
+        self._skip = 2 + before.in_flight + way.in_flight if way != before else 0
+        self._interval = Interval()
+        self._began_s = self._turned_s = now_s
+        self._landings = self._behind = 0
         return way != before
 
     def _interval_over(self, now_s: float) -> bool:
         interval = self._interval
-        power = interval.power(now_s)
-        candidate = self.way is self._candidate
-        if not candidate:
-            self._usual_s = interval.sojourn_s / interval.requests
+        tried = self.way is self._candidate
+        if not tried:
+            self._usual_s = max(self._usual_s, interval.sojourn_s / interval.requests)
         if self._turn % 2:
-            gain = power - self._power if candidate else self._power - power
-            self._gains.append(max(-_PAIR_CUT, min(_PAIR_CUT, gain)))
-            verdict = _verdict(self._gains)
-            if verdict is not None:
-                return self._end(won=verdict, lost_by=-sum(self._gains) / len(self._gains), now_s=now_s)
-        self._power = power
+            self._pairs.append((self._first, interval) if tried else (interval, self._first))
+            self._stretch *= _INTERVAL_GROWTH
+            won = verdict(self._pairs)
+            if won is not None:
+                lost = abs(gain(self._pairs).mean) if won else -gain(self._pairs).mean
+                return self._end(won=won, cost_s=lost * (now_s - self._trial_s), now_s=now_s)
+        self._first = interval
         self._turn += 1
         return self._begin(now_s)
 
-    def _end(self, *, won: bool, lost_by: float, now_s: float) -> bool:
+    def _end(self, *, won: bool, cost_s: float, now_s: float) -> bool:
+        """`cost_s`: of trying the way that lost, in seconds of all power."""
         before, tried = self.way, self._candidate
         assert tried is not None
+        lasted_s = now_s - self._trial_s
+        self._candidate = None
         if won:
-            old, self.best = self.best, tried
-            self.moves += 1
-            self._rest_s = _REST_FIRST_S
-            self._candidates = [way for way in self._neighbours() if way != old]
-        elif lost_by > -_HOPELESS:
-            losses = self._losses.get(tried, (0, 0))[0] + 1
-            self._losses[tried] = (losses, self._round + min(_SKIPS_MAX, 2**losses))
-        self._candidate = None
+            winner, tried = tried, self.best
+            self._move(winner)
+            for rest in self._rests.values():
+                rest.fruitless = 0
+        rest = self._rests.setdefault(tried, _Rest(now_s, 0))
+        rest.fruitless += 1
+        lost_s = _COST_TIMES * max(_LOSS_MIN * lasted_s, cost_s)
+        rest.until_s = now_s + min(_REST_MAX_S, max(lost_s, _REST_FIRST_S * _REST_GROWTH**rest.fruitless))
         self.way = self.best
-        if self._candidates:
-            # As long as the trial was: whoever waited longer for it has gone by then.
-            self._next_s = now_s + (now_s - self._trial_s)
-        else:
-            self._settle(now_s)
-        return self.way != before
-
-    def _settle(self, now_s: float) -> bool:
-        """Nothing nearby is better."""
-        before, self.way = self.way, self.best
-        self._candidate = None
-        self._candidates = []
-        self._rows_then, self._seconds_then = self._rows_mean, self._seconds_mean
-        self._settled_s = now_s
-        self._next_s = now_s + self._rest_s
-        self._rest_s = min(_REST_MAX_S, self._rest_s * 2)
+        self._landed_s = now_s
+        self._spent_s += lasted_s
+        self._next_s = now_s + _PAUSE_SHARE * lasted_s
         return self.way != before
 
 
 def _apart(now: float, then: float) -> bool:
-    return then <= 0 or now <= 0 or abs(log(now / then)) > _CHANGED
-
-
-def _verdict(gains: Sequence[float]) -> bool | None:
-    """Whether a neighbour is better by these logarithms of its power over the other's; None while that is open."""
-    count = len(gains)
-    if count >= 2 and max(gains[-2:]) < _HOPELESS:
-        return False
-    if count < _PAIRS_MIN:
-        return None
-    mean = sum(gains) / count
-    spread = sqrt(sum((gain - mean) ** 2 for gain in gains) / (count - 1))
-    error = max(spread, _SPREAD_MIN) / sqrt(count)
-    if mean - _CERTAIN * error > _WIN_MIN:
-        return True
-    if mean + error < _WIN_MIN or count >= _PAIRS_MAX:
-        return False
-    return None
+    return then > 0 and now > 0 and abs(log(now / then)) > _CHANGED

@@ -21,6 +21,8 @@ _FADE = 0.8
 """Of the count of those around, at each landing that saw fewer."""
 _LOOK_EVERY = 16
 """Landings after which what joining saves is looked up anew."""
+_FALL = 0.85
+"""To this share of itself may what joining saves fall at once."""
 _SAVING_MIN = 0.2
 """Of the time of the joined batch; where joining saves less, nobody waits for it."""
 
@@ -28,7 +30,7 @@ _SAVING_MIN = 0.2
 class Gathering:
     """Of one group: how many are around, and when one was last answered."""
 
-    __slots__ = ("_around", "_away", "_bound_s", "_landed_s", "_look")
+    __slots__ = ("_around", "_asked_s", "_away", "_bound_s", "_departed_s", "_landed_s", "_look")
 
     def __init__(self) -> None:
         self._around = 0.0
@@ -36,10 +38,17 @@ class Gathering:
         self._landed_s = float("-inf")
         self._bound_s = 0.0
         self._look = 0
+        self._asked_s = self._departed_s = float("-inf")
 
     def departed(self, rows: int) -> None:
         """A batch left."""
         self._away += rows
+        self._departed_s = self._asked_s
+
+    def spaced_s(self, spacing_s: float, now_s: float) -> float:
+        """The moment that is `spacing_s` after the latest batch left, where any is away; else now."""
+        self._asked_s = now_s
+        return max(now_s, self._departed_s + spacing_s) if self._away else now_s
 
     def landed(self, rows: int, *, waiting: int, now_s: float, occupancy: LatencyModel, lately: LatencyModel) -> None:
         """A batch is back, while `waiting` rows wait. `occupancy`: how long batches keep a backend busy; `lately`: the
@@ -53,7 +62,10 @@ class Gathering:
         if self._look < 0:
             self._look = _LOOK_EVERY
             # What was once learned of the joined batch may be long past, and would keep it from ever being seen again.
-            self._bound_s = max(_bound_s(here / 2, occupancy), _bound_s(here / 2, lately))
+            bound_s = max(_bound_s(here / 2, occupancy), _bound_s(here / 2, lately))
+            # Where times have just changed, sizes that were not seen since are off for a while: it falls step by step.
+            fallen_s = _FALL * self._bound_s
+            self._bound_s = max(bound_s, fallen_s if fallen_s > _HELD_MIN_S else 0.0)
 
     def until_s(self, rows: int, share: float, oldest_s: float) -> float:
         """Until when `rows` waiting rows, of which the oldest came at `oldest_s`, are worth holding back for a `share`

@@ -45,6 +45,8 @@ _DRIFT_CUT = 1.0
 _RATIO_MIN = exp(-_DRIFT_CUT)
 _DRIFT_MAX = 0.25
 """Once batches take e to this power times what was expected, 1.28 times or less than 0.78 times, the curve is moved."""
+_STALE = 500
+"""Batches of other sizes after which a size is learned anew: what it once took would say that the machine changed."""
 _KNOWN_MIN = 8
 """Batches after which a model relies on itself."""
 _REREAD_MAX = 64
@@ -116,7 +118,7 @@ class LatencyModel:
         bits = rows.bit_length()
         index = 2 * bits - 1 if bits >= 2 and rows < 3 << (bits - 2) else 2 * bits
         bucket = self._buckets.get(index)
-        if bucket is None:
+        if bucket is None or seen - bucket.seen_at > _STALE:
             bucket = self._buckets[index] = _Bucket(rows, max(seconds, _SECONDS_MIN))
             self._reread_at = seen
         else:
@@ -158,6 +160,12 @@ class LatencyModel:
         """The 95th percentile of the time over what was expected."""
         parent = self._parent
         return parent.tail if parent is not None and self.seen < _KNOWN_MIN and parent.seen else self._tail
+
+    @property
+    def rows_seen(self) -> tuple[float, float]:
+        """The sizes of the smallest and the largest batches seen, about; zeros where there were none."""
+        curve = self.curve()
+        return (curve[0].rows, curve[-1].rows) if curve else (0.0, 0.0)
 
     def rows_within(self, seconds: float, *, rows_max: int) -> int:
         """The largest batch, of at most `rows_max` rows, whose 95th percentile is at most `seconds`; at least 1. All of

@@ -62,6 +62,7 @@ def shown(one: Learned) -> dict[str, object]:
         "trials": one.trials,
         "moves": one.moves,
         "searching": one.searching,
+        "run_at_a_time": round(one.slots, 2),
         "expected_ms_by_rows": {str(size): round(point.expected_s * 1000, 3) for size, point in at_sizes(one.curve)},
     }
 

@@ -128,7 +128,8 @@ static PyObject *event_object(const struct event *event) {
   const char *body = event->data != NULL ? event->data + event->head_length : "";
   if (begins) {
     PyObject *method = NULL, *path = NULL, *headers = headers_of(event, &method, &path);
-    made = made && set(tuple, 2, method != NULL ? method : none()) && set(tuple, 3, path != NULL ? path : none()) &&
+    made = made && set(tuple, 2, method != NULL ? method : name_of("", 0, true)) &&
+           set(tuple, 3, path != NULL ? path : name_of("", 0, true)) &&
            set(tuple, 4, headers) && set(tuple, 5, PyBytes_FromStringAndSize(body, event->length)) &&
            set(tuple, 6, PyBool_FromLong(event->end));
   } else {

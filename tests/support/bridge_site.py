@@ -43,6 +43,8 @@ class Plain:
             "/stream/held": self._stream_held,
             "/stream/flood": self._stream_flood,
             "/stream/forget": self._stream_forget,
+            "/stream/early": self._stream_early,
+            "/stream/crash": self._stream_crash,
         }
 
     def finder(self) -> Callable[[str], Handler]:
@@ -149,6 +151,15 @@ class Plain:
         """Neither answers nor fails."""
         if b"x-begin" in exchange.headers:
             await exchange.send(b"begun", headers=_OK)
+
+    async def _stream_early(self, exchange: Exchange) -> None:
+        """Answers before it has heard anything."""
+        exchange.end([(b"x-end", b"1")], headers=_OK)
+
+    async def _stream_crash(self, exchange: Exchange) -> None:
+        """Fails in the midst of its answer."""
+        await exchange.send(b"begun", headers=_OK)
+        raise RuntimeError("a secret of the inside")
 
 
 class Unstartable(Plain):

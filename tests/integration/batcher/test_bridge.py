@@ -193,6 +193,32 @@ async def test_who_does_not_read_holds_a_stream_back_and_newcomers_on_its_connec
     await site.waits_for()
 
 
+async def test_an_answer_that_does_not_wait_for_the_body_ends_the_request(site: Hosted) -> None:
+    async with connected(site.address) as http2:
+        stream = await http2.begin("/stream/early")
+        reply = await http2.wait(stream)
+        assert (reply.status, reply.ended, http2.lost) == (200, True, False)
+        await http2.send(stream, bytes(100_000))
+        assert (await http2.wait(await http2.begin("/ready", end=True))).status == 200
+    reader, writer = await asyncio.open_connection(*site.address.split(":"))
+    writer.write(b"POST /stream/early HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    await site.waits_for()
+
+
+async def test_a_handler_that_fails_says_nothing_of_the_inside(site: Hosted) -> None:
+    async with connected(site.address) as http2:
+        reply = await http2.wait(await http2.begin("/crash", end=True))
+        assert (reply.status, b"secret" in reply.body) == (500, False)
+        reply = await http2.wait(await http2.begin("/stream/crash", end=True))
+        assert (bytes(reply.body), reply.ended, reply.reset is not None) == (b"begun", False, True)
+    await site.waits_for()
+    assert site.part.log_path.read_text().count("a secret of the inside") >= 2
+
+
 async def test_a_stream_that_is_forgotten_without_an_answer_is_reset(site: Hosted) -> None:
     async with connected(site.address) as http2:
         for headers in ({}, {"x-begin": "1"}):

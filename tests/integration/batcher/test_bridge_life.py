@@ -11,7 +11,9 @@ import pytest
 
 from services.common.clock import SystemClock
 from services.supervisor.process import PartFailedError, Process
-from tests.support.bridge_process import SITE, hosted, site_part
+from tests.support.batcher_faces_calls import address_of
+from tests.support.bridge_process import SITE, Hosted, hosted, site_part
+from tests.support.parts import running
 from tests.support.raw_http2 import connected
 
 
@@ -20,7 +22,6 @@ from tests.support.raw_http2 import connected
     [
         ("Unstartable", "RuntimeError: the cellar is flooded"),
         ("Unwilling", f"{SITE}Unwilling asked to end the process: no key, no service"),
-        ("Missing", "has no attribute 'Missing'"),
     ],
 )
 async def test_an_application_that_does_not_start_ends_envoy_with_the_reason(
@@ -69,6 +70,23 @@ async def test_an_application_that_fails_at_its_end_does_not_disturb_envoys(tmp_
     finally:
         await process.stop()
     assert "RuntimeError: the door is stuck" in part.log_path.read_text()
+
+
+async def test_who_is_answered_by_envoy_itself_is_worked_for_no_longer(tmp_path: Path) -> None:
+    """Envoy loses patience with streams on which nothing moves."""
+    part = site_part(tmp_path)
+    (*python, script) = part.argv
+    impatient = f"import services.batcher.app_envoy as envoy; envoy._STREAM_IDLE_S = 1; {script}"
+    part = replace(part, argv=(*python, impatient))
+    async with running(part) as process, connected(address_of(part)) as http2:
+        site = Hosted(address_of(part), process, part)
+        streams = [await http2.begin(path) for path in ("/wait", "/echo", "/stream/held", "/stream/echo") * 10]
+        waiting = await http2.begin("/wait", end=True)
+        assert (await http2.wait(waiting)).status == 504
+        for stream in streams:
+            assert (await http2.wait(stream)).over
+        await site.waits_for()
+        assert not http2.lost
 
 
 @pytest.mark.parametrize("times", range(2))

@@ -42,6 +42,12 @@ class Hosted:
             kept: dict[str, int] = (await client.get("/kept")).json()
         return kept
 
+    async def allocated(self) -> int:
+        """Bytes that the process has allocated outside Python, the bridge's among them."""
+        socket = Path(self.part.env["INFERMESH_BATCHER_DATA_DIR"]) / "envoy.sock"
+        async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(uds=str(socket))) as client:
+            return int((await client.get("http://envoy/memory")).json()["allocated"])
+
     async def waits_for(self, **counts: int) -> dict[str, int]:
         """Until the site keeps so many; nothing of callers where nothing is said."""
         wanted = counts or IDLE

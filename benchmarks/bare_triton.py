@@ -2,22 +2,21 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
-from benchmarks.load import LoadFailedError
-from benchmarks.payloads import VERSION, WrongAnswerError
+from benchmarks.payloads import VERSION
 from services.common.clock import Clock
 from services.deployer.adapters.repository import FolderPackageStore
 from services.deployer.domain.package import FRAMEWORKS, Package
 from services.supervisor.examples import DIGITS
 from services.supervisor.parts.triton import triton_part
 from services.supervisor.ports import free_ports
-from services.supervisor.process import PartFailedError, Process, last_words
+from services.supervisor.process import Process
 from services.supervisor.settings import ROOT, SupervisorSettings
 
 _LOAD_TIMEOUT_S = 60.0
@@ -119,10 +118,21 @@ WINDOWS: Sequence[Setting] = tuple(Setting(256, delay_us) for delay_us in (0, 10
 class BareTriton:
     """A running server. Models are loaded by `load`."""
 
-    def __init__(self, process: Process, *, http_address: str, grpc_address: str, packages: FolderPackageStore) -> None:
+    def __init__(
+        self,
+        process: Process,
+        *,
+        start: Callable[[], Awaitable[Process]],
+        http_address: str,
+        grpc_address: str,
+        packages: FolderPackageStore,
+    ) -> None:
         self.grpc_address = grpc_address
         self.http_address = http_address
+        self.revivals = 0
+        """How often it was started anew."""
         self._process = process
+        self._start = start
         self._packages = packages
         self._loaded: set[tuple[Served, Setting]] = set()
 
@@ -130,6 +140,19 @@ class BareTriton:
     def pid(self) -> int:
         """Its process."""
         return self._process.pid
+
+    async def revive(self) -> None:
+        """Starts it anew at its addresses with the models that it had. Raises PartFailedError."""
+        await self._process.stop()
+        self._process = await self._start()
+        self.revivals += 1
+        loaded, self._loaded = self._loaded, set()
+        for served, setting in loaded:
+            await self.load(served, setting)
+
+    async def stop(self) -> None:
+        """Ends it."""
+        await self._process.stop()
 
     async def load(self, served: Served, setting: Setting) -> None:
         """Has the model served as `setting` says, under its own name. Raises httpx.HTTPError where Triton refuses."""
@@ -179,17 +202,24 @@ async def bare_triton(folder: Path, *, clock: Clock) -> AsyncIterator[BareTriton
     )
     packages = FolderPackageStore(repository, runner=ROOT / "deploy" / "triton" / "runner")
     await packages.start()
-    process = await Process.start(part, clock=clock)
-    try:
-        await process.wait_ready()
-        yield BareTriton(
-            process, http_address=f"127.0.0.1:{http_port}", grpc_address=f"127.0.0.1:{grpc_port}", packages=packages
-        )
-    except (LoadFailedError, WrongAnswerError, httpx.HTTPError) as error:
-        if process.alive:
+
+    async def start() -> Process:
+        process = await Process.start(part, clock=clock)
+        try:
+            await process.wait_ready()
+        except BaseException:
+            await process.stop()
             raise
-        raise PartFailedError(
-            f"bare Triton died: {last_words(part.log_path)}; its log is {part.log_path}; run the benchmark again"
-        ) from error
+        return process
+
+    triton = BareTriton(
+        await start(),
+        start=start,
+        http_address=f"127.0.0.1:{http_port}",
+        grpc_address=f"127.0.0.1:{grpc_port}",
+        packages=packages,
+    )
+    try:
+        yield triton
     finally:
-        await process.stop()
+        await triton.stop()

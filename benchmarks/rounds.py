@@ -1,18 +1,36 @@
 """The order of measurements: first Triton's best setting at each load, then rounds in which all targets take turns."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+import httpx
 
 from benchmarks.bare_triton import BareTriton, Served, Setting
 from benchmarks.cpu import CpuMeter
-from benchmarks.load import Measured, run_load
+from benchmarks.load import LoadFailedError, Measured, run_load
 from benchmarks.payloads import Sample, WrongAnswerError
 from benchmarks.targets import Target, verify
 
 _FINALISTS = 3
 """Settings that are tried once more under each load: a single short try may have been disturbed."""
+_REVIVALS_MAX = 3
+"""In one measurement."""
 Say = Callable[[str], None]
+Revive = Callable[[Target, Exception], Awaitable[bool]]
+T = TypeVar("T")
+
+
+async def again(attempt: Callable[[], Awaitable[T]], target: Target, revive: Revive) -> T:
+    """What `attempt` measures at `target`; once more, some times, where `revive` mended what it failed at."""
+    for _ in range(_REVIVALS_MAX):
+        try:
+            return await attempt()
+        except (LoadFailedError, WrongAnswerError, httpx.HTTPError) as error:
+            if not await revive(target, error):
+                raise
+    return await attempt()
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +58,23 @@ class Tried:
 class Rounds:
     """Measures. Whatever is wrong with an answer, and any request that fails, ends it with WrongAnswerError."""
 
-    def __init__(self, *, h2load: Path, folder: Path, samples: Sequence[Sample], meter: CpuMeter, say: Say) -> None:
+    def __init__(
+        self,
+        *,
+        h2load: Path,
+        folder: Path,
+        samples: Sequence[Sample],
+        meter: CpuMeter,
+        say: Say,
+        revive: Revive,
+    ) -> None:
+        """`revive` mends what a measurement failed at, where the fault is not the mesh's; whether it did."""
         self._h2load = h2load
         self._folder = folder
         self._samples = samples
         self._meter = meter
         self._say = say
+        self._revive = revive
 
     async def search(
         self,
@@ -93,7 +122,10 @@ class Rounds:
         return rows
 
     async def measure(self, target: Target, callers: int, seconds: float) -> Measured:
-        """One load, with answers checked before and after it."""
+        """One load, with answers checked before and after it; where bare Triton failed, once more, some times."""
+        return await again(lambda: self._measure(target, callers, seconds), target, self._revive)
+
+    async def _measure(self, target: Target, callers: int, seconds: float) -> Measured:
         answer_bytes = await verify(target, self._samples)
         measured = await run_load(
             self._h2load,

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -68,7 +69,7 @@ async def _judged(stage: Stage, name: str) -> PartReport:
     after = await stage.failed_requests()
     if after != before:
         raise WrongAnswerError(f"in part {name} {told_of(before, after)}")
-    return report
+    return replace(report, notes=[*report.notes, *stage.notes()])
 
 
 def told_of(before: Mapping[str, float], after: Mapping[str, float]) -> str:

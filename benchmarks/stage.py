@@ -9,7 +9,8 @@ from pathlib import Path
 from benchmarks.bare_triton import BareTriton, bare_triton
 from benchmarks.cpu import APART, CpuMeter
 from benchmarks.mesh import ROWS_MAX, BenchMesh, bench_mesh
-from benchmarks.rounds import Say
+from benchmarks.payloads import Sample
+from benchmarks.rounds import Rounds, Say
 from benchmarks.targets import BATCHER, Target, mesh_targets
 from services.common.clock import Clock
 
@@ -60,6 +61,31 @@ class Stage:
             self.say("Starting bare Triton")
             self._triton = await self.stack.enter_async_context(bare_triton(self.folder / "bare", clock=self.clock))
         return self._triton
+
+    def rounds(self, samples: Sequence[Sample], *, meter: CpuMeter | None = None) -> Rounds:
+        """What measures, with these samples; `meter` where others than all parts are to be metered."""
+        return Rounds(
+            h2load=self.h2load,
+            folder=self.folder,
+            samples=samples,
+            meter=meter or self.meter,
+            say=self.say,
+            revive=self.revive,
+        )
+
+    async def revive(self, target: Target, why: Exception) -> bool:
+        """Starts bare Triton anew where `target` is bare Triton: at the end of a load its gRPC server now and then dies
+        or hangs over callers who hung up. Returns whether that was done. Raises PartFailedError."""
+        if self._triton is None or target.baseline != target.name:
+            return False
+        self.say(f"  bare Triton is started anew: {why}")
+        await self._triton.revive()
+        return True
+
+    def notes(self) -> Sequence[str]:
+        """What readers of the results must know."""
+        count = self._triton.revivals if self._triton is not None else 0
+        return [f"bare Triton died or hung {count} times, was started anew and measured again"] if count else []
 
     async def mesh(self) -> BenchMesh:
         """The mesh, its digits in batches as large as bare Triton may make them. Raises PartFailedError, MeshError."""

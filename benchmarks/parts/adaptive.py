@@ -35,7 +35,7 @@ async def measure(stage: Stage) -> PartReport:
     triton, mesh = await stage.triton(), await stage.mesh()
     stage.say("Deploying the images model with batching and without")
     await asyncio.to_thread(images.deploy, mesh.gateway)
-    rounds = Rounds(h2load=stage.h2load, folder=stage.folder, samples=samples, meter=stage.meter, say=stage.say)
+    rounds = stage.rounds(samples)
     window = await _best_window(stage, rounds, triton)
     targets = _targets(triton, mesh.gateway, window)
     await triton.load(images.SERVED, Setting())

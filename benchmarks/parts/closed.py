@@ -38,7 +38,7 @@ BARS: Sequence[Bar] = (
 async def measure(stage: Stage) -> PartReport:
     """Raises LoadFailedError, PartFailedError, WrongAnswerError."""
     effort = stage.effort
-    rounds = Rounds(h2load=stage.h2load, folder=stage.folder, samples=digits(), meter=stage.meter, say=stage.say)
+    rounds = stage.rounds(digits())
     settings = {BARE: SETTINGS, BARE_JSON: SETTINGS_JSON}
     if effort.quick:
         settings = dict.fromkeys(settings, SETTINGS_QUICK)

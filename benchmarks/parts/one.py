@@ -7,7 +7,6 @@ from benchmarks.compare import Bar, summarise, verdicts
 from benchmarks.parts.closed import against_bare, data_of, notes_of, wanted
 from benchmarks.payloads import digits
 from benchmarks.report import PartReport, cpu_tables, line_table
-from benchmarks.rounds import Rounds
 from benchmarks.stage import Stage
 from benchmarks.targets import BARE, BARE_JSON, BATCHER, GATEWAY_GRPC, GATEWAY_REST, GATEWAY_TYPED
 
@@ -20,7 +19,7 @@ BARS: Sequence[Bar] = (
 
 async def measure(stage: Stage) -> PartReport:
     """Raises LoadFailedError, PartFailedError, WrongAnswerError."""
-    rounds = Rounds(h2load=stage.h2load, folder=stage.folder, samples=digits(), meter=stage.meter, say=stage.say)
+    rounds = stage.rounds(digits())
     settings = {BARE: SETTINGS, BARE_JSON: SETTINGS}
     tried, best, rows = await against_bare(
         stage, rounds, DIGITS_SERVED, settings, callers=(1,), ways=wanted(stage.effort)

@@ -22,6 +22,7 @@ from benchmarks.open_loop import LEAD_IN_S, Outcome, carried_per_s, run_script
 from benchmarks.parts.closed import wanted
 from benchmarks.payloads import Sample, WrongAnswerError, digits
 from benchmarks.report import PartReport, new_table
+from benchmarks.rounds import again
 from benchmarks.stage import Stage
 from benchmarks.targets import (
     BATCHER,
@@ -150,6 +151,15 @@ class Scripts:
         self, group: str, process: str, target: Target, number: int, rate: float, *, seconds: float | None = None
     ) -> Shot:
         """One script; the same round has the same arrivals for all. Raises WrongAnswerError where a request fails."""
+
+        async def shoot() -> Shot:
+            return await self._shoot(group, process, target, number=number, rate=rate, seconds=seconds)
+
+        return await again(shoot, target, self._stage.revive)
+
+    async def _shoot(
+        self, group: str, process: str, target: Target, *, number: int, rate: float, seconds: float | None
+    ) -> Shot:
         length_s = seconds or self._stage.effort.seconds
         times = PROCESSES[process](rate, LEAD_IN_S + length_s, seed=number)
         perfect_s = perfect_latency_s(times, rate / SHARE)[times >= LEAD_IN_S]

@@ -7,7 +7,6 @@ from benchmarks.compare import Line, Verdict, summarise
 from benchmarks.parts.closed import against_bare, data_of, notes_of, wanted
 from benchmarks.payloads import digits
 from benchmarks.report import PartReport, cpu_tables, line_table
-from benchmarks.rounds import Rounds
 from benchmarks.stage import Stage
 from benchmarks.targets import BARE, BATCHER, GATEWAY_GRPC, GATEWAY_TYPED
 
@@ -20,7 +19,7 @@ SETTINGS: Sequence[Setting] = (Setting(), Setting(instances=2), Setting(64), Set
 async def measure(stage: Stage) -> PartReport:
     """Raises LoadFailedError, PartFailedError, WrongAnswerError."""
     ways = wanted(stage.effort, (BATCHER, GATEWAY_GRPC, GATEWAY_TYPED))
-    rounds = Rounds(h2load=stage.h2load, folder=stage.folder, samples=digits(ROWS), meter=stage.meter, say=stage.say)
+    rounds = stage.rounds(digits(ROWS))
     tried, best, rows = await against_bare(
         stage, rounds, DIGITS_SERVED, {BARE: SETTINGS}, callers=CALLERS, ways=ways, rows_each=ROWS
     )

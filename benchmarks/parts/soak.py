@@ -21,7 +21,6 @@ from benchmarks.parts.closed import bare_of
 from benchmarks.payloads import digits
 from benchmarks.plot import line_plot, sparkline
 from benchmarks.report import PartReport, new_table
-from benchmarks.rounds import Rounds
 from benchmarks.stage import Stage
 from benchmarks.targets import BARE, GATEWAY_GRPC
 from services.common.clock import Clock
@@ -42,7 +41,7 @@ async def measure(stage: Stage) -> PartReport:
     triton = await stage.triton()
     await triton.keep(DIGITS_SERVED, [_BARE])
     (target,) = await stage.targets([GATEWAY_GRPC])
-    rounds = Rounds(h2load=stage.h2load, folder=stage.folder, samples=digits(), meter=stage.meter, say=stage.say)
+    rounds = stage.rounds(digits())
     bare = await rounds.measure(bare_of(triton, BARE, _BARE.model_name(DIGITS_SERVED)), CALLERS, stage.effort.seconds)
     stretches: list[Measured] = []
     async with _stopped(mesh.pids()["monitor"]), _watching(mesh, stage.clock, seconds) as seen:

@@ -200,7 +200,7 @@ async def _batcher(stage: Stage, mesh: BenchMesh, *, telemetry: bool, otlp_endpo
         )
         meter = CpuMeter(lambda: {"batcher": process.pid})
         samples = digits()
-        rounds = Rounds(h2load=stage.h2load, folder=stage.folder, samples=samples, meter=meter, say=stage.say)
+        rounds = stage.rounds(samples, meter=meter)
         yield Side(target, rounds)
     finally:
         await process.stop()

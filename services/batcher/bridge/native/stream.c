@@ -100,9 +100,13 @@ void worker_check(struct worker *worker) {
 void stream_reply(struct stream *stream, struct reply *reply) {
   reply->next = NULL;
   pthread_mutex_lock(&stream->lock);
-  *stream->last = reply;
-  stream->last = &reply->next;
+  bool there = stream->filter != NULL;
+  if (there) {
+    *stream->last = reply;
+    stream->last = &reply->next;
+  }
   pthread_mutex_unlock(&stream->lock);
+  if (!there) free(reply); /* now: its stream may be listed for long before anybody looks */
 }
 
 void app_tell(struct app *app, struct stream *stream, enum kind kind, char *data, size_t head, size_t body, bool end) {

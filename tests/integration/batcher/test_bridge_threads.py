@@ -1,0 +1,43 @@
+"""The bridge's C between threads, as fast as they go, over doubles of Envoy and Python (`tests/support/native`).
+
+In a real Envoy two threads meet in the few instructions where one could miss the other once in millions of requests;
+here they do so all the time.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+NATIVE = ROOT / "services" / "batcher" / "bridge" / "native"
+DOUBLES = ROOT / "tests" / "support" / "native" / "bridge_threads.c"
+ZIG = ROOT / ".build" / "zig" / "bin" / "python"
+
+
+def compilers() -> Iterator[Sequence[str]]:
+    """Those that `tools/bridge.sh` may have used."""
+    if named := os.environ.get("CC"):
+        yield named.split()
+    yield from ([name] for name in ("cc", "gcc", "clang") if shutil.which(name))
+    if ZIG.exists():
+        yield [str(ZIG), "-m", "ziglang", "cc"]
+
+
+def test_every_request_is_answered_once_or_given_up_whichever_threads_meet(tmp_path: Path) -> None:
+    program = tmp_path / "bridge_threads"
+    options = ["-O2", "-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-pthread", f"-I{NATIVE}"]
+    sources = [str(DOUBLES), str(NATIVE / "filter.c"), str(NATIVE / "stream.c")]
+    said = "no compiler"
+    for compiler in compilers():
+        compiled = subprocess.run(
+            [*compiler, *options, "-o", str(program), *sources], capture_output=True, text=True, timeout=50, check=False
+        )
+        said = compiled.stderr
+        if compiled.returncode == 0:
+            break
+    else:
+        raise AssertionError(said)
+    run = subprocess.run([str(program)], capture_output=True, text=True, timeout=50, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr

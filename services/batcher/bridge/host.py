@@ -111,10 +111,10 @@ class Host:
         self._native.answer(stream, headers, body, trailers, True, False)
         answered = self._answered
         answered.append(stream)
-        if len(answered) == 1:
+        if not self._tasks or len(answered) >= _AT_ONCE_MAX:
+            self._flush()  # nobody is left whose answer could leave with it, or enough have gathered
+        elif len(answered) == 1:
             self._loop.call_soon(self._flush)
-        elif len(answered) >= _AT_ONCE_MAX:
-            self._flush()
 
     async def _converse(self, stream: Stream, handler: StreamHandler, exchange: StreamExchange) -> None:
         try:

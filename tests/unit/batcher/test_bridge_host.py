@@ -113,6 +113,14 @@ async def test_answers_of_one_turn_are_flushed_together_and_at_sixteen() -> None
         assert [len(flush) for flush in native.flushes] == [16, 16, 8]
 
 
+async def test_an_answer_that_no_other_can_join_leaves_at_once() -> None:
+    async with hosting(FakeSite(echo)) as native:
+        caller = native.whole("/")
+        while not native.answers:  # noqa: ASYNC110 - turn by turn, to see the one in which it was answered
+            await asyncio.sleep(0)
+        assert native.flushes == [[caller]], "not only at the end of the turn"
+
+
 async def test_whoever_hangs_up_before_the_work_has_begun_costs_none() -> None:
     held = Held()
     async with hosting(FakeSite(held)) as native:

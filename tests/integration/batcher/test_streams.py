@@ -16,8 +16,8 @@ from tests.support.batcher_faces_calls import address_of, digits_request, scrape
 from tests.support.waiting import eventually
 
 ROWS = 200
-MANY = 2000
-"""Requests of `ROWS` rows: some 8 MB, more than everything on the way holds."""
+MANY = 1200
+"""Requests of `ROWS` rows: some 5 MB, where everything on the way holds some 3."""
 
 WIDE = 4000
 UNREAD = 200

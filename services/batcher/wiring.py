@@ -206,6 +206,7 @@ def assemble(
             labels=labels,
             clock=clock,
             timed=settings.telemetry,
+            settle=core.timings.settle,
             others=(request_log.collect, explanations.collect, *cache_families, feature_families, *families),
         )
     )

@@ -13,6 +13,7 @@ from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import Catalog, VersionPlan
 from services.batcher.faces.ports import FeatureJoiner, InferEngine, RequestLog
 from services.batcher.telemetry.failures import LastFailures
+from services.batcher.telemetry.timings import Timings
 from services.batcher.telemetry.traces import Trace, Traces
 from services.common.clock import Clock
 from services.common.errors import CATALOGUE, MeshError, Reason
@@ -66,6 +67,8 @@ class Core:
         self.failures = LastFailures()
         """The last requests that failed."""
         self._timed = timed
+        self.timings = Timings()
+        """The times of answered requests."""
         self._deadline_default_s = deadline_default_s
         self._deadline_max_s = deadline_max_s
         self.begun = 0
@@ -184,7 +187,7 @@ class Core:
             run = call.batch
             # Whoever joined the computation of another request was in no batch of its own.
             if run is not None and run.sent_s >= call.queued_s:
-                stats.went_through(call.arrived_s, call.queued_s, run, ended_s)
+                self.timings.note(stats, call.arrived_s, call.queued_s, run, ended_s)
             else:
                 stats.took(ended_s - call.arrived_s)
         self._log.add(call, ended_s=ended_s, code=0, reason=0)

@@ -27,7 +27,8 @@ class BatcherCollector(Collector):
 
     Large families come in several pieces one after another: `exposition` joins them.
 
-    `timed` False: times were not measured, so their families are left out rather than shown as zeros.
+    `timed` False: times were not measured, so their families are left out rather than shown as zeros. `settle` has
+    counted whatever was only noted so far.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class BatcherCollector(Collector):
         labels: LabelSets,
         clock: Clock,
         timed: bool = True,
+        settle: Callable[[], None] = lambda: None,
         others: Sequence[Callable[[], Iterable[Metric]]] = (),
     ) -> None:
         self._stats = stats
@@ -45,12 +47,14 @@ class BatcherCollector(Collector):
         self._labels = labels
         self._clock = clock
         self._timed = timed
+        self._settle = settle
         self._others = others
         self._began_s = clock.monotonic()
         self._windows: dict[tuple[str, str], Window] = {}
 
     def collect(self) -> Iterator[Metric]:
         """Every family, as of now."""
+        self._settle()
         labelled = list(self._labelled())
         yield from _counts(labelled)
         if self._timed:

@@ -1,9 +1,8 @@
 """What is counted of each request of a version: plain integers, half a microsecond a request."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.outputs import OutputPlan, Scores
 from services.batcher.telemetry.buckets import LATENCY_BOUNDS_S, add_counts, new_counts
 from services.batcher.telemetry.labels import OTHER
@@ -49,7 +48,6 @@ class VersionStats:
         self.errors: dict[Reason, int] = {}
         self.latency = new_counts(LATENCY_BOUNDS_S)
         self.latency_s = 0.0
-        # A histogram and a sum for each stage, side by side: a table of them would cost a tenth of a microsecond more.
         self.decode, self.decode_s = new_counts(LATENCY_BOUNDS_S), 0.0
         self.queue, self.queue_s = new_counts(LATENCY_BOUNDS_S), 0.0
         self.backend, self.backend_s = new_counts(LATENCY_BOUNDS_S), 0.0
@@ -89,24 +87,13 @@ class VersionStats:
         self.latency[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
         self.latency_s += seconds
 
-    def went_through(self, arrived_s: float, queued_s: float, run: BatchRun, ended_s: float) -> None:
-        """Counts the time of an answered request, and where it went."""
-        bounds = LATENCY_BOUNDS_S
-        seconds = ended_s - arrived_s
-        self.latency[bisect_left(bounds, seconds)] += 1
-        self.latency_s += seconds
-        seconds = queued_s - arrived_s
-        self.decode[bisect_left(bounds, seconds)] += 1
-        self.decode_s += seconds
-        seconds = run.sent_s - queued_s
-        self.queue[bisect_left(bounds, seconds)] += 1
-        self.queue_s += seconds
-        seconds = run.seconds
-        self.backend[bisect_left(bounds, seconds)] += 1
-        self.backend_s += seconds
-        seconds = ended_s - run.landed_s
-        self.encode[bisect_left(bounds, seconds)] += 1
-        self.encode_s += seconds
+    def took_all(self, counts: Sequence[Sequence[int]], seconds: Sequence[float]) -> None:
+        """Counts the times of requests that were answered in batches: histograms and sums of the whole, then of each
+        stage."""
+        self.latency_s += seconds[0]
+        add_counts(self.latency, counts[0])
+        for stage, some, spent in zip(STAGES, counts[1:], seconds[1:], strict=True):
+            self._add(stage, some, spent)
 
     def stages(self) -> Iterable[tuple[str, list[int], float]]:
         """Of each stage its name, its histogram and its seconds."""
@@ -137,8 +124,11 @@ class VersionStats:
         add_counts(self.latency, other.latency)
         self.latency_s += other.latency_s
         for stage, counts, seconds in other.stages():
-            add_counts(getattr(self, stage), counts)
-            setattr(self, f"{stage}_s", getattr(self, f"{stage}_s") + seconds)
+            self._add(stage, counts, seconds)
         predictions = sum(other.by_class.values())
         if predictions:
             self.by_class[CLASSES_MAX] = self.by_class.get(CLASSES_MAX, 0) + predictions
+
+    def _add(self, stage: str, counts: Sequence[int], seconds: float) -> None:
+        add_counts(getattr(self, stage), counts)
+        setattr(self, f"{stage}_s", getattr(self, f"{stage}_s") + seconds)

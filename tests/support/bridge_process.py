@@ -1,6 +1,6 @@
 """The bridge's own site in a real Envoy, for tests that need no batcher."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,9 +60,9 @@ class Hosted:
         return await eventually(reached, what=f"the site keeps {wanted}")
 
 
-def site_part(folder: Path, name: str = "Plain") -> Part:
+def site_part(folder: Path, name: str = "Plain", *, settings: Mapping[str, object] | None = None) -> Part:
     """The site as a part, not started."""
-    return batcher_part(folder, application=SITE + name)
+    return batcher_part(folder, application=SITE + name, settings=settings)
 
 
 @asynccontextmanager

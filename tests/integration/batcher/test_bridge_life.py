@@ -74,10 +74,7 @@ async def test_an_application_that_fails_at_its_end_does_not_disturb_envoys(tmp_
 
 async def test_who_is_answered_by_envoy_itself_is_worked_for_no_longer(tmp_path: Path) -> None:
     """Envoy loses patience with streams on which nothing moves."""
-    part = site_part(tmp_path)
-    (*python, script) = part.argv
-    impatient = f"import services.batcher.app_envoy as envoy; envoy._STREAM_IDLE_S = 1; {script}"
-    part = replace(part, argv=(*python, impatient))
+    part = site_part(tmp_path, settings={"stream_idle_s": 1})
     async with running(part) as process, connected(address_of(part)) as http2:
         site = Hosted(address_of(part), process, part)
         streams = [await http2.begin(path) for path in ("/wait", "/echo", "/stream/held", "/stream/echo") * 10]

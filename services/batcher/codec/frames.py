@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 from google.rpc import status_pb2
 
+from services.batcher.bridge.messages import Pairs
 from services.common.errors import MeshError, Reason
 from services.common.grpc.server import MESSAGE_MAX_BYTES
 from services.common.grpc.status import STATUS_DETAILS_KEY, status_from_error
 
 HEADER_BYTES = 5
 """A flag byte and the length of the message, big-endian."""
-Headers = list[tuple[bytes, bytes]]
 
 _HEADER = struct.Struct(">BI")
 _read_header, _pack_header = _HEADER.unpack_from, _HEADER.pack
@@ -106,7 +106,7 @@ def timeout_s(value: bytes) -> float:
     return int(value[:-1]) * unit
 
 
-def error_trailers(error: MeshError) -> Headers:
+def error_trailers(error: MeshError) -> Pairs:
     """Status, message and google.rpc details of a failure."""
     status = status_from_error(error)
     message = status.message = _fitting(error.message)

@@ -7,7 +7,6 @@ import orjson
 
 from services.batcher.bridge.messages import Answer, Handler, Request, answer
 from services.batcher.codec import oip_json
-from services.batcher.codec.frames import Headers
 from services.batcher.faces.bodies import whole_body
 from services.batcher.faces.call import HEADER_CACHE, Call
 from services.batcher.faces.core import Core
@@ -94,7 +93,7 @@ class RestFace:
             return _error(core.failed(call, error, face="REST infer"))
         finally:
             core.end(call)
-        headers: Headers = [JSON_TYPE]
+        headers = [JSON_TYPE]
         if header_length is not None:
             headers = [
                 (b"content-type", b"application/octet-stream"),
@@ -143,7 +142,7 @@ def _tensor(spec: TensorSpec) -> dict[str, object]:
 
 
 def _error(error: MeshError) -> Answer:
-    headers: Headers = [JSON_TYPE]
+    headers = [JSON_TYPE]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
     body = orjson.dumps({"error": error.message, "reason": error.reason.value})

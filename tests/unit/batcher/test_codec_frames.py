@@ -6,7 +6,8 @@ from urllib.parse import unquote
 import pytest
 from google.rpc import status_pb2
 
-from services.batcher.codec.frames import FrameReader, Headers, error_trailers, frame, timeout_s, unframe
+from services.batcher.bridge.messages import Pairs
+from services.batcher.codec.frames import FrameReader, error_trailers, frame, timeout_s, unframe
 from services.common.errors import Code, FieldViolation, MeshError, Reason
 from services.common.grpc.server import MESSAGE_MAX_BYTES
 from services.common.grpc.status import error_from_status
@@ -14,12 +15,12 @@ from services.common.grpc.status import error_from_status
 TRAILERS_MAX_BYTES = 8192
 
 
-def value_of(trailers: Headers, name: bytes) -> bytes:
+def value_of(trailers: Pairs, name: bytes) -> bytes:
     (value,) = [value for key, value in trailers if key == name]
     return value
 
 
-def told(trailers: Headers) -> MeshError:
+def told(trailers: Pairs) -> MeshError:
     """The error as a client reads it out of the details."""
     details = value_of(trailers, b"grpc-status-details-bin")
     return error_from_status(status_pb2.Status.FromString(base64.b64decode(details + b"=" * (-len(details) % 4))))

@@ -86,6 +86,9 @@ class Reason(StrEnum):
     TRAFFIC_RULE_NOT_FOUND = auto()
     AB_TEST_NOT_FOUND = auto()
     NOTHING_TO_ROLL_BACK = auto()
+    ROLLOUT_IN_PROGRESS = auto()
+    ROLLOUT_STATE_INVALID = auto()
+    AB_TEST_EXISTS = auto()
 
     MODEL_NOT_SERVED = auto()
     VERSION_NOT_SERVED = auto()
@@ -148,6 +151,9 @@ CATALOGUE: Mapping[Reason, Code] = MappingProxyType(
         Reason.TRAFFIC_RULE_NOT_FOUND: Code.NOT_FOUND,
         Reason.AB_TEST_NOT_FOUND: Code.NOT_FOUND,
         Reason.NOTHING_TO_ROLL_BACK: Code.FAILED_PRECONDITION,
+        Reason.ROLLOUT_IN_PROGRESS: Code.FAILED_PRECONDITION,
+        Reason.ROLLOUT_STATE_INVALID: Code.FAILED_PRECONDITION,
+        Reason.AB_TEST_EXISTS: Code.ALREADY_EXISTS,
         Reason.MODEL_NOT_SERVED: Code.NOT_FOUND,
         Reason.VERSION_NOT_SERVED: Code.NOT_FOUND,
         Reason.SCHEMA_VIOLATION: Code.INVALID_ARGUMENT,

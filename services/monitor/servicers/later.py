@@ -23,11 +23,14 @@ _POLICY = "logging policies do not exist yet; INFERMESH_MONITOR_LOG_SAMPLE_RATE 
 _DRIFT = "drift is not judged yet; GetModelMetrics shows the prediction and confidence distributions"
 _ALERTS = "alerts are not raised yet; let Prometheus alert on the services' /metrics"
 _USAGE = "usage per team is not counted yet; ListVersionMetrics shows requests by version"
+_SHADOWS = "answers of shadow copies are not compared yet; ask the version by name and compare the answers yourself"
 _EVIDENCE = "evidence is not streamed yet; GetModelMetrics has the figures of a version by the minute"
 
 
 class LaterMonitorMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
     """All that MonitorService does not do yet."""
+
+    ListShadowReports = later(_SHADOWS)
 
     ReportOutcome = later(_OUTCOMES)
     ReportOutcomes = later(_OUTCOMES)

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.router.adapters.postgres import transaction
 from services.router.domain.rules import Change, NewChange, Rule, Split, Strategy, etag_of
@@ -16,10 +16,10 @@ _FIND = text("SELECT * FROM traffic_rules WHERE model_id = :model AND rule_name 
 _INSERT = text("""
     INSERT INTO traffic_rules
         (model_id, deployment_id, rule_name, rule_type, version_weights, version_order, routing_strategy,
-         sticky_key_header, created_by, updated_by, reason)
+         sticky_key_header, created_by, updated_by, reason, governing_rule, log_labels)
     VALUES
         (:model, :deployment, 'split', 'split', CAST(:weights AS jsonb), CAST(:order AS jsonb), :strategy,
-         :sticky_header, :actor, :actor, :reason)
+         :sticky_header, :actor, :actor, :reason, :governing, :log_labels)
     ON CONFLICT (model_id, rule_name) DO NOTHING
     RETURNING *
 """)
@@ -27,7 +27,7 @@ _UPDATE = text("""
     UPDATE traffic_rules SET
         deployment_id = :deployment, version_weights = CAST(:weights AS jsonb), version_order = CAST(:order AS jsonb),
         routing_strategy = :strategy, sticky_key_header = :sticky_header, updated_by = :actor, reason = :reason,
-        generation = generation + 1, updated_at = now()
+        governing_rule = :governing, log_labels = :log_labels, generation = generation + 1, updated_at = now()
     WHERE model_id = :model AND rule_name = 'split' AND generation = :generation
     RETURNING *
 """)
@@ -66,18 +66,12 @@ class PostgresRuleStore:
 
     async def save(self, change: NewChange, *, generation: int) -> Rule | None:
         """Stores the rule and the change, both or neither."""
-        parameters = {**_parameters(change), "generation": generation, "new_generation": generation + 1}
         try:
             async with transaction(self._engine) as connection:
-                statement = _UPDATE if generation else _INSERT
-                row = (await connection.execute(statement, parameters)).mappings().one_or_none()
-                if row is None:
-                    return None
-                await connection.execute(_RECORD, parameters)
+                return await write_change(connection, change, generation=generation)
         except IntegrityError:
             # The request id was taken, by the same call made twice at once.
             return None
-        return _rule(row)
 
     async def digest_of(self, request_id: str) -> str | None:
         """The digest of the change that was made under this id."""
@@ -89,6 +83,18 @@ class PostgresRuleStore:
         parameters = {"model": model_name, "before": before, "limit": limit}
         async with transaction(self._engine) as connection:
             return [_change(row) for row in (await connection.execute(_CHANGES, parameters)).mappings()]
+
+
+async def write_change(connection: AsyncConnection, change: NewChange, *, generation: int) -> Rule | None:
+    """Writes the rule and the change within the caller's transaction. None, and nothing is written, where `generation`
+    is not that of the rule; IntegrityError where the request id was taken."""
+    parameters = {**_parameters(change), "generation": generation, "new_generation": generation + 1}
+    statement = _UPDATE if generation else _INSERT
+    row = (await connection.execute(statement, parameters)).mappings().one_or_none()
+    if row is None:
+        return None
+    await connection.execute(_RECORD, parameters)
+    return _rule(row)
 
 
 def _parameters(change: NewChange) -> dict[str, object]:
@@ -106,6 +112,8 @@ def _parameters(change: NewChange) -> dict[str, object]:
         "after": json.dumps(_split_to_json(change.after)),
         "request_id": change.request_id or None,
         "digest": change.request_digest,
+        "governing": change.governing,
+        "log_labels": change.log_labels,
     }
 
 
@@ -125,6 +133,8 @@ def _rule(row: RowMapping) -> Rule:
         updated_by=row["updated_by"],
         updated_at=row["updated_at"],
         reason=row["reason"],
+        governing=row["governing_rule"],
+        log_labels=row["log_labels"],
     )
 
 

@@ -14,6 +14,19 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Condition:
+    """Requests that get a version whatever the shares."""
+
+    header: str
+    """The header whose value decides, in lower case."""
+    values: tuple[str, ...]
+    """Any of them matches; at least one."""
+    version: str
+    prefix: bool = False
+    """Whether a value that begins with one of them matches too."""
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRoutes:
     """How requests for one model find their version."""
 
@@ -21,11 +34,13 @@ class ModelRoutes:
     versions: tuple[str, ...]
     """Every version that is ready, in ascending order; each may be asked for by name."""
     shares: tuple[Share, ...]
-    """Add up to 100. The order is the order of the split: the growing version comes first, so that a sticky key that
-    was once given to it stays with it."""
+    """Add up to 100, and stand for the places 0 to 99 in their order: place 0 is the first share's. A sticky key has one
+    of the places. A version may have several shares, so that it need not give a place away when another one grows."""
     sticky_header: str = ""
     """The header (gRPC metadata key) whose value decides the version: the same value, the same version. Empty: every
     request is a new throw."""
+    conditions: tuple[Condition, ...] = ()
+    """The first that matches decides, before the shares; each one's version is ready."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,6 +66,10 @@ class Rule:
     updated_by: str
     updated_at: datetime
     reason: str = ""
+    governing: str = ""
+    """The name of the rollout, a canary or an A/B test, that decides the shares at the moment; empty: none does."""
+    log_labels: bool = False
+    """Whether batchers must log what was predicted, because outcomes are waited for."""
 
     @property
     def etag(self) -> str:
@@ -110,6 +114,10 @@ class NewChange:
     """Empty: the call cannot be repeated safely."""
     request_digest: str = ""
     """Tells whether a repeated call asks for the same."""
+    governing: str = ""
+    """See `Rule.governing`."""
+    log_labels: bool = False
+    """See `Rule.log_labels`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,10 @@ def refuse_what_comes_later(request: router_service_pb2.UpdateTrafficRequest) ->
     """Raises NOT_IMPLEMENTED where a change asks for more than shares."""
     if request.canary_config.enabled:
         raise MeshError(Reason.NOT_IMPLEMENTED, f"canary_config: {_NO_CANARY}")
-    if request.HasField("shadow") and request.shadow.version:
+    if request.shadows:
         raise MeshError(
             Reason.NOT_IMPLEMENTED,
-            "shadow: copies of requests are not built yet; leave it out and ask the version by name instead",
+            "shadows: copies of requests are not built yet; leave it out and ask the version by name instead",
         )
     if request.conditions:
         raise MeshError(

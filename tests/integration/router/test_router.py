@@ -94,7 +94,7 @@ async def test_a_new_version_gets_nothing_until_it_is_given_a_share(router: Rout
             Reason.NOT_IMPLEMENTED,
             "canary_config",
         ),
-        (move({OLD: 100}, shadow=traffic_rule_pb2.Shadow(version=NEW)), Reason.NOT_IMPLEMENTED, "shadow"),
+        (move({OLD: 100}, shadows=[traffic_rule_pb2.Shadow(version=NEW)]), Reason.NOT_IMPLEMENTED, "shadow"),
         (
             move({OLD: 100}, conditions=[traffic_rule_pb2.RouteCondition(attribute="region")]),
             Reason.NOT_IMPLEMENTED,

@@ -33,6 +33,6 @@ def test_a_canary_that_is_not_enabled_and_a_shadow_that_ends_ask_for_nothing() -
         router_service_pb2.UpdateTrafficRequest(
             traffic_split={"v1.0.0": 100},
             canary_config=traffic_rule_pb2.CanaryConfig(enabled=False),
-            shadow=traffic_rule_pb2.Shadow(),
+            shadows=[],
         )
     )

@@ -124,7 +124,7 @@ def _shown(traffic: traffic_pb2.Traffic) -> RenderableType:
             ("chosen", escape(f"{traffic.routing_strategy}{sticky}")),
             ("first", escape("; ".join(conditions))),
             ("decided by", escape(_decider(traffic))),
-            ("copies to", escape(f"{traffic.shadow.version}") if traffic.HasField("shadow") else ""),
+            ("copies to", escape(", ".join(f"{one.version} {one.percent or 100} %" for one in traffic.shadows))),
             ("since", when(traffic.updated_at)),
             ("why", escape(traffic.reason)),
         )

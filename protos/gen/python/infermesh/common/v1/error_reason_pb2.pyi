@@ -100,6 +100,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND. No A/B test of that name."""
     ERROR_REASON_NOTHING_TO_ROLL_BACK: _ErrorReason.ValueType  # 304
     """FAILED_PRECONDITION. There is no earlier version to roll back to."""
+    ERROR_REASON_ROLLOUT_IN_PROGRESS: _ErrorReason.ValueType  # 305
+    """FAILED_PRECONDITION. A canary or A/B test decides the model's shares; end it first. The metadata names it in `rollout`."""
+    ERROR_REASON_ROLLOUT_STATE_INVALID: _ErrorReason.ValueType  # 306
+    """FAILED_PRECONDITION. The canary or A/B test has ended, or its state does not allow this."""
+    ERROR_REASON_AB_TEST_EXISTS: _ErrorReason.ValueType  # 307
+    """ALREADY_EXISTS. The model has or had an A/B test of that name."""
     ERROR_REASON_MODEL_NOT_SERVED: _ErrorReason.ValueType  # 400
     """NOT_FOUND. The model is not served: nothing of it is deployed."""
     ERROR_REASON_VERSION_NOT_SERVED: _ErrorReason.ValueType  # 401
@@ -227,6 +233,12 @@ ERROR_REASON_AB_TEST_NOT_FOUND: ErrorReason.ValueType  # 303
 """NOT_FOUND. No A/B test of that name."""
 ERROR_REASON_NOTHING_TO_ROLL_BACK: ErrorReason.ValueType  # 304
 """FAILED_PRECONDITION. There is no earlier version to roll back to."""
+ERROR_REASON_ROLLOUT_IN_PROGRESS: ErrorReason.ValueType  # 305
+"""FAILED_PRECONDITION. A canary or A/B test decides the model's shares; end it first. The metadata names it in `rollout`."""
+ERROR_REASON_ROLLOUT_STATE_INVALID: ErrorReason.ValueType  # 306
+"""FAILED_PRECONDITION. The canary or A/B test has ended, or its state does not allow this."""
+ERROR_REASON_AB_TEST_EXISTS: ErrorReason.ValueType  # 307
+"""ALREADY_EXISTS. The model has or had an A/B test of that name."""
 ERROR_REASON_MODEL_NOT_SERVED: ErrorReason.ValueType  # 400
 """NOT_FOUND. The model is not served: nothing of it is deployed."""
 ERROR_REASON_VERSION_NOT_SERVED: ErrorReason.ValueType  # 401

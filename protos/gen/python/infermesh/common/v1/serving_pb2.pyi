@@ -243,24 +243,134 @@ class ServedVersion(_message.Message):
 Global___ServedVersion: _TypeAlias = ServedVersion  # noqa: Y015
 
 @_typing.final
+class ShadowComparison(_message.Message):
+    """How the answer of a shadow copy is compared with the answer that the caller got."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    ABSOLUTE_TOLERANCE_FIELD_NUMBER: _builtins.int
+    RELATIVE_TOLERANCE_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """"label" (the same class in every row), "top_k" (the caller's class is among the `top_k` most probable of the copy) or
+    "tolerance" (every number of every output is near). Empty: "label" where both versions have classes, else "tolerance".
+    """
+    top_k: _builtins.int
+    """For "top_k": how many classes count. Range 1 to 100; 0 means 5."""
+    absolute_tolerance: _builtins.float
+    """For "tolerance": numbers a (the caller's) and b are near where |a - b| <= absolute_tolerance + relative_tolerance x |a|.
+    0 or more; absent means 1e-6.
+    """
+    relative_tolerance: _builtins.float
+    """See `absolute_tolerance`. 0 or more; absent means 1e-3."""
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        top_k: _builtins.int = ...,
+        absolute_tolerance: _builtins.float | None = ...,
+        relative_tolerance: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_absolute_tolerance", b"_absolute_tolerance", "_relative_tolerance", b"_relative_tolerance", "absolute_tolerance", b"absolute_tolerance", "relative_tolerance", b"relative_tolerance"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_absolute_tolerance", b"_absolute_tolerance", "_relative_tolerance", b"_relative_tolerance", "absolute_tolerance", b"absolute_tolerance", "method", b"method", "relative_tolerance", b"relative_tolerance", "top_k", b"top_k"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__absolute_tolerance: _TypeAlias = _typing.Literal["absolute_tolerance"]  # noqa: Y015
+    _WhichOneofArgType__absolute_tolerance: _TypeAlias = _typing.Literal["_absolute_tolerance", b"_absolute_tolerance"]  # noqa: Y015
+    _WhichOneofReturnType__relative_tolerance: _TypeAlias = _typing.Literal["relative_tolerance"]  # noqa: Y015
+    _WhichOneofArgType__relative_tolerance: _TypeAlias = _typing.Literal["_relative_tolerance", b"_relative_tolerance"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__absolute_tolerance) -> _WhichOneofReturnType__absolute_tolerance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__relative_tolerance) -> _WhichOneofReturnType__relative_tolerance | None: ...
+
+Global___ShadowComparison: _TypeAlias = ShadowComparison  # noqa: Y015
+
+@_typing.final
+class ShadowTarget(_message.Message):
+    """A version that gets copies of a model's requests, after the caller was answered."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """The version."""
+    percent: _builtins.int
+    """How much of the traffic is copied, in percent. Range 1 to 100."""
+    @_builtins.property
+    def comparison(self) -> Global___ShadowComparison:
+        """How answers are compared."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        percent: _builtins.int = ...,
+        comparison: Global___ShadowComparison | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "percent", b"percent", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowTarget: _TypeAlias = ShadowTarget  # noqa: Y015
+
+@_typing.final
 class ServedModel(_message.Message):
     """All that is served of one model."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class AliasesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     MODEL_NAME_FIELD_NUMBER: _builtins.int
     DEFAULT_VERSION_FIELD_NUMBER: _builtins.int
     VERSIONS_FIELD_NUMBER: _builtins.int
     TEAM_FIELD_NUMBER: _builtins.int
+    SHADOWS_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
+    LOG_LABELS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name."""
     default_version: _builtins.str
     """The version for requests that neither ask for one nor were given one by the gateway: the heaviest of the traffic."""
     team: _builtins.str
     """The team that owns the model. Empty: none."""
+    log_labels: _builtins.bool
+    """True: the prediction log must say of every request what was predicted for each row, since outcomes are waited for."""
     @_builtins.property
     def versions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServedVersion]:
         """Every version that is ready, in ascending order of version."""
+
+    @_builtins.property
+    def shadows(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowTarget]:
+        """The versions that get copies of requests which another version answered. Each is one of `versions`."""
+
+    @_builtins.property
+    def aliases(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """The registry's aliases whose version is one of `versions`: what callers may ask for instead of a version."""
 
     def __init__(
         self,
@@ -269,10 +379,13 @@ class ServedModel(_message.Message):
         default_version: _builtins.str = ...,
         versions: _abc.Iterable[Global___ServedVersion] | None = ...,
         team: _builtins.str = ...,
+        shadows: _abc.Iterable[Global___ShadowTarget] | None = ...,
+        aliases: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        log_labels: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_version", b"default_version", "model_name", b"model_name", "team", b"team", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_version", b"default_version", "log_labels", b"log_labels", "model_name", b"model_name", "shadows", b"shadows", "team", b"team", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#infermesh/monitor/v1/evidence.proto\x12\x14infermesh.monitor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xea\x07\n\x0fVersionEvidence\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12#\n\rrequest_count\x18\x02 \x01(\x04R\x0crequestCount\x12\x1f\n\x0b\x66\x61ult_count\x18\x03 \x01(\x04R\nfaultCount\x12\x63\n\x10\x65rrors_by_reason\x18\x04 \x03(\x0b\x32\x39.infermesh.monitor.v1.VersionEvidence.ErrorsByReasonEntryR\x0e\x65rrorsByReason\x12=\n\x07latency\x18\x05 \x01(\x0b\x32#.infermesh.monitor.v1.LatencySketchR\x07latency\x12o\n\x14predictions_by_class\x18\x06 \x03(\x0b\x32=.infermesh.monitor.v1.VersionEvidence.PredictionsByClassEntryR\x12predictionsByClass\x12~\n\x19predictions_by_confidence\x18\x07 \x03(\x0b\x32\x42.infermesh.monitor.v1.VersionEvidence.PredictionsByConfidenceEntryR\x17predictionsByConfidence\x12O\n\x08outcomes\x18\x08 \x03(\x0b\x32\x33.infermesh.monitor.v1.VersionEvidence.OutcomesEntryR\x08outcomes\x12!\n\x0cshadow_count\x18\t \x01(\x04R\x0bshadowCount\x12:\n\x19shadow_disagreement_count\x18\n \x01(\x04R\x17shadowDisagreementCount\x1a\x41\n\x13\x45rrorsByReasonEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\x1a\x45\n\x17PredictionsByClassEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\x1aJ\n\x1cPredictionsByConfidenceEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\x1a\\\n\rOutcomesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x35\n\x05value\x18\x02 \x01(\x0b\x32\x1f.infermesh.monitor.v1.MetricSumR\x05value:\x02\x38\x01\"Y\n\tMetricSum\x12\x14\n\x05\x63ount\x18\x01 \x01(\x04R\x05\x63ount\x12\x10\n\x03sum\x18\x02 \x01(\x01R\x03sum\x12$\n\x0esum_of_squares\x18\x03 \x01(\x01R\x0csumOfSquares\"\xb3\x01\n\rLatencySketch\x12\x16\n\x06growth\x18\x01 \x01(\x01R\x06growth\x12%\n\x0e\x62ucket_indexes\x18\x02 \x03(\rR\rbucketIndexes\x12#\n\rbucket_counts\x18\x03 \x03(\x04R\x0c\x62ucketCounts\x12>\n\nmoments_ms\x18\x04 \x01(\x0b\x32\x1f.infermesh.monitor.v1.MetricSumR\tmomentsMs\"\xf9\x01\n\x15WatchEvidenceResponse\x12=\n\x0cwindow_start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bwindowStart\x12\x39\n\nwindow_end\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\twindowEnd\x12\x41\n\x08versions\x18\x03 \x03(\x0b\x32%.infermesh.monitor.v1.VersionEvidenceR\x08versions\x12#\n\rdropped_count\x18\x04 \x01(\x04R\x0c\x64roppedCount\"\xa7\x01\n\x14WatchEvidenceRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12\x1a\n\x08versions\x18\x02 \x03(\tR\x08versions\x12\x39\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x19\n\x08period_s\x18\x04 \x01(\rR\x07periodSb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#infermesh/monitor/v1/evidence.proto\x12\x14infermesh.monitor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x9e\x08\n\x0fVersionEvidence\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12#\n\rrequest_count\x18\x02 \x01(\x04R\x0crequestCount\x12\x1f\n\x0b\x66\x61ult_count\x18\x03 \x01(\x04R\nfaultCount\x12\x63\n\x10\x65rrors_by_reason\x18\x04 \x03(\x0b\x32\x39.infermesh.monitor.v1.VersionEvidence.ErrorsByReasonEntryR\x0e\x65rrorsByReason\x12=\n\x07latency\x18\x05 \x01(\x0b\x32#.infermesh.monitor.v1.LatencySketchR\x07latency\x12o\n\x14predictions_by_class\x18\x06 \x03(\x0b\x32=.infermesh.monitor.v1.VersionEvidence.PredictionsByClassEntryR\x12predictionsByClass\x12~\n\x19predictions_by_confidence\x18\x07 \x03(\x0b\x32\x42.infermesh.monitor.v1.VersionEvidence.PredictionsByConfidenceEntryR\x17predictionsByConfidence\x12O\n\x08outcomes\x18\x08 \x03(\x0b\x32\x33.infermesh.monitor.v1.VersionEvidence.OutcomesEntryR\x08outcomes\x12!\n\x0cshadow_count\x18\t \x01(\x04R\x0bshadowCount\x12:\n\x19shadow_disagreement_count\x18\n \x01(\x04R\x17shadowDisagreementCount\x12\x32\n\x15shadow_compared_count\x18\x0b \x01(\x04R\x13shadowComparedCount\x1a\x41\n\x13\x45rrorsByReasonEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\x1a\x45\n\x17PredictionsByClassEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\x1aJ\n\x1cPredictionsByConfidenceEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\x1a\\\n\rOutcomesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x35\n\x05value\x18\x02 \x01(\x0b\x32\x1f.infermesh.monitor.v1.MetricSumR\x05value:\x02\x38\x01\"Y\n\tMetricSum\x12\x14\n\x05\x63ount\x18\x01 \x01(\x04R\x05\x63ount\x12\x10\n\x03sum\x18\x02 \x01(\x01R\x03sum\x12$\n\x0esum_of_squares\x18\x03 \x01(\x01R\x0csumOfSquares\"\xb3\x01\n\rLatencySketch\x12\x16\n\x06growth\x18\x01 \x01(\x01R\x06growth\x12%\n\x0e\x62ucket_indexes\x18\x02 \x03(\rR\rbucketIndexes\x12#\n\rbucket_counts\x18\x03 \x03(\x04R\x0c\x62ucketCounts\x12>\n\nmoments_ms\x18\x04 \x01(\x0b\x32\x1f.infermesh.monitor.v1.MetricSumR\tmomentsMs\"\xf9\x01\n\x15WatchEvidenceResponse\x12=\n\x0cwindow_start\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0bwindowStart\x12\x39\n\nwindow_end\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\twindowEnd\x12\x41\n\x08versions\x18\x03 \x03(\x0b\x32%.infermesh.monitor.v1.VersionEvidenceR\x08versions\x12#\n\rdropped_count\x18\x04 \x01(\x04R\x0c\x64roppedCount\"\xa7\x01\n\x14WatchEvidenceRequest\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12\x1a\n\x08versions\x18\x02 \x03(\tR\x08versions\x12\x39\n\nstart_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tstartTime\x12\x19\n\x08period_s\x18\x04 \x01(\rR\x07periodSb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,21 +41,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_VERSIONEVIDENCE_OUTCOMESENTRY']._loaded_options = None
   _globals['_VERSIONEVIDENCE_OUTCOMESENTRY']._serialized_options = b'8\001'
   _globals['_VERSIONEVIDENCE']._serialized_start=95
-  _globals['_VERSIONEVIDENCE']._serialized_end=1097
-  _globals['_VERSIONEVIDENCE_ERRORSBYREASONENTRY']._serialized_start=791
-  _globals['_VERSIONEVIDENCE_ERRORSBYREASONENTRY']._serialized_end=856
-  _globals['_VERSIONEVIDENCE_PREDICTIONSBYCLASSENTRY']._serialized_start=858
-  _globals['_VERSIONEVIDENCE_PREDICTIONSBYCLASSENTRY']._serialized_end=927
-  _globals['_VERSIONEVIDENCE_PREDICTIONSBYCONFIDENCEENTRY']._serialized_start=929
-  _globals['_VERSIONEVIDENCE_PREDICTIONSBYCONFIDENCEENTRY']._serialized_end=1003
-  _globals['_VERSIONEVIDENCE_OUTCOMESENTRY']._serialized_start=1005
-  _globals['_VERSIONEVIDENCE_OUTCOMESENTRY']._serialized_end=1097
-  _globals['_METRICSUM']._serialized_start=1099
-  _globals['_METRICSUM']._serialized_end=1188
-  _globals['_LATENCYSKETCH']._serialized_start=1191
-  _globals['_LATENCYSKETCH']._serialized_end=1370
-  _globals['_WATCHEVIDENCERESPONSE']._serialized_start=1373
-  _globals['_WATCHEVIDENCERESPONSE']._serialized_end=1622
-  _globals['_WATCHEVIDENCEREQUEST']._serialized_start=1625
-  _globals['_WATCHEVIDENCEREQUEST']._serialized_end=1792
+  _globals['_VERSIONEVIDENCE']._serialized_end=1149
+  _globals['_VERSIONEVIDENCE_ERRORSBYREASONENTRY']._serialized_start=843
+  _globals['_VERSIONEVIDENCE_ERRORSBYREASONENTRY']._serialized_end=908
+  _globals['_VERSIONEVIDENCE_PREDICTIONSBYCLASSENTRY']._serialized_start=910
+  _globals['_VERSIONEVIDENCE_PREDICTIONSBYCLASSENTRY']._serialized_end=979
+  _globals['_VERSIONEVIDENCE_PREDICTIONSBYCONFIDENCEENTRY']._serialized_start=981
+  _globals['_VERSIONEVIDENCE_PREDICTIONSBYCONFIDENCEENTRY']._serialized_end=1055
+  _globals['_VERSIONEVIDENCE_OUTCOMESENTRY']._serialized_start=1057
+  _globals['_VERSIONEVIDENCE_OUTCOMESENTRY']._serialized_end=1149
+  _globals['_METRICSUM']._serialized_start=1151
+  _globals['_METRICSUM']._serialized_end=1240
+  _globals['_LATENCYSKETCH']._serialized_start=1243
+  _globals['_LATENCYSKETCH']._serialized_end=1422
+  _globals['_WATCHEVIDENCERESPONSE']._serialized_start=1425
+  _globals['_WATCHEVIDENCERESPONSE']._serialized_end=1674
+  _globals['_WATCHEVIDENCEREQUEST']._serialized_start=1677
+  _globals['_WATCHEVIDENCEREQUEST']._serialized_end=1844
 # @@protoc_insertion_point(module_scope)

@@ -116,6 +116,7 @@ class VersionEvidence(_message.Message):
     OUTCOMES_FIELD_NUMBER: _builtins.int
     SHADOW_COUNT_FIELD_NUMBER: _builtins.int
     SHADOW_DISAGREEMENT_COUNT_FIELD_NUMBER: _builtins.int
+    SHADOW_COMPARED_COUNT_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The version."""
     request_count: _builtins.int
@@ -126,6 +127,8 @@ class VersionEvidence(_message.Message):
     """Shadow copies answered; not part of the counts above."""
     shadow_disagreement_count: _builtins.int
     """Shadow copies whose answer disagreed with the caller's."""
+    shadow_compared_count: _builtins.int
+    """Shadow copies that were compared; the disagreeing ones are of these."""
     @_builtins.property
     def errors_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Failed requests by ErrorReason name without prefix, whoever is to blame."""
@@ -159,10 +162,11 @@ class VersionEvidence(_message.Message):
         outcomes: _abc.Mapping[_builtins.str, Global___MetricSum] | None = ...,
         shadow_count: _builtins.int = ...,
         shadow_disagreement_count: _builtins.int = ...,
+        shadow_compared_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors_by_reason", b"errors_by_reason", "fault_count", b"fault_count", "latency", b"latency", "outcomes", b"outcomes", "predictions_by_class", b"predictions_by_class", "predictions_by_confidence", b"predictions_by_confidence", "request_count", b"request_count", "shadow_count", b"shadow_count", "shadow_disagreement_count", b"shadow_disagreement_count", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["errors_by_reason", b"errors_by_reason", "fault_count", b"fault_count", "latency", b"latency", "outcomes", b"outcomes", "predictions_by_class", b"predictions_by_class", "predictions_by_confidence", b"predictions_by_confidence", "request_count", b"request_count", "shadow_compared_count", b"shadow_compared_count", "shadow_count", b"shadow_count", "shadow_disagreement_count", b"shadow_disagreement_count", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,6 +14,7 @@ from infermesh.monitor.v1 import drift_pb2 as _drift_pb2
 from infermesh.monitor.v1 import inference_log_pb2 as _inference_log_pb2
 from infermesh.monitor.v1 import model_metrics_pb2 as _model_metrics_pb2
 from infermesh.monitor.v1 import outcome_pb2 as _outcome_pb2
+from infermesh.monitor.v1 import shadow_report_pb2 as _shadow_report_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -24,6 +25,84 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class ListShadowReportsRequest(_message.Message):
+    """Which shadow reports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    SHADOW_VERSION_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    EXAMPLES_MAX_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """The model."""
+    shadow_version: _builtins.str
+    """Only copies for this version. Empty: any."""
+    examples_max: _builtins.int
+    """The most examples of a report. Range 0 to 100; 0 means 10."""
+    page_size: _builtins.int
+    """The most reports in one answer."""
+    page_token: _builtins.str
+    """Where to go on."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Where the window begins, rounded down to the minute. Default: one day before its end."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Where the window ends, rounded up to the minute. Default: now."""
+
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        shadow_version: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+        examples_max: _builtins.int = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "examples_max", b"examples_max", "model_name", b"model_name", "page_size", b"page_size", "page_token", b"page_token", "shadow_version", b"shadow_version", "start_time", b"start_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListShadowReportsRequest: _TypeAlias = ListShadowReportsRequest  # noqa: Y015
+
+@_typing.final
+class ListShadowReportsResponse(_message.Message):
+    """Shadow reports."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHADOW_REPORTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Where the next page begins. Empty: this is the last."""
+    @_builtins.property
+    def shadow_reports(self) -> _containers.RepeatedCompositeFieldContainer[_shadow_report_pb2.ShadowReport]:
+        """By shadow version, then by primary version."""
+
+    def __init__(
+        self,
+        *,
+        shadow_reports: _abc.Iterable[_shadow_report_pb2.ShadowReport] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "shadow_reports", b"shadow_reports"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListShadowReportsResponse: _TypeAlias = ListShadowReportsResponse  # noqa: Y015
 
 @_typing.final
 class GetModelMetricsRequest(_message.Message):

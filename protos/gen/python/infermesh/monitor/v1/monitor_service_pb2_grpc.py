@@ -78,6 +78,11 @@ class MonitorServiceStub:
                 request_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListOutcomesRequest.SerializeToString,
                 response_deserializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListOutcomesResponse.FromString,
                 _registered_method=True)
+        self.ListShadowReports = channel.unary_unary(
+                '/infermesh.monitor.v1.MonitorService/ListShadowReports',
+                request_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListShadowReportsRequest.SerializeToString,
+                response_deserializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListShadowReportsResponse.FromString,
+                _registered_method=True)
         self.ListInferenceLogs = channel.unary_unary(
                 '/infermesh.monitor.v1.MonitorService/ListInferenceLogs',
                 request_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListInferenceLogsRequest.SerializeToString,
@@ -286,6 +291,13 @@ class MonitorServiceServicer:
 
     def ListOutcomes(self, request, context):
         """The outcomes reported for a request, in order of instance.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListShadowReports(self, request, context):
+        """How the answers of a model's shadow copies compare with what callers got, by pair of versions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -545,6 +557,11 @@ def add_MonitorServiceServicer_to_server(servicer, server):
                     servicer.ListOutcomes,
                     request_deserializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListOutcomesRequest.FromString,
                     response_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListOutcomesResponse.SerializeToString,
+            ),
+            'ListShadowReports': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListShadowReports,
+                    request_deserializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListShadowReportsRequest.FromString,
+                    response_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListShadowReportsResponse.SerializeToString,
             ),
             'ListInferenceLogs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListInferenceLogs,
@@ -894,6 +911,33 @@ class MonitorService:
             '/infermesh.monitor.v1.MonitorService/ListOutcomes',
             infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListOutcomesRequest.SerializeToString,
             infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListOutcomesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListShadowReports(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/infermesh.monitor.v1.MonitorService/ListShadowReports',
+            infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListShadowReportsRequest.SerializeToString,
+            infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListShadowReportsResponse.FromString,
             options,
             channel_credentials,
             insecure,

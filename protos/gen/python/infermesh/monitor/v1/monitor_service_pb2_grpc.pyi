@@ -58,6 +58,8 @@ class MonitorServiceStub:
     """Reports what became of many predictions; all are taken or none."""
     ListOutcomes: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.ListOutcomesRequest, _monitor_service_pb2.ListOutcomesResponse]
     """The outcomes reported for a request, in order of instance."""
+    ListShadowReports: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.ListShadowReportsRequest, _monitor_service_pb2.ListShadowReportsResponse]
+    """How the answers of a model's shadow copies compare with what callers got, by pair of versions."""
     ListInferenceLogs: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.ListInferenceLogsRequest, _monitor_service_pb2.ListInferenceLogsResponse]
     """Searches the prediction log of a model, newest first."""
     ExportInferenceLogs: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.ExportInferenceLogsRequest, _inference_log_pb2.LogExport]
@@ -145,6 +147,8 @@ class MonitorServiceAsyncStub(MonitorServiceStub):
     """Reports what became of many predictions; all are taken or none."""
     ListOutcomes: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.ListOutcomesRequest, _monitor_service_pb2.ListOutcomesResponse]  # type: ignore[assignment]
     """The outcomes reported for a request, in order of instance."""
+    ListShadowReports: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.ListShadowReportsRequest, _monitor_service_pb2.ListShadowReportsResponse]  # type: ignore[assignment]
+    """How the answers of a model's shadow copies compare with what callers got, by pair of versions."""
     ListInferenceLogs: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.ListInferenceLogsRequest, _monitor_service_pb2.ListInferenceLogsResponse]  # type: ignore[assignment]
     """Searches the prediction log of a model, newest first."""
     ExportInferenceLogs: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.ExportInferenceLogsRequest, _inference_log_pb2.LogExport]  # type: ignore[assignment]
@@ -271,6 +275,14 @@ class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_monitor_service_pb2.ListOutcomesResponse, _abc.Awaitable[_monitor_service_pb2.ListOutcomesResponse]]:
         """The outcomes reported for a request, in order of instance."""
+
+    @_abc_1.abstractmethod
+    def ListShadowReports(
+        self,
+        request: _monitor_service_pb2.ListShadowReportsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_service_pb2.ListShadowReportsResponse, _abc.Awaitable[_monitor_service_pb2.ListShadowReportsResponse]]:
+        """How the answers of a model's shadow copies compare with what callers got, by pair of versions."""
 
     @_abc_1.abstractmethod
     def ListInferenceLogs(

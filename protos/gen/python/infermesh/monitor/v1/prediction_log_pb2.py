@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)infermesh/monitor/v1/prediction_log.proto\x12\x14infermesh.monitor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x01\n\x18RecordPredictionsRequest\x12\x1d\n\nbatcher_id\x18\x01 \x01(\tR\tbatcherId\x12\x1a\n\x08sequence\x18\x02 \x01(\x03R\x08sequence\x12\x30\n\x05\x65poch\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05\x65poch\x12#\n\rdropped_total\x18\x04 \x01(\x04R\x0c\x64roppedTotal\x12=\n\x06groups\x18\x05 \x03(\x0b\x32%.infermesh.monitor.v1.PredictionGroupR\x06groups\"\xae\x08\n\x0fPredictionGroup\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12\'\n\x0f\x64\x65ployment_name\x18\x03 \x01(\tR\x0e\x64\x65ploymentName\x12(\n\x10request_times_us\x18\x04 \x03(\x03R\x0erequestTimesUs\x12\x30\n\x14request_latencies_us\x18\x05 \x03(\rR\x12requestLatenciesUs\x12!\n\x0crequest_rows\x18\x06 \x03(\rR\x0brequestRows\x12#\n\rrequest_codes\x18\x07 \x03(\rR\x0crequestCodes\x12\'\n\x0frequest_reasons\x18\x08 \x03(\rR\x0erequestReasons\x12\x1f\n\x0brequest_ids\x18\t \x03(\tR\nrequestIds\x12o\n\x14predictions_by_class\x18\n \x03(\x0b\x32=.infermesh.monitor.v1.PredictionGroup.PredictionsByClassEntryR\x12predictionsByClass\x12~\n\x19predictions_by_confidence\x18\x0b \x03(\x0b\x32\x42.infermesh.monitor.v1.PredictionGroup.PredictionsByConfidenceEntryR\x17predictionsByConfidence\x12#\n\rrequest_users\x18\x0c \x03(\tR\x0crequestUsers\x12#\n\rrequest_teams\x18\r \x03(\tR\x0crequestTeams\x12\x30\n\x14request_input_hashes\x18\x0e \x03(\x0cR\x12requestInputHashes\x12\'\n\x0frequest_outputs\x18\x0f \x03(\tR\x0erequestOutputs\x12#\n\rrequest_kinds\x18\x10 \x03(\rR\x0crequestKinds\x12*\n\x11request_trace_ids\x18\x11 \x03(\x0cR\x0frequestTraceIds\x12Q\n\x11\x66\x65\x61ture_summaries\x18\x12 \x03(\x0b\x32$.infermesh.monitor.v1.FeatureSummaryR\x10\x66\x65\x61tureSummaries\x1a\x45\n\x17PredictionsByClassEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\x1aJ\n\x1cPredictionsByConfidenceEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\"\xd2\x02\n\x0e\x46\x65\x61tureSummary\x12\x18\n\x07\x66\x65\x61ture\x18\x01 \x01(\tR\x07\x66\x65\x61ture\x12\x16\n\x06output\x18\x02 \x01(\x08R\x06output\x12\x1b\n\trow_count\x18\x03 \x01(\x04R\x08rowCount\x12#\n\rmissing_count\x18\x04 \x01(\x04R\x0cmissingCount\x12\x1d\n\nkll_sketch\x18\x05 \x01(\x0cR\tkllSketch\x12h\n\x12\x63ounts_by_category\x18\x06 \x03(\x0b\x32:.infermesh.monitor.v1.FeatureSummary.CountsByCategoryEntryR\x10\x63ountsByCategory\x1a\x43\n\x15\x43ountsByCategoryEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\"P\n\x19RecordPredictionsResponse\x12\x33\n\x15\x61\x63knowledged_sequence\x18\x01 \x01(\x03R\x14\x61\x63knowledgedSequence2\x90\x01\n\x14PredictionLogService\x12x\n\x11RecordPredictions\x12..infermesh.monitor.v1.RecordPredictionsRequest\x1a/.infermesh.monitor.v1.RecordPredictionsResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)infermesh/monitor/v1/prediction_log.proto\x12\x14infermesh.monitor.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xeb\x01\n\x18RecordPredictionsRequest\x12\x1d\n\nbatcher_id\x18\x01 \x01(\tR\tbatcherId\x12\x1a\n\x08sequence\x18\x02 \x01(\x03R\x08sequence\x12\x30\n\x05\x65poch\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05\x65poch\x12#\n\rdropped_total\x18\x04 \x01(\x04R\x0c\x64roppedTotal\x12=\n\x06groups\x18\x05 \x03(\x0b\x32%.infermesh.monitor.v1.PredictionGroupR\x06groups\"\xd2\t\n\x0fPredictionGroup\x12\x1d\n\nmodel_name\x18\x01 \x01(\tR\tmodelName\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12\'\n\x0f\x64\x65ployment_name\x18\x03 \x01(\tR\x0e\x64\x65ploymentName\x12(\n\x10request_times_us\x18\x04 \x03(\x03R\x0erequestTimesUs\x12\x30\n\x14request_latencies_us\x18\x05 \x03(\rR\x12requestLatenciesUs\x12!\n\x0crequest_rows\x18\x06 \x03(\rR\x0brequestRows\x12#\n\rrequest_codes\x18\x07 \x03(\rR\x0crequestCodes\x12\'\n\x0frequest_reasons\x18\x08 \x03(\rR\x0erequestReasons\x12\x1f\n\x0brequest_ids\x18\t \x03(\tR\nrequestIds\x12o\n\x14predictions_by_class\x18\n \x03(\x0b\x32=.infermesh.monitor.v1.PredictionGroup.PredictionsByClassEntryR\x12predictionsByClass\x12~\n\x19predictions_by_confidence\x18\x0b \x03(\x0b\x32\x42.infermesh.monitor.v1.PredictionGroup.PredictionsByConfidenceEntryR\x17predictionsByConfidence\x12#\n\rrequest_users\x18\x0c \x03(\tR\x0crequestUsers\x12#\n\rrequest_teams\x18\r \x03(\tR\x0crequestTeams\x12\x30\n\x14request_input_hashes\x18\x0e \x03(\x0cR\x12requestInputHashes\x12\'\n\x0frequest_outputs\x18\x0f \x03(\tR\x0erequestOutputs\x12#\n\rrequest_kinds\x18\x10 \x03(\rR\x0crequestKinds\x12*\n\x11request_trace_ids\x18\x11 \x03(\x0cR\x0frequestTraceIds\x12Q\n\x11\x66\x65\x61ture_summaries\x18\x12 \x03(\x0b\x32$.infermesh.monitor.v1.FeatureSummaryR\x10\x66\x65\x61tureSummaries\x12J\n\x0erequest_labels\x18\x13 \x03(\x0b\x32#.infermesh.monitor.v1.RequestLabelsR\rrequestLabels\x12V\n\x12shadow_comparisons\x18\x14 \x03(\x0b\x32\'.infermesh.monitor.v1.ShadowComparisonsR\x11shadowComparisons\x1a\x45\n\x17PredictionsByClassEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\x1aJ\n\x1cPredictionsByConfidenceEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\"A\n\rRequestLabels\x12\x18\n\x07\x63lasses\x18\x01 \x03(\tR\x07\x63lasses\x12\x16\n\x06values\x18\x02 \x03(\x01R\x06values\"\x9c\x03\n\x11ShadowComparisons\x12\'\n\x0fprimary_version\x18\x01 \x01(\tR\x0eprimaryVersion\x12%\n\x0e\x63ompared_count\x18\x02 \x01(\x04R\rcomparedCount\x12\'\n\x0f\x64isagreed_count\x18\x03 \x01(\x04R\x0e\x64isagreedCount\x12\x65\n\x10\x66\x61iled_by_reason\x18\x04 \x03(\x0b\x32;.infermesh.monitor.v1.ShadowComparisons.FailedByReasonEntryR\x0e\x66\x61iledByReason\x12#\n\rdropped_count\x18\x05 \x01(\x04R\x0c\x64roppedCount\x12?\n\x08\x65xamples\x18\x06 \x03(\x0b\x32#.infermesh.monitor.v1.ShadowExampleR\x08\x65xamples\x1a\x41\n\x13\x46\x61iledByReasonEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\"\xc5\x01\n\rShadowExample\x12\x1d\n\nrequest_id\x18\x01 \x01(\tR\trequestId\x12\x17\n\x07time_us\x18\x02 \x01(\x03R\x06timeUs\x12\x10\n\x03row\x18\x03 \x01(\rR\x03row\x12%\n\x0eprimary_output\x18\x04 \x01(\tR\rprimaryOutput\x12#\n\rshadow_output\x18\x05 \x01(\tR\x0cshadowOutput\x12\x1e\n\ndifference\x18\x06 \x01(\x01R\ndifference\"\xd2\x02\n\x0e\x46\x65\x61tureSummary\x12\x18\n\x07\x66\x65\x61ture\x18\x01 \x01(\tR\x07\x66\x65\x61ture\x12\x16\n\x06output\x18\x02 \x01(\x08R\x06output\x12\x1b\n\trow_count\x18\x03 \x01(\x04R\x08rowCount\x12#\n\rmissing_count\x18\x04 \x01(\x04R\x0cmissingCount\x12\x1d\n\nkll_sketch\x18\x05 \x01(\x0cR\tkllSketch\x12h\n\x12\x63ounts_by_category\x18\x06 \x03(\x0b\x32:.infermesh.monitor.v1.FeatureSummary.CountsByCategoryEntryR\x10\x63ountsByCategory\x1a\x43\n\x15\x43ountsByCategoryEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\x04R\x05value:\x02\x38\x01\"P\n\x19RecordPredictionsResponse\x12\x33\n\x15\x61\x63knowledged_sequence\x18\x01 \x01(\x03R\x14\x61\x63knowledgedSequence2\x90\x01\n\x14PredictionLogService\x12x\n\x11RecordPredictions\x12..infermesh.monitor.v1.RecordPredictionsRequest\x1a/.infermesh.monitor.v1.RecordPredictionsResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,22 +36,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTIONGROUP_PREDICTIONSBYCLASSENTRY']._serialized_options = b'8\001'
   _globals['_PREDICTIONGROUP_PREDICTIONSBYCONFIDENCEENTRY']._loaded_options = None
   _globals['_PREDICTIONGROUP_PREDICTIONSBYCONFIDENCEENTRY']._serialized_options = b'8\001'
+  _globals['_SHADOWCOMPARISONS_FAILEDBYREASONENTRY']._loaded_options = None
+  _globals['_SHADOWCOMPARISONS_FAILEDBYREASONENTRY']._serialized_options = b'8\001'
   _globals['_FEATURESUMMARY_COUNTSBYCATEGORYENTRY']._loaded_options = None
   _globals['_FEATURESUMMARY_COUNTSBYCATEGORYENTRY']._serialized_options = b'8\001'
   _globals['_RECORDPREDICTIONSREQUEST']._serialized_start=101
   _globals['_RECORDPREDICTIONSREQUEST']._serialized_end=336
   _globals['_PREDICTIONGROUP']._serialized_start=339
-  _globals['_PREDICTIONGROUP']._serialized_end=1409
-  _globals['_PREDICTIONGROUP_PREDICTIONSBYCLASSENTRY']._serialized_start=1264
-  _globals['_PREDICTIONGROUP_PREDICTIONSBYCLASSENTRY']._serialized_end=1333
-  _globals['_PREDICTIONGROUP_PREDICTIONSBYCONFIDENCEENTRY']._serialized_start=1335
-  _globals['_PREDICTIONGROUP_PREDICTIONSBYCONFIDENCEENTRY']._serialized_end=1409
-  _globals['_FEATURESUMMARY']._serialized_start=1412
-  _globals['_FEATURESUMMARY']._serialized_end=1750
-  _globals['_FEATURESUMMARY_COUNTSBYCATEGORYENTRY']._serialized_start=1683
-  _globals['_FEATURESUMMARY_COUNTSBYCATEGORYENTRY']._serialized_end=1750
-  _globals['_RECORDPREDICTIONSRESPONSE']._serialized_start=1752
-  _globals['_RECORDPREDICTIONSRESPONSE']._serialized_end=1832
-  _globals['_PREDICTIONLOGSERVICE']._serialized_start=1835
-  _globals['_PREDICTIONLOGSERVICE']._serialized_end=1979
+  _globals['_PREDICTIONGROUP']._serialized_end=1573
+  _globals['_PREDICTIONGROUP_PREDICTIONSBYCLASSENTRY']._serialized_start=1428
+  _globals['_PREDICTIONGROUP_PREDICTIONSBYCLASSENTRY']._serialized_end=1497
+  _globals['_PREDICTIONGROUP_PREDICTIONSBYCONFIDENCEENTRY']._serialized_start=1499
+  _globals['_PREDICTIONGROUP_PREDICTIONSBYCONFIDENCEENTRY']._serialized_end=1573
+  _globals['_REQUESTLABELS']._serialized_start=1575
+  _globals['_REQUESTLABELS']._serialized_end=1640
+  _globals['_SHADOWCOMPARISONS']._serialized_start=1643
+  _globals['_SHADOWCOMPARISONS']._serialized_end=2055
+  _globals['_SHADOWCOMPARISONS_FAILEDBYREASONENTRY']._serialized_start=1990
+  _globals['_SHADOWCOMPARISONS_FAILEDBYREASONENTRY']._serialized_end=2055
+  _globals['_SHADOWEXAMPLE']._serialized_start=2058
+  _globals['_SHADOWEXAMPLE']._serialized_end=2255
+  _globals['_FEATURESUMMARY']._serialized_start=2258
+  _globals['_FEATURESUMMARY']._serialized_end=2596
+  _globals['_FEATURESUMMARY_COUNTSBYCATEGORYENTRY']._serialized_start=2529
+  _globals['_FEATURESUMMARY_COUNTSBYCATEGORYENTRY']._serialized_end=2596
+  _globals['_RECORDPREDICTIONSRESPONSE']._serialized_start=2598
+  _globals['_RECORDPREDICTIONSRESPONSE']._serialized_end=2678
+  _globals['_PREDICTIONLOGSERVICE']._serialized_start=2681
+  _globals['_PREDICTIONLOGSERVICE']._serialized_end=2825
 # @@protoc_insertion_point(module_scope)

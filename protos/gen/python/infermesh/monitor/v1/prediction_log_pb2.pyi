@@ -125,6 +125,8 @@ class PredictionGroup(_message.Message):
     REQUEST_KINDS_FIELD_NUMBER: _builtins.int
     REQUEST_TRACE_IDS_FIELD_NUMBER: _builtins.int
     FEATURE_SUMMARIES_FIELD_NUMBER: _builtins.int
+    REQUEST_LABELS_FIELD_NUMBER: _builtins.int
+    SHADOW_COMPARISONS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name."""
     version: _builtins.str
@@ -193,6 +195,14 @@ class PredictionGroup(_message.Message):
     def feature_summaries(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureSummary]:
         """Summaries of the features and outputs of this group, for drift. Sent only where the version has a baseline."""
 
+    @_builtins.property
+    def request_labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequestLabels]:
+        """What was predicted in each. Sent only where the serving table asks for labels (`ServedModel.log_labels`)."""
+
+    @_builtins.property
+    def shadow_comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowComparisons]:
+        """How this version's answers to shadow copies compared with what callers got, by the version that answered them."""
+
     def __init__(
         self,
         *,
@@ -214,14 +224,154 @@ class PredictionGroup(_message.Message):
         request_kinds: _abc.Iterable[_builtins.int] | None = ...,
         request_trace_ids: _abc.Iterable[_builtins.bytes] | None = ...,
         feature_summaries: _abc.Iterable[Global___FeatureSummary] | None = ...,
+        request_labels: _abc.Iterable[Global___RequestLabels] | None = ...,
+        shadow_comparisons: _abc.Iterable[Global___ShadowComparisons] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_name", b"deployment_name", "feature_summaries", b"feature_summaries", "model_name", b"model_name", "predictions_by_class", b"predictions_by_class", "predictions_by_confidence", b"predictions_by_confidence", "request_codes", b"request_codes", "request_ids", b"request_ids", "request_input_hashes", b"request_input_hashes", "request_kinds", b"request_kinds", "request_latencies_us", b"request_latencies_us", "request_outputs", b"request_outputs", "request_reasons", b"request_reasons", "request_rows", b"request_rows", "request_teams", b"request_teams", "request_times_us", b"request_times_us", "request_trace_ids", b"request_trace_ids", "request_users", b"request_users", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_name", b"deployment_name", "feature_summaries", b"feature_summaries", "model_name", b"model_name", "predictions_by_class", b"predictions_by_class", "predictions_by_confidence", b"predictions_by_confidence", "request_codes", b"request_codes", "request_ids", b"request_ids", "request_input_hashes", b"request_input_hashes", "request_kinds", b"request_kinds", "request_labels", b"request_labels", "request_latencies_us", b"request_latencies_us", "request_outputs", b"request_outputs", "request_reasons", b"request_reasons", "request_rows", b"request_rows", "request_teams", b"request_teams", "request_times_us", b"request_times_us", "request_trace_ids", b"request_trace_ids", "request_users", b"request_users", "shadow_comparisons", b"shadow_comparisons", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PredictionGroup: _TypeAlias = PredictionGroup  # noqa: Y015
+
+@_typing.final
+class RequestLabels(_message.Message):
+    """What was predicted for the rows of one request, in their order. Empty for one that failed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLASSES_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def classes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The class of each row, where the version has classes."""
+
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The number that was predicted for each row, where it has none."""
+
+    def __init__(
+        self,
+        *,
+        classes: _abc.Iterable[_builtins.str] | None = ...,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["classes", b"classes", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequestLabels: _TypeAlias = RequestLabels  # noqa: Y015
+
+@_typing.final
+class ShadowComparisons(_message.Message):
+    """Shadow copies of requests that one version answered, compared with its answers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class FailedByReasonEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    PRIMARY_VERSION_FIELD_NUMBER: _builtins.int
+    COMPARED_COUNT_FIELD_NUMBER: _builtins.int
+    DISAGREED_COUNT_FIELD_NUMBER: _builtins.int
+    FAILED_BY_REASON_FIELD_NUMBER: _builtins.int
+    DROPPED_COUNT_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    primary_version: _builtins.str
+    """The version that answered the callers."""
+    compared_count: _builtins.int
+    """Copies that were answered and compared."""
+    disagreed_count: _builtins.int
+    """Of those, the ones whose answers disagree."""
+    dropped_count: _builtins.int
+    """Copies that were never sent because too many were on their way."""
+    @_builtins.property
+    def failed_by_reason(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Copies that were sent and not answered, by ErrorReason name without prefix."""
+
+    @_builtins.property
+    def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowExample]:
+        """Some of those that disagree."""
+
+    def __init__(
+        self,
+        *,
+        primary_version: _builtins.str = ...,
+        compared_count: _builtins.int = ...,
+        disagreed_count: _builtins.int = ...,
+        failed_by_reason: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        dropped_count: _builtins.int = ...,
+        examples: _abc.Iterable[Global___ShadowExample] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared_count", b"compared_count", "disagreed_count", b"disagreed_count", "dropped_count", b"dropped_count", "examples", b"examples", "failed_by_reason", b"failed_by_reason", "primary_version", b"primary_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowComparisons: _TypeAlias = ShadowComparisons  # noqa: Y015
+
+@_typing.final
+class ShadowExample(_message.Message):
+    """A request that two versions answered differently."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    TIME_US_FIELD_NUMBER: _builtins.int
+    ROW_FIELD_NUMBER: _builtins.int
+    PRIMARY_OUTPUT_FIELD_NUMBER: _builtins.int
+    SHADOW_OUTPUT_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """The caller's request."""
+    time_us: _builtins.int
+    """When it was answered, in microseconds since the Unix epoch."""
+    row: _builtins.int
+    """The first row, from 0, that is different."""
+    primary_output: _builtins.str
+    """What the caller got for that row, as JSON by output."""
+    shadow_output: _builtins.str
+    """What the copy got, as JSON by output."""
+    difference: _builtins.float
+    """The largest difference of a number, or of the probability of the caller's class."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        time_us: _builtins.int = ...,
+        row: _builtins.int = ...,
+        primary_output: _builtins.str = ...,
+        shadow_output: _builtins.str = ...,
+        difference: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["difference", b"difference", "primary_output", b"primary_output", "request_id", b"request_id", "row", b"row", "shadow_output", b"shadow_output", "time_us", b"time_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ShadowExample: _TypeAlias = ShadowExample  # noqa: Y015
 
 @_typing.final
 class FeatureSummary(_message.Message):

@@ -145,12 +145,26 @@ class AbTestResults(_message.Message):
     WINNER_FIELD_NUMBER: _builtins.int
     CONCLUSION_FIELD_NUMBER: _builtins.int
     AS_OF_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATIO_P_VALUE_FIELD_NUMBER: _builtins.int
+    SAMPLE_RATIO_MISMATCH_FIELD_NUMBER: _builtins.int
+    BASIS_FIELD_NUMBER: _builtins.int
     control: _builtins.str
     """The version that the others are compared to."""
     winner: _builtins.str
     """The version that is significantly better by the first metric. Empty: none is, or there are not enough samples."""
     conclusion: _builtins.str
     """One sentence: what can be concluded, or what is missing for that."""
+    outcome: _builtins.str
+    """"waiting" (it runs, or too few samples), "winner" or "inconclusive"."""
+    sample_ratio_p_value: _builtins.float
+    """The probability of shares of requests at least as far from the test's as they were, by chance. Range 0 to 1."""
+    sample_ratio_mismatch: _builtins.bool
+    """True: they are too far off to be chance, so something loses or moves requests and nothing can be concluded."""
+    basis: _builtins.str
+    """How verdicts were reached: "fixed_horizon" (the planned time is over; Welch and z) or "sequential" (it is not; by
+    intervals that hold however often one looks).
+    """
     @_builtins.property
     def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___AbTestArm]:
         """One for each version, the control first."""
@@ -172,10 +186,14 @@ class AbTestResults(_message.Message):
         winner: _builtins.str = ...,
         conclusion: _builtins.str = ...,
         as_of: _timestamp_pb2.Timestamp | None = ...,
+        outcome: _builtins.str = ...,
+        sample_ratio_p_value: _builtins.float = ...,
+        sample_ratio_mismatch: _builtins.bool = ...,
+        basis: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "as_of", b"as_of", "comparisons", b"comparisons", "conclusion", b"conclusion", "control", b"control", "winner", b"winner"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arms", b"arms", "as_of", b"as_of", "basis", b"basis", "comparisons", b"comparisons", "conclusion", b"conclusion", "control", b"control", "outcome", b"outcome", "sample_ratio_mismatch", b"sample_ratio_mismatch", "sample_ratio_p_value", b"sample_ratio_p_value", "winner", b"winner"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -207,12 +225,33 @@ class AbTestArm(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class OutcomeCountsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     VERSION_FIELD_NUMBER: _builtins.int
     REQUEST_COUNT_FIELD_NUMBER: _builtins.int
     ERROR_RATE_FIELD_NUMBER: _builtins.int
     LATENCY_AVG_MS_FIELD_NUMBER: _builtins.int
     LATENCY_P95_MS_FIELD_NUMBER: _builtins.int
     OUTCOMES_FIELD_NUMBER: _builtins.int
+    OUTCOME_COUNTS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The version."""
     request_count: _builtins.float
@@ -227,6 +266,10 @@ class AbTestArm(_message.Message):
     def outcomes(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
         """The mean of each metric that outcomes reported."""
 
+    @_builtins.property
+    def outcome_counts(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """How many outcomes each of them is the mean of."""
+
     def __init__(
         self,
         *,
@@ -236,10 +279,11 @@ class AbTestArm(_message.Message):
         latency_avg_ms: _builtins.float = ...,
         latency_p95_ms: _builtins.float = ...,
         outcomes: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        outcome_counts: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_rate", b"error_rate", "latency_avg_ms", b"latency_avg_ms", "latency_p95_ms", b"latency_p95_ms", "outcomes", b"outcomes", "request_count", b"request_count", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_rate", b"error_rate", "latency_avg_ms", b"latency_avg_ms", "latency_p95_ms", b"latency_p95_ms", "outcome_counts", b"outcome_counts", "outcomes", b"outcomes", "request_count", b"request_count", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -262,6 +306,10 @@ class AbTestComparison(_message.Message):
     DIFFERENCE_HIGH_FIELD_NUMBER: _builtins.int
     P_VALUE_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
+    P_VALUE_ADJUSTED_FIELD_NUMBER: _builtins.int
+    EFFECT_SIZE_FIELD_NUMBER: _builtins.int
+    SEQUENTIAL_LOW_FIELD_NUMBER: _builtins.int
+    SEQUENTIAL_HIGH_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
     """The metric."""
     version: _builtins.str
@@ -284,6 +332,14 @@ class AbTestComparison(_message.Message):
     """The probability of a difference at least as large by chance, two-sided. Range 0 to 1."""
     verdict: _builtins.str
     """"better", "worse", "no_difference" (not significant at 95 %) or "waiting" (fewer than 1,000 samples a side)."""
+    p_value_adjusted: _builtins.float
+    """`p_value` corrected for the number of comparisons by Holm's method; the verdict at the planned end goes by it."""
+    effect_size: _builtins.float
+    """The size of the effect: Cohen's d for means, Cohen's h for rates."""
+    sequential_low: _builtins.float
+    """Lower end of the interval of the difference that holds at all times together: verdicts before the planned end go by it."""
+    sequential_high: _builtins.float
+    """Upper end of it."""
     def __init__(
         self,
         *,
@@ -298,10 +354,14 @@ class AbTestComparison(_message.Message):
         difference_high: _builtins.float = ...,
         p_value: _builtins.float = ...,
         verdict: _builtins.str = ...,
+        p_value_adjusted: _builtins.float = ...,
+        effect_size: _builtins.float = ...,
+        sequential_low: _builtins.float = ...,
+        sequential_high: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_samples", b"control_samples", "control_value", b"control_value", "difference_high", b"difference_high", "difference_low", b"difference_low", "metric", b"metric", "p_value", b"p_value", "test", b"test", "verdict", b"verdict", "version", b"version", "version_samples", b"version_samples", "version_value", b"version_value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["control_samples", b"control_samples", "control_value", b"control_value", "difference_high", b"difference_high", "difference_low", b"difference_low", "effect_size", b"effect_size", "metric", b"metric", "p_value", b"p_value", "p_value_adjusted", b"p_value_adjusted", "sequential_high", b"sequential_high", "sequential_low", b"sequential_low", "test", b"test", "verdict", b"verdict", "version", b"version", "version_samples", b"version_samples", "version_value", b"version_value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

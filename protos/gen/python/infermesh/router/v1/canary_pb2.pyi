@@ -43,6 +43,10 @@ class Canary(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     ENDED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    HELD_SINCE_FIELD_NUMBER: _builtins.int
+    HOLD_ENDS_AT_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
+    EVIDENCE_ERROR_FIELD_NUMBER: _builtins.int
     canary_id: _builtins.str
     """The canary's own id, a UUID."""
     model_name: _builtins.str
@@ -65,6 +69,8 @@ class Canary(_message.Message):
     """Who started it. Empty: not known."""
     etag: _builtins.str
     """Changes with every change. Sent with a call it makes that fail with ETAG_MISMATCH where the canary moved on."""
+    evidence_error: _builtins.str
+    """Why nothing is judged at the moment, for instance because the monitor does not answer. Empty: it is."""
     @_builtins.property
     def config(self) -> _traffic_rule_pb2.CanaryConfig:
         """As it was asked for."""
@@ -89,6 +95,18 @@ class Canary(_message.Message):
     def ended_at(self) -> _timestamp_pb2.Timestamp:
         """When it ended. Absent: it has not."""
 
+    @_builtins.property
+    def held_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when the stage is held, its time over and its evidence not enough. Absent: it is not."""
+
+    @_builtins.property
+    def hold_ends_at(self) -> _timestamp_pb2.Timestamp:
+        """When it is rolled back if the evidence still decides nothing. Absent: it is not held."""
+
+    @_builtins.property
+    def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___CanaryStageRecord]:
+        """The stages that have ended, in order, with what each was judged by."""
+
     def __init__(
         self,
         *,
@@ -109,14 +127,68 @@ class Canary(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         ended_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        held_since: _timestamp_pb2.Timestamp | None = ...,
+        hold_ends_at: _timestamp_pb2.Timestamp | None = ...,
+        history: _abc.Iterable[Global___CanaryStageRecord] | None = ...,
+        evidence_error: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "created_at", b"created_at", "ended_at", b"ended_at", "stage_ends_at", b"stage_ends_at", "stage_started_at", b"stage_started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["config", b"config", "created_at", b"created_at", "ended_at", b"ended_at", "held_since", b"held_since", "hold_ends_at", b"hold_ends_at", "stage_ends_at", b"stage_ends_at", "stage_started_at", b"stage_started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_version", b"baseline_version", "canary_id", b"canary_id", "config", b"config", "created_at", b"created_at", "created_by", b"created_by", "deployment_name", b"deployment_name", "ended_at", b"ended_at", "etag", b"etag", "model_name", b"model_name", "percent", b"percent", "results", b"results", "stage", b"stage", "stage_ends_at", b"stage_ends_at", "stage_started_at", b"stage_started_at", "status", b"status", "status_reason", b"status_reason", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_version", b"baseline_version", "canary_id", b"canary_id", "config", b"config", "created_at", b"created_at", "created_by", b"created_by", "deployment_name", b"deployment_name", "ended_at", b"ended_at", "etag", b"etag", "evidence_error", b"evidence_error", "held_since", b"held_since", "history", b"history", "hold_ends_at", b"hold_ends_at", "model_name", b"model_name", "percent", b"percent", "results", b"results", "stage", b"stage", "stage_ends_at", b"stage_ends_at", "stage_started_at", b"stage_started_at", "status", b"status", "status_reason", b"status_reason", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Canary: _TypeAlias = Canary  # noqa: Y015
+
+@_typing.final
+class CanaryStageRecord(_message.Message):
+    """A stage that has ended."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STAGE_FIELD_NUMBER: _builtins.int
+    PERCENT_FIELD_NUMBER: _builtins.int
+    STARTED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    RESULTS_FIELD_NUMBER: _builtins.int
+    stage: _builtins.int
+    """Its place in `config.stages`, from 0."""
+    percent: _builtins.int
+    """The canary's share in it, in percent."""
+    outcome: _builtins.str
+    """How it ended: "passed", "breached", "not_enough_data", "promoted", "aborted", "rolled_back" or "restarted" (by a
+    resume).
+    """
+    @_builtins.property
+    def started_at(self) -> _timestamp_pb2.Timestamp:
+        """When it began."""
+
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ended."""
+
+    @_builtins.property
+    def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___CriterionResult]:
+        """How the canary stood when it ended."""
+
+    def __init__(
+        self,
+        *,
+        stage: _builtins.int = ...,
+        percent: _builtins.int = ...,
+        started_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        outcome: _builtins.str = ...,
+        results: _abc.Iterable[Global___CriterionResult] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "started_at", b"started_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at", "outcome", b"outcome", "percent", b"percent", "results", b"results", "stage", b"stage", "started_at", b"started_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CanaryStageRecord: _TypeAlias = CanaryStageRecord  # noqa: Y015
 
 @_typing.final
 class CriterionResult(_message.Message):
@@ -130,8 +202,10 @@ class CriterionResult(_message.Message):
     BASELINE_FIELD_NUMBER: _builtins.int
     REQUEST_COUNT_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
     criterion: _builtins.str
-    """The field of `SuccessCriteria`."""
+    """The field of `SuccessCriteria`; of a metric "metrics.<name>.min", "….max" or "….decrease_max"."""
     limit: _builtins.float
     """The limit."""
     measured: _builtins.float
@@ -141,7 +215,13 @@ class CriterionResult(_message.Message):
     request_count: _builtins.float
     """From how many requests of the canary."""
     verdict: _builtins.str
-    """"passing", "breached" or "waiting" (not enough requests yet)."""
+    """"passing", "breached" or "waiting" (not enough requests yet, or above the limit by what may be chance)."""
+    low: _builtins.float
+    """The interval that holds the canary's true value at every moment of the rollout together, with the probability that is
+    left after all limits and stages have their part of 1 %: see docs/architecture/canary.md.
+    """
+    high: _builtins.float
+    """Its upper end."""
     def __init__(
         self,
         *,
@@ -151,10 +231,12 @@ class CriterionResult(_message.Message):
         baseline: _builtins.float = ...,
         request_count: _builtins.float = ...,
         verdict: _builtins.str = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "criterion", b"criterion", "limit", b"limit", "measured", b"measured", "request_count", b"request_count", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline", b"baseline", "criterion", b"criterion", "high", b"high", "limit", b"limit", "low", b"low", "measured", b"measured", "request_count", b"request_count", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 @_typing.final
 class UpdateTrafficRequest(_message.Message):
     """A request to change a model's traffic. What is left out stays as it is; at least one of `traffic_split`,
-    `canary_config`, `conditions`, `routing_strategy`, `sticky_key_header` and `shadow` is required.
+    `canary_config`, `conditions`, `routing_strategy`, `sticky_key_header`, `shadows` and `clear` is required.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -58,7 +58,8 @@ class UpdateTrafficRequest(_message.Message):
     CONDITIONS_FIELD_NUMBER: _builtins.int
     ROUTING_STRATEGY_FIELD_NUMBER: _builtins.int
     STICKY_KEY_HEADER_FIELD_NUMBER: _builtins.int
-    SHADOW_FIELD_NUMBER: _builtins.int
+    SHADOWS_FIELD_NUMBER: _builtins.int
+    CLEAR_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
@@ -68,7 +69,7 @@ class UpdateTrafficRequest(_message.Message):
     deployment_name: _builtins.str
     """The deployment on whose behalf this is; a canary is of its version. Must be ready where given."""
     routing_strategy: _builtins.str
-    """"random", "sticky" or "round_robin". Empty: as before; a model's first rule has "random"."""
+    """"random", "weighted" or "sticky". Empty: as before; a model's first rule has "random"."""
     sticky_key_header: _builtins.str
     """The header (gRPC metadata key, lower case, at most 64 characters) that decides where the strategy is "sticky".
     Empty: as before; "x-user-id" where it becomes sticky.
@@ -91,11 +92,15 @@ class UpdateTrafficRequest(_message.Message):
 
     @_builtins.property
     def conditions(self) -> _containers.RepeatedCompositeFieldContainer[_traffic_rule_pb2.RouteCondition]:
-        """Requests that go to a version of their own; replaces the list there was."""
+        """Requests that go to a version of their own; replaces the list there was. At most 32."""
 
     @_builtins.property
-    def shadow(self) -> _traffic_rule_pb2.Shadow:
-        """A version that gets copies of requests. Absent: as before."""
+    def shadows(self) -> _containers.RepeatedCompositeFieldContainer[_traffic_rule_pb2.Shadow]:
+        """Versions that get copies of requests; replaces the list there was. At most 4."""
+
+    @_builtins.property
+    def clear(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Lists to empty: "conditions", "shadows"."""
 
     def __init__(
         self,
@@ -107,15 +112,16 @@ class UpdateTrafficRequest(_message.Message):
         conditions: _abc.Iterable[_traffic_rule_pb2.RouteCondition] | None = ...,
         routing_strategy: _builtins.str = ...,
         sticky_key_header: _builtins.str = ...,
-        shadow: _traffic_rule_pb2.Shadow | None = ...,
+        shadows: _abc.Iterable[_traffic_rule_pb2.Shadow] | None = ...,
+        clear: _abc.Iterable[_builtins.str] | None = ...,
         etag: _builtins.str = ...,
         reason: _builtins.str = ...,
         request_id: _builtins.str = ...,
         validate_only: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["canary_config", b"canary_config", "shadow", b"shadow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["canary_config", b"canary_config"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary_config", b"canary_config", "conditions", b"conditions", "deployment_name", b"deployment_name", "etag", b"etag", "model_name", b"model_name", "reason", b"reason", "request_id", b"request_id", "routing_strategy", b"routing_strategy", "shadow", b"shadow", "sticky_key_header", b"sticky_key_header", "traffic_split", b"traffic_split", "validate_only", b"validate_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary_config", b"canary_config", "clear", b"clear", "conditions", b"conditions", "deployment_name", b"deployment_name", "etag", b"etag", "model_name", b"model_name", "reason", b"reason", "request_id", b"request_id", "routing_strategy", b"routing_strategy", "shadows", b"shadows", "sticky_key_header", b"sticky_key_header", "traffic_split", b"traffic_split", "validate_only", b"validate_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -225,8 +225,9 @@ class RouterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RollBack(self, request, context):
-        """Gives all traffic to one version at once; ends a canary or A/B test that runs. VERSION_NOT_DEPLOYED where it is not
-        ready, NOTHING_TO_ROLL_BACK where none is named and no other version had the most traffic before.
+        """Gives all traffic to one version at once; ends a canary or A/B test that runs. A version that is named and not
+        deployed is deployed first, as it was before, which takes as long as loading it. VERSION_NOT_DEPLOYED where that
+        fails, with why; NOTHING_TO_ROLL_BACK where none is named and no other version had the most traffic before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

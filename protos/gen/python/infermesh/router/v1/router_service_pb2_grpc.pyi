@@ -62,8 +62,9 @@ class RouterServiceStub:
     was changed yet, VERSION_NOT_DEPLOYED where a version of then is not ready now.
     """
     RollBack: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.RollBackRequest, _traffic_pb2.Traffic]
-    """Gives all traffic to one version at once; ends a canary or A/B test that runs. VERSION_NOT_DEPLOYED where it is not
-    ready, NOTHING_TO_ROLL_BACK where none is named and no other version had the most traffic before.
+    """Gives all traffic to one version at once; ends a canary or A/B test that runs. A version that is named and not
+    deployed is deployed first, as it was before, which takes as long as loading it. VERSION_NOT_DEPLOYED where that
+    fails, with why; NOTHING_TO_ROLL_BACK where none is named and no other version had the most traffic before.
     """
     ResolveRoute: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ResolveRouteRequest, _router_service_pb2.ResolveRouteResponse]
     """Which version a request would get, and why."""
@@ -130,8 +131,9 @@ class RouterServiceAsyncStub(RouterServiceStub):
     was changed yet, VERSION_NOT_DEPLOYED where a version of then is not ready now.
     """
     RollBack: _aio.UnaryUnaryMultiCallable[_router_service_pb2.RollBackRequest, _traffic_pb2.Traffic]  # type: ignore[assignment]
-    """Gives all traffic to one version at once; ends a canary or A/B test that runs. VERSION_NOT_DEPLOYED where it is not
-    ready, NOTHING_TO_ROLL_BACK where none is named and no other version had the most traffic before.
+    """Gives all traffic to one version at once; ends a canary or A/B test that runs. A version that is named and not
+    deployed is deployed first, as it was before, which takes as long as loading it. VERSION_NOT_DEPLOYED where that
+    fails, with why; NOTHING_TO_ROLL_BACK where none is named and no other version had the most traffic before.
     """
     ResolveRoute: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ResolveRouteRequest, _router_service_pb2.ResolveRouteResponse]  # type: ignore[assignment]
     """Which version a request would get, and why."""
@@ -243,8 +245,9 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_service_pb2.RollBackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_traffic_pb2.Traffic, _abc.Awaitable[_traffic_pb2.Traffic]]:
-        """Gives all traffic to one version at once; ends a canary or A/B test that runs. VERSION_NOT_DEPLOYED where it is not
-        ready, NOTHING_TO_ROLL_BACK where none is named and no other version had the most traffic before.
+        """Gives all traffic to one version at once; ends a canary or A/B test that runs. A version that is named and not
+        deployed is deployed first, as it was before, which takes as long as loading it. VERSION_NOT_DEPLOYED where that
+        fails, with why; NOTHING_TO_ROLL_BACK where none is named and no other version had the most traffic before.
         """
 
     @_abc_1.abstractmethod

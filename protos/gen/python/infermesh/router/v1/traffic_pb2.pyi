@@ -72,7 +72,7 @@ class Traffic(_message.Message):
     ROUTING_STRATEGY_FIELD_NUMBER: _builtins.int
     STICKY_KEY_HEADER_FIELD_NUMBER: _builtins.int
     CONDITIONS_FIELD_NUMBER: _builtins.int
-    SHADOW_FIELD_NUMBER: _builtins.int
+    SHADOWS_FIELD_NUMBER: _builtins.int
     GOVERNING_RULE_FIELD_NUMBER: _builtins.int
     READY_VERSIONS_FIELD_NUMBER: _builtins.int
     EXPLICIT_FIELD_NUMBER: _builtins.int
@@ -85,8 +85,9 @@ class Traffic(_message.Message):
     model_name: _builtins.str
     """The model."""
     routing_strategy: _builtins.str
-    """How the version of a request is chosen: "random" (default; every request is a new throw), "sticky" (the same value
-    of `sticky_key_header` always gives the same version, also when its share grows) or "round_robin" (in turn).
+    """How the version of a request is chosen: "random" (default; every request is a new throw), "weighted" (the same by
+    another name) or "sticky" (the same value of `sticky_key_header` always gives the same version, also when its share
+    grows). "round_robin" (in turn) is not built.
     """
     sticky_key_header: _builtins.str
     """The header (gRPC metadata key) that decides where the strategy is "sticky". Empty otherwise."""
@@ -121,8 +122,8 @@ class Traffic(_message.Message):
         """Requests that go to a version of their own; the first that matches decides."""
 
     @_builtins.property
-    def shadow(self) -> _traffic_rule_pb2.Shadow:
-        """The version that gets copies. Absent: none."""
+    def shadows(self) -> _containers.RepeatedCompositeFieldContainer[_traffic_rule_pb2.Shadow]:
+        """The versions that get copies of requests that others answer."""
 
     @_builtins.property
     def ready_versions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -145,7 +146,7 @@ class Traffic(_message.Message):
         routing_strategy: _builtins.str = ...,
         sticky_key_header: _builtins.str = ...,
         conditions: _abc.Iterable[_traffic_rule_pb2.RouteCondition] | None = ...,
-        shadow: _traffic_rule_pb2.Shadow | None = ...,
+        shadows: _abc.Iterable[_traffic_rule_pb2.Shadow] | None = ...,
         governing_rule: _builtins.str = ...,
         ready_versions: _abc.Iterable[_builtins.str] | None = ...,
         explicit: _builtins.bool = ...,
@@ -156,9 +157,9 @@ class Traffic(_message.Message):
         reason: _builtins.str = ...,
         etag: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["shadow", b"shadow", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "effective_split", b"effective_split", "etag", b"etag", "explicit", b"explicit", "governing_rule", b"governing_rule", "model_name", b"model_name", "ready_versions", b"ready_versions", "reason", b"reason", "revision", b"revision", "routing_strategy", b"routing_strategy", "shadow", b"shadow", "status_conditions", b"status_conditions", "sticky_key_header", b"sticky_key_header", "traffic_split", b"traffic_split", "updated_at", b"updated_at", "updated_by", b"updated_by"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "effective_split", b"effective_split", "etag", b"etag", "explicit", b"explicit", "governing_rule", b"governing_rule", "model_name", b"model_name", "ready_versions", b"ready_versions", "reason", b"reason", "revision", b"revision", "routing_strategy", b"routing_strategy", "shadows", b"shadows", "status_conditions", b"status_conditions", "sticky_key_header", b"sticky_key_header", "traffic_split", b"traffic_split", "updated_at", b"updated_at", "updated_by", b"updated_by"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

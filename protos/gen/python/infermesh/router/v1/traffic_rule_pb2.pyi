@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from infermesh.common.v1 import serving_pb2 as _serving_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -148,8 +149,9 @@ class RouteCondition(_message.Message):
     MATCH_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     attribute: _builtins.str
-    """What is looked at: "user_id" (header `x-user-id`), "region" (header `x-region`), "team" (the caller's team as the
-    gateway verified it), or "header:<name>" with any header (gRPC metadata key) in lower case. Required.
+    """What is looked at: "user_id" (header `x-user-id`), "region" (header `x-region`), "cohort" (header `x-cohort`), "team"
+    (the caller's team as the gateway verified it), or "header:<name>" with any header (gRPC metadata key) in lower case.
+    Required.
     """
     match: _builtins.str
     """How values are compared: "exact" (default) or "prefix"."""
@@ -184,11 +186,18 @@ class CanaryConfig(_message.Message):
     ENABLED_FIELD_NUMBER: _builtins.int
     STAGES_FIELD_NUMBER: _builtins.int
     SUCCESS_CRITERIA_FIELD_NUMBER: _builtins.int
+    HOLD_MINUTES_MAX_FIELD_NUMBER: _builtins.int
     enabled: _builtins.bool
     """True: start a canary of the version of the deployment in the path. False: no canary, as if it were not sent."""
+    hold_minutes_max: _builtins.float
+    """How long a stage whose time is over may be held because the evidence decides nothing yet, in minutes, before the
+    canary is rolled back for the want of it. An alert is raised when it begins. Above 0 to 43200; 0 means 1440.
+    """
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___CanaryStage]:
-        """The stages, in order; percentages grow and the last is 100. 1 to 20."""
+        """The stages, in order; percentages grow and the last is 100. At most 20. None: 1 % for 10 minutes, 10 % for 30, 50 % for
+        60, then 100 %.
+        """
 
     @_builtins.property
     def success_criteria(self) -> Global___SuccessCriteria:
@@ -200,10 +209,11 @@ class CanaryConfig(_message.Message):
         enabled: _builtins.bool = ...,
         stages: _abc.Iterable[Global___CanaryStage] | None = ...,
         success_criteria: Global___SuccessCriteria | None = ...,
+        hold_minutes_max: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["success_criteria", b"success_criteria"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "stages", b"stages", "success_criteria", b"success_criteria"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["enabled", b"enabled", "hold_minutes_max", b"hold_minutes_max", "stages", b"stages", "success_criteria", b"success_criteria"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -251,6 +261,9 @@ class SuccessCriteria(_message.Message):
     LATENCY_P95_RATIO_MAX_FIELD_NUMBER: _builtins.int
     ACCURACY_DECREASE_MAX_FIELD_NUMBER: _builtins.int
     REQUESTS_MIN_FIELD_NUMBER: _builtins.int
+    PREDICTION_SHIFT_MAX_FIELD_NUMBER: _builtins.int
+    SHADOW_DISAGREEMENT_MAX_FIELD_NUMBER: _builtins.int
+    METRICS_FIELD_NUMBER: _builtins.int
     error_rate_max: _builtins.float
     """The largest share of requests that may fail by the platform's or the model's fault. Range 0 to 1."""
     latency_p95_max_ms: _builtins.float
@@ -267,6 +280,16 @@ class SuccessCriteria(_message.Message):
     """How much lower the accuracy may be than that of the version it replaces, absolutely. Range 0 to 1."""
     requests_min: _builtins.int
     """The fewest requests of a stage before anything is concluded from it. Range 1 to 1000000; absent means 100."""
+    prediction_shift_max: _builtins.float
+    """How far the share of any predicted class may be from that of the version it replaces, absolutely; of versions
+    without classes, that of the confidences "high", "medium" and "low". Range 0 to 1.
+    """
+    shadow_disagreement_max: _builtins.float
+    """The largest share of its shadow copies whose answers may disagree with those that callers got. Range 0 to 1."""
+    @_builtins.property
+    def metrics(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricCriterion]:
+        """What must hold for metrics that outcomes report. At most 8."""
+
     def __init__(
         self,
         *,
@@ -278,10 +301,13 @@ class SuccessCriteria(_message.Message):
         latency_p95_ratio_max: _builtins.float | None = ...,
         accuracy_decrease_max: _builtins.float | None = ...,
         requests_min: _builtins.int | None = ...,
+        prediction_shift_max: _builtins.float | None = ...,
+        shadow_disagreement_max: _builtins.float | None = ...,
+        metrics: _abc.Iterable[Global___MetricCriterion] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy_decrease_max", b"_accuracy_decrease_max", "_accuracy_min", b"_accuracy_min", "_error_rate_increase_max", b"_error_rate_increase_max", "_error_rate_max", b"_error_rate_max", "_latency_p95_max_ms", b"_latency_p95_max_ms", "_latency_p95_ratio_max", b"_latency_p95_ratio_max", "_latency_p99_max_ms", b"_latency_p99_max_ms", "_requests_min", b"_requests_min", "accuracy_decrease_max", b"accuracy_decrease_max", "accuracy_min", b"accuracy_min", "error_rate_increase_max", b"error_rate_increase_max", "error_rate_max", b"error_rate_max", "latency_p95_max_ms", b"latency_p95_max_ms", "latency_p95_ratio_max", b"latency_p95_ratio_max", "latency_p99_max_ms", b"latency_p99_max_ms", "requests_min", b"requests_min"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_accuracy_decrease_max", b"_accuracy_decrease_max", "_accuracy_min", b"_accuracy_min", "_error_rate_increase_max", b"_error_rate_increase_max", "_error_rate_max", b"_error_rate_max", "_latency_p95_max_ms", b"_latency_p95_max_ms", "_latency_p95_ratio_max", b"_latency_p95_ratio_max", "_latency_p99_max_ms", b"_latency_p99_max_ms", "_prediction_shift_max", b"_prediction_shift_max", "_requests_min", b"_requests_min", "_shadow_disagreement_max", b"_shadow_disagreement_max", "accuracy_decrease_max", b"accuracy_decrease_max", "accuracy_min", b"accuracy_min", "error_rate_increase_max", b"error_rate_increase_max", "error_rate_max", b"error_rate_max", "latency_p95_max_ms", b"latency_p95_max_ms", "latency_p95_ratio_max", b"latency_p95_ratio_max", "latency_p99_max_ms", b"latency_p99_max_ms", "prediction_shift_max", b"prediction_shift_max", "requests_min", b"requests_min", "shadow_disagreement_max", b"shadow_disagreement_max"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy_decrease_max", b"_accuracy_decrease_max", "_accuracy_min", b"_accuracy_min", "_error_rate_increase_max", b"_error_rate_increase_max", "_error_rate_max", b"_error_rate_max", "_latency_p95_max_ms", b"_latency_p95_max_ms", "_latency_p95_ratio_max", b"_latency_p95_ratio_max", "_latency_p99_max_ms", b"_latency_p99_max_ms", "_requests_min", b"_requests_min", "accuracy_decrease_max", b"accuracy_decrease_max", "accuracy_min", b"accuracy_min", "error_rate_increase_max", b"error_rate_increase_max", "error_rate_max", b"error_rate_max", "latency_p95_max_ms", b"latency_p95_max_ms", "latency_p95_ratio_max", b"latency_p95_ratio_max", "latency_p99_max_ms", b"latency_p99_max_ms", "requests_min", b"requests_min"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_accuracy_decrease_max", b"_accuracy_decrease_max", "_accuracy_min", b"_accuracy_min", "_error_rate_increase_max", b"_error_rate_increase_max", "_error_rate_max", b"_error_rate_max", "_latency_p95_max_ms", b"_latency_p95_max_ms", "_latency_p95_ratio_max", b"_latency_p95_ratio_max", "_latency_p99_max_ms", b"_latency_p99_max_ms", "_prediction_shift_max", b"_prediction_shift_max", "_requests_min", b"_requests_min", "_shadow_disagreement_max", b"_shadow_disagreement_max", "accuracy_decrease_max", b"accuracy_decrease_max", "accuracy_min", b"accuracy_min", "error_rate_increase_max", b"error_rate_increase_max", "error_rate_max", b"error_rate_max", "latency_p95_max_ms", b"latency_p95_max_ms", "latency_p95_ratio_max", b"latency_p95_ratio_max", "latency_p99_max_ms", b"latency_p99_max_ms", "metrics", b"metrics", "prediction_shift_max", b"prediction_shift_max", "requests_min", b"requests_min", "shadow_disagreement_max", b"shadow_disagreement_max"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__accuracy_decrease_max: _TypeAlias = _typing.Literal["accuracy_decrease_max"]  # noqa: Y015
     _WhichOneofArgType__accuracy_decrease_max: _TypeAlias = _typing.Literal["_accuracy_decrease_max", b"_accuracy_decrease_max"]  # noqa: Y015
@@ -297,8 +323,12 @@ class SuccessCriteria(_message.Message):
     _WhichOneofArgType__latency_p95_ratio_max: _TypeAlias = _typing.Literal["_latency_p95_ratio_max", b"_latency_p95_ratio_max"]  # noqa: Y015
     _WhichOneofReturnType__latency_p99_max_ms: _TypeAlias = _typing.Literal["latency_p99_max_ms"]  # noqa: Y015
     _WhichOneofArgType__latency_p99_max_ms: _TypeAlias = _typing.Literal["_latency_p99_max_ms", b"_latency_p99_max_ms"]  # noqa: Y015
+    _WhichOneofReturnType__prediction_shift_max: _TypeAlias = _typing.Literal["prediction_shift_max"]  # noqa: Y015
+    _WhichOneofArgType__prediction_shift_max: _TypeAlias = _typing.Literal["_prediction_shift_max", b"_prediction_shift_max"]  # noqa: Y015
     _WhichOneofReturnType__requests_min: _TypeAlias = _typing.Literal["requests_min"]  # noqa: Y015
     _WhichOneofArgType__requests_min: _TypeAlias = _typing.Literal["_requests_min", b"_requests_min"]  # noqa: Y015
+    _WhichOneofReturnType__shadow_disagreement_max: _TypeAlias = _typing.Literal["shadow_disagreement_max"]  # noqa: Y015
+    _WhichOneofArgType__shadow_disagreement_max: _TypeAlias = _typing.Literal["_shadow_disagreement_max", b"_shadow_disagreement_max"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__accuracy_decrease_max) -> _WhichOneofReturnType__accuracy_decrease_max | None: ...
     @_typing.overload
@@ -314,9 +344,58 @@ class SuccessCriteria(_message.Message):
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__latency_p99_max_ms) -> _WhichOneofReturnType__latency_p99_max_ms | None: ...
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prediction_shift_max) -> _WhichOneofReturnType__prediction_shift_max | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__requests_min) -> _WhichOneofReturnType__requests_min | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__shadow_disagreement_max) -> _WhichOneofReturnType__shadow_disagreement_max | None: ...
 
 Global___SuccessCriteria: _TypeAlias = SuccessCriteria  # noqa: Y015
+
+@_typing.final
+class MetricCriterion(_message.Message):
+    """What must hold for the mean of a metric that outcomes report, such as "ctr". At least one limit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MIN_FIELD_NUMBER: _builtins.int
+    MAX_FIELD_NUMBER: _builtins.int
+    DECREASE_MAX_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The metric's name. Required."""
+    min: _builtins.float
+    """The smallest mean."""
+    max: _builtins.float
+    """The largest mean."""
+    decrease_max: _builtins.float
+    """How much lower the mean may be than that of the version it replaces, as a share of that: 0.05 is 5 %. Range 0 to 1."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        min: _builtins.float | None = ...,
+        max: _builtins.float | None = ...,
+        decrease_max: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decrease_max", b"_decrease_max", "_max", b"_max", "_min", b"_min", "decrease_max", b"decrease_max", "max", b"max", "min", b"min"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decrease_max", b"_decrease_max", "_max", b"_max", "_min", b"_min", "decrease_max", b"decrease_max", "max", b"max", "min", b"min", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__decrease_max: _TypeAlias = _typing.Literal["decrease_max"]  # noqa: Y015
+    _WhichOneofArgType__decrease_max: _TypeAlias = _typing.Literal["_decrease_max", b"_decrease_max"]  # noqa: Y015
+    _WhichOneofReturnType__max: _TypeAlias = _typing.Literal["max"]  # noqa: Y015
+    _WhichOneofArgType__max: _TypeAlias = _typing.Literal["_max", b"_max"]  # noqa: Y015
+    _WhichOneofReturnType__min: _TypeAlias = _typing.Literal["min"]  # noqa: Y015
+    _WhichOneofArgType__min: _TypeAlias = _typing.Literal["_min", b"_min"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decrease_max) -> _WhichOneofReturnType__decrease_max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max) -> _WhichOneofReturnType__max | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min) -> _WhichOneofReturnType__min | None: ...
+
+Global___MetricCriterion: _TypeAlias = MetricCriterion  # noqa: Y015
 
 @_typing.final
 class Shadow(_message.Message):
@@ -326,19 +405,25 @@ class Shadow(_message.Message):
 
     VERSION_FIELD_NUMBER: _builtins.int
     PERCENT_FIELD_NUMBER: _builtins.int
+    COMPARISON_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    """The version that gets the copies, with or without its leading v. Empty: end the shadow."""
+    """The version that gets the copies, with or without its leading v. Required."""
     percent: _builtins.int
     """How much of the traffic is copied, in percent. Range 1 to 100; 0 means 100."""
+    @_builtins.property
+    def comparison(self) -> _serving_pb2.ShadowComparison:
+        """How its answers are compared with those that callers got."""
+
     def __init__(
         self,
         *,
         version: _builtins.str = ...,
         percent: _builtins.int = ...,
+        comparison: _serving_pb2.ShadowComparison | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["percent", b"percent", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparison", b"comparison", "percent", b"percent", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -34,8 +34,8 @@ class ModelRoutes:
     versions: tuple[str, ...]
     """Every version that is ready, in ascending order; each may be asked for by name."""
     shares: tuple[Share, ...]
-    """Add up to 100, and stand for the places 0 to 99 in their order: place 0 is the first share's. A sticky key has one
-    of the places. A version may have several shares, so that it need not give a place away when another one grows."""
+    """Add up to 100, and stand for the places 0 to 99 in their order: place 0 is the first one's. A key has one of
+    the places. A version may have several shares, so that it need not give a place away when another one grows."""
     sticky_header: str = ""
     """The header (gRPC metadata key) whose value decides the version: the same value, the same version. Empty: every
     request is a new throw."""

@@ -1,4 +1,4 @@
-"""What decides a model's shares at the moment, where that is a rollout; and whether its predictions are logged in full."""
+"""Which rollout decides a model's shares at the moment, and whether its predictions are logged in full."""
 
 from alembic import op
 

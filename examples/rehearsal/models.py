@@ -1,8 +1,8 @@
 """The two versions as ONNX files.
 
 Both take `value` FP32 [N, 1], a number from 0 to 1, and `fault` INT64 [N, 1], and give `label` INT64 [N] (1 where the
-value is above a half) and `probabilities` FP32 [N, 2]. v1.0.0 does not care about `fault`. v2.0.0 does what it says, for
-the whole batch that such a row is in, as a real fault would:
+value is above a half) and `probabilities` FP32 [N, 2]. v1.0.0 does not care about `fault`. v2.0.0 does what it says,
+for the whole batch that such a row is in, as a real fault would:
 
 | fault | v2.0.0 |
 |---|---|
@@ -19,6 +19,7 @@ from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -73,8 +74,8 @@ def _model(*, obeys: bool) -> onnx.ModelProto:
             helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 2]),
         ],
         initializer=[
-            _constant("half", np.float32([[0.5]])),
-            _constant("steepness", np.float32([[_STEEPNESS]])),
+            _constant("half", np.array([[0.5]], np.float32)),
+            _constant("steepness", np.array([[_STEEPNESS]], np.float32)),
             *(_obeying_constants() if obeys else ()),
         ],
     )
@@ -138,16 +139,16 @@ def _work() -> onnx.GraphProto:
 def _obeying_constants() -> list[onnx.TensorProto]:
     spread = np.linspace(-1.0, 1.0, _SLOW_SIZE * _SLOW_SIZE, dtype=np.float32).reshape(_SLOW_SIZE, _SLOW_SIZE)
     return [
-        _constant("one", np.int64([[Fault.ERROR]])),
-        _constant("two", np.int64([[Fault.SLOW]])),
-        _constant("three", np.int64([[Fault.WRONG]])),
+        _constant("one", np.array([[Fault.ERROR]], np.int64)),
+        _constant("two", np.array([[Fault.SLOW]], np.int64)),
+        _constant("three", np.array([[Fault.WRONG]], np.int64)),
         _constant("far_away", np.array(1_000_000, np.int64)),
-        _constant("zero_table", np.float32([0.0])),
+        _constant("zero_table", np.array([0.0], np.float32)),
         _constant("slow_rounds", np.array(_SLOW_ROUNDS, np.int64)),
         _constant("matrix", spread),
         _constant("zero", np.array(0.0, np.float32)),
     ]
 
 
-def _constant(name: str, value: np.ndarray) -> onnx.TensorProto:  # type: ignore[type-arg]
+def _constant(name: str, value: npt.NDArray[np.float32] | npt.NDArray[np.int64]) -> onnx.TensorProto:
     return numpy_helper.from_array(value, name)

@@ -1,11 +1,14 @@
 """What the engines need of the world, as small protocols. Each has a fake that passes the same tests."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from services.router.domain.backends import BackendUpdate
+from services.router.domain.evidence import Evidence
 from services.router.domain.health import Health
 from services.router.domain.merge import ServingModel
+from services.router.domain.rollouts import Document, Mismatch, Rollout, RolloutEvent, RolloutKind, Saved
 from services.router.domain.routing import GatewayState, RoutingTable
 from services.router.domain.rules import Change, NewChange, Rule
 
@@ -101,4 +104,99 @@ class HealthSource(Protocol):
 
     async def ask(self, service: str) -> Health:
         """How the service of that full name is. Never raises; may take long."""
+        ...
+
+
+class RolloutStore(Protocol):
+    """Where rollouts are kept. Every call may raise DEPENDENCY_UNAVAILABLE."""
+
+    async def running(self) -> Sequence[Rollout]:
+        """All that run or are paused."""
+        ...
+
+    async def find(self, model_name: str, name: str) -> Rollout | None:
+        """The rollout of that name, also where it has ended."""
+        ...
+
+    async def by_request(self, request_id: str) -> Rollout | None:
+        """The rollout that was started under this id."""
+        ...
+
+    async def page(
+        self, model_name: str, kind: RolloutKind, *, status: str = "", before: int | None = None, limit: int
+    ) -> Sequence[Rollout]:
+        """At most `limit` rollouts of a kind, newest first, numbered below `before` (None: from the newest); only those
+        of `status` where it is given."""
+        ...
+
+    async def save(
+        self,
+        rollout: Rollout,
+        *,
+        generation: int,
+        change: NewChange | None = None,
+        rule_generation: int = 0,
+        fence: int | None = None,
+        events: Sequence[RolloutEvent] = (),
+    ) -> Saved | Mismatch:
+        """Stores the rollout, `change` of its model's rule and `events`, all or nothing.
+
+        `generation` is that of the rollout that was read, 0 where it is new; `rule_generation` that of the rule.
+        `fence` is the token of the leader that decided; None where a caller did. A mismatch says why nothing was
+        stored.
+        """
+        ...
+
+    async def note(self, rollout: Rollout, results: Document, *, fence: int) -> bool:
+        """Keeps what the rollout shows, without a new generation; whether it is still the one that was read, and the
+        fence holds."""
+        ...
+
+
+class Leases(Protocol):
+    """Who may act, by the clock of the store. Every call may raise DEPENDENCY_UNAVAILABLE."""
+
+    async def acquire(self, name: str, holder: str, *, ttl_s: float) -> int | None:
+        """A token that is greater than all before, for `ttl_s` seconds; None where somebody holds the lease."""
+        ...
+
+    async def renew(self, name: str, token: int, *, ttl_s: float) -> bool:
+        """Holds it for `ttl_s` seconds from now; false where another token was given out."""
+        ...
+
+    async def release(self, name: str, token: int) -> None:
+        """Lets the next one have it at once."""
+        ...
+
+
+class EvidenceSource(Protocol):
+    """The monitor, asked what versions do."""
+
+    def watch(self, model_name: str, versions: Sequence[str], start: datetime) -> AsyncIterator[Evidence]:
+        """What each version did since `start`, complete each time, every 2 s or so. Raises a MeshError where the
+        monitor goes away."""
+        ...
+
+
+class EventStore(Protocol):
+    """Events that the monitor has not taken yet. Every call may raise DEPENDENCY_UNAVAILABLE."""
+
+    async def pending(self, *, limit: int) -> Sequence[RolloutEvent]:
+        """The oldest, in their order."""
+        ...
+
+    async def taken(self, event_ids: Sequence[str]) -> None:
+        """Forgets them."""
+        ...
+
+    async def refused(self, event_id: str, why: str) -> None:
+        """Keeps it with the reason, for people to find, and offers it no more."""
+        ...
+
+
+class EventSink(Protocol):
+    """The monitor, told what happened."""
+
+    async def report(self, events: Sequence[RolloutEvent]) -> None:
+        """Returns once they are stored. Raises INVALID_FIELD where it will never take them, else another MeshError."""
         ...

@@ -81,6 +81,8 @@ class MemoryRuleStore:
             updated_by=change.actor,
             updated_at=now,
             reason=change.reason,
+            governing=change.governing,
+            log_labels=change.log_labels,
         )
         done = Change(
             change_id=len(self._changes) + 1,

@@ -9,25 +9,28 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.router.adapters.postgres import transaction
+from services.router.domain.places import Runs
+from services.router.domain.routing import Share
 from services.router.domain.rules import Change, NewChange, Rule, Split, Strategy, etag_of
 
 _EVERY = text("SELECT * FROM traffic_rules WHERE rule_name = 'split' ORDER BY model_id")
 _FIND = text("SELECT * FROM traffic_rules WHERE model_id = :model AND rule_name = 'split'")
 _INSERT = text("""
     INSERT INTO traffic_rules
-        (model_id, deployment_id, rule_name, rule_type, version_weights, version_order, routing_strategy,
+        (model_id, deployment_id, rule_name, rule_type, version_weights, version_order, places, routing_strategy,
          sticky_key_header, created_by, updated_by, reason, governing_rule, log_labels)
     VALUES
-        (:model, :deployment, 'split', 'split', CAST(:weights AS jsonb), CAST(:order AS jsonb), :strategy,
-         :sticky_header, :actor, :actor, :reason, :governing, :log_labels)
+        (:model, :deployment, 'split', 'split', CAST(:weights AS jsonb), CAST(:order AS jsonb), CAST(:places AS jsonb),
+         :strategy, :sticky_header, :actor, :actor, :reason, :governing, :log_labels)
     ON CONFLICT (model_id, rule_name) DO NOTHING
     RETURNING *
 """)
 _UPDATE = text("""
     UPDATE traffic_rules SET
         deployment_id = :deployment, version_weights = CAST(:weights AS jsonb), version_order = CAST(:order AS jsonb),
-        routing_strategy = :strategy, sticky_key_header = :sticky_header, updated_by = :actor, reason = :reason,
-        governing_rule = :governing, log_labels = :log_labels, generation = generation + 1, updated_at = now()
+        places = CAST(:places AS jsonb), routing_strategy = :strategy, sticky_key_header = :sticky_header,
+        updated_by = :actor, reason = :reason, governing_rule = :governing, log_labels = :log_labels,
+        generation = generation + 1, updated_at = now()
     WHERE model_id = :model AND rule_name = 'split' AND generation = :generation
     RETURNING *
 """)
@@ -101,8 +104,9 @@ def _parameters(change: NewChange) -> dict[str, object]:
     return {
         "model": change.model_name,
         "deployment": change.deployment_name,
-        "weights": json.dumps(dict(change.after.weights)),
+        "weights": json.dumps(dict(change.after.positive)),
         "order": json.dumps(list(change.after.weights)),
+        "places": json.dumps(_runs_to_json(change.after.runs)),
         "strategy": change.after.strategy.value,
         "sticky_header": change.after.sticky_header,
         "actor": change.actor,
@@ -126,6 +130,7 @@ def _rule(row: RowMapping) -> Rule:
             _in_order(row["version_weights"], row["version_order"]),
             Strategy(row["routing_strategy"]),
             row["sticky_key_header"],
+            _runs_from_json(row["places"]),
         ),
         generation=row["generation"],
         created_by=row["created_by"],
@@ -155,18 +160,32 @@ def _change(row: RowMapping) -> Change:
 
 def _split_to_json(split: Split) -> dict[str, object]:
     return {
-        "version_weights": dict(split.weights),
+        "version_weights": dict(split.positive),
         "version_order": list(split.weights),
+        "places": _runs_to_json(split.runs),
         "routing_strategy": split.strategy.value,
         "sticky_key_header": split.sticky_header,
     }
 
 
 def _split_from_json(value: Mapping[str, Any]) -> Split:
-    weights = _in_order(value["version_weights"], value["version_order"])
-    return Split(weights, Strategy(value["routing_strategy"]), value["sticky_key_header"])
+    return Split(
+        weights=_in_order(value["version_weights"], value["version_order"]),
+        strategy=Strategy(value["routing_strategy"]),
+        sticky_header=value["sticky_key_header"],
+        # Changes from before places were kept have none: theirs are those of the order.
+        runs=_runs_from_json(value.get("places", ())),
+    )
 
 
 def _in_order(weights: Mapping[str, int], order: Sequence[str]) -> Mapping[str, int]:
     """PostgreSQL orders the keys of an object as it likes."""
-    return {version: weights[version] for version in order}
+    return {version: weights.get(version, 0) for version in order}
+
+
+def _runs_to_json(runs: Runs) -> list[list[object]]:
+    return [[run.version, run.percent] for run in runs]
+
+
+def _runs_from_json(value: Sequence[Sequence[Any]]) -> Runs:
+    return tuple(Share(version, percent) for version, percent in value)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from services.router.domain.backends import ReadyModel
+from services.router.domain.places import Runs, counted, proportional, reassigned
 from services.router.domain.routing import ModelRoutes, Share
 from services.router.domain.rules import Split
 
@@ -52,21 +53,20 @@ def state_of(ready: ReadyModel, split: Split | None, *, default: str) -> ModelSt
     )
 
 
-def effective_shares(split: Split, ready: Collection[str]) -> tuple[Share, ...]:
-    """The shares of the versions that are ready, in the split's order, adding up to 100; () where none of them is."""
-    present = [(version, weight) for version, weight in split.positive.items() if version in ready]
-    if not present:
-        return ()
-    total = sum(weight for _, weight in present)
-    floors = [weight * 100 // total for _, weight in present]
-    # What rounding down left over goes to those that lost most by it.
-    by_loss = sorted(range(len(present)), key=lambda place: (-(present[place][1] * 100 % total), place))
-    for place in by_loss[: 100 - sum(floors)]:
-        floors[place] += 1
-    return tuple(Share(version, percent) for (version, _), percent in zip(present, floors, strict=True))
+def effective_shares(split: Split, ready: Collection[str]) -> Runs:
+    """Who owns which place while only `ready` answer; () where none of them has a share.
+
+    The places of those that are not ready go to the others in proportion and come back as they were; whoever is ready
+    keeps all of its own meanwhile.
+    """
+    if all(version in ready for version in split.positive):
+        return split.runs
+    weights = proportional(split.weights, ready)
+    return reassigned(split.runs, weights) if weights else ()
 
 
 def _heaviest(shares: Sequence[Share], default: str) -> str:
-    most = max(share.percent for share in shares)
-    heaviest = [share.version for share in shares if share.percent == most]
+    counts = counted(shares)
+    most = max(counts.values())
+    heaviest = [version for version, count in counts.items() if count == most]
     return default if default in heaviest else heaviest[0]

@@ -4,12 +4,13 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
 from services.common.errors import MeshError, Reason, invalid
 from services.common.names import check_version
+from services.router.domain.places import Runs, counted, in_order, reassigned
 
 SPLIT_RULE = "split"
 """Name and type of the rule that holds a model's plain shares."""
@@ -29,13 +30,22 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The shares of a model's versions."""
+    """What is wanted of a model's traffic. `with_weights` changes its shares and moves as few keys as can be."""
 
     weights: Mapping[str, int]
-    """Whole percent by version, adding up to 100. The order is that of the split, see `ordered`; a version with 0 keeps
-    its place in it."""
+    """Whole percent by version, adding up to 100, in order of precedence (see `places`); a version with 0 keeps its
+    place in it."""
     strategy: Strategy = Strategy.RANDOM
     sticky_header: str = ""
+    runs: Runs = ()
+    """Who owns which place. () when it is made: each version has one run, in the order of `weights`."""
+
+    def __post_init__(self) -> None:
+        """Raises ValueError where weights and places contradict each other."""
+        if not self.runs:
+            object.__setattr__(self, "runs", in_order(self.weights))
+        elif counted(self.runs) != self.positive:
+            raise ValueError(f"the places {self.runs} are not those of the weights {self.weights}")
 
     @property
     def positive(self) -> Mapping[str, int]:
@@ -43,12 +53,23 @@ class Split:
         return {version: weight for version, weight in self.weights.items() if weight}
 
     def same_as(self, other: "Split | None") -> bool:
-        """Whether both say the same; the order counts, for sticky keys depend on it."""
-        return (
-            other is not None
-            and tuple(self.weights.items()) == tuple(other.weights.items())
-            and (self.strategy, self.sticky_header) == (other.strategy, other.sticky_header)
-        )
+        """Whether both do the same, to every key."""
+        return other is not None and replace(self, weights=self.positive) == replace(other, weights=other.positive)
+
+
+def with_weights(before: Split, weights: Mapping[str, int]) -> Split:
+    """`before` with other shares; everything else stays, and as few places as possible change hands.
+
+    `weights` are whole percent by canonical version that add up to 100; versions that it does not name get none. New
+    versions precede those that were there (of several, the lower version); who had a share once keeps its rank.
+    """
+    new = sorted(version for version in weights if version not in before.weights)
+    rank = {version: weights.get(version, 0) for version in (*new, *before.weights)}
+    # Whoever has had nothing for longest is forgotten first: it stands furthest behind.
+    idle = [version for version in rank if version not in weights and not before.weights.get(version)]
+    for version in idle[::-1][: max(0, len(rank) - VERSIONS_MAX)]:
+        del rank[version]
+    return replace(before, weights=rank, runs=reassigned(before.runs, rank))
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +167,7 @@ def wanted_split(wish: SplitWish, before: Split) -> Split:
     if strategy is Strategy.STICKY:
         header = header or before.sticky_header or STICKY_HEADER_DEFAULT
     weights = checked_weights(wish.weights) if wish.weights else before.weights
-    return Split(ordered(before.weights, weights), strategy, header)
+    return with_weights(replace(before, strategy=strategy, sticky_header=header), weights)
 
 
 def checked_weights(weights: Mapping[str, int]) -> Mapping[str, int]:
@@ -180,17 +201,6 @@ def check_ready(weights: Mapping[str, int], ready: Collection[str], model_name: 
             f"ready are {', '.join(ready)}; deploy it and wait until it is active",
             metadata={"model_name": model_name, "version": missing[0]},
         )
-
-
-def ordered(before: Mapping[str, int], weights: Mapping[str, int]) -> Mapping[str, int]:
-    """`weights` in the order of the split: versions that are new to it first, those that were in it in their old order.
-
-    A sticky key stands for a place from 0 to 99, and the versions take up the places in this order. Two versions that
-    keep their order only move the border between them: whoever had the version that grows, keeps it.
-    """
-    new = [version for version in weights if version not in before]
-    kept = [version for version in before if version in weights]
-    return {version: weights[version] for version in (*sorted(new), *kept)}
 
 
 def _strategy(text: str) -> Strategy:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from services.router.domain.merge import ModelState
+from services.router.domain.places import counted
 from services.router.domain.rules import Rule, Split, Strategy, etag_of
 
 
@@ -53,7 +54,7 @@ def traffic_view(
     return TrafficView(
         model_name=model_name,
         split=split.positive,
-        effective={share.version: share.percent for share in state.routes.shares} if state is not None else {},
+        effective=counted(state.routes.shares) if state is not None else {},
         strategy=split.strategy,
         sticky_header=split.sticky_header,
         ready=state.routes.versions if state is not None else (),
@@ -88,7 +89,7 @@ def _honoured(rule: Rule, state: ModelState | None) -> StatusCondition:
     if not state.displaced:
         return StatusCondition("Honoured", True, "AsAsked", "gateways use the shares that were asked for")
     gone = ", ".join(f"{version} ({rule.split.weights[version]} %)" for version in state.displaced)
-    taken = ", ".join(f"{share.version} {share.percent} %" for share in state.routes.shares)
+    taken = ", ".join(f"{version} {percent} %" for version, percent in counted(state.routes.shares).items())
     return StatusCondition(
         "Honoured",
         False,

@@ -13,8 +13,10 @@ from services.router.domain.rules import (
     Split,
     SplitWish,
     check_ready,
+    checked_weights,
     request_digest,
     wanted_split,
+    with_weights,
 )
 from services.router.domain.view import TrafficView, change_sentences, moved_percent, split_in_force, traffic_view
 from services.router.engines.batchers import Batchers
@@ -165,9 +167,8 @@ class Traffic:
         target = last[0].before
 
         def decide(_: Split) -> Split:
-            ready = self._ready(call)
-            check_ready(target.positive, ready, call.model_name)
-            return replace(target, weights={name: weight for name, weight in target.weights.items() if name in ready})
+            check_ready(target.positive, self._ready(call), call.model_name)
+            return target
 
         # The change that is undone must still be the last one when this is stored.
         pinned = replace(call, etag=call.etag or last[0].etag)
@@ -183,7 +184,7 @@ class Traffic:
 
         def decide(before: Split) -> Split:
             check_ready({version: 100}, self._ready(call), call.model_name)
-            return replace(before, weights={version: 100})
+            return with_weights(before, {version: 100})
 
         return await self._change(call, "rollback", decide, digest=digest)
 
@@ -205,8 +206,7 @@ class Traffic:
         def decide(before: Split) -> Split:
             after = wanted_split(wish, before)
             ready = self._ready(call)
-            if wish.weights:
-                check_ready(after.weights, ready, call.model_name)
+            check_ready(checked_weights(wish.weights) if wish.weights else {}, ready, call.model_name)
             return after
 
         return decide

@@ -10,13 +10,14 @@ from services.router.adapters.postgres import SCHEMA
 from services.router.adapters.rule_store import PostgresRuleStore
 from services.router.adapters.table_store import PostgresTableStore
 from services.router.domain.merge import ServingModel
-from services.router.domain.rules import NewChange, Split, Strategy
+from services.router.domain.rules import NewChange, Split, Strategy, with_weights
 from services.router.ports import RuleStore, TableStore
 from tests.support.clock import FakeClock
 from tests.support.router_fakes import MemoryRuleStore, MemoryTableStore, ready
 
 STICKY = Split({"v1.10.0": 10, "v1.2.0": 90, "v0.1.0": 0}, Strategy.STICKY, "x-user-id")
 ALL = Split({"v1.2.0": 100})
+SPREAD = with_weights(Split({"v1.2.0": 60, "v1.1.0": 40}), {"v1.10.0": 10, "v1.2.0": 54, "v1.1.0": 36})
 
 
 def change(after: Split = STICKY, *, model: str = "digits", request_id: str = "", digest: str = "") -> NewChange:
@@ -56,9 +57,18 @@ async def test_a_rule_comes_back_as_it_was_stored_its_order_included(rules: Rule
     assert stored is not None
     assert stored == await rules.find("digits")
     assert [stored] == await rules.every()
-    assert stored.split.same_as(STICKY)
+    assert (stored.split, tuple(stored.split.weights)) == (STICKY, tuple(STICKY.weights))
     assert (stored.generation, stored.created_by, stored.updated_by, stored.reason) == (1, "ada", "ada", "because")
     assert stored.deployment_name == "main"
+
+
+async def test_places_come_back_as_they_were_also_from_the_history(rules: RuleStore) -> None:
+    stored = await rules.save(change(SPREAD), generation=0)
+    assert stored is not None
+    assert len(stored.split.runs) == 4
+    assert stored.split.runs == SPREAD.runs
+    assert [one.split.runs for one in await rules.every()] == [SPREAD.runs]
+    assert [one.after.runs for one in await rules.changes("digits", before=None, limit=1)] == [SPREAD.runs]
 
 
 async def test_only_who_has_read_the_newest_may_change_it(rules: RuleStore) -> None:

@@ -1,4 +1,5 @@
-"""Which rollout decides a model's shares at the moment, and whether its predictions are logged in full."""
+"""What a rule holds beside shares: who owns which place, shadows, the rollout that decides the shares at the moment,
+and whether predictions are logged in full."""
 
 from alembic import op
 
@@ -7,14 +8,24 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Adds the columns."""
+    """Adds the columns. Rules from before have the places that the order of their versions gave them."""
     op.execute("""
         ALTER TABLE traffic_rules
+            ADD COLUMN places jsonb NOT NULL DEFAULT '[]',
+            ADD COLUMN shadows jsonb NOT NULL DEFAULT '[]',
             ADD COLUMN governing_rule text NOT NULL DEFAULT '',
             ADD COLUMN log_labels boolean NOT NULL DEFAULT false
+    """)
+    op.execute("""
+        COMMENT ON COLUMN traffic_rules.places IS 'Who owns which of the places 0 to 99 that sticky keys have: runs of a
+ version and its number of places, in ascending order'
     """)
 
 
 def downgrade() -> None:
-    """Drops them."""
-    op.execute("ALTER TABLE traffic_rules DROP COLUMN governing_rule, DROP COLUMN log_labels")
+    """Drops them, and the rows that the schema before does not know."""
+    op.execute("DELETE FROM traffic_rules WHERE rule_name <> 'split'")
+    op.execute("""
+        ALTER TABLE traffic_rules
+            DROP COLUMN places, DROP COLUMN shadows, DROP COLUMN governing_rule, DROP COLUMN log_labels
+    """)

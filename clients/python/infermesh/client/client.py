@@ -3,12 +3,17 @@
 from types import TracebackType
 from typing import Self
 
+from infermesh.client.ab_tests import AbTests
+from infermesh.client.alerts import Alerts
 from infermesh.client.batch import Batch
+from infermesh.client.canaries import Canaries
 from infermesh.client.deployments import Deployments
 from infermesh.client.health import Health
 from infermesh.client.metrics import Metrics
 from infermesh.client.models import Models
+from infermesh.client.outcomes import Outcomes
 from infermesh.client.predictions import Predictions
+from infermesh.client.shadows import Shadows
 from infermesh.client.traffic import Traffic
 from infermesh.client.transport import TIMEOUT_DEFAULT_S, Transport
 
@@ -26,9 +31,14 @@ class Client:
         self.models = Models(self._transport)
         self.deployments = Deployments(self._transport)
         self.traffic = Traffic(self._transport)
+        self.canaries = Canaries(self._transport)
+        self.ab_tests = AbTests(self._transport)
+        self.shadows = Shadows(self._transport)
         self.predict = Predictions(self._transport)
         self.batch = Batch(self._transport)
         self.metrics = Metrics(self._transport)
+        self.outcomes = Outcomes(self._transport)
+        self.alerts = Alerts(self._transport)
         self.health = Health(self._transport)
 
     @property

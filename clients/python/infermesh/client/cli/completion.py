@@ -38,6 +38,33 @@ def complete_version(context: typer.Context, incomplete: str) -> Sequence[Offer]
     return [offer for offer in offers if offer[0].startswith(incomplete)]
 
 
+def complete_share(context: typer.Context, incomplete: str) -> Sequence[Offer]:
+    """Versions of the model as the beginnings of shares: "v1.0.0="."""
+    return [(f"{version}=", what) for version, what in complete_version(context, incomplete)]
+
+
+def complete_ab_test(context: typer.Context, incomplete: str) -> Sequence[Offer]:
+    """Names of the A/B tests of the model that is on the command line already."""
+    model = context.params.get("model")
+    if not isinstance(model, str):
+        return []
+    offers = _asked(
+        context, lambda mesh: ((one.name, one.status) for one in mesh.ab_tests.list(model, limit=_OFFERED_MAX))
+    )
+    return [offer for offer in offers if offer[0].startswith(incomplete)]
+
+
+def complete_alert(context: typer.Context, incomplete: str) -> Sequence[Offer]:
+    """Ids of alerts that are not over, each with what is wrong."""
+    offers = _asked(
+        context,
+        lambda mesh: (
+            (one.alert_id, one.summary) for one in mesh.alerts.list(limit=_OFFERED_MAX) if one.status != "resolved"
+        ),
+    )
+    return [offer for offer in offers if offer[0].startswith(incomplete)]
+
+
 def complete_deployment(context: typer.Context, incomplete: str) -> Sequence[Offer]:
     """Names of deployments of the model that is on the command line already."""
     model = context.params.get("model")

@@ -134,6 +134,10 @@ _COLOURS = {
     **dict.fromkeys(("pending", "deploying", "running", "terminating", "degraded", "draft", "behind"), "yellow"),
     **dict.fromkeys(("failed", "unhealthy", "away"), "red"),
     **dict.fromkeys(("cancelled", "archived", "deprecated"), "dim"),
+    **dict.fromkeys(("promoted", "passing", "passed", "resolved", "better", "winner"), "green"),
+    **dict.fromkeys(("paused", "held", "waiting", "acknowledged", "warning", "not_enough_data"), "yellow"),
+    **dict.fromkeys(("rolled_back", "breached", "firing", "critical", "worse"), "red"),
+    **dict.fromkeys(("aborted", "stopped", "inconclusive", "no_difference", "info"), "dim"),
 }
 
 

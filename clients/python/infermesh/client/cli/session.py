@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Annotated, Concatenate, ParamSpec
 
 import typer
-from infermesh.client.cli.completion import GATEWAY_VARIABLE, complete_model, complete_version
+from infermesh.client.cli.completion import GATEWAY_VARIABLE, complete_deployment, complete_model, complete_version
 from infermesh.client.cli.failures import ExitCode, exit_code
 from infermesh.client.cli.output import Output
 from infermesh.client.client import GATEWAY_DEFAULT, Client
@@ -45,10 +45,24 @@ VersionArgument = Annotated[
         autocompletion=complete_version,
     ),
 ]
+DeploymentArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="DEPLOYMENT",
+        help="The deployment's name, or its version.",
+        show_default=False,
+        autocompletion=complete_deployment,
+    ),
+]
 VersionOption = Annotated[
     str,
     typer.Option("--version", "-v", metavar="VERSION", help="One version alone.", autocompletion=complete_version),
 ]
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for the history.")]
+EtagOption = Annotated[
+    str, typer.Option("--etag", metavar="ETAG", help="Fail where somebody changed it since this was read.")
+]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, help="At most so many.")]
 
 
 class Session:

@@ -1,14 +1,14 @@
 """`infermesh deploy`, `undeploy`, `deployments`: which versions answer."""
 
-import re
 from typing import Annotated
 
 import grpc
 import typer
-from infermesh.client.cli.completion import complete_deployment, complete_model
+from infermesh.client.cli.completion import complete_model
+from infermesh.client.cli.deployment_names import deployment_name
 from infermesh.client.cli.output import facts, state, table, when
 from infermesh.client.cli.padding import parse_padding
-from infermesh.client.cli.session import ModelArgument, Session, VersionArgument, command
+from infermesh.client.cli.session import DeploymentArgument, ModelArgument, Session, VersionArgument, command
 from infermesh.client.cli.splits import parse_split
 from infermesh.client.deployments import WAIT_TIMEOUT_S, is_settled, raise_if_failed
 from infermesh.client.errors import InfermeshError
@@ -23,15 +23,6 @@ _UNSTARTED = "[dim]·[/]"
 
 WaitOption = Annotated[
     float, typer.Option("--for", metavar="SECONDS", min=0.001, help="The longest to wait; it goes on afterwards.")
-]
-DeploymentArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="DEPLOYMENT",
-        help="The deployment's name, or its version.",
-        show_default=False,
-        autocompletion=complete_deployment,
-    ),
 ]
 NoWaitOption = Annotated[bool, typer.Option("--no-wait", help="Return at once.")]
 
@@ -140,7 +131,7 @@ def _add_undeploy(app: typer.Typer) -> None:
         for_s: WaitOption = WAIT_TIMEOUT_S,
     ) -> None:
         """Take a deployment away: out of the traffic, drained, unloaded. The version stays registered."""
-        name = _name_of(session, model, deployment)
+        name = deployment_name(session, model, deployment)
         last = session.client.deployments.remove(model, name)
         if not no_wait:
             session.client.deployments.wait_removed(model, name, timeout_s=for_s)
@@ -162,24 +153,9 @@ def _add_restart(app: typer.Typer) -> None:
         for_s: WaitOption = WAIT_TIMEOUT_S,
     ) -> None:
         """Try again what failed, or load anew what answers; it keeps answering meanwhile."""
-        begun = session.client.deployments.restart(model, _name_of(session, model, deployment))
+        begun = session.client.deployments.restart(model, deployment_name(session, model, deployment))
         last = begun if no_wait else _followed(session, begun, for_s)
         session.output.result(last, lambda: _deployed(last))
-
-
-def _name_of(session: Session, model: str, given: str) -> str:
-    """The deployment's name; a version, which no deployment can be called after, is looked up."""
-    if re.fullmatch(r"v?\d+\.\d+\.\d+\S*", given) is None:
-        return given
-    version = given if given.startswith("v") else f"v{given}"
-    for deployment in session.client.deployments.list(model=model):
-        if deployment.version == version:
-            return deployment.deployment_name
-    raise InfermeshError(
-        f"version {version} of {model} is not deployed",
-        code=grpc.StatusCode.NOT_FOUND,
-        reason="DEPLOYMENT_NOT_FOUND",
-    )
 
 
 def _followed(session: Session, made: deployment_pb2.Deployment, timeout_s: float) -> deployment_pb2.Deployment:

@@ -1,19 +1,16 @@
 """`infermesh metrics`: how a model does."""
 
-import re
-from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 import typer
-from google.protobuf.timestamp_pb2 import Timestamp
 from infermesh.client.cli.output import bar, table
+from infermesh.client.cli.quantities import now, parse_length
 from infermesh.client.cli.session import ModelArgument, Session, VersionOption, command
 from infermesh.monitor.v1 import model_metrics_pb2
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-_UNITS_S = {"m": 60, "h": 3600, "d": 86_400}
 _CLASSES_SHOWN_MAX = 20
 
 
@@ -28,25 +25,11 @@ def add_to(app: typer.Typer) -> None:
         last: Annotated[str, typer.Option(metavar="TIME", help="How far back: 30m, 6h, 7d.")] = "1h",
     ) -> None:
         """Show requests, errors, latency and the distribution of answers, in total and by version."""
-        start = _now() - window(last)
+        start = now() - parse_length(last, "--last", example="30m, 6h or 7d")
         total = session.client.metrics.get(model, version=version, start=start)
         parts = [] if version else list(session.client.metrics.by_version(model, start=start))
         value = total if version else {"total": total, "versions": parts}
         session.output.result(value, lambda: _drawn(total, parts, last))
-
-
-def window(text: str) -> timedelta:
-    """The length of time that "30m", "6h" or "7d" names."""
-    match = re.fullmatch(r"(\d{1,6})([mhd])", text.strip())
-    if match is None or int(match[1]) == 0:
-        raise typer.BadParameter(f"{text!r} is no length of time; say for instance 30m, 6h or 7d", param_hint="--last")
-    return timedelta(seconds=int(match[1]) * _UNITS_S[match[2]])
-
-
-def _now() -> datetime:
-    stamp = Timestamp()
-    stamp.GetCurrentTime()
-    return stamp.ToDatetime(UTC)
 
 
 def _drawn(

@@ -59,7 +59,7 @@ app = Double
 
 async def answered(request: Request) -> Answer:
     """The answer to a request: what came, or what its headers ask for."""
-    headers = {name.decode(): value.decode() for name, value in request.headers.items()}
+    headers = {name.decode(): value.decode(errors="replace") for name, value in request.headers.items()}
     path, body = request.path, request.body
     if path == "/ready":
         return answer(200, b"ok", [_JSON])

@@ -1,5 +1,6 @@
 """The route configuration of any table, parsed back: complete, exact and only as different as the table is."""
 
+from collections import Counter
 from collections.abc import Mapping
 
 from google.protobuf import any_pb2
@@ -10,21 +11,29 @@ from meshxds.envoy.extensions.filters.http.header_mutation.v3 import header_muta
 
 from services.router.adapters.envoy import names
 from services.router.adapters.envoy.routes import RouteBuilder
-from services.router.domain.routing import ModelRoutes, RoutingTable, Share
+from services.router.domain.routing import Condition, ModelRoutes, RoutingTable, Share
 
 MODEL_NAMES = st.from_regex(r"[a-z0-9]([a-z0-9_-]{0,20}[a-z0-9])?", fullmatch=True)
 VERSIONS = [f"v{number}.0.0" for number in range(1, 6)]
+CONDITIONS = st.builds(
+    Condition,
+    header=st.sampled_from(["x-user-id", "x-region", "x-infermesh-team"]),
+    values=st.lists(st.text(min_size=1, max_size=8), min_size=1, max_size=4, unique=True).map(tuple),
+    version=st.sampled_from(VERSIONS),
+    prefix=st.booleans(),
+)
 
 
 @st.composite
 def models(draw: st.DrawFn, name: str) -> ModelRoutes:
-    count = draw(st.integers(0, 4))
+    count = draw(st.integers(0, 6))
     between = max(0, count - 1)
     cuts = sorted(draw(st.lists(st.integers(1, 99), min_size=between, max_size=between, unique=True)))
     percents = [after - before for before, after in zip([0, *cuts], [*cuts, 100], strict=True)] if count else []
-    chosen = draw(st.permutations(VERSIONS))[:count]
+    chosen = draw(st.lists(st.sampled_from(VERSIONS), min_size=count, max_size=count))
     shares = tuple(Share(version, percent) for version, percent in zip(chosen, percents, strict=True))
-    return ModelRoutes(name, tuple(VERSIONS), shares, draw(st.sampled_from(["", "x-user-id", "x-session"])))
+    conditions = tuple(draw(st.lists(CONDITIONS, max_size=2)))
+    return ModelRoutes(name, tuple(VERSIONS), shares, draw(st.sampled_from(["", "x-user-id", "x-session"])), conditions)
 
 
 @st.composite
@@ -73,13 +82,22 @@ def test_each_model_with_traffic_has_its_split_and_no_other_has_a_host(table: Ro
     for name, host in hosts.items():
         model = table.models[name]
         assert list(host.domains) == [name]
-        expected = [(share.version, share.percent) for share in model.shares]
-        assert all(shares_of(route) == expected for route in host.routes)
-        assert host.routes[-1].match.prefix == "/"
-        assert not host.routes[-1].match.headers
-        sticky = [route for route in host.routes if route.route.weighted_clusters.use_hash_policy.value]
-        assert len(sticky) == (1 if model.sticky_header and len(model.shares) > 1 else 0)
+        conditional, split = host.routes[: len(model.conditions)], host.routes[len(model.conditions) :]
+        for condition, route in zip(model.conditions, conditional, strict=True):
+            assert [header.name for header in route.match.headers] == [condition.header]
+            assert shares_of(route) == [(condition.version, 100)]
+        runs = [(share.version, share.percent) for share in model.shares]
+        by_chance = Counter[str]()
+        for version, percent in runs:
+            by_chance[version] += percent
+        assert shares_of(split[-1]) == list(by_chance.items())
+        assert split[-1].match.prefix == "/"
+        assert not split[-1].match.headers
+        sticky = split[:-1]
+        assert len(sticky) == (1 if model.sticky_header and len(by_chance) > 1 else 0)
         for route in sticky:
+            assert shares_of(route) == runs
+            assert route.route.weighted_clusters.use_hash_policy.value
             assert [header.name for header in route.match.headers] == [model.sticky_header]
             hashed = [policy.header.header_name for policy in route.route.hash_policy]
             assert hashed == [model.sticky_header, names.HEADER_MODEL]

@@ -49,6 +49,18 @@ def test_deadlines_reach_those_who_answer_and_end_calls(gateway: Gateway) -> Non
     assert (answer.json()["code"], answer.json()["details"][0]["reason"]) == (4, "DEADLINE_TOO_SHORT")
 
 
+@pytest.mark.parametrize("asked", [(), (("x-model-version", "v1.0.0"),), (("x-model-name", "digits"),)], ids=str)
+def test_a_batcher_sees_which_attempt_it_answers_and_callers_do_not_say_it(
+    gateway: Gateway, asked: tuple[tuple[str, str], ...]
+) -> None:
+    forged = ("x-envoy-attempt-count", "7")
+    assert predict(gateway, *asked, forged)["headers"]["x-envoy-attempt-count"] == "1"
+    failing = (("x-test-fails", secrets.token_hex(4)), ("x-test-fails-count", "2"))
+    assert predict(gateway, *asked, *failing, forged)["headers"]["x-envoy-attempt-count"] == "3"
+    answer = gateway.rest("POST", PREDICT, json={}, headers=dict([forged]))
+    assert answer.json()["headers"]["x-envoy-attempt-count"] == "1"
+
+
 def test_a_refusal_that_may_pass_is_tried_again_and_others_are_not(gateway: Gateway) -> None:
     key = secrets.token_hex(4)
     assert predict(gateway, ("x-test-fails", key), ("x-test-fails-count", "2"))["attempts"] == 3

@@ -62,6 +62,7 @@ def everything_else(*, carried: bool) -> route_components_pb2.VirtualHost:
             *_control_plane(),
             *_of_the_gateway(carried=carried),
         ],
+        include_request_attempt_count=True,
     )
 
 

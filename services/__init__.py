@@ -1,1 +1,1 @@
-"""The six services of the mesh, what they share (`common`) and what runs them on one machine (`supervisor`)."""
+"""The six services of the mesh, the keeper of each gateway, what they share and what runs them on one machine."""

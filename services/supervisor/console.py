@@ -7,7 +7,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 
-from services.supervisor.engine import Died, Event, Ready, Stopped
+from services.supervisor.engine import Died, Event, Held, Ready, Stopped
 from services.supervisor.parts.part import Part
 
 _PURPOSES = {
@@ -22,6 +22,7 @@ _PURPOSES = {
     "batch": "jobs over files",
     "monitor": "metrics of predictions",
     "gateway": "the one address for clients",
+    "keeper": "the gateway's configuration on disk",
 }
 
 
@@ -44,6 +45,8 @@ class ConsoleReporter:
                 self._line(
                     f"  [red]✗[/] {name} died (exit code {exit_code}) and starts again{when}; see {part.log_path}"
                 )
+            case Held():
+                self._line(f"  [yellow]-[/] {name} is held: it stays down until its file in the folder hold is gone")
             case Stopped():
                 self._line(f"  [dim]stopped {name}[/]")
 

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from services.common.clock import Clock
 from services.supervisor.domain.restarts import GiveUp, decide_restart
+from services.supervisor.holds import Holds, NoHolds
 from services.supervisor.parts.part import Part
 from services.supervisor.process import PartFailedError, Process, last_words
 
@@ -35,13 +36,20 @@ class Died:
 
 
 @dataclass(frozen=True, slots=True)
+class Held:
+    """A part that died stays down until whoever holds it lets it go."""
+
+    part: Part
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """A part was stopped, because the mesh stops."""
 
     part: Part
 
 
-Event = Ready | Died | Stopped
+Event = Ready | Died | Held | Stopped
 
 
 class Reporter(Protocol):
@@ -54,10 +62,18 @@ class Reporter(Protocol):
 class Supervisor:
     """Runs stages of parts."""
 
-    def __init__(self, stages: Sequence[Sequence[Part]], *, clock: Clock, reporters: Sequence[Reporter]) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Sequence[Part]],
+        *,
+        clock: Clock,
+        reporters: Sequence[Reporter],
+        holds: Holds | None = None,
+    ) -> None:
         self._stages = stages
         self._clock = clock
         self._reporters = reporters
+        self._holds = holds or NoHolds()
         self._running: dict[str, Process] = {}
         self._watchers: list[asyncio.Task[None]] = []
         self._gave_up = asyncio.Event()
@@ -121,6 +137,9 @@ class Supervisor:
                 return
             self._tell(Died(part, exit_code, decision.delay_s))
             await self._clock.sleep(decision.delay_s)
+            if self._holds.held(part.name):
+                self._tell(Held(part))
+                await self._holds.released(part.name)
             # Not ready in time is a death like any other: the loop sees the exit code of the process that was stopped.
             with contextlib.suppress(PartFailedError):
                 await self._launch(part)

@@ -13,6 +13,7 @@ from services.common.clock import SystemClock
 from services.supervisor.console import ConsoleReporter
 from services.supervisor.engine import Supervisor
 from services.supervisor.examples import DIGITS, lines_to_try
+from services.supervisor.holds import HoldFiles
 from services.supervisor.ports import MeshPorts
 from services.supervisor.process import PartFailedError
 from services.supervisor.settings import ROOT, SupervisorSettings
@@ -31,7 +32,12 @@ async def run_local(settings: SupervisorSettings, ports: MeshPorts) -> int:
         clock = SystemClock()
         state = StateFile(settings.data_dir, ports)
         console.say(f"Starting the mesh; its data is in {settings.data_dir}")
-        supervisor = Supervisor(build_stages(settings, ports), clock=clock, reporters=(console, state))
+        supervisor = Supervisor(
+            build_stages(settings, ports),
+            clock=clock,
+            reporters=(console, state),
+            holds=HoldFiles(settings.data_dir, clock=clock),
+        )
         began_s = clock.monotonic()
 
         async def welcome() -> None:

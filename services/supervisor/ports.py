@@ -42,6 +42,8 @@ class MeshPorts(BaseSettings):
     redis_cache: int = 8132
     """Of the Redis with kept predictions."""
     envoy_admin: int = 8140
+    keeper: int = 8141
+    """Where the gateway dials for its configuration."""
     registry_metrics: int = 8201
     router_metrics: int = 8202
     deployer_metrics: int = 8203

@@ -1,10 +1,12 @@
 """The local mesh as stages of parts: servers that keep things, services that decide, the gateway in front."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from services.supervisor.parts.envoy import carrying_gateway, envoy_part
+from services.supervisor.parts.keeper import keeper_part
 from services.supervisor.parts.part import Part
 from services.supervisor.parts.postgres import database_url, postgres_part, read_password
 from services.supervisor.parts.probes import http_ready
@@ -21,9 +23,11 @@ _GATEWAY_STOP_TIMEOUT_S = 1.5
 def build_stages(settings: SupervisorSettings, ports: MeshPorts) -> Sequence[Sequence[Part]]:
     """What starts together, in order. A stop takes at most the sum of the stages' bounds: under 10 s.
 
-    A gateway that carries a batcher starts with the services: what the router publishes first waits for batchers.
+    A gateway that carries a batcher starts with the services: what the router publishes first waits for batchers. Its
+    keeper is there before it, and needs nobody.
     """
     servers, services, gateway = _servers(settings, ports), _services(settings, ports), _gateway(settings, ports)
+    servers.append(_keeper(settings, ports))
     if settings.batchers:
         batchers = [_batcher(settings, ports, place) for place in range(settings.batchers)]
         return (servers, [*services, *batchers], [gateway])
@@ -142,14 +146,28 @@ def _batcher(settings: SupervisorSettings, ports: MeshPorts, place: int = 0) -> 
     return replace(part, name=name)
 
 
+def _keeper(settings: SupervisorSettings, ports: MeshPorts) -> Part:
+    digest = hashlib.sha256(ports.model_dump_json().encode()).hexdigest()[:12]
+    return keeper_part(
+        port=ports.keeper,
+        router_address=f"127.0.0.1:{ports.router}",
+        data_dir=settings.data_dir / "gateway",
+        # A listener for another port, or with a batcher in it where there is none, would be of no use.
+        layout=f"batchers {settings.batchers}, ports {digest}",
+        work_dir=settings.data_dir / "tmp",
+        log_path=settings.data_dir / "logs" / "keeper.log",
+        more={"log_level": settings.log_level},
+    )
+
+
 def _gateway(settings: SupervisorSettings, ports: MeshPorts) -> Part:
-    router, work_dir = f"127.0.0.1:{ports.router}", settings.data_dir / "gateway"
+    keeper, work_dir = f"127.0.0.1:{ports.keeper}", settings.data_dir / "gateway"
     if not settings.batchers:
         gateway = carrying_gateway(
             _batcher(settings, ports),
             gateway_port=ports.gateway,
             admin_port=ports.envoy_admin,
-            router_address=router,
+            ads_address=keeper,
             work_dir=work_dir,
             threads=settings.gateway_threads,
         )
@@ -157,7 +175,7 @@ def _gateway(settings: SupervisorSettings, ports: MeshPorts) -> Part:
     gateway = envoy_part(
         gateway_port=ports.gateway,
         admin_port=ports.envoy_admin,
-        router_address=router,
+        ads_address=keeper,
         work_dir=work_dir,
         log_path=settings.data_dir / "logs" / "gateway.log",
         threads=settings.gateway_threads,

@@ -78,7 +78,7 @@ async def carrying(folder: Path) -> AsyncIterator[Carrying]:
             batcher_part(folder, router=neighbours, monitor=neighbours, application=APPLICATION),
             gateway_port=gateway_port,
             admin_port=admin_port,
-            router_address=f"127.0.0.1:{ads_port}",
+            ads_address=f"127.0.0.1:{ads_port}",
             work_dir=folder / "gateway",
             threads=1,
         )

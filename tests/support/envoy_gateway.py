@@ -182,7 +182,7 @@ class Gateway:
         return envoy_part(
             gateway_port=self.port,
             admin_port=self.admin_port,
-            router_address=f"127.0.0.1:{self.ads_port}",
+            ads_address=f"127.0.0.1:{self.ads_port}",
             work_dir=self._folder / "envoy",
             log_path=self._folder / "gateway.log",
         )

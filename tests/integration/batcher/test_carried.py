@@ -121,7 +121,7 @@ async def test_a_stop_before_the_router_has_told_anything_is_heeded(tmp_path: Pa
     gateway_port, admin_port = free_ports(2)
     alone = batcher_part(tmp_path, application="services.batcher.app:app")
     part = carrying_gateway(
-        alone, gateway_port=gateway_port, admin_port=admin_port, router_address=NOBODY, work_dir=tmp_path, threads=1
+        alone, gateway_port=gateway_port, admin_port=admin_port, ads_address=NOBODY, work_dir=tmp_path, threads=1
     )
     begun = http_ready("127.0.0.1", admin_port, "/server_info")
     async with running(replace(part, ready=begun)) as process:

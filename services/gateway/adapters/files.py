@@ -1,0 +1,93 @@
+"""Configurations on disk: one file a gateway, replaced as a whole."""
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+from urllib.parse import quote
+
+import orjson
+
+from services.common.errors import MeshError, Reason
+from services.common.telemetry.logging import get_logger
+from services.gateway.domain.messages import Configuration, Response
+
+log = get_logger(__name__)
+
+_MAGIC = b"infermesh gateway configuration 1\n"
+_DIGEST_BYTES = 32
+_NAME_MAX = 80
+
+
+class FileStore:
+    """Files in `folder`.
+
+    After the name of the format and a digest of all that follows comes one line of JSON, which says for which gateway
+    and layout this is and how long each response is; then the responses as they came.
+    """
+
+    def __init__(self, folder: Path, *, layout: str) -> None:
+        """`layout` names the ports and parts that configurations are good for. What was kept for others is left
+        aside: its listener would open another port."""
+        self._folder = folder
+        self._layout = layout
+        # A write that nobody waits for any more may still be under way when the last one begins.
+        self._writing = threading.Lock()
+
+    def path(self, gateway: str) -> Path:
+        """Where a gateway's configuration is."""
+        digest = hashlib.sha256(gateway.encode()).hexdigest()[:8]
+        return self._folder / f"{quote(gateway, safe='')[:_NAME_MAX]}-{digest}.bin"
+
+    def load(self, gateway: str) -> Configuration | None:
+        """What was saved last for this gateway and layout. Raises ARTIFACT_CORRUPT, OSError."""
+        path = self.path(gateway)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        start = len(_MAGIC) + _DIGEST_BYTES
+        body = memoryview(content)[start:]
+        if not content.startswith(_MAGIC) or hashlib.sha256(body).digest() != content[len(_MAGIC) : start]:
+            raise MeshError(
+                Reason.ARTIFACT_CORRUPT, f"{path} is damaged; it is left aside until the gateway has taken another one"
+            )
+        head_length = content.index(b"\n", start) + 1 - start
+        head = orjson.loads(body[:head_length])
+        if (head["gateway"], head["layout"]) != (gateway, self._layout):
+            log.info("the kept configuration is for another layout", path=str(path), layout=head["layout"])
+            return None
+        responses, place = {}, head_length
+        for item in head["responses"]:
+            end = place + item["size"]
+            responses[item["type_url"]] = Response(item["type_url"], item["version"], "", bytes(body[place:end]))
+            place = end
+        return Configuration(responses)
+
+    def save(self, gateway: str, configuration: Configuration) -> int:
+        """Replaces a gateway's file, atomically and durably. Returns the bytes. Raises OSError."""
+        responses = list(configuration.responses.values())
+        listed = [{"type_url": one.type_url, "version": one.version, "size": len(one.body)} for one in responses]
+        head = orjson.dumps({"gateway": gateway, "layout": self._layout, "responses": listed}) + b"\n"
+        digest, path = hashlib.sha256(head), self.path(gateway)
+        for one in responses:
+            digest.update(one.body)
+        with self._writing:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            staged = path.with_suffix(".new")
+            with staged.open("wb") as file:
+                file.writelines((_MAGIC, digest.digest(), head, *(one.body for one in responses)))
+                size = file.tell()
+                file.flush()
+                os.fsync(file.fileno())
+            staged.replace(path)
+            self._sync_folder()
+        return size
+
+    def _sync_folder(self) -> None:
+        """A rename that a power failure takes back would bring an older configuration to life."""
+        folder = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,102 @@
+"""One stream of a gateway: what it took of what the router said, and what it lacks that is kept.
+
+The rules of xDS, state of the world: a gateway asks once for each type and then answers every response by its nonce. An
+answer without an error means that it goes by that response. A response that it refused is never kept: a gateway that
+starts anew would refuse it again, and have nothing instead.
+
+A gateway that says on a new stream which version it has is told nothing out of what is kept. It goes by something, and
+whatever that is, it is no older than ours.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services.gateway.domain.messages import Configuration, Request, Response
+
+UNANSWERED_MAX = 4
+"""Responses of one type that wait for the gateway's answer. Of more the oldest are forgotten: they may be large, and
+the newest is what counts."""
+
+_KEPT_NONCE = "kept-"
+"""What the nonces of the keeper's own answers begin with. The router's do not: it counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a request means for the keeper."""
+
+    taken: Response | None = None
+    """The gateway goes by this response of the router's from now on."""
+    unknown: bool = False
+    """The gateway goes by a version that is not kept: the router must be asked for all of it, or it never will be."""
+    refused: str = ""
+    """Why the gateway did not take what the keeper had sent; empty: it did, or was not asked."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What is known of one type."""
+
+    names: frozenset[str]
+    asked_s: float
+    """When, by a monotonic clock."""
+    answered: bool
+    """Whether the gateway has something, by its own word or by an answer."""
+    unanswered: deque[Response] = field(default_factory=lambda: deque(maxlen=UNANSWERED_MAX))
+
+
+class Stream:
+    """The state of one stream. Tell it everything that passes, in order."""
+
+    def __init__(self) -> None:
+        self._types: dict[str, _Asked] = {}
+        self._answers = 0
+
+    def heard(self, request: Request, kept: Configuration, *, now_s: float) -> Heard:
+        """The gateway says this, while `kept` is on disk or on its way there."""
+        known = self._types.get(request.type_url)
+        if known is None:
+            self._types[request.type_url] = _Asked(request.names, now_s, answered=bool(request.version))
+            return Heard(unknown=bool(request.version) and request.version != kept.version(request.type_url))
+        if request.names - known.names:
+            known.answered, known.asked_s = False, now_s
+        known.names = request.names
+        if request.nonce.startswith(_KEPT_NONCE):
+            return Heard(refused=request.refusal)
+        return Heard(taken=_taken(known.unanswered, request))
+
+    def said(self, response: Response) -> None:
+        """The router says this."""
+        known = self._types.get(response.type_url)
+        if known is not None:
+            known.answered = True
+            known.unanswered.append(response)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the gateway has asked for something that nobody has answered."""
+        return any(not known.answered for known in self._types.values())
+
+    def lacking(self, kept: Configuration, *, asked_by_s: float) -> Sequence[tuple[Response, str]]:
+        """What is kept of all that the gateway has asked for by then and nobody has answered, each with the nonce to
+        send it under. It counts as answered from here on."""
+        found = []
+        for type_url, known in self._types.items():
+            response = kept.responses.get(type_url)
+            if known.answered or known.asked_s > asked_by_s or response is None:
+                continue
+            known.answered = True
+            self._answers += 1
+            found.append((response, f"{_KEPT_NONCE}{self._answers}"))
+        return found
+
+
+def _taken(unanswered: deque[Response], request: Request) -> Response | None:
+    """The response that this request says was taken. It and those before it wait no longer."""
+    if not any(response.nonce == request.nonce for response in unanswered):
+        return None  # not about a response, or about one that is forgotten
+    while True:
+        response = unanswered.popleft()
+        if response.nonce == request.nonce:
+            return None if request.refusal else response

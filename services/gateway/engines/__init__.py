@@ -1,0 +1,1 @@
+"""The streams of gateways, and what of them goes to disk when."""

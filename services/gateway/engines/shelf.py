@@ -1,0 +1,93 @@
+"""The configurations of gateways: in memory, and on disk a moment later."""
+
+import asyncio
+
+from services.common.clock import Clock
+from services.common.errors import MeshError, Reason
+from services.common.telemetry.logging import get_logger
+from services.gateway.domain.messages import Configuration
+from services.gateway.ports import Store
+
+log = get_logger(__name__)
+
+GATEWAYS_MAX = 16
+"""Gateways that one keeper keeps; there should be a keeper beside each."""
+
+_SHARE_MAX = 0.05
+"""The most of the time that may be spent with writing: ten thousand models are ten megabytes, and rules may change
+every second for hours."""
+_FAILED_PAUSE_S = 10.0
+
+
+class Shelf:
+    """Keeps what gateways took."""
+
+    def __init__(self, store: Store, *, clock: Clock, period_s: float) -> None:
+        """`period_s`: the least time between two writes. What changes meanwhile goes into one."""
+        self._store = store
+        self._clock = clock
+        self._period_s = period_s
+        self._kept: dict[str, Configuration] = {}
+        self._opening = asyncio.Lock()
+        self._unsaved: set[str] = set()
+        self._changed = asyncio.Event()
+
+    async def open(self, gateway: str) -> None:
+        """Reads what is on disk for a gateway, the first time that it dials. A damaged file is as good as none. Raises
+        QUOTA_EXCEEDED where there are too many gateways."""
+        async with self._opening:
+            if gateway in self._kept:
+                return
+            if len(self._kept) >= GATEWAYS_MAX:
+                raise MeshError(
+                    Reason.QUOTA_EXCEEDED,
+                    f"{gateway} is one gateway more than the {GATEWAYS_MAX} that one keeper keeps; start a keeper "
+                    "beside each, or give a gateway the same node id whenever it starts",
+                )
+            self._kept[gateway] = await self._load(gateway)
+
+    def of(self, gateway: str) -> Configuration:
+        """What an opened gateway took last."""
+        return self._kept[gateway]
+
+    def keep(self, gateway: str, configuration: Configuration) -> None:
+        """An opened gateway goes by this from now on."""
+        self._kept[gateway] = configuration
+        self._unsaved.add(gateway)
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Writes what changes, for as long as the process lives."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            began_s = self._clock.monotonic()
+            saved = await self.flush()
+            took_s = self._clock.monotonic() - began_s
+            if not saved:
+                self._changed.set()
+            pause_s = max(self._period_s, took_s / _SHARE_MAX)
+            await self._clock.sleep(pause_s if saved else max(pause_s, _FAILED_PAUSE_S))
+
+    async def flush(self) -> bool:
+        """Writes what is not on disk yet, now. Whether all of it could be written."""
+        failed = set()
+        while self._unsaved:
+            gateway = self._unsaved.pop()
+            try:
+                size = await asyncio.to_thread(self._store.save, gateway, self._kept[gateway])
+            except OSError as error:
+                failed.add(gateway)
+                log.warning("the configuration cannot be kept on disk", gateway=gateway, error=str(error))
+            else:
+                log.debug("configuration kept", gateway=gateway, size_bytes=size)
+        self._unsaved |= failed
+        return not failed
+
+    async def _load(self, gateway: str) -> Configuration:
+        try:
+            found = await asyncio.to_thread(self._store.load, gateway)
+        except (MeshError, OSError) as error:
+            log.warning("the kept configuration cannot be used", gateway=gateway, error=str(error))
+            found = None
+        return found or Configuration()

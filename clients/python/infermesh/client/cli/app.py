@@ -5,7 +5,22 @@ import sys
 from typing import Annotated
 
 import typer
-from infermesh.client.cli.commands import deployments, features, jobs, metrics, models, predict, status, traffic, up
+from infermesh.client.cli.commands import (
+    ab_tests,
+    alerts,
+    canaries,
+    deployments,
+    features,
+    jobs,
+    metrics,
+    models,
+    outcomes,
+    predict,
+    shadows,
+    status,
+    traffic,
+    up,
+)
 from infermesh.client.cli.completion import GATEWAY_VARIABLE
 from infermesh.client.cli.failures import ExitCode
 from infermesh.client.client import GATEWAY_DEFAULT
@@ -14,6 +29,12 @@ _HELP = "Register, deploy and serve machine-learning models, and watch them answ
 _EPILOG = (
     "Exit codes: 0 done, 1 failure, 2 wrong usage or value, 3 not found, 4 unavailable, 5 conflict with the current "
     "state, 6 timeout, 7 denied, 8 over a limit, 9 not implemented yet, 130 interrupted."
+)
+
+_GROUPS = (
+    *(up, status, models, deployments, predict, features),
+    *(traffic, canaries, ab_tests, shadows, outcomes, alerts),
+    *(jobs, metrics),
 )
 
 
@@ -29,7 +50,7 @@ def build_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(_before)
-    for group in (up, status, models, deployments, predict, features, traffic, jobs, metrics):
+    for group in _GROUPS:
         group.add_to(app)
     return app
 

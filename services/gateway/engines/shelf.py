@@ -72,8 +72,9 @@ class Shelf:
     async def flush(self) -> bool:
         """Writes what is not on disk yet, now. Whether all of it could be written."""
         failed = set()
-        while self._unsaved:
-            gateway = self._unsaved.pop()
+        # What changes meanwhile is for the next time: it may change again.
+        unsaved, self._unsaved = self._unsaved, set()
+        for gateway in unsaved:
             try:
                 size = await asyncio.to_thread(self._store.save, gateway, self._kept[gateway])
             except OSError as error:

@@ -16,6 +16,8 @@ from pathlib import Path
 from random import Random
 
 from infermesh.client import Client, InfermeshError
+from infermesh.client.outcomes import outcome
+from infermesh.monitor.v1 import outcome_pb2
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -25,6 +27,9 @@ from examples.rehearsal.models import CLASSES, MODEL, NEW, OLD, Fault, write
 _TIMEOUT_S = 20.0
 _USERS = 10_000
 _SHOW_EVERY_S = 0.5
+_OUTCOMES_MAX = 500
+_OUTCOMES_LATE_S = 1.0
+"""The outcomes of a second are reported together, as a pipeline would."""
 
 
 class Tally:
@@ -57,12 +62,14 @@ class Tally:
 class Caller:
     """One caller. The share `faulty` of its requests has the fault."""
 
-    def __init__(self, mesh: Client, tally: Tally, *, fault: Fault, faulty: float, seed: int) -> None:
+    def __init__(self, mesh: Client, tally: Tally, *, fault: Fault, faulty: float, outcomes: bool, seed: int) -> None:
         self._mesh = mesh
         self._tally = tally
         self._fault = fault
         self._faulty = faulty
         self._random = Random(seed)  # noqa: S311 - a load, no secret
+        self._outcomes: list[outcome_pb2.Outcome] | None = [] if outcomes else None
+        self._reported_s = time.monotonic()
 
     def ask(self) -> None:
         """One request, and what became of it."""
@@ -83,6 +90,16 @@ class Caller:
         said = answer.predictions[0].label
         took_s = time.monotonic() - began_s
         self._tally.add(answer.model_version, took_s=took_s, right=said == truth, failed=False)
+        self._report(answer.request_id, truth, clicked=said == truth and draw.random() < 0.3)
+
+    def _report(self, request_id: str, truth: str, *, clicked: bool) -> None:
+        if self._outcomes is None:
+            return
+        self._outcomes.append(outcome(request_id, truth=truth, metrics={"ctr": float(clicked)}))
+        now_s = time.monotonic()
+        if len(self._outcomes) >= _OUTCOMES_MAX or now_s - self._reported_s > _OUTCOMES_LATE_S:
+            self._mesh.outcomes.report_many(self._outcomes)
+            self._outcomes, self._reported_s = [], now_s
 
 
 def setup(mesh: Client, say: Console) -> None:
@@ -114,6 +131,7 @@ def load(mesh: Client, say: Console, arguments: argparse.Namespace) -> None:
             tally,
             fault=Fault[arguments.fault.upper()],
             faulty=arguments.share,
+            outcomes=arguments.outcomes,
             seed=seed,
         )
         while not over.is_set():
@@ -145,6 +163,7 @@ def main() -> int:
     asking.add_argument("--share", type=float, default=0.1, help="the share of requests that have the fault (0.1)")
     asking.add_argument("--callers", type=int, default=8, help="how many ask at once (8)")
     asking.add_argument("--seconds", type=float, default=30.0, help="for how long (30)")
+    asking.add_argument("--outcomes", action="store_true", help="report the truth and a metric, ctr, of each answer")
     arguments = parser.parse_args()
     say = Console()
     try:

@@ -1,15 +1,20 @@
 """What the engines need from outside, each port as small as its user allows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import date, datetime
 from enum import Enum, auto
 from typing import Protocol
 
 from services.monitor.domain.aggregate import Cell, CellKey
+from services.monitor.domain.evidence import Sums, WatchKey
 from services.monitor.domain.figures import Usage
+from services.monitor.domain.labels import Prediction
 from services.monitor.domain.log_rows import LogRow
-from services.monitor.domain.records import StreamKey
+from services.monitor.domain.records import ShadowExample, StreamKey
+from services.monitor.domain.seconds import SecondCell, SecondKey
+from services.monitor.domain.shadows import ShadowPair
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,16 @@ class Batch:
     dropped_total: int
     cells: Mapping[CellKey, Cell]
     rows: Sequence[LogRow]
+    seconds: Mapping[SecondKey, SecondCell] = field(default_factory=dict)
+    """The same requests as in `cells`, by the second."""
+    coarse: AbstractSet[tuple[str, int]] = frozenset()
+    """Models and minutes of which `seconds` do not have all: they were given up to save memory."""
+    predictions: Sequence[Prediction] = ()
+    """Every request of versions under test; outcomes are joined to them."""
+    examples: Mapping[ShadowPair, Sequence[ShadowExample]] = field(default_factory=dict)
+    """Shadow copies that were answered differently, the newest of each pair."""
+    taken_us: int = 0
+    """When the last chunk came."""
 
 
 class Applied(Enum):
@@ -44,6 +59,22 @@ class LogStore(Protocol):
 
     async def apply(self, batch: Batch) -> Applied:
         """Counts a batch and moves the stream's position, both or neither, if the position is the batch's base."""
+        ...
+
+
+class EvidenceStore(Protocol):
+    """Windows that begin at a second. Raises MeshError DEPENDENCY_UNAVAILABLE where it cannot be reached."""
+
+    async def register(self, key: WatchKey, *, now: datetime) -> None:
+        """Keeps the seconds that the window begins with for as long as it is asked for. Again, it changes nothing."""
+        ...
+
+    async def read(self, keys: Sequence[WatchKey], *, now: datetime) -> Mapping[WatchKey, Sums]:
+        """All that is stored of these windows, of one and the same moment."""
+        ...
+
+    async def forget(self, *, now: datetime) -> None:
+        """Removes seconds that no window begins with, and windows that nobody asked for any more."""
         ...
 
 

@@ -27,8 +27,13 @@ class MonitorSettings(ServiceSettings):
     aggregates count every request whatever is set here."""
     log_rows_max: int = Field(default=20_000, ge=0)
     """Rows of inference_logs that one batcher's stream may have waiting; beyond, requests are counted but not kept."""
+    seconds_max: int = Field(default=10_000, ge=0)
+    """Sums by the second (model, version, second) that may wait for the database, at some 4 KB each; beyond, they are
+    given up, and evidence that begins in their minutes begins at the next whole one."""
+    predictions_max: int = Field(default=100_000, ge=1)
+    """Requests of versions under test that may wait for the database; beyond, the batchers' streams are not read."""
     log_retention_days: int = Field(default=30, ge=1)
-    """Days that inference_logs keeps."""
+    """Days that inference_logs and prediction_labels keep, and so how late an outcome may be."""
     metrics_retention_days: int = Field(default=90, ge=1)
     """Days that model_metrics and its sketches keep."""
     host_sample_period_s: float = Field(default=10.0, ge=1, le=60)

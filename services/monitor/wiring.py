@@ -3,30 +3,32 @@
 from dataclasses import dataclass
 
 from infermesh.monitor.v1 import evidence_service_pb2_grpc, monitor_service_pb2_grpc, prediction_log_pb2_grpc
-from prometheus_client import CollectorRegistry
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.clock import Clock
 from services.common.database import create_engine, migrate
-from services.common.grpc.server import GrpcServer, add_grpc_server
+from services.common.grpc.server import GrpcServer, Service, add_grpc_server
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
 from services.monitor.adapters.database import SCHEMA
 from services.monitor.adapters.host import ProcHostProbe, ProcModelProbe
+from services.monitor.adapters.postgres_evidence import PostgresEvidenceStore
 from services.monitor.adapters.postgres_log import PostgresLogStore
 from services.monitor.adapters.postgres_metrics import PostgresMetricReader
 from services.monitor.adapters.postgres_partitions import PostgresPartitionStore
 from services.monitor.adapters.postgres_rollup import PostgresRollupStore
 from services.monitor.adapters.postgres_usage import PostgresUsageStore
 from services.monitor.adapters.prometheus import PrometheusBoard
-from services.monitor.convert import reason_name
+from services.monitor.convert.log import reason_name
 from services.monitor.domain.partitions import PartitionedTable
+from services.monitor.engines.evidence import EvidenceEngine
 from services.monitor.engines.keeper import HostWatch, PartitionKeeper, RollupKeeper
 from services.monitor.engines.live import Live
 from services.monitor.engines.metrics import Metrics
-from services.monitor.engines.recorder import Recorder, RecorderLimits
-from services.monitor.servicers.later import LaterEvidenceMethods
+from services.monitor.engines.recorder import Recorder
+from services.monitor.engines.stream import RecorderLimits
+from services.monitor.servicers.evidence import EvidenceServicer
 from services.monitor.servicers.metrics import MonitorServicer
 from services.monitor.servicers.prediction_log import PredictionLogServicer
 from services.monitor.settings import MonitorSettings
@@ -61,9 +63,12 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
             cells_max=settings.cells_max,
             rows_max=settings.log_rows_max,
             sample_rate=settings.log_sample_rate,
+            seconds_max=settings.seconds_max,
+            predictions_max=settings.predictions_max,
         ),
     )
     metrics = Metrics(reader=PostgresMetricReader(engine), usage=usage, clock=clock)
+    evidence = EvidenceEngine(store=PostgresEvidenceStore(engine), clock=clock, flush_period_s=settings.flush_period_s)
     keeper = PartitionKeeper(store=PostgresPartitionStore(engine), tables=_tables(settings), clock=clock)
     host = HostWatch(
         probe=ProcHostProbe(),
@@ -83,8 +88,20 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     lifecycle.add_task("host watch", host.run)
     lifecycle.add_task("rollup keeper", RollupKeeper(store=PostgresRollupStore(engine), clock=clock).run)
     lifecycle.add_task("recorder", recorder.run)
+    lifecycle.add_task("evidence reader", evidence.run)
+    lifecycle.add_task("evidence keeper", evidence.keep)
     lifecycle.on_health("database takes the log", lambda: recorder.reachable)
-    server = _add_server(lifecycle, settings, clock, metrics, recorder, registry=registry)
+    server = add_grpc_server(
+        lifecycle,
+        settings,
+        services=[
+            _monitor_service(MonitorServicer(metrics)),
+            _log_service(PredictionLogServicer(recorder)),
+            _evidence_service(EvidenceServicer(evidence)),
+        ],
+        clock=clock,
+        registry=registry,
+    )
     # Last, so that it stops first: streams end acknowledged before the server stops waiting for them.
     lifecycle.add("log drain", stop=recorder.drain, stop_timeout_s=_DRAIN_TIMEOUT_S)
     return Monitor(lifecycle, server)
@@ -95,6 +112,7 @@ def _tables(settings: MonitorSettings) -> tuple[PartitionedTable, ...]:
         PartitionedTable("model_metrics", settings.metrics_retention_days),
         PartitionedTable("latency_sketches", settings.metrics_retention_days),
         PartitionedTable("inference_logs", settings.log_retention_days),
+        PartitionedTable("prediction_labels", settings.log_retention_days),
     )
 
 
@@ -111,35 +129,22 @@ def _add_database(lifecycle: Lifecycle, engine: AsyncEngine, url: str) -> None:
     lifecycle.add("database", start=start, stop=engine.dispose)
 
 
-def _add_server(
-    lifecycle: Lifecycle,
-    settings: MonitorSettings,
-    clock: Clock,
-    metrics: Metrics,
-    recorder: Recorder,
-    *,
-    registry: CollectorRegistry,
-) -> GrpcServer:
-    monitor = MonitorServicer(metrics)
-    predictions = PredictionLogServicer(recorder)
-    evidence = LaterEvidenceMethods()
-    return add_grpc_server(
-        lifecycle,
-        settings,
-        services=[
-            (
-                lambda server: monitor_service_pb2_grpc.add_MonitorServiceServicer_to_server(monitor, server),
-                f"{_PACKAGE}.MonitorService",
-            ),
-            (
-                lambda server: prediction_log_pb2_grpc.add_PredictionLogServiceServicer_to_server(predictions, server),
-                f"{_PACKAGE}.PredictionLogService",
-            ),
-            (
-                lambda server: evidence_service_pb2_grpc.add_EvidenceServiceServicer_to_server(evidence, server),
-                f"{_PACKAGE}.EvidenceService",
-            ),
-        ],
-        clock=clock,
-        registry=registry,
+def _monitor_service(servicer: MonitorServicer) -> Service:
+    return (
+        lambda server: monitor_service_pb2_grpc.add_MonitorServiceServicer_to_server(servicer, server),
+        f"{_PACKAGE}.MonitorService",
+    )
+
+
+def _log_service(servicer: PredictionLogServicer) -> Service:
+    return (
+        lambda server: prediction_log_pb2_grpc.add_PredictionLogServiceServicer_to_server(servicer, server),
+        f"{_PACKAGE}.PredictionLogService",
+    )
+
+
+def _evidence_service(servicer: EvidenceServicer) -> Service:
+    return (
+        lambda server: evidence_service_pb2_grpc.add_EvidenceServiceServicer_to_server(servicer, server),
+        f"{_PACKAGE}.EvidenceService",
     )

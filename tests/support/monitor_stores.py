@@ -1,12 +1,16 @@
 """Stands in for the monitor's database in tests of its engines; contract tests hold it to what the real one does."""
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from services.common.errors import MeshError, Reason
-from services.monitor.domain.aggregate import Cell, Cells
+from services.monitor.domain.aggregate import SECOND_US, Cell, Cells
+from services.monitor.domain.evidence import WatchKey, head_end
 from services.monitor.domain.figures import Usage
 from services.monitor.domain.log_rows import LogRow
 from services.monitor.domain.records import StreamKey
+from services.monitor.domain.seconds import SecondCell, SecondKey
+from services.monitor.domain.window import minute_of
 from services.monitor.ports import Applied, Batch, LiveFigure, MetricQuery, ModelUse
 
 
@@ -17,6 +21,11 @@ class MemoryStore:
         self.cells = Cells()
         self.rows: list[LogRow] = []
         self.positions: dict[StreamKey, int] = {}
+        self.dropped: dict[StreamKey, int] = {}
+        self.drops: list[tuple[int, int]] = []
+        self.seconds: list[tuple[SecondKey, SecondCell]] = []
+        self.watches: dict[WatchKey, datetime] = {}
+        self.asked: dict[WatchKey, datetime] = {}
         self.fail_next: list[str] = []
         self.silent = False
         """Whether positions cannot be read either."""
@@ -61,6 +70,13 @@ class MemoryStore:
         self.positions[batch.stream] = batch.last
         self.cells.merge(batch.cells)
         self.rows.extend(batch.rows)
+        self.seconds.extend(batch.seconds.items())
+        for key, begins in self.watches.items():
+            if begins == key.start and (key.model, minute_of(key.start)) in batch.coarse:
+                self.watches[key] = head_end(key.start)
+        if dropped := batch.dropped_total - self.dropped.get(batch.stream, 0):
+            self.drops.append((batch.taken_us // SECOND_US, dropped))
+        self.dropped[batch.stream] = batch.dropped_total
         return Applied.COUNTED
 
 

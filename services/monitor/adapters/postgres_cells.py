@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.monitor.domain.aggregate import DIMENSIONS, Cell, CellKey, Measure
+from services.monitor.domain.aggregate import Cell, CellKey
+from services.monitor.domain.measures import dimensions_of
 from services.monitor.domain.sketch import LatencySketch
 from services.monitor.domain.window import Step, minute_of, minute_start
 
@@ -84,15 +85,10 @@ async def _add_counts(connection: AsyncConnection, cells: Mapping[CellKey, Cell]
                 **_columns([key for key, _, _ in counted]),
                 "granularity": step,
                 "names": [name for _, (name, _), _ in counted],
-                "dimensions": [_dimension(measure) for _, measure, _ in counted],
+                "dimensions": [json.dumps(dimensions_of(measure)) for _, measure, _ in counted],
                 "values": [float(count) for _, _, count in counted],
             },
         )
-
-
-def _dimension(measure: Measure) -> str:
-    name, value = measure
-    return json.dumps({DIMENSIONS[name]: value}) if name in DIMENSIONS else "{}"
 
 
 async def _merge_sketches(connection: AsyncConnection, cells: Mapping[CellKey, Cell], step: Step) -> None:

@@ -3,20 +3,22 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from psycopg import AsyncConnection as PsycopgConnection
 from psycopg.types.json import Json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.monitor.adapters.database import transaction
 from services.monitor.adapters.postgres_cells import add_cells, lock_counting, rolled_up_until
+from services.monitor.adapters.postgres_seconds import add_drops, add_seconds, copy_rows, mark_coarse
 from services.monitor.domain.log_rows import LogRow
 from services.monitor.domain.records import StreamKey
 from services.monitor.domain.rollup import rolled_up
 from services.monitor.domain.window import Step
 from services.monitor.ports import Applied, Batch
 
-_POSITION = text("SELECT sequence FROM log_streams WHERE batcher_id = :batcher_id AND epoch_us = :epoch_us")
+_PROGRESS = text("""
+    SELECT sequence, dropped_total FROM log_streams WHERE batcher_id = :batcher_id AND epoch_us = :epoch_us
+""")
 _MOVE = text("""
     INSERT INTO log_streams AS stream (batcher_id, epoch_us, sequence, dropped_total)
     VALUES (:batcher_id, :epoch_us, :sequence, :dropped_total)
@@ -36,13 +38,14 @@ class PostgresLogStore:
     async def position(self, stream: StreamKey) -> int:
         """The last chunk that is counted; 0 for none."""
         async with transaction(self._engine) as connection:
-            return await _position(connection, stream)
+            position, _ = await _progress(connection, stream)
+            return position
 
     async def apply(self, batch: Batch) -> Applied:
         """Counts a batch exactly once, also where an earlier attempt ended without telling how."""
         async with transaction(self._engine) as connection:
             await lock_counting(connection)
-            position = await _position(connection, batch.stream)
+            position, dropped_total = await _progress(connection, batch.stream)
             if position >= batch.last:
                 return Applied.COUNTED_BEFORE
             if position != batch.base:
@@ -51,6 +54,9 @@ class PostgresLogStore:
             # What came late for an hour that is rolled up already is added there too.
             if late := rolled_up(batch.cells, until=await rolled_up_until(connection)):
                 await add_cells(connection, late, Step.HOUR)
+            await add_seconds(connection, batch.seconds)
+            await mark_coarse(connection, batch.coarse)
+            await add_drops(connection, moment_of(batch.taken_us), batch.dropped_total - dropped_total)
             await _copy_rows(connection, batch.rows)
             await connection.execute(
                 _MOVE,
@@ -64,30 +70,36 @@ class PostgresLogStore:
         return Applied.COUNTED
 
 
-async def _position(connection: AsyncConnection, stream: StreamKey) -> int:
-    found = await connection.execute(_POSITION, {"batcher_id": stream.batcher_id, "epoch_us": stream.epoch_us})
-    return int(found.scalar() or 0)
+def moment_of(time_us: int) -> datetime:
+    """The moment so many microseconds after the Unix epoch."""
+    return datetime.fromtimestamp(time_us / 1_000_000, UTC)
+
+
+async def _progress(connection: AsyncConnection, stream: StreamKey) -> tuple[int, int]:
+    """How far a stream is counted, and how many requests it had dropped by then."""
+    found = await connection.execute(_PROGRESS, {"batcher_id": stream.batcher_id, "epoch_us": stream.epoch_us})
+    row = found.first()
+    return (0, 0) if row is None else (int(row[0]), int(row[1]))
 
 
 async def _copy_rows(connection: AsyncConnection, rows: Sequence[LogRow]) -> None:
-    if not rows:
-        return
-    raw = (await connection.get_raw_connection()).driver_connection
-    assert isinstance(raw, PsycopgConnection)
-    async with raw.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for row in rows:
-            await copy.write_row(
-                (
-                    row.request_id,
-                    row.model,
-                    row.version,
-                    row.deployment,
-                    row.input_hash or None,
-                    row.output or None,
-                    row.latency_ms,
-                    row.error_message or None,
-                    datetime.fromtimestamp(row.time_us / 1_000_000, UTC),
-                    row.user_id or None,
-                    Json(row.metadata),
-                )
+    await copy_rows(
+        connection,
+        _COPY,
+        (
+            (
+                row.request_id,
+                row.model,
+                row.version,
+                row.deployment,
+                row.input_hash or None,
+                row.output or None,
+                row.latency_ms,
+                row.error_message or None,
+                moment_of(row.time_us),
+                row.user_id or None,
+                Json(row.metadata),
             )
+            for row in rows
+        ),
+    )

@@ -7,7 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.monitor.adapters.database import transaction
 from services.monitor.adapters.postgres_cells import rolled_up_until
-from services.monitor.domain.aggregate import DIMENSIONS, Cell
+from services.monitor.domain.aggregate import Cell
+from services.monitor.domain.measures import measure_of
 from services.monitor.domain.rollup import sources
 from services.monitor.domain.sketch import LatencySketch
 from services.monitor.domain.window import minute_start
@@ -52,8 +53,7 @@ class PostgresMetricReader:
             await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
             values = _values(query, step=step, until=await rolled_up_until(connection))
             for version, step_index, name, dimensions, total in await connection.execute(_COUNTS, values):
-                value = dimensions.get(DIMENSIONS[name], "") if name in DIMENSIONS else ""
-                cell(version, step_index).counts[name, value] += round(total)
+                cell(version, step_index).counts[measure_of(name, dimensions)] += round(total)
             # Unbuffered: a long window of a busy model is tens of thousands of sketches.
             async with connection.stream(_SKETCHES, values) as rows:
                 async for version, step_index, count, total, squares, buckets in rows:

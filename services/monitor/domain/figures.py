@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.monitor.domain.aggregate import BY_CLASS, BY_CONFIDENCE, ERRORS, REQUESTS, Cell
+from services.monitor.domain.aggregate import Cell
+from services.monitor.domain.measures import BY_CLASS, BY_CONFIDENCE, ERRORS, REQUESTS
 
 CONFIDENCES = ("high", "medium", "low")
 

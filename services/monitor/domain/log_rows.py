@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from services.monitor.domain.aggregate import EARLY_MAX_US, LATE_MAX_US, ReasonName
+from services.monitor.domain.aggregate import EARLY_MAX_US, LATE_MAX_US
+from services.monitor.domain.measures import ReasonName
 from services.monitor.domain.records import Group, Kind
 
 _HASH_RANGE = 2**32

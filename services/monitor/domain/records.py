@@ -26,6 +26,42 @@ CALLER_KINDS = (Kind.CALLER, Kind.BATCH_JOB)
 """The kinds that count as traffic."""
 
 
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What was predicted for the rows of one request: classes, or numbers where the version has none."""
+
+    classes: Sequence[str] = ()
+    numbers: Sequence[float] = ()
+
+
+NO_LABELS = Labels()
+"""Of a request that failed, or whose version is not under test."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowExample:
+    """A request that two versions answered differently; the outputs of the first different row as JSON."""
+
+    request_id: str
+    time_us: int
+    row: int
+    primary_output: str
+    shadow_output: str
+    difference: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How a version's answers to shadow copies compare with those of the version that answered the callers."""
+
+    primary_version: str
+    compared_count: int
+    disagreed_count: int
+    dropped_count: int
+    failed_by_reason: Mapping[str, int]
+    examples: Sequence[ShadowExample]
+
+
 @dataclass(frozen=True)
 class Group:
     """Finished requests of one version. All arrays have the same length; a column that was not sent is filled in."""
@@ -47,6 +83,9 @@ class Group:
     trace_ids: Sequence[bytes]
     by_class: Mapping[str, int]
     by_confidence: Mapping[str, int]
+    labels: Sequence[Labels] = ()
+    """One for each request, or none at all: outcomes are not waited for."""
+    comparisons: Sequence[Comparison] = ()
 
 
 @dataclass(frozen=True, order=True)

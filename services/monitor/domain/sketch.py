@@ -6,6 +6,7 @@ p99. The log's latencies are unsigned 32-bit microseconds, so the buckets are a 
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,26 @@ _INDEX: np.dtype[np.uint16] = np.dtype("<u2")
 _HALF_BITS = 16
 
 
+@dataclass(frozen=True, slots=True)
+class CountedLatencies:
+    """Some latencies, counted: the buckets that hold something, ascending, and the exact moments."""
+
+    indexes: Latencies
+    counts: Latencies
+    count: int
+    sum_us: int
+    sum_squares_us2: int
+
+
+def count_latencies(latencies_us: Latencies) -> CountedLatencies:
+    """Counts latencies of 0 to 2^32 - 1 µs."""
+    buckets = np.bincount(np.searchsorted(_BOUNDS_US, latencies_us, side="left"))
+    indexes = np.flatnonzero(buckets)
+    return CountedLatencies(
+        indexes, buckets[indexes], len(latencies_us), int(latencies_us.sum()), _sum_of_squares(latencies_us)
+    )
+
+
 class LatencySketch:
     """The latencies of some requests: bucket counts, and exact count, sum and sum of squares."""
 
@@ -39,10 +60,14 @@ class LatencySketch:
 
     def add(self, latencies_us: Latencies) -> None:
         """Counts latencies of 0 to 2^32 - 1 µs."""
-        self._buckets += np.bincount(np.searchsorted(_BOUNDS_US, latencies_us, side="left"), minlength=BUCKET_COUNT)
-        self.count += len(latencies_us)
-        self.sum_us += int(latencies_us.sum())
-        self.sum_squares_us2 += _sum_of_squares(latencies_us)
+        self.add_counted(count_latencies(latencies_us))
+
+    def add_counted(self, counted: CountedLatencies) -> None:
+        """Adds latencies that are counted already."""
+        self._buckets[counted.indexes] += counted.counts
+        self.count += counted.count
+        self.sum_us += counted.sum_us
+        self.sum_squares_us2 += counted.sum_squares_us2
 
     def merge(self, other: "LatencySketch") -> None:
         """Counts all that `other` counted."""

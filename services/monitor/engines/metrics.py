@@ -6,8 +6,9 @@ from datetime import datetime, timedelta
 
 from services.common.clock import Clock
 from services.common.names import SemanticVersion, check_deployment_name, check_model_name, check_version
-from services.monitor.domain.aggregate import REQUESTS, Cell, merged
+from services.monitor.domain.aggregate import Cell, merged
 from services.monitor.domain.figures import Figures, Usage, figures
+from services.monitor.domain.measures import REQUESTS
 from services.monitor.domain.window import Window, minute_start, parse_step, window
 from services.monitor.ports import MetricQuery, MetricReader, UsageStore
 

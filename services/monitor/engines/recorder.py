@@ -5,61 +5,26 @@ apart from all others, and sums and position are stored in one transaction that 
 in between, the batcher sends again what was not acknowledged, and what was stored is recognised by its number.
 
 Memory is bounded by the number of cells and of rows waiting; beyond, streams are not read, and the batchers count what
-their own bound makes them drop. Cells do not grow with requests, so a slow database costs little here.
+their own bound makes them drop. Cells do not grow with requests, so a slow database costs little here. Sums by the
+second grow with time, so they are given up when there are too many: windows then begin at a whole minute.
 """
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
 
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
-from services.monitor.domain.aggregate import Cells, ReasonName
-from services.monitor.domain.log_rows import LogRow, sampled_rows
+from services.monitor.domain.measures import ReasonName
 from services.monitor.domain.records import Chunk, StreamKey
 from services.monitor.engines.live import Live
+from services.monitor.engines.stream import RecorderLimits, Stream
 from services.monitor.ports import Applied, Batch, Board, LogStore
 
 log = get_logger(__name__)
 
 _ROOM_TIMEOUT_S = 30.0
 _STREAMS_MAX = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecorderLimits:
-    """Bounds and rhythm."""
-
-    flush_period_s: float
-    cells_max: int
-    rows_max: int
-    sample_rate: float
-
-
-@dataclass
-class _Stream:
-    key: StreamKey
-    received: int
-    durable: int
-    dropped_total: int = 0
-    cells: Cells = field(default_factory=Cells)
-    rows: list[LogRow] = field(default_factory=list)
-    in_flight: Batch | None = None
-    sessions: int = 0
-    lost: bool = False
-
-    @property
-    def settled(self) -> bool:
-        """Nothing waits to be stored."""
-        return self.durable >= self.received
-
-    def to_store(self) -> Batch | None:
-        """The batch to store next: one whose fate is unknown first, as it was, so that its position still tells."""
-        if self.in_flight is None and not self.settled:
-            self.in_flight = Batch(self.key, self.durable, self.received, self.dropped_total, self.cells, self.rows)
-            self.cells, self.rows = Cells(), []
-        return self.in_flight
 
 
 class Recorder:
@@ -81,7 +46,7 @@ class Recorder:
         self._clock = clock
         self._reason_name = reason_name
         self._limits = limits
-        self._streams: dict[StreamKey, _Stream] = {}
+        self._streams: dict[StreamKey, Stream] = {}
         self._changed = asyncio.Condition()
         self._hurry = asyncio.Event()
         self._flushing = asyncio.Lock()
@@ -113,10 +78,10 @@ class Recorder:
             stream = None
         if stream is None:
             self._forget_idle()
-            stream = self._streams.setdefault(key, _Stream(key, received=position, durable=position))
+            stream = self._streams.setdefault(key, Stream(key, received=position, durable=position))
         return Session(self, stream, self._changed)
 
-    async def take(self, stream: _Stream, chunk: Chunk) -> None:
+    async def take(self, stream: Stream, chunk: Chunk) -> None:
         """Counts a chunk in memory unless it is counted already."""
         if chunk.refused_groups:
             log.warning("groups of the log refused", batcher=stream.key.batcher_id, groups=chunk.refused_groups)
@@ -127,17 +92,14 @@ class Recorder:
             self._board.chunk("duplicate", requests)
             return
         now_us = int(self._clock.now().timestamp() * 1_000_000)
-        counted = Cells()
         for group in chunk.groups:
-            counted.add_group(group, now_us=now_us, reason_name=self._reason_name)
-            rows = sampled_rows(
-                group, sample_rate=self._limits.sample_rate, now_us=now_us, reason_name=self._reason_name
-            )
-            stream.rows.extend(row for row, _ in zip(rows, range(self._rows_left(stream)), strict=False))
-        stream.cells.merge(counted)
+            counted = stream.waiting.add(group, now_us=now_us, reason_name=self._reason_name, limits=self._limits)
+            self._live.add(counted)
         stream.received = chunk.sequence
         stream.dropped_total = chunk.dropped_total
-        self._live.add(counted)
+        stream.taken_us = now_us
+        if self._seconds_waiting() > self._limits.seconds_max:
+            stream.waiting.give_up_seconds()
         self._board.chunk("counted", requests)
         self._board.dropped(stream.key.batcher_id, chunk.dropped_total)
 
@@ -181,7 +143,7 @@ class Recorder:
         """No more chunks are taken."""
         return self._draining
 
-    async def _store_batch(self, stream: _Stream, batch: Batch) -> bool:
+    async def _store_batch(self, stream: Stream, batch: Batch) -> bool:
         began_s = self._clock.monotonic()
         try:
             applied = await self._store.apply(batch)
@@ -202,16 +164,16 @@ class Recorder:
         await self._announce()
         return True
 
-    async def _lose(self, stream: _Stream) -> None:
+    async def _lose(self, stream: Stream) -> None:
         """Gives up what waits of a stream that went on elsewhere: nobody acknowledged it, so it is sent again."""
         stream.lost = True
         if self._streams.get(stream.key) is stream:
             del self._streams[stream.key]
         await self._announce()
 
-    async def _wait_for_room(self, stream: _Stream) -> None:
+    async def _wait_for_room(self, stream: Stream) -> None:
         def settled_or_room() -> bool:
-            return self._draining or stream.lost or self._cells_waiting() < self._limits.cells_max
+            return self._draining or stream.lost or self._has_room()
 
         if not settled_or_room():
             self._hurry.set()
@@ -221,8 +183,9 @@ class Recorder:
             except TimeoutError:
                 raise MeshError(
                     Reason.DEPENDENCY_UNAVAILABLE,
-                    f"the monitor's database took nothing for {_ROOM_TIMEOUT_S:.0f} s and {self._limits.cells_max} "
-                    "aggregates wait already; connect again later and send from the last acknowledgement on",
+                    f"the monitor's database took nothing for {_ROOM_TIMEOUT_S:.0f} s and all that may wait waits "
+                    f"already ({self._limits.cells_max} aggregates or {self._limits.predictions_max} requests under "
+                    "test); connect again later and send from the last acknowledgement on",
                     retry_after_s=5.0,
                 ) from None
         if self._draining:
@@ -230,14 +193,13 @@ class Recorder:
         if stream.lost:
             raise _lost()
 
-    def _cells_waiting(self) -> int:
-        return sum(
-            len(stream.cells) + (len(stream.in_flight.cells) if stream.in_flight else 0)
-            for stream in self._streams.values()
-        )
+    def _has_room(self) -> bool:
+        cells = sum(stream.cells_waiting for stream in self._streams.values())
+        predictions = sum(stream.predictions_waiting for stream in self._streams.values())
+        return cells < self._limits.cells_max and predictions < self._limits.predictions_max
 
-    def _rows_left(self, stream: _Stream) -> int:
-        return max(0, self._limits.rows_max - len(stream.rows))
+    def _seconds_waiting(self) -> int:
+        return sum(stream.seconds_waiting for stream in self._streams.values())
 
     def _forget_idle(self) -> None:
         """Keeps the memory of ended batchers bounded; what they sent is stored."""
@@ -253,7 +215,7 @@ class Recorder:
 class Session:
     """One connection of a batcher: chunks in, acknowledgements out. `told` is the position that need not be said."""
 
-    def __init__(self, recorder: Recorder, stream: _Stream, changed: asyncio.Condition, *, told: int = -1) -> None:
+    def __init__(self, recorder: Recorder, stream: Stream, changed: asyncio.Condition, *, told: int = -1) -> None:
         self._recorder = recorder
         self._stream = stream
         self._changed = changed

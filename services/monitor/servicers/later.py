@@ -1,9 +1,9 @@
-"""The calls of MonitorService and EvidenceService whose contract is final and whose behaviour is not built yet."""
+"""The calls of MonitorService whose contract is final and whose behaviour is not built yet."""
 
 from collections.abc import Callable
 from typing import Never, cast
 
-from infermesh.monitor.v1 import evidence_service_pb2_grpc, monitor_service_pb2_grpc
+from infermesh.monitor.v1 import monitor_service_pb2_grpc
 
 from services.common.errors import MeshError, Reason
 
@@ -24,7 +24,6 @@ _DRIFT = "drift is not judged yet; GetModelMetrics shows the prediction and conf
 _ALERTS = "alerts are not raised yet; let Prometheus alert on the services' /metrics"
 _USAGE = "usage per team is not counted yet; ListVersionMetrics shows requests by version"
 _SHADOWS = "answers of shadow copies are not compared yet; ask the version by name and compare the answers yourself"
-_EVIDENCE = "evidence is not streamed yet; GetModelMetrics has the figures of a version by the minute"
 
 
 class LaterMonitorMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
@@ -70,9 +69,3 @@ class LaterMonitorMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
     DeleteSilence = later(_ALERTS)
 
     ListTeamUsage = later(_USAGE)
-
-
-class LaterEvidenceMethods(evidence_service_pb2_grpc.EvidenceServiceServicer):
-    """All that EvidenceService does not do yet."""
-
-    WatchEvidence = later(_EVIDENCE)

@@ -8,7 +8,8 @@ from infermesh.monitor.v1 import model_metrics_pb2, monitor_service_pb2
 from services.common.errors import invalid
 from services.common.grpc.interceptors import Context
 from services.common.page import check_page_size, decode_page_token, encode_page_token
-from services.monitor.convert import moment_from_proto, point_to_proto, report_to_proto
+from services.monitor.convert.metrics import point_to_proto, report_to_proto
+from services.monitor.convert.moments import moment_from_proto
 from services.monitor.engines.metrics import Metrics
 from services.monitor.servicers.later import LaterMonitorMethods
 

@@ -8,7 +8,7 @@ from infermesh.monitor.v1 import prediction_log_pb2, prediction_log_pb2_grpc
 
 from services.common.errors import invalid
 from services.common.grpc.interceptors import Context
-from services.monitor.convert import chunk_from_proto
+from services.monitor.convert.log import chunk_from_proto
 from services.monitor.domain.records import Chunk
 from services.monitor.engines.recorder import Recorder, Session
 

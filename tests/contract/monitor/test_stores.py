@@ -10,9 +10,10 @@ from services.monitor.adapters.postgres_metrics import PostgresMetricReader
 from services.monitor.adapters.postgres_partitions import PostgresPartitionStore
 from services.monitor.adapters.postgres_rollup import PostgresRollupStore
 from services.monitor.adapters.postgres_usage import PostgresUsageStore
-from services.monitor.domain.aggregate import MINUTE_US, REQUESTS, Cells
+from services.monitor.domain.aggregate import MINUTE_US, Cells
 from services.monitor.domain.figures import Usage
 from services.monitor.domain.log_rows import sampled_rows
+from services.monitor.domain.measures import REQUESTS
 from services.monitor.domain.partitions import PartitionedTable
 from services.monitor.domain.records import StreamKey
 from services.monitor.domain.window import minute_of

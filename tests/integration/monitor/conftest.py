@@ -7,7 +7,13 @@ from datetime import UTC, datetime
 
 import grpc
 import pytest
-from infermesh.monitor.v1 import monitor_service_pb2_grpc, prediction_log_pb2, prediction_log_pb2_grpc
+from infermesh.monitor.v1 import (
+    evidence_service_pb2_grpc,
+    monitor_service_pb2_grpc,
+    prediction_log_pb2,
+    prediction_log_pb2_grpc,
+    rollout_event_service_pb2_grpc,
+)
 from pydantic import SecretStr
 
 from services.common.clock import SystemClock
@@ -25,6 +31,8 @@ class RunningMonitor:
         self.monitor = monitor
         self.channel: grpc.aio.Channel = open_channel(f"127.0.0.1:{monitor.server.port}")
         self.metrics = monitor_service_pb2_grpc.MonitorServiceStub(self.channel)
+        self.evidence = evidence_service_pb2_grpc.EvidenceServiceStub(self.channel)
+        self.events = rollout_event_service_pb2_grpc.RolloutEventServiceStub(self.channel)
         self.log = prediction_log_pb2_grpc.PredictionLogServiceStub(self.channel)
 
     async def stop(self) -> None:

@@ -6,7 +6,8 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.monitor.domain.aggregate import MINUTE_US, REQUESTS, Cells
+from services.monitor.domain.aggregate import MINUTE_US, Cells
+from services.monitor.domain.measures import REQUESTS
 from services.monitor.domain.records import Group
 from services.monitor.domain.sketch import LATENCY_MAX_US, LatencySketch
 from tests.support.monitor_log import group_of

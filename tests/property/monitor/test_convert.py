@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from infermesh.monitor.v1 import prediction_log_pb2
 
 from services.common.errors import MeshError, Reason
-from services.monitor.convert import chunk_from_proto, reason_name
+from services.monitor.convert.log import chunk_from_proto, reason_name
 from services.monitor.domain.aggregate import Cells
 from services.monitor.domain.figures import figures
 from services.monitor.domain.log_rows import sampled_rows

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from services.common.errors import MeshError
-from services.monitor.domain.aggregate import REQUESTS
+from services.monitor.domain.measures import REQUESTS
 from services.monitor.domain.records import Chunk, StreamKey
 from services.monitor.engines.live import Live
-from services.monitor.engines.recorder import Recorder, RecorderLimits, Session
+from services.monitor.engines.recorder import Recorder, Session
+from services.monitor.engines.stream import RecorderLimits
 from tests.support.clock import NOON, FakeClock
 from tests.support.monitor_log import group_of
 from tests.support.monitor_stores import MemoryStore, SilentBoard

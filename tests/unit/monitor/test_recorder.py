@@ -10,7 +10,8 @@ from services.monitor.domain.aggregate import MINUTE_US
 from services.monitor.domain.log_rows import sampled_rows
 from services.monitor.domain.records import Chunk, StreamKey
 from services.monitor.engines.live import Live
-from services.monitor.engines.recorder import Recorder, RecorderLimits
+from services.monitor.engines.recorder import Recorder
+from services.monitor.engines.stream import RecorderLimits
 from tests.support.clock import NOON, FakeClock
 from tests.support.monitor_log import group_of
 from tests.support.monitor_stores import MemoryStore, SilentBoard

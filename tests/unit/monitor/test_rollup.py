@@ -2,7 +2,8 @@
 
 import pytest
 
-from services.monitor.domain.aggregate import REQUESTS, Cell, CellKey, Cells
+from services.monitor.domain.aggregate import Cell, CellKey, Cells
+from services.monitor.domain.measures import REQUESTS
 from services.monitor.domain.rollup import HOURS_A_ROUND_MAX, Source, hours_due, rolled_up, sources
 from services.monitor.domain.window import Step
 

@@ -7,20 +7,20 @@ from infermesh.common.v1 import error_reason_pb2
 from infermesh.monitor.v1 import evidence_service_pb2, monitor_service_pb2, prediction_log_pb2
 
 from services.common.errors import MeshError, Reason
-from services.monitor.convert import chunk_from_proto, reason_name
-from services.monitor.servicers.later import LaterEvidenceMethods
+from services.monitor.convert.log import chunk_from_proto, reason_name
+from services.monitor.servicers.evidence import EvidenceServicer
 from services.monitor.servicers.metrics import MonitorServicer
 from tests.support.monitor_log import EPOCH, group_message, message
 
 AT = datetime(2026, 1, 15, 12, tzinfo=UTC)
-DONE_NOW = {"GetModelMetrics", "ListVersionMetrics", "ListMetricPoints", "WatchModelMetrics"}
+DONE_NOW = {"GetModelMetrics", "ListVersionMetrics", "ListMetricPoints", "WatchModelMetrics", "WatchEvidence"}
 METHODS = [
     *(
         (MonitorServicer, method)
         for method in monitor_service_pb2.DESCRIPTOR.services_by_name["MonitorService"].methods
     ),
     *(
-        (LaterEvidenceMethods, method)
+        (EvidenceServicer, method)
         for method in evidence_service_pb2.DESCRIPTOR.services_by_name["EvidenceService"].methods
     ),
 ]

@@ -1,4 +1,4 @@
-"""Between protobuf and the monitor's values."""
+"""Between protobuf and the prediction log."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -6,15 +6,14 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 import orjson
-from google.protobuf.timestamp_pb2 import Timestamp
 from infermesh.common.v1 import error_reason_pb2
-from infermesh.monitor.v1 import model_metrics_pb2, prediction_log_pb2
+from infermesh.monitor.v1 import prediction_log_pb2
 
 from services.common.errors import MeshError, invalid
 from services.common.names import check_deployment_name, check_model_name, check_version
-from services.monitor.domain.figures import CONFIDENCES, Figures, Usage
+from services.monitor.convert.moments import moment_from_proto
+from services.monitor.domain.figures import CONFIDENCES
 from services.monitor.domain.records import Chunk, Group, StreamKey
-from services.monitor.engines.metrics import ModelReport, Point
 
 _BATCHER_ID_MAX = 128
 _TEXT_MAX = 1024
@@ -112,56 +111,3 @@ def _json(value: str) -> str:
     except orjson.JSONDecodeError:
         return orjson.dumps(_text(value)).decode() if value else ""
     return value
-
-
-def moment_from_proto(message: Timestamp, *, given: bool, field: str) -> datetime | None:
-    """The moment, None where it was not given. Raises INVALID_FIELD outside the years 1 to 9999."""
-    if not given:
-        return None
-    try:
-        return message.ToDatetime(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise invalid(field, f"{message.seconds} s since 1970", "a moment of the years 1 to 9999") from None
-
-
-def report_to_proto(report: ModelReport) -> model_metrics_pb2.ModelMetrics:
-    """The answer as the contract prints it."""
-    return model_metrics_pb2.ModelMetrics(
-        model_name=report.model,
-        version=report.version,
-        metrics=figures_to_proto(report.figures),
-        resource_usage=_usage_to_proto(report.usage),
-    )
-
-
-def point_to_proto(point: Point) -> model_metrics_pb2.MetricPoint:
-    """One step of a series."""
-    message = model_metrics_pb2.MetricPoint(version=point.version, metrics=figures_to_proto(point.figures))
-    message.start_time.FromDatetime(point.start)
-    return message
-
-
-def figures_to_proto(figures: Figures) -> model_metrics_pb2.Metrics:
-    """The figures; latencies to the microsecond, which is what was measured."""
-    return model_metrics_pb2.Metrics(
-        request_count=figures.request_count,
-        error_count=figures.error_count,
-        error_rate=figures.error_rate,
-        latency=model_metrics_pb2.LatencyMetrics(
-            p50=round(figures.latency_p50_ms, 3),
-            p95=round(figures.latency_p95_ms, 3),
-            p99=round(figures.latency_p99_ms, 3),
-            avg=round(figures.latency_avg_ms, 3),
-        ),
-        throughput_per_sec=round(figures.throughput_per_sec, 6),
-        prediction_distribution=figures.predictions_by_class,
-        confidence_distribution=figures.predictions_by_confidence,
-    )
-
-
-def _usage_to_proto(usage: Usage) -> model_metrics_pb2.ResourceUsage:
-    return model_metrics_pb2.ResourceUsage(
-        cpu_percent=round(usage.cpu_percent, 2),
-        memory_percent=round(usage.memory_percent, 2),
-        gpu_utilization=round(usage.gpu_utilization, 2),
-    )

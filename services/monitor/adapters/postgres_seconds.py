@@ -1,0 +1,66 @@
+"""Sums by the second in PostgreSQL, beside those by the minute. Whoever calls this holds the counting lock."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
+
+from psycopg import AsyncConnection as PsycopgConnection
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.monitor.domain.seconds import SecondCell, SecondKey
+from services.monitor.domain.window import minute_start
+
+_COPY = 'COPY second_cells (model_id, version_id, "timestamp", answered_count, cell) FROM STDIN'
+_COARSE = text("""
+    UPDATE evidence_watches
+    SET begins_at = date_trunc('minute', start_time) + interval '1 minute'
+    WHERE begins_at = start_time AND date_trunc('minute', start_time) <> start_time
+      AND (model_id, date_trunc('minute', start_time)) IN
+          (SELECT * FROM unnest(CAST(:models AS text[]), CAST(:minutes AS timestamptz[])))
+""")
+_DROPPED = text("""
+    INSERT INTO log_drops AS known ("timestamp", dropped_count) VALUES (date_trunc('second', :moment), :dropped)
+    ON CONFLICT ("timestamp") DO UPDATE SET dropped_count = known.dropped_count + :dropped
+""")
+
+
+async def add_seconds(connection: AsyncConnection, seconds: Mapping[SecondKey, SecondCell]) -> None:
+    """Adds sums; those of the same second that are there already stay beside them."""
+    await copy_rows(
+        connection,
+        _COPY,
+        (
+            (key.model, key.version, datetime.fromtimestamp(key.second, UTC), cell.answered, cell.encode())
+            for key, cell in seconds.items()
+        ),
+    )
+
+
+async def mark_coarse(connection: AsyncConnection, coarse: AbstractSet[tuple[str, int]]) -> None:
+    """Lets watches that begin in these minutes begin at the next one: their seconds are not all known."""
+    if coarse:
+        places = sorted(coarse)
+        await connection.execute(
+            _COARSE,
+            {"models": [model for model, _ in places], "minutes": [minute_start(minute) for _, minute in places]},
+        )
+
+
+async def add_drops(connection: AsyncConnection, moment: datetime, dropped: int) -> None:
+    """Notes that a batcher dropped so many requests from the log, as it said at `moment`."""
+    if dropped > 0:
+        await connection.execute(_DROPPED, {"moment": moment, "dropped": dropped})
+
+
+async def copy_rows(connection: AsyncConnection, statement: str, rows: Iterable[Sequence[object]]) -> None:
+    """Writes rows by COPY, within the connection's transaction; none at all without a round trip."""
+    first, rest = next(iterator := iter(rows), None), iterator
+    if first is None:
+        return
+    raw = (await connection.get_raw_connection()).driver_connection
+    assert isinstance(raw, PsycopgConnection)
+    async with raw.cursor() as cursor, cursor.copy(statement) as copy:
+        await copy.write_row(first)
+        for row in rest:
+            await copy.write_row(row)

@@ -1,0 +1,60 @@
+"""The monitor's stores, in memory and in PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from services.common.database import create_engine, migrate
+from services.monitor.adapters.postgres_evidence import PostgresEvidenceStore
+from services.monitor.adapters.postgres_log import PostgresLogStore
+from services.monitor.adapters.postgres_metrics import PostgresMetricReader
+from services.monitor.adapters.postgres_partitions import PostgresPartitionStore
+from services.monitor.domain.partitions import PartitionedTable
+from services.monitor.engines.keeper import PartitionKeeper
+from services.monitor.ports import EvidenceStore, LogStore, MetricReader
+from tests.support.clock import FakeClock
+from tests.support.monitor_evidence import MemoryEvidenceStore
+from tests.support.monitor_stores import MemoryStore
+
+TABLES = tuple(
+    PartitionedTable(name, 30) for name in ("model_metrics", "latency_sketches", "inference_logs", "prediction_labels")
+)
+
+
+@dataclass(frozen=True)
+class EvidenceStores:
+    """Where the log is counted, and where evidence and metrics are read from it."""
+
+    log: LogStore
+    evidence: EvidenceStore
+    metrics: MetricReader
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def url(request: pytest.FixtureRequest) -> str:
+    """Where the stores are; "" for memory."""
+    return str(request.getfixturevalue("database_url")) if request.param == "postgres" else ""
+
+
+@pytest.fixture
+async def engine(url: str) -> AsyncIterator[AsyncEngine | None]:
+    """The migrated database, with its partitions; None for memory."""
+    if not url:
+        yield None
+        return
+    await migrate(url, service="monitor")
+    made = create_engine(url, schema="monitor")
+    await PartitionKeeper(store=PostgresPartitionStore(made), tables=TABLES, clock=FakeClock()).keep()
+    yield made
+    await made.dispose()
+
+
+@pytest.fixture
+def evidence_stores(engine: AsyncEngine | None) -> EvidenceStores:
+    """The stores of evidence."""
+    if engine is None:
+        memory = MemoryStore()
+        return EvidenceStores(memory, MemoryEvidenceStore(memory), memory)
+    return EvidenceStores(PostgresLogStore(engine), PostgresEvidenceStore(engine), PostgresMetricReader(engine))

@@ -2,20 +2,25 @@
 
 from datetime import datetime
 
-from google.protobuf import timestamp_pb2
+from google.protobuf import json_format, timestamp_pb2
 from infermesh.common.v1 import serving_pb2
 from infermesh.deployer.v1 import backend_service_pb2
 from infermesh.router.v1 import receiver_pb2, router_service_pb2, serving_table_pb2, traffic_pb2, traffic_rule_pb2
 
 from services.common.names import SemanticVersion
 from services.router.domain.backends import BackendUpdate, ReadyModel, ReadyVersion
+from services.router.domain.conditions import EXACT, PREFIX, ConditionWish, RouteCondition
 from services.router.domain.merge import ServingModel
+from services.router.domain.resolve import Resolution
 from services.router.domain.routing import GatewayState
-from services.router.domain.rules import SPLIT_RULE, Change, Rule, SplitWish
+from services.router.domain.rules import SPLIT_RULE, Change, ShownRule
+from services.router.domain.shadows import Comparison, Shadow
 from services.router.domain.table import TableStep
 from services.router.domain.view import TrafficView
+from services.router.domain.wishes import SplitWish
 from services.router.engines.batchers import Session
-from services.router.engines.traffic import Call, Plan
+from services.router.engines.changing import Call
+from services.router.engines.traffic import Plan
 
 
 def update_from_proto(message: backend_service_pb2.WatchBackendsResponse) -> BackendUpdate:
@@ -45,6 +50,69 @@ def serving_to_proto(model: ServingModel) -> serving_pb2.ServedModel:
         default_version=model.default_version,
         versions=[serving_pb2.ServedVersion.FromString(version.served) for version in model.ready.versions],
         team=model.ready.team,
+        shadows=[
+            serving_pb2.ShadowTarget(
+                version=one.version, percent=one.percent, comparison=comparison_to_proto(one.comparison)
+            )
+            for one in model.shadows
+        ],
+        aliases=model.aliases,
+        log_labels=model.log_labels,
+    )
+
+
+def serving_from_proto(message: serving_pb2.ServedModel) -> ServingModel:
+    """What batchers were told of a model."""
+    return ServingModel(
+        ready=ready_from_proto(message),
+        default_version=message.default_version,
+        shadows=tuple(
+            Shadow(one.version, one.percent, comparison_from_proto(one.comparison)) for one in message.shadows
+        ),
+        aliases=dict(message.aliases),
+        log_labels=message.log_labels,
+    )
+
+
+def comparison_to_proto(comparison: Comparison) -> serving_pb2.ShadowComparison:
+    """How answers of copies are compared."""
+    return serving_pb2.ShadowComparison(
+        method=comparison.method,
+        top_k=comparison.top_k,
+        absolute_tolerance=comparison.absolute_tolerance,
+        relative_tolerance=comparison.relative_tolerance,
+    )
+
+
+def comparison_from_proto(message: serving_pb2.ShadowComparison) -> Comparison:
+    """How answers of copies are compared, with the defaults for what is absent."""
+    absent = Comparison()
+    return Comparison(
+        method=message.method,
+        top_k=message.top_k or absent.top_k,
+        absolute_tolerance=(
+            message.absolute_tolerance if message.HasField("absolute_tolerance") else absent.absolute_tolerance
+        ),
+        relative_tolerance=(
+            message.relative_tolerance if message.HasField("relative_tolerance") else absent.relative_tolerance
+        ),
+    )
+
+
+def condition_to_proto(condition: RouteCondition) -> traffic_rule_pb2.RouteCondition:
+    """A condition of routing."""
+    return traffic_rule_pb2.RouteCondition(
+        attribute=condition.attribute,
+        values=condition.values,
+        match=PREFIX if condition.prefix else EXACT,
+        version=condition.version,
+    )
+
+
+def shadow_to_proto(shadow: Shadow) -> traffic_rule_pb2.Shadow:
+    """A version that gets copies."""
+    return traffic_rule_pb2.Shadow(
+        version=shadow.version, percent=shadow.percent, comparison=comparison_to_proto(shadow.comparison)
     )
 
 
@@ -79,8 +147,19 @@ def call_from_proto(
 
 
 def wish_from_proto(request: router_service_pb2.UpdateTrafficRequest) -> SplitWish:
-    """What is asked of the split."""
-    return SplitWish(dict(request.traffic_split), request.routing_strategy, request.sticky_key_header)
+    """What is asked of the traffic, but for a canary."""
+    return SplitWish(
+        weights=dict(request.traffic_split),
+        strategy=request.routing_strategy,
+        sticky_header=request.sticky_key_header,
+        conditions=tuple(
+            ConditionWish(one.attribute, tuple(one.values), one.match, one.version) for one in request.conditions
+        ),
+        shadows=tuple(
+            Shadow(one.version, one.percent or 100, comparison_from_proto(one.comparison)) for one in request.shadows
+        ),
+        clear=tuple(request.clear),
+    )
 
 
 def view_to_proto(view: TrafficView) -> traffic_pb2.Traffic:
@@ -91,6 +170,8 @@ def view_to_proto(view: TrafficView) -> traffic_pb2.Traffic:
         effective_split=view.effective,
         routing_strategy=view.strategy.value,
         sticky_key_header=view.sticky_header,
+        conditions=[condition_to_proto(one) for one in view.route_conditions],
+        shadows=[shadow_to_proto(one) for one in view.shadows],
         ready_versions=view.ready,
         explicit=view.rule is not None,
         status_conditions=[
@@ -101,7 +182,7 @@ def view_to_proto(view: TrafficView) -> traffic_pb2.Traffic:
         etag=view.etag,
     )
     if view.rule is not None:
-        shown.governing_rule = SPLIT_RULE
+        shown.governing_rule = view.rule.governing or SPLIT_RULE
         shown.updated_at.CopyFrom(_timestamp(view.rule.updated_at))
         shown.updated_by = view.rule.updated_by
         shown.reason = view.rule.reason
@@ -136,21 +217,39 @@ def change_to_proto(change: Change) -> traffic_pb2.TrafficChange:
     )
 
 
-def rule_to_proto(rule: Rule) -> traffic_rule_pb2.TrafficRule:
+def rule_to_proto(rule: ShownRule) -> traffic_rule_pb2.TrafficRule:
     """A rule."""
-    return traffic_rule_pb2.TrafficRule(
+    shown = traffic_rule_pb2.TrafficRule(
         rule_id=rule.rule_id,
         model_name=rule.model_name,
-        rule_name=SPLIT_RULE,
-        rule_type=SPLIT_RULE,
-        version_weights=rule.split.positive,
-        routing_strategy=rule.split.strategy.value,
-        sticky_key_header=rule.split.sticky_header,
-        start_time=_timestamp(rule.created_at),
-        status="active",
+        rule_name=rule.rule_name,
+        rule_type=rule.rule_type,
+        version_weights=rule.weights,
+        routing_strategy=rule.strategy,
+        sticky_key_header=rule.sticky_header,
+        conditions=[condition_to_proto(one) for one in rule.conditions],
+        start_time=_timestamp(rule.start_time),
+        status=rule.status,
+        auto_promote=rule.auto_promote,
         created_by=rule.created_by,
         created_at=_timestamp(rule.created_at),
         updated_at=_timestamp(rule.updated_at),
+    )
+    if rule.end_time is not None:
+        shown.end_time.CopyFrom(_timestamp(rule.end_time))
+    if rule.success_criteria:
+        json_format.Parse(rule.success_criteria, shown.success_criteria, ignore_unknown_fields=True)
+    return shown
+
+
+def resolution_to_proto(resolution: Resolution, *, revision: int) -> router_service_pb2.ResolveRouteResponse:
+    """Where a request would go."""
+    return router_service_pb2.ResolveRouteResponse(
+        version=resolution.version,
+        decided_by=resolution.decided_by.value,
+        explanation=resolution.explanation,
+        split=resolution.split,
+        revision=revision,
     )
 
 

@@ -12,7 +12,7 @@ from services.router.domain.backends import BackendUpdate, ReadyModel, ReadyVers
 from services.router.domain.health import Health
 from services.router.domain.merge import ServingModel
 from services.router.domain.routing import GatewayState, RoutingTable
-from services.router.domain.rules import Change, NewChange, Rule, etag_of
+from services.router.domain.rules import SHADOW_RULE, SPLIT_RULE, Change, NewChange, Rule, ShownRule, etag_of
 
 BLOCK = 1000
 
@@ -51,6 +51,7 @@ class MemoryRuleStore:
         self._answer_delay_s = answer_delay_s
         self._rules: dict[str, Rule] = {}
         self._changes: list[tuple[NewChange, Change]] = []
+        self._shown: dict[tuple[str, str], ShownRule] = {}
         self.away = False
 
     async def every(self) -> Sequence[Rule]:
@@ -98,8 +99,71 @@ class MemoryRuleStore:
         )
         self._changes.append((change, done))
         self._rules[change.model_name] = rule
+        self._show(rule)
         await asyncio.sleep(self._answer_delay_s)
         return rule
+
+    async def shown(self, model_name: str, *, after: str, limit: int) -> Sequence[ShownRule]:
+        """All rules of a model, by name."""
+        self._reach()
+        return [one for (model, name), one in sorted(self._shown.items()) if model == model_name and name > after][
+            :limit
+        ]
+
+    async def shown_one(self, model_name: str, rule_name: str) -> ShownRule | None:
+        """One of them."""
+        self._reach()
+        return self._shown.get((model_name, rule_name))
+
+    def _show(self, rule: Rule) -> None:
+        """Keeps the rule and its shadows as they are listed."""
+        split, now = rule.split, rule.updated_at
+        self._shown[rule.model_name, SPLIT_RULE] = ShownRule(
+            rule_id=rule.rule_id,
+            model_name=rule.model_name,
+            rule_name=SPLIT_RULE,
+            rule_type=SPLIT_RULE,
+            weights=split.positive,
+            strategy=split.strategy.value,
+            sticky_header=split.sticky_header,
+            conditions=split.conditions,
+            start_time=rule.created_at,
+            end_time=None,
+            status="active",
+            success_criteria="",
+            auto_promote=False,
+            created_by=rule.created_by,
+            created_at=rule.created_at,
+            updated_at=now,
+        )
+        known = self._shown.get((rule.model_name, SHADOW_RULE))
+        weights = {shadow.version: shadow.percent for shadow in split.shadows}
+        if not weights:
+            if known is not None and known.status == "active":
+                self._shown[rule.model_name, SHADOW_RULE] = replace(
+                    known, status="completed", end_time=now, updated_at=now
+                )
+            return
+        if known is not None and known.status == "active" and known.weights == weights:
+            return
+        since = known.start_time if known is not None and known.status == "active" else now
+        shown = self._shown[rule.model_name, SPLIT_RULE] if known is None else known
+        self._shown[rule.model_name, SHADOW_RULE] = replace(
+            shown,
+            rule_id=f"shadow-{rule.model_name}",
+            rule_name=SHADOW_RULE,
+            rule_type=SHADOW_RULE,
+            weights=weights,
+            strategy="random",
+            sticky_header="",
+            conditions=(),
+            start_time=since,
+            end_time=None,
+            status="active",
+            created_by=rule.updated_by if known is None else known.created_by,
+            created_at=now if known is None else known.created_at,
+            updated_at=now,
+        )
 
     async def digest_of(self, request_id: str) -> str | None:
         """The digest under this id."""

@@ -1,39 +1,66 @@
 """Traffic rules and their history in PostgreSQL."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.router.adapters.postgres import transaction
-from services.router.domain.places import Runs
-from services.router.domain.routing import Share
-from services.router.domain.rules import Change, NewChange, Rule, Split, Strategy, etag_of
+from services.router.adapters.split_json import conditions_from_json, split_from_json, split_to_json
+from services.router.domain.rules import Change, NewChange, Rule, ShownRule, etag_of
 
 _EVERY = text("SELECT * FROM traffic_rules WHERE rule_name = 'split' ORDER BY model_id")
 _FIND = text("SELECT * FROM traffic_rules WHERE model_id = :model AND rule_name = 'split'")
 _INSERT = text("""
     INSERT INTO traffic_rules
         (model_id, deployment_id, rule_name, rule_type, version_weights, version_order, places, routing_strategy,
-         sticky_key_header, created_by, updated_by, reason, governing_rule, log_labels)
+         sticky_key_header, conditions, shadows, created_by, updated_by, reason, governing_rule, log_labels)
     VALUES
-        (:model, :deployment, 'split', 'split', CAST(:weights AS jsonb), CAST(:order AS jsonb), CAST(:places AS jsonb),
-         :strategy, :sticky_header, :actor, :actor, :reason, :governing, :log_labels)
+        (:model, :deployment, 'split', 'split', CAST(:version_weights AS jsonb), CAST(:version_order AS jsonb),
+         CAST(:places AS jsonb), :routing_strategy, :sticky_key_header, CAST(:conditions AS jsonb),
+         CAST(:shadows AS jsonb), :actor, :actor, :reason, :governing, :log_labels)
     ON CONFLICT (model_id, rule_name) DO NOTHING
     RETURNING *
 """)
 _UPDATE = text("""
     UPDATE traffic_rules SET
-        deployment_id = :deployment, version_weights = CAST(:weights AS jsonb), version_order = CAST(:order AS jsonb),
-        places = CAST(:places AS jsonb), routing_strategy = :strategy, sticky_key_header = :sticky_header,
+        deployment_id = :deployment, version_weights = CAST(:version_weights AS jsonb),
+        version_order = CAST(:version_order AS jsonb), places = CAST(:places AS jsonb),
+        routing_strategy = :routing_strategy, sticky_key_header = :sticky_key_header,
+        conditions = CAST(:conditions AS jsonb), shadows = CAST(:shadows AS jsonb),
         updated_by = :actor, reason = :reason, governing_rule = :governing, log_labels = :log_labels,
         generation = generation + 1, updated_at = now()
     WHERE model_id = :model AND rule_name = 'split' AND generation = :generation
     RETURNING *
 """)
+# Shadows are part of the rule; who reads the table finds them in a row of their own as well.
+_SHOW_SHADOWS = text("""
+    INSERT INTO traffic_rules
+        (model_id, deployment_id, rule_name, rule_type, version_weights, version_order, routing_strategy, created_by,
+         updated_by, reason)
+    VALUES
+        (:model, :deployment, 'shadow', 'shadow', CAST(:shadow_weights AS jsonb), CAST(:shadow_order AS jsonb),
+         'random', :actor, :actor, :reason)
+    ON CONFLICT (model_id, rule_name) DO UPDATE SET
+        deployment_id = excluded.deployment_id, version_weights = excluded.version_weights,
+        version_order = excluded.version_order, updated_by = excluded.updated_by, reason = excluded.reason,
+        generation = traffic_rules.generation + 1, updated_at = now(), status = 'active', end_time = NULL,
+        start_time = CASE WHEN traffic_rules.status = 'active' THEN traffic_rules.start_time ELSE now() END
+    WHERE traffic_rules.rule_type = 'shadow' AND (
+        traffic_rules.status <> 'active' OR traffic_rules.version_weights <> excluded.version_weights)
+""")
+_END_SHADOWS = text("""
+    UPDATE traffic_rules SET
+        status = 'completed', end_time = now(), updated_by = :actor, reason = :reason, generation = generation + 1,
+        updated_at = now()
+    WHERE model_id = :model AND rule_name = 'shadow' AND rule_type = 'shadow' AND status = 'active'
+""")
+_SHOWN = text("""
+    SELECT * FROM traffic_rules WHERE model_id = :model AND rule_name > :after ORDER BY rule_name LIMIT :limit
+""")
+_SHOWN_ONE = text("SELECT * FROM traffic_rules WHERE model_id = :model AND rule_name = :name")
 _RECORD = text("""
     INSERT INTO traffic_changes
         (model_id, deployment_id, action, actor, reason, before, after, generation, request_id, request_digest)
@@ -76,6 +103,19 @@ class PostgresRuleStore:
             # The request id was taken, by the same call made twice at once.
             return None
 
+    async def shown(self, model_name: str, *, after: str, limit: int) -> Sequence[ShownRule]:
+        """All rules of a model, by name."""
+        parameters = {"model": model_name, "after": after, "limit": limit}
+        async with transaction(self._engine) as connection:
+            return [_shown(row) for row in (await connection.execute(_SHOWN, parameters)).mappings()]
+
+    async def shown_one(self, model_name: str, rule_name: str) -> ShownRule | None:
+        """One of them."""
+        parameters = {"model": model_name, "name": rule_name}
+        async with transaction(self._engine) as connection:
+            row = (await connection.execute(_SHOWN_ONE, parameters)).mappings().one_or_none()
+        return _shown(row) if row is not None else None
+
     async def digest_of(self, request_id: str) -> str | None:
         """The digest of the change that was made under this id."""
         async with transaction(self._engine) as connection:
@@ -97,23 +137,23 @@ async def write_change(connection: AsyncConnection, change: NewChange, *, genera
     if row is None:
         return None
     await connection.execute(_RECORD, parameters)
+    await connection.execute(_SHOW_SHADOWS if change.after.shadows else _END_SHADOWS, parameters)
     return _rule(row)
 
 
 def _parameters(change: NewChange) -> dict[str, object]:
+    after = split_to_json(change.after)
     return {
+        **{name: value if isinstance(value, str) else json.dumps(value) for name, value in after.items()},
         "model": change.model_name,
         "deployment": change.deployment_name,
-        "weights": json.dumps(dict(change.after.positive)),
-        "order": json.dumps(list(change.after.weights)),
-        "places": json.dumps(_runs_to_json(change.after.runs)),
-        "strategy": change.after.strategy.value,
-        "sticky_header": change.after.sticky_header,
+        "shadow_weights": json.dumps({shadow.version: shadow.percent for shadow in change.after.shadows}),
+        "shadow_order": json.dumps([shadow.version for shadow in change.after.shadows]),
         "actor": change.actor,
         "reason": change.reason,
         "action": change.action,
-        "before": json.dumps(_split_to_json(change.before)),
-        "after": json.dumps(_split_to_json(change.after)),
+        "before": json.dumps(split_to_json(change.before)),
+        "after": json.dumps(after),
         "request_id": change.request_id or None,
         "digest": change.request_digest,
         "governing": change.governing,
@@ -126,12 +166,7 @@ def _rule(row: RowMapping) -> Rule:
         rule_id=str(row["id"]),
         model_name=row["model_id"],
         deployment_name=row["deployment_id"],
-        split=Split(
-            _in_order(row["version_weights"], row["version_order"]),
-            Strategy(row["routing_strategy"]),
-            row["sticky_key_header"],
-            _runs_from_json(row["places"]),
-        ),
+        split=split_from_json(dict(row)),
         generation=row["generation"],
         created_by=row["created_by"],
         created_at=row["created_at"],
@@ -140,6 +175,28 @@ def _rule(row: RowMapping) -> Rule:
         reason=row["reason"],
         governing=row["governing_rule"],
         log_labels=row["log_labels"],
+    )
+
+
+def _shown(row: RowMapping) -> ShownRule:
+    weights = row["version_weights"]
+    return ShownRule(
+        rule_id=str(row["id"]),
+        model_name=row["model_id"],
+        rule_name=row["rule_name"],
+        rule_type=row["rule_type"],
+        weights={version: weights[version] for version in row["version_order"] if weights.get(version)},
+        strategy=row["routing_strategy"],
+        sticky_header=row["sticky_key_header"],
+        conditions=conditions_from_json(row["conditions"]),
+        start_time=row["start_time"],
+        end_time=row["end_time"],
+        status=row["status"],
+        success_criteria=json.dumps(row["success_criteria"]) if row["success_criteria"] else "",
+        auto_promote=row["auto_promote"],
+        created_by=row["created_by"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
     )
 
 
@@ -152,40 +209,7 @@ def _change(row: RowMapping) -> Change:
         action=row["action"],
         actor=row["actor"],
         reason=row["reason"],
-        before=_split_from_json(row["before"]),
-        after=_split_from_json(row["after"]),
+        before=split_from_json(row["before"]),
+        after=split_from_json(row["after"]),
         etag=etag_of(row["generation"]),
     )
-
-
-def _split_to_json(split: Split) -> dict[str, object]:
-    return {
-        "version_weights": dict(split.positive),
-        "version_order": list(split.weights),
-        "places": _runs_to_json(split.runs),
-        "routing_strategy": split.strategy.value,
-        "sticky_key_header": split.sticky_header,
-    }
-
-
-def _split_from_json(value: Mapping[str, Any]) -> Split:
-    return Split(
-        weights=_in_order(value["version_weights"], value["version_order"]),
-        strategy=Strategy(value["routing_strategy"]),
-        sticky_header=value["sticky_key_header"],
-        # Changes from before places were kept have none: theirs are those of the order.
-        runs=_runs_from_json(value.get("places", ())),
-    )
-
-
-def _in_order(weights: Mapping[str, int], order: Sequence[str]) -> Mapping[str, int]:
-    """PostgreSQL orders the keys of an object as it likes."""
-    return {version: weights.get(version, 0) for version in order}
-
-
-def _runs_to_json(runs: Runs) -> list[list[object]]:
-    return [[run.version, run.percent] for run in runs]
-
-
-def _runs_from_json(value: Sequence[Sequence[Any]]) -> Runs:
-    return tuple(Share(version, percent) for version, percent in value)

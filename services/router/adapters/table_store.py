@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.router.adapters.postgres import transaction
-from services.router.convert import ready_from_proto, serving_to_proto
+from services.router.convert import serving_from_proto, serving_to_proto
 from services.router.domain.merge import ServingModel
 
 _LOAD = text("SELECT served FROM serving_models ORDER BY model_id")
@@ -33,7 +33,7 @@ class PostgresTableStore:
         async with transaction(self._engine) as connection:
             rows = (await connection.execute(_LOAD)).scalars().all()
         saved = [serving_pb2.ServedModel.FromString(row) for row in rows]
-        return {one.model_name: ServingModel(ready_from_proto(one), one.default_version) for one in saved} or None
+        return {one.model_name: serving_from_proto(one) for one in saved} or None
 
     async def save(self, models: Sequence[ServingModel], removed: Sequence[str]) -> None:
         """Keeps these and forgets those."""

@@ -1,18 +1,20 @@
 """From what is ready and what is wanted to what holds: the versions that batchers know and the shares of gateways.
 
 A share only ever goes to a version that is ready. Where a version of the rule is not, its share goes to the others
-in proportion, and where none of them is ready, to the model's default. The default is the version that had
-most of the traffic last, as long as it is ready: a version that was just deployed gets nothing by itself, and one that
-comes back gets no more than the rule gives it.
+in proportion, and where none of them is ready, to the model's default. A condition or a shadow whose version is not
+ready is left out until it is. The default is the version that had most of the traffic last, as long as it is ready: a
+version that was just deployed gets nothing by itself, and one that comes back gets no more than the rule gives it.
 """
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from services.router.domain.backends import ReadyModel
+from services.router.domain.conditions import routed
 from services.router.domain.places import Runs, counted, proportional, reassigned
 from services.router.domain.routing import ModelRoutes, Share
 from services.router.domain.rules import Split
+from services.router.domain.shadows import Shadow
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,12 @@ class ServingModel:
     ready: ReadyModel
     default_version: str
     """For requests that neither ask for a version nor were given one by a gateway."""
+    shadows: tuple[Shadow, ...] = ()
+    """Versions that get copies of requests; each is ready."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """What callers may ask for instead of a version; each one's version is ready."""
+    log_labels: bool = False
+    """Whether the prediction log must say what was predicted for each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,22 +42,36 @@ class ModelState:
     """Versions that have a share by the rule and are not ready."""
 
 
-def state_of(ready: ReadyModel, split: Split | None, *, default: str) -> ModelState:
-    """What holds for a model under its rule (None: it has none). `default`: its default up to now; empty: none yet."""
+def state_of(
+    ready: ReadyModel,
+    split: Split | None,
+    *,
+    default: str,
+    aliases: Mapping[str, str] | None = None,
+    log_labels: bool = False,
+) -> ModelState:
+    """What holds for a model under its rule (None: it has none). `default`: its default up to now; empty: none yet.
+    `aliases`: all that the registry has for the model."""
     versions = ready.version_names
     shares = effective_shares(split, versions) if split is not None else ()
     if not shares:
         shares = (Share(default if default in versions else versions[0], 100),)
-    displaced = tuple(version for version in split.positive if version not in versions) if split is not None else ()
     return ModelState(
-        serving=ServingModel(ready, _heaviest(shares, default)),
+        serving=ServingModel(
+            ready,
+            _heaviest(shares, default),
+            shadows=tuple(one for one in split.shadows if one.version in versions) if split is not None else (),
+            aliases={alias: version for alias, version in (aliases or {}).items() if version in versions},
+            log_labels=log_labels,
+        ),
         routes=ModelRoutes(
             model_name=ready.model_name,
             versions=versions,
             shares=shares,
             sticky_header=split.sticky_header if split is not None else "",
+            conditions=routed(split.conditions, versions) if split is not None else (),
         ),
-        displaced=displaced,
+        displaced=tuple(one for one in split.positive if one not in versions) if split is not None else (),
     )
 
 

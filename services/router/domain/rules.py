@@ -1,30 +1,29 @@
-"""What callers want of a model's traffic: shares, how a version is chosen within them, and what may be asked for."""
+"""The rule of a model: what is wanted of its traffic, and how that changed."""
 
-import hashlib
-import json
-import re
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
-from services.common.errors import MeshError, Reason, invalid
-from services.common.names import check_version
+from services.router.domain.conditions import RouteCondition
 from services.router.domain.places import Runs, counted, in_order, reassigned
+from services.router.domain.shadows import Shadow
 
 SPLIT_RULE = "split"
 """Name and type of the rule that holds a model's plain shares."""
+SHADOW_RULE = "shadow"
+"""Name and type under which the shadows of that rule are shown."""
 STICKY_HEADER_DEFAULT = "x-user-id"
 VERSIONS_MAX = 32
 """The most versions that one split may name."""
-_HEADER = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
-_SHOWN_MAX = 200
 
 
 class Strategy(StrEnum):
     """How the version of a request is chosen within the shares."""
 
     RANDOM = "random"
+    WEIGHTED = "weighted"
+    """The same by another name."""
     STICKY = "sticky"
 
 
@@ -39,6 +38,9 @@ class Split:
     sticky_header: str = ""
     runs: Runs = ()
     """Who owns which place. () when it is made: each version has one run, in the order of `weights`."""
+    conditions: tuple[RouteCondition, ...] = ()
+    """The first that matches decides, before the shares."""
+    shadows: tuple[Shadow, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises ValueError where weights and places contradict each other."""
@@ -120,6 +122,32 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class ShownRule:
+    """A rule as those see it who list a model's rules: its split, its shadows, and every rollout it had."""
+
+    rule_id: str
+    model_name: str
+    rule_name: str
+    rule_type: str
+    """"split", "shadow", "canary" or "ab_test"."""
+    weights: Mapping[str, int]
+    """Whole percent by version; of shadows what is copied to each."""
+    strategy: str
+    sticky_header: str
+    conditions: tuple[RouteCondition, ...]
+    start_time: datetime
+    end_time: datetime | None
+    status: str
+    """"active", "paused" or "completed"."""
+    success_criteria: str
+    """A JSON object, `infermesh.router.v1.SuccessCriteria`; empty: none."""
+    auto_promote: bool
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class NewChange:
     """A change that is wanted."""
 
@@ -139,82 +167,3 @@ class NewChange:
     """See `Rule.governing`."""
     log_labels: bool = False
     """See `Rule.log_labels`."""
-
-
-@dataclass(frozen=True, slots=True)
-class SplitWish:
-    """What a call asks for; empty fields stay as they are."""
-
-    weights: Mapping[str, int] = field(default_factory=dict)
-    strategy: str = ""
-    sticky_header: str = ""
-
-
-def wanted_split(wish: SplitWish, before: Split) -> Split:
-    """The split that `wish` makes of `before`. Raises WEIGHTS_INVALID, INVALID_FIELD or NOT_IMPLEMENTED."""
-    if not wish.weights and not wish.strategy and not wish.sticky_header:
-        raise MeshError(
-            Reason.WEIGHTS_INVALID,
-            "traffic_split is empty; give whole percentages by version that add up to 100, "
-            'for instance {"v1.0.0": 90, "v1.1.0": 10}',
-        )
-    strategy = _strategy(wish.strategy) if wish.strategy else before.strategy
-    header = wish.sticky_header
-    if header and strategy is not Strategy.STICKY:
-        raise invalid("sticky_key_header", header, 'a header only with the routing_strategy "sticky"')
-    if header and _HEADER.fullmatch(header) is None:
-        raise invalid("sticky_key_header", header, "1 to 64 of a-z, 0-9 and '-', such as \"x-user-id\"")
-    if strategy is Strategy.STICKY:
-        header = header or before.sticky_header or STICKY_HEADER_DEFAULT
-    weights = checked_weights(wish.weights) if wish.weights else before.weights
-    return with_weights(replace(before, strategy=strategy, sticky_header=header), weights)
-
-
-def checked_weights(weights: Mapping[str, int]) -> Mapping[str, int]:
-    """`weights` by canonical version. Raises WEIGHTS_INVALID or INVALID_FIELD."""
-    if len(weights) > VERSIONS_MAX:
-        raise invalid("traffic_split", f"{len(weights)} versions", f"at most {VERSIONS_MAX} versions")
-    checked: dict[str, int] = {}
-    for text, weight in weights.items():
-        version = check_version(text, f"traffic_split[{text!r}]")
-        if version in checked:
-            raise invalid("traffic_split", text, f"each version once; it names {version} twice")
-        checked[version] = weight
-    if sum(checked.values()) != 100 or any(not 0 <= weight <= 100 for weight in checked.values()):
-        shown = str(dict(weights))[:_SHOWN_MAX]
-        raise MeshError(
-            Reason.WEIGHTS_INVALID,
-            f"traffic_split is {shown}, which adds up to {sum(checked.values())}; "
-            "give whole percentages from 0 to 100 that add up to 100",
-        )
-    return checked
-
-
-def check_ready(weights: Mapping[str, int], ready: Collection[str], model_name: str) -> None:
-    """Raises VERSION_NOT_DEPLOYED where a version of `weights` is not ready; also where its share is 0, because a name
-    that nobody knows is a mistake."""
-    missing = [version for version in weights if version not in ready]
-    if missing:
-        raise MeshError(
-            Reason.VERSION_NOT_DEPLOYED,
-            f"traffic_split names {', '.join(missing)}, of which no deployment of model {model_name!r} is ready; "
-            f"ready are {', '.join(ready)}; deploy it and wait until it is active",
-            metadata={"model_name": model_name, "version": missing[0]},
-        )
-
-
-def _strategy(text: str) -> Strategy:
-    if text == "round_robin":
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            'routing_strategy "round_robin" is not built yet; "random" gives the same shares over many requests',
-        )
-    if text not in tuple(Strategy):
-        raise invalid("routing_strategy", text, ", ".join((*Strategy, "round_robin")))
-    return Strategy(text)
-
-
-def request_digest(action: str, model_name: str, wish: SplitWish) -> str:
-    """Equal for calls that ask for the same."""
-    asked = [action, model_name, sorted(wish.weights.items()), wish.strategy, wish.sticky_header]
-    return hashlib.sha256(json.dumps(asked, separators=(",", ":")).encode()).hexdigest()

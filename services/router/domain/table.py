@@ -1,7 +1,7 @@
 """The serving table of the batchers: its steps, and how a version that leaves stays in it until no route names it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from services.common.names import SemanticVersion
 from services.router.domain.backends import ReadyModel
@@ -64,14 +64,29 @@ def transitional(
     if wanted is None:
         names = [version.version for version in leaving]
         default = known.default_version if known.default_version in names else names[0]
-        return ServingModel(ReadyModel(known.ready.model_name, leaving, known.ready.team), default)
+        return ServingModel(
+            ReadyModel(known.ready.model_name, leaving, known.ready.team),
+            default,
+            aliases={alias: version for alias, version in known.aliases.items() if version in names},
+            log_labels=known.log_labels,
+        )
     versions = sorted((*wanted.ready.versions, *leaving), key=lambda one: SemanticVersion.parse(one.version))
-    return ServingModel(ReadyModel(wanted.ready.model_name, tuple(versions), wanted.ready.team), wanted.default_version)
+    return replace(wanted, ready=ReadyModel(wanted.ready.model_name, tuple(versions), wanted.ready.team))
 
 
 def brings_news(known: ServingModel | None, wanted: ServingModel | None) -> bool:
-    """Whether `wanted` has a version, or facts about one, that batchers who have `known` do not know."""
+    """Whether `wanted` says something that batchers who have `known` must know before the change counts: a version,
+    facts about one, other shadows, other aliases, or that predictions are logged in full. What is missing only because
+    its version leaves is no news."""
     if wanted is None:
         return False
-    versions = frozenset(known.ready.versions) if known is not None else frozenset()
-    return any(version not in versions for version in wanted.ready.versions)
+    if known is None:
+        return True
+    versions = frozenset(known.ready.versions)
+    ready = wanted.ready.version_names
+    return (
+        any(version not in versions for version in wanted.ready.versions)
+        or wanted.shadows != tuple(one for one in known.shadows if one.version in ready)
+        or wanted.aliases != {alias: version for alias, version in known.aliases.items() if version in ready}
+        or (wanted.log_labels and not known.log_labels)
+    )

@@ -67,6 +67,7 @@ class Publisher:
         self._options = options
         self._backends: Backends | None = None
         self._heard = False
+        self._aliases: Mapping[str, Mapping[str, str]] = {}
         self._states: Mapping[str, ModelState] = {}
         self._routing = RoutingTable()
         self._dirty: set[str] = set()
@@ -113,6 +114,7 @@ class Publisher:
         self._states = {
             name: state_of(model.ready, None, default=model.default_version) for name, model in saved.items()
         }
+        self._aliases = {name: model.aliases for name, model in saved.items()}
         self.touch(saved)
         log.info("restored the last table", models=len(saved))
 
@@ -122,6 +124,19 @@ class Publisher:
         self._backends, changed = updated(self.backends, update)
         if changed or first:
             log.info("what is ready has changed", deployer_revision=update.revision, models=sorted(changed)[:20])
+            self.touch(changed)
+
+    @property
+    def aliases(self) -> Mapping[str, Mapping[str, str]]:
+        """The registry's aliases by model, as they are known here; each names a version."""
+        return self._aliases
+
+    def aliases_changed(self, aliases: Mapping[str, Mapping[str, str]]) -> None:
+        """Takes the registry's word: all aliases, by model."""
+        changed = {name for name in {*self._aliases, *aliases} if self._aliases.get(name, {}) != aliases.get(name, {})}
+        self._aliases = dict(aliases)
+        if changed:
+            log.info("aliases have changed", models=sorted(changed)[:20])
             self.touch(changed)
 
     def touch(self, models: Iterable[str]) -> int:
@@ -203,7 +218,14 @@ class Publisher:
             ready, before = self.backends.get(name), states.pop(name, None)
             if ready is not None:
                 default = before.serving.default_version if before is not None else ""
-                states[name] = state_of(ready, self._rules.split(name), default=default)
+                rule = self._rules.rules.get(name)
+                states[name] = state_of(
+                    ready,
+                    rule.split if rule is not None else None,
+                    default=default,
+                    aliases=self._aliases.get(name),
+                    log_labels=rule is not None and rule.log_labels,
+                )
         return states
 
     async def _tell_batchers(self, changes: Mapping[str, ServingModel | None]) -> int | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from services.common.errors import MeshError
 from services.common.telemetry.logging import get_logger
-from services.router.domain.rules import Rule, Split
+from services.router.domain.rules import Rule
 from services.router.engines.signal import Signal, wait_at_most
 from services.router.ports import RuleStore
 
@@ -33,11 +33,6 @@ class RuleBook:
     def rules(self) -> Mapping[str, Rule]:
         """The rules by model."""
         return self._rules
-
-    def split(self, model_name: str) -> Split | None:
-        """The split of a model; None where it has no rule."""
-        rule = self._rules.get(model_name)
-        return rule.split if rule is not None else None
 
     async def load(self) -> None:
         """Reads all rules."""

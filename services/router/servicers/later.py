@@ -15,33 +15,8 @@ _NO_AB_TEST = (
 )
 
 
-def refuse_what_comes_later(request: router_service_pb2.UpdateTrafficRequest) -> None:
-    """Raises NOT_IMPLEMENTED where a change asks for more than shares."""
-    if request.canary_config.enabled:
-        raise MeshError(Reason.NOT_IMPLEMENTED, f"canary_config: {_NO_CANARY}")
-    if request.shadows:
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            "shadows: copies of requests are not built yet; leave it out and ask the version by name instead",
-        )
-    if request.conditions:
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            "conditions: routing by user, region or header is not built yet; callers can name the version they want",
-        )
-
-
 class LaterServicer(router_service_pb2_grpc.RouterServiceServicer):
     """The calls that come later."""
-
-    async def ResolveRoute(
-        self, _request: router_service_pb2.ResolveRouteRequest, _context: _Context
-    ) -> router_service_pb2.ResolveRouteResponse:
-        """Not built yet."""
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            "routes cannot be tried out yet; every answer names its model_version, and GetTraffic has the shares",
-        )
 
     async def GetCanary(self, _request: router_service_pb2.GetCanaryRequest, _context: _Context) -> canary_pb2.Canary:
         """Not built yet."""

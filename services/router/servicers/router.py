@@ -16,17 +16,18 @@ from services.router.convert import (
     gateway_to_proto,
     missed_to_proto,
     plan_to_proto,
+    resolution_to_proto,
     rule_to_proto,
     view_to_proto,
     wish_from_proto,
 )
-from services.router.domain.rules import SPLIT_RULE
 from services.router.engines.batchers import Batchers
 from services.router.engines.fleet import FleetKeeper
 from services.router.engines.publisher import Publisher
-from services.router.engines.traffic import Traffic
+from services.router.engines.traffic import Plan, Traffic
 from services.router.ports import Gateways
-from services.router.servicers.later import LaterServicer, refuse_what_comes_later
+from services.router.servicers.later import LaterServicer
+from services.router.servicers.starting import CanaryStarter
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -35,31 +36,53 @@ class RouterServicer(LaterServicer):
     """The public calls."""
 
     def __init__(
-        self, *, traffic: Traffic, publisher: Publisher, batchers: Batchers, fleet: FleetKeeper, gateways: Gateways
+        self,
+        *,
+        traffic: Traffic,
+        publisher: Publisher,
+        batchers: Batchers,
+        fleet: FleetKeeper,
+        gateways: Gateways,
+        canaries: CanaryStarter | None = None,
     ) -> None:
         self._traffic = traffic
         self._publisher = publisher
         self._batchers = batchers
         self._fleet = fleet
         self._gateways = gateways
+        self._canaries = canaries
 
     async def UpdateTraffic(
         self, request: router_service_pb2.UpdateTrafficRequest, _context: _Context
     ) -> traffic_pb2.Traffic:
         """Changes a model's traffic."""
-        refuse_what_comes_later(request)
-        call, wish = call_from_proto(request, actor=current_identity().user), wish_from_proto(request)
         if request.validate_only:
-            return view_to_proto((await self._traffic.plan(call, wish)).after)
+            return view_to_proto((await self._planned(request)).after)
+        call, wish = call_from_proto(request, actor=current_identity().user), wish_from_proto(request)
+        if request.canary_config.enabled:
+            return view_to_proto(await self._starter().start(call, wish, request.canary_config))
         return view_to_proto(await self._traffic.update(call, wish))
 
     async def PlanTraffic(
         self, request: router_service_pb2.UpdateTrafficRequest, _context: _Context
     ) -> router_service_pb2.TrafficPlan:
         """What a change would do."""
-        refuse_what_comes_later(request)
-        call = call_from_proto(request, actor=current_identity().user)
-        return plan_to_proto(await self._traffic.plan(call, wish_from_proto(request)))
+        return plan_to_proto(await self._planned(request))
+
+    async def _planned(self, request: router_service_pb2.UpdateTrafficRequest) -> Plan:
+        call, wish = call_from_proto(request, actor=current_identity().user), wish_from_proto(request)
+        if request.canary_config.enabled:
+            return await self._starter().plan(call, wish, request.canary_config)
+        return await self._traffic.plan(call, wish)
+
+    def _starter(self) -> CanaryStarter:
+        if self._canaries is None:
+            raise MeshError(
+                Reason.NOT_IMPLEMENTED,
+                "canary_config: this router runs no canaries; move the shares in steps with UpdateTraffic, and back "
+                "with RollBack",
+            )
+        return self._canaries
 
     async def GetTraffic(
         self, request: router_service_pb2.GetTrafficRequest, _context: _Context
@@ -105,26 +128,31 @@ class RouterServicer(LaterServicer):
         call = call_from_proto(request, actor=current_identity().user)
         return view_to_proto(await self._traffic.roll_back(call, request.to_version))
 
+    async def ResolveRoute(
+        self, request: router_service_pb2.ResolveRouteRequest, _context: _Context
+    ) -> router_service_pb2.ResolveRouteResponse:
+        """Where a request would go."""
+        resolution, revision = self._traffic.resolve(
+            request.model_name, version=request.version, headers=request.headers
+        )
+        return resolution_to_proto(resolution, revision=revision)
+
     async def ListTrafficRules(
         self, request: router_service_pb2.ListTrafficRulesRequest, _context: _Context
     ) -> router_service_pb2.ListTrafficRulesResponse:
-        """The rules of a model; there is at most one for now, so it fits a page."""
-        check_page_size(request.page_size)
-        rule = self._traffic.rule(request.model_name)
-        return router_service_pb2.ListTrafficRulesResponse(traffic_rules=[rule_to_proto(rule)] if rule else [])
+        """A page of a model's rules."""
+        rules, token = await self._traffic.shown_rules(
+            request.model_name, page_size=request.page_size, page_token=request.page_token
+        )
+        return router_service_pb2.ListTrafficRulesResponse(
+            traffic_rules=[rule_to_proto(rule) for rule in rules], next_page_token=token
+        )
 
     async def GetTrafficRule(
         self, request: router_service_pb2.GetTrafficRuleRequest, _context: _Context
     ) -> traffic_rule_pb2.TrafficRule:
         """One rule."""
-        rule = self._traffic.rule(request.model_name)
-        if rule is None or request.rule_name != SPLIT_RULE:
-            raise MeshError(
-                Reason.TRAFFIC_RULE_NOT_FOUND,
-                f"model {request.model_name!r} has no traffic rule {request.rule_name!r}; list its rules to see them",
-                metadata={"model_name": request.model_name, "rule_name": request.rule_name},
-            )
-        return rule_to_proto(rule)
+        return rule_to_proto(await self._traffic.shown_rule(request.model_name, request.rule_name))
 
     async def ListGateways(
         self, request: router_service_pb2.ListGatewaysRequest, _context: _Context

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -9,8 +10,10 @@ from services.common.database import create_engine, migrate
 from services.router.adapters.postgres import SCHEMA
 from services.router.adapters.rule_store import PostgresRuleStore
 from services.router.adapters.table_store import PostgresTableStore
+from services.router.domain.conditions import RouteCondition
 from services.router.domain.merge import ServingModel
 from services.router.domain.rules import NewChange, Split, Strategy, with_weights
+from services.router.domain.shadows import Comparison, Shadow
 from services.router.ports import RuleStore, TableStore
 from tests.support.clock import FakeClock
 from tests.support.router_fakes import MemoryRuleStore, MemoryTableStore, ready
@@ -71,6 +74,58 @@ async def test_places_come_back_as_they_were_also_from_the_history(rules: RuleSt
     assert [one.after.runs for one in await rules.changes("digits", before=None, limit=1)] == [SPREAD.runs]
 
 
+async def test_conditions_shadows_and_who_governs_come_back_as_they_were(rules: RuleStore) -> None:
+    full = replace(
+        STICKY,
+        conditions=(
+            RouteCondition("header:x-tier", ("gold", "ünï"), "v1.10.0", prefix=True),
+            RouteCondition("team", ("a",), "v1.2.0"),
+        ),
+        shadows=(Shadow("v0.1.0", 5, Comparison("top_k", 3, 0.5, 0.0)), Shadow("v1.10.0")),
+    )
+    stored = await rules.save(replace(change(full), governing="canary-7", log_labels=True), generation=0)
+    assert stored is not None
+    assert (stored.split, stored.governing, stored.log_labels) == (full, "canary-7", True)
+    assert [(one.split, one.governing, one.log_labels) for one in await rules.every()] == [(full, "canary-7", True)]
+    (before,) = await rules.changes("digits", before=None, limit=1)
+    assert before.after == full
+    ended = await rules.save(change(ALL), generation=1)
+    assert ended is not None
+    assert (ended.split.conditions, ended.split.shadows, ended.governing, ended.log_labels) == ((), (), "", False)
+
+
+async def test_shadows_are_shown_as_a_rule_of_their_own(rules: RuleStore) -> None:
+    assert await rules.shown("digits", after="", limit=9) == []
+    await rules.save(change(replace(STICKY, shadows=(Shadow("v0.1.0", 5), Shadow("v1.2.0")))), generation=0)
+    shadow, split = await rules.shown("digits", after="", limit=9)
+    assert (split.rule_name, split.rule_type, split.weights) == ("split", "split", {"v1.10.0": 10, "v1.2.0": 90})
+    assert (split.strategy, split.sticky_header, split.status) == ("sticky", "x-user-id", "active")
+    assert (shadow.rule_name, shadow.rule_type, shadow.status) == ("shadow", "shadow", "active")
+    assert (shadow.weights, shadow.end_time, shadow.created_by) == ({"v0.1.0": 5, "v1.2.0": 100}, None, "ada")
+    assert await rules.shown("digits", after="shadow", limit=9) == [split]
+    assert await rules.shown("digits", after="", limit=1) == [shadow]
+    assert await rules.shown_one("digits", "shadow") == shadow
+    assert await rules.shown_one("digits", "other") is None
+    # What does not change them leaves their row alone.
+    await rules.save(change(replace(ALL, shadows=(Shadow("v0.1.0", 5), Shadow("v1.2.0")))), generation=1)
+    assert await rules.shown_one("digits", "shadow") == shadow
+    await rules.save(change(ALL), generation=2)
+    ended = await rules.shown_one("digits", "shadow")
+    assert ended is not None
+    assert ended.end_time is not None
+    assert (ended.status, ended.rule_id, ended.weights) == ("completed", shadow.rule_id, shadow.weights)
+    await rules.save(change(replace(ALL, shadows=(Shadow("v1.2.0", 50),))), generation=3)
+    again = await rules.shown_one("digits", "shadow")
+    assert again is not None
+    assert (again.status, again.end_time, again.weights, again.rule_id) == (
+        "active",
+        None,
+        {"v1.2.0": 50},
+        shadow.rule_id,
+    )
+    assert again.start_time >= ended.end_time
+
+
 async def test_only_who_has_read_the_newest_may_change_it(rules: RuleStore) -> None:
     first = await rules.save(change(), generation=0)
     assert await rules.save(change(ALL), generation=0) is None
@@ -119,7 +174,14 @@ async def test_a_request_id_counts_once(rules: RuleStore) -> None:
 
 async def test_the_last_table_comes_back(tables: TableStore) -> None:
     assert await tables.load() is None
-    one, two = ServingModel(ready("a", "v1.0.0", "v1.10.0"), "v1.10.0"), ServingModel(ready("b", "v1.0.0"), "v1.0.0")
+    one = ServingModel(
+        ready("a", "v1.0.0", "v1.10.0"),
+        "v1.10.0",
+        shadows=(Shadow("v1.0.0", 7, Comparison("tolerance", 5, 0.0, 0.25)),),
+        aliases={"champion": "v1.10.0"},
+        log_labels=True,
+    )
+    two = ServingModel(ready("b", "v1.0.0"), "v1.0.0")
     await tables.save([one, two], [])
     assert await tables.load() == {"a": one, "b": two}
     changed = ServingModel(ready("a", "v1.10.0", port=9), "v1.10.0")

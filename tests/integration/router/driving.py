@@ -7,10 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+import pytest
+from infermesh.common.v1 import serving_pb2
 from infermesh.deployer.v1 import backend_service_pb2, backend_service_pb2_grpc
-from infermesh.router.v1 import router_service_pb2_grpc, serving_table_pb2, serving_table_pb2_grpc
+from infermesh.router.v1 import router_service_pb2, router_service_pb2_grpc, serving_table_pb2, serving_table_pb2_grpc
 
 from services.common.clock import SystemClock
+from services.common.errors import MeshError
 from services.common.grpc.channel import open_channel
 from services.common.lifecycle import Lifecycle
 from services.router.convert import serving_to_proto
@@ -99,6 +102,7 @@ class Surroundings:
                 "batcher_address": f"127.0.0.1:{self.batcher_port}",
                 "first_batcher_s": 0.05,
                 "ready_patience_s": 0.2,
+                "rules_period_s": 1.0,
             }
         )
         clock, gateways = SystemClock(), FakeGateways()
@@ -126,6 +130,7 @@ class PlayedBatcher:
         self.steps: list[serving_table_pb2.WatchServingTableResponse] = []
         self.models: dict[str, list[str]] = {}
         self.defaults: dict[str, str] = {}
+        self.served: dict[str, serving_pb2.ServedModel] = {}
         self.task = asyncio.create_task(self._run())
 
     @property
@@ -150,7 +155,30 @@ class PlayedBatcher:
             for model in step.models:
                 self.models[model.model_name] = [version.version for version in model.versions]
                 self.defaults[model.model_name] = model.default_version
+                self.served[model.model_name] = model
             for name in step.removed_models:
                 del self.models[name]
             if not self.silent:
                 await self._requests.put(Watch(acknowledged_revision=step.revision))
+
+
+async def served(router: Router, versions: list[str], *, model: str = "digits") -> None:
+    """Returns once gateways route to these versions of the model."""
+
+    def there() -> bool:
+        routes = router.gateways.table.models.get(model)
+        return routes is not None and list(routes.versions) == versions
+
+    await eventually(there, what=f"gateways route to {versions}")
+
+
+def move(split: dict[str, int], **more: Any) -> router_service_pb2.UpdateTrafficRequest:
+    """A change of the traffic of digits."""
+    return router_service_pb2.UpdateTrafficRequest(model_name="digits", traffic_split=split, **more)
+
+
+async def refusal(call: Any) -> MeshError:
+    """What the call is refused with."""
+    with pytest.raises(MeshError) as raised:
+        await call
+    return raised.value

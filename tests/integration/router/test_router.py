@@ -16,7 +16,7 @@ from infermesh.router.v1 import router_service_pb2 as pb
 from infermesh.router.v1 import traffic_rule_pb2
 
 from services.common.errors import MeshError, Reason
-from tests.integration.router.driving import PlayedBatcher, Router, Surroundings
+from tests.integration.router.driving import PlayedBatcher, Router, Surroundings, move, refusal, served
 from tests.support.router_fakes import ready, without
 from tests.support.waiting import eventually
 
@@ -35,26 +35,8 @@ async def router(around: Surroundings) -> AsyncIterator[Router]:
         yield running
 
 
-async def served(router: Router, versions: list[str]) -> None:
-    def there() -> bool:
-        routes = router.gateways.table.models.get("digits")
-        return routes is not None and list(routes.versions) == versions
-
-    await eventually(there, what=f"gateways route to {versions}")
-
-
 def shares(router: Router) -> dict[str, int]:
     return {share.version: share.percent for share in router.gateways.table.models["digits"].shares}
-
-
-def move(split: dict[str, int], **more: Any) -> pb.UpdateTrafficRequest:
-    return pb.UpdateTrafficRequest(model_name="digits", traffic_split=split, **more)
-
-
-async def refusal(call: Any) -> MeshError:
-    with pytest.raises(MeshError) as raised:
-        await call
-    return raised.value
 
 
 async def test_a_new_version_gets_nothing_until_it_is_given_a_share(router: Router) -> None:
@@ -93,12 +75,6 @@ async def test_a_new_version_gets_nothing_until_it_is_given_a_share(router: Rout
             move({OLD: 100}, canary_config=traffic_rule_pb2.CanaryConfig(enabled=True)),
             Reason.NOT_IMPLEMENTED,
             "canary_config",
-        ),
-        (move({OLD: 100}, shadows=[traffic_rule_pb2.Shadow(version=NEW)]), Reason.NOT_IMPLEMENTED, "shadow"),
-        (
-            move({OLD: 100}, conditions=[traffic_rule_pb2.RouteCondition(attribute="region")]),
-            Reason.NOT_IMPLEMENTED,
-            "conditions",
         ),
         (
             pb.UpdateTrafficRequest(model_name="nothing", traffic_split={OLD: 100}),

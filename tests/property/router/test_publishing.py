@@ -20,8 +20,8 @@ from services.common.clock import LoopClock
 from services.common.errors import MeshError, Reason
 from services.router.domain.merge import effective_shares
 from services.router.domain.routing import RoutingTable
-from services.router.domain.rules import SplitWish
 from services.router.domain.table import TableStep
+from services.router.domain.wishes import SplitWish
 from services.router.engines.batchers import Batchers
 from services.router.engines.follower import Follower
 from services.router.engines.publisher import Publisher, PublisherOptions

@@ -3,10 +3,10 @@
 import pytest
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from infermesh.router.v1 import router_service_pb2, router_service_pb2_grpc, traffic_rule_pb2
+from infermesh.router.v1 import router_service_pb2, router_service_pb2_grpc
 
 from services.common.errors import MeshError, Reason
-from services.router.servicers.later import LaterServicer, refuse_what_comes_later
+from services.router.servicers.later import LaterServicer
 from services.router.servicers.router import RouterServicer
 
 METHODS = router_service_pb2.DESCRIPTOR.services_by_name["RouterService"].methods
@@ -26,13 +26,3 @@ async def test_what_comes_later_says_what_to_use_instead(name: str) -> None:
         await getattr(LaterServicer, name)(None, request, None)
     assert raised.value.reason is Reason.NOT_IMPLEMENTED
     assert ";" in raised.value.message
-
-
-def test_a_canary_that_is_not_enabled_and_a_shadow_that_ends_ask_for_nothing() -> None:
-    refuse_what_comes_later(
-        router_service_pb2.UpdateTrafficRequest(
-            traffic_split={"v1.0.0": 100},
-            canary_config=traffic_rule_pb2.CanaryConfig(enabled=False),
-            shadows=[],
-        )
-    )

@@ -1,5 +1,5 @@
 """What a rule holds beside shares: who owns which place, shadows, the rollout that decides the shares at the moment,
-and whether predictions are logged in full."""
+whether predictions are logged in full, and the strategy "weighted"."""
 
 from alembic import op
 
@@ -17,6 +17,12 @@ def upgrade() -> None:
             ADD COLUMN log_labels boolean NOT NULL DEFAULT false
     """)
     op.execute("""
+        ALTER TABLE traffic_rules
+            DROP CONSTRAINT traffic_rules_routing_strategy_check,
+            ADD CONSTRAINT traffic_rules_routing_strategy_check
+                CHECK (routing_strategy IN ('round_robin', 'sticky', 'random', 'weighted'))
+    """)
+    op.execute("""
         COMMENT ON COLUMN traffic_rules.places IS 'Who owns which of the places 0 to 99 that sticky keys have: runs of a
  version and its number of places, in ascending order'
     """)
@@ -25,6 +31,13 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Drops them, and the rows that the schema before does not know."""
     op.execute("DELETE FROM traffic_rules WHERE rule_name <> 'split'")
+    op.execute("UPDATE traffic_rules SET routing_strategy = 'random' WHERE routing_strategy = 'weighted'")
+    op.execute("""
+        ALTER TABLE traffic_rules
+            DROP CONSTRAINT traffic_rules_routing_strategy_check,
+            ADD CONSTRAINT traffic_rules_routing_strategy_check
+                CHECK (routing_strategy IN ('round_robin', 'sticky', 'random'))
+    """)
     op.execute("""
         ALTER TABLE traffic_rules
             DROP COLUMN places, DROP COLUMN shadows, DROP COLUMN governing_rule, DROP COLUMN log_labels

@@ -220,13 +220,21 @@ class Gateway:
         )
 
 
+G = TypeVar("G", bound=Gateway)
+
+
 @contextmanager
-def running_gateway(folder: Path, *, publish: Sequence[ModelRoutes] | None = ()) -> Iterator[Gateway]:
+def running_gateway(
+    folder: Path,
+    *,
+    publish: Sequence[ModelRoutes] | None = (),
+    kind: type[G] = Gateway,  # type: ignore[assignment]
+) -> Iterator[G]:
     """A gateway in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="gateway")
     thread.start()
-    gateway = Gateway(folder, loop)
+    gateway = kind(folder, loop)
     try:
         gateway.do(gateway.start(publish=publish))
         yield gateway

@@ -32,22 +32,22 @@ class GrpcRouter:
         self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
         self._open: Open = self._channel.stream_stream(ADS_METHOD)
         self._there = asyncio.Event()
+        self._known = asyncio.Event()
+        """Whether it is there or not is known: no attempt to connect is the first since it was."""
 
     async def run(self) -> None:
         """Keeps or seeks the connection, for as long as the process lives."""
         while True:
             state = self._channel.get_state(try_to_connect=True)
-            if state is grpc.ChannelConnectivity.READY:
-                self._there.set()
-            else:
-                self._there.clear()
+            _set(self._there, to=state is grpc.ChannelConnectivity.READY)
+            _set(self._known, to=state in {grpc.ChannelConnectivity.READY, grpc.ChannelConnectivity.TRANSIENT_FAILURE})
             await self._channel.wait_for_state_change(state)
 
     async def dial(self) -> "GrpcLine | None":
         """A new stream; None where there is no connection in time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._connect_timeout_s):
-                await self._there.wait()
+                await self._known.wait()
         return GrpcLine(self._open()) if self._there.is_set() else None
 
     async def reachable(self) -> None:
@@ -84,3 +84,10 @@ class GrpcLine:
     def hang_up(self) -> None:
         """Ends the stream."""
         self._call.cancel()
+
+
+def _set(event: asyncio.Event, *, to: bool) -> None:
+    if to:
+        event.set()
+    else:
+        event.clear()

@@ -1,0 +1,198 @@
+"""The keeper between a real Envoy and the real control plane: deaths of each, in every order, and no request lost."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from services.router.domain.routing import ModelRoutes, Share
+from tests.support.envoy_gateway import TIMEOUT_S, running_gateway, split
+from tests.support.kept_gateway import KeptGateway
+from tests.support.waiting import until
+
+OLD, NEW, NEWEST = "v1.0.0", "v2.0.0", "v3.0.0"
+DIGITS = [split("digits", {OLD: 100})]
+
+
+@pytest.fixture
+def gateway(tmp_path: Path) -> Iterator[KeptGateway]:
+    with running_gateway(tmp_path, publish=DIGITS, kind=KeptGateway) as running:
+        yield running
+
+
+class Load:
+    """Predicts without pause over one connection, and counts versions and failures."""
+
+    def __init__(self, gateway: KeptGateway) -> None:
+        self._gateway = gateway
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="load")
+        self.versions: Counter[str] = Counter()
+        self.failures: list[str] = []
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join(TIMEOUT_S)
+
+    def _run(self) -> None:
+        with httpx.Client(base_url=f"http://{self._gateway.address}", timeout=TIMEOUT_S, trust_env=False) as client:
+            while not self._stop.is_set():
+                try:
+                    answer = client.post("/v1/models/digits/predict", json={})
+                    assert answer.status_code == 200, answer.text
+                    self.versions[answer.json()["headers"]["x-route-version"]] += 1
+                except (AssertionError, httpx.HTTPError) as error:
+                    self.failures.append(repr(error)[:300])
+
+    def goes_on(self) -> None:
+        """Waits until it has got some more answers."""
+        before = self.versions.total()
+        until(lambda: self.versions.total() > before + 30, what="predictions go on")
+
+
+def version_of(gateway: KeptGateway) -> str:
+    answer = gateway.rest("POST", "/v1/models/digits/predict", json={})
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["headers"]["x-route-version"])
+
+
+def kept_routes(gateway: KeptGateway, revision: int) -> bool:
+    return gateway.kept_versions().get("RouteConfiguration", "").startswith(f"{revision}-")
+
+
+def versions_in_force(gateway: KeptGateway) -> dict[str, str]:
+    return {
+        name: str(gateway.text_stats(name)[name])
+        for name in (
+            "cluster_manager.cds.version_text",
+            "listener_manager.lds.version_text",
+            "http.gateway.rds.gateway.version_text",
+        )
+    }
+
+
+def test_a_gateway_starts_without_its_router_and_does_not_notice_its_return(
+    gateway: KeptGateway, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gateway.publish(split("digits", {NEW: 100}))
+    until(lambda: kept_routes(gateway, gateway.revision), what="the table is on disk")
+    before = versions_in_force(gateway)
+    gateway.do(gateway.stop_router())
+    gateway.do(gateway.kill_envoy())
+    began_s = time.monotonic()
+    gateway.do(gateway.start_envoy())
+    assert version_of(gateway) == NEW
+    took_s = time.monotonic() - began_s
+    assert versions_in_force(gateway) == before
+    listeners = gateway.listeners()
+
+    with Load(gateway) as load:
+        load.goes_on()
+        # A router that has not restored its rules: it tells of the rest, which is the same.
+        gateway.do(gateway.restart_router())
+        began_s = time.monotonic()
+        until(lambda: len(gateway.plane.connected()) == 1, every_s=0.005, what="the gateway is the router's again")
+        back_s = time.monotonic() - began_s
+        load.goes_on()
+        gateway.revision -= 1
+        gateway.publish(split("digits", {NEW: 100}))
+        load.goes_on()
+        assert gateway.plane.connected()[0].acknowledged_revision == gateway.revision
+        assert versions_in_force(gateway) == before
+        assert gateway.listeners() == listeners
+        assert gateway.stats("http.gateway.rds.gateway.update_success")["http.gateway.rds.gateway.update_success"] == 1
+        gateway.publish(split("digits", {NEWEST: 100}))
+        until(lambda: load.versions[NEWEST] > 30, what="new changes arrive")
+    assert load.failures == []
+    assert set(load.versions) == {NEW, NEWEST}
+    assert gateway.listeners() == listeners
+    with capsys.disabled():
+        print(
+            f"\na gateway without its router answers after {took_s:.2f} s; it dials one that is back in {back_s:.2f} s"
+        )
+
+
+@pytest.mark.logs_errors
+def test_what_was_refused_is_not_what_a_gateway_starts_with(gateway: KeptGateway) -> None:
+    gateway.publish(split("digits", {NEW: 100}))
+    until(lambda: kept_routes(gateway, gateway.revision), what="the table is on disk")
+    kept = gateway.kept_versions()
+    gateway.publish(ModelRoutes("digits", (OLD, NEW), (Share(OLD, 0), Share(NEW, 0))))
+    assert "weight" in gateway.plane.connected()[0].error_message
+    gateway.do(gateway.stop_router())
+    gateway.do(gateway.kill_envoy())
+    gateway.do(gateway.start_envoy())
+    assert version_of(gateway) == NEW
+    assert gateway.kept_versions() == kept
+
+
+def test_the_death_of_the_keeper_changes_nothing(gateway: KeptGateway) -> None:
+    with Load(gateway) as load:
+        load.goes_on()
+        listeners = gateway.listeners()
+        gateway.do(gateway.kill_keeper())
+        load.goes_on()
+        # Published while nobody could hear of it, and kept nowhere.
+        gateway.publish(split("digits", {NEW: 100}))
+        load.goes_on()
+        assert set(load.versions) == {OLD}
+        gateway.do(gateway.start_keeper())
+        until(lambda: load.versions[NEW] > 30, what="the change arrives")
+        assert gateway.listeners() == listeners
+    assert load.failures == []
+    until(lambda: kept_routes(gateway, gateway.revision), what="the table is on disk")
+
+
+def test_a_disk_that_lost_it_gets_it_from_the_router_again(gateway: KeptGateway) -> None:
+    until(lambda: len(gateway.kept_versions()) == 4, what="everything is on disk")
+    kept, listeners = gateway.kept_versions(), gateway.listeners()
+    with Load(gateway) as load:
+        gateway.do(gateway.kill_keeper())
+        gateway.kept_file.unlink()
+        gateway.do(gateway.start_keeper())
+        until(lambda: gateway.kept_versions() == kept, what="everything is on disk again")
+        load.goes_on()
+    assert load.failures == []
+    assert set(load.versions) == {OLD}
+    assert gateway.listeners() == listeners
+
+
+def test_a_damaged_file_is_as_good_as_none_and_said_in_one_line(gateway: KeptGateway) -> None:
+    until(lambda: len(gateway.kept_versions()) == 4, what="everything is on disk")
+    gateway.do(gateway.stop_router())
+    gateway.do(gateway.kill_envoy())
+    gateway.do(gateway.kill_keeper())
+    content = gateway.kept_file.read_bytes()
+    gateway.kept_file.write_bytes(content[:-1] + b"?")
+    gateway.do(gateway.start_keeper())
+    gateway.do(gateway.start_envoy(wait=False))
+    until(lambda: gateway.dialled() == 1, what="the gateway has dialled")
+    said = [line for line in gateway.keeper_log() if "cannot be used" in line["event"]]
+    assert len(said) == 1
+    assert str(gateway.kept_file) in said[0]["error"]
+    assert gateway.stats("listener_manager.listener_added")["listener_manager.listener_added"] == 0
+    gateway.do(gateway.restart_router())
+    gateway.revision -= 1
+    gateway.publish(*DIGITS)
+    until(lambda: version_of(gateway) == OLD, what="the gateway serves by the router's word")
+    until(lambda: len(gateway.kept_versions()) == 4, what="everything is on disk again")
+
+
+def test_a_router_that_is_there_and_knows_nothing_does_not_keep_a_gateway_from_starting(gateway: KeptGateway) -> None:
+    until(lambda: len(gateway.kept_versions()) == 4, what="everything is on disk")
+    gateway.do(gateway.kill_envoy())
+    gateway.do(gateway.restart_router())  # it publishes nothing
+    gateway.do(gateway.start_envoy())
+    assert version_of(gateway) == OLD
+    assert [state.acknowledged_revision for state in gateway.plane.connected()] == [gateway.revision]
+    gateway.publish(split("digits", {NEW: 100}))
+    assert version_of(gateway) == NEW
+    until(lambda: kept_routes(gateway, gateway.revision), what="the table is on disk")

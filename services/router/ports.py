@@ -10,7 +10,7 @@ from services.router.domain.health import Health
 from services.router.domain.merge import ServingModel
 from services.router.domain.rollouts import Document, Mismatch, Rollout, RolloutEvent, RolloutKind, Saved
 from services.router.domain.routing import GatewayState, RoutingTable
-from services.router.domain.rules import Change, NewChange, Rule
+from services.router.domain.rules import Change, NewChange, Rule, ShownRule
 
 
 class Gateways(Protocol):
@@ -59,6 +59,15 @@ class RuleStore(Protocol):
         `generation` is that of the rule that was read, 0 where there was none. None, and nothing is changed, where it
         is no longer the current one, or where `change.request_id` was taken before.
         """
+        ...
+
+    async def shown(self, model_name: str, *, after: str, limit: int) -> Sequence[ShownRule]:
+        """At most `limit` of all rules of a model by name, its shadows and rollouts included, of those whose name is
+        greater than `after`."""
+        ...
+
+    async def shown_one(self, model_name: str, rule_name: str) -> ShownRule | None:
+        """One of them."""
         ...
 
     async def digest_of(self, request_id: str) -> str | None:

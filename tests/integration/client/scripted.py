@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 
 import grpc
 from google.api import httpbody_pb2
-from google.protobuf import any_pb2, json_format
-from google.rpc import code_pb2, error_details_pb2, status_pb2
+from google.protobuf import json_format
+from google.rpc import code_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_status import rpc_status
 from infermesh.client.cli.app import build_app
 from infermesh.client.health import SERVICES
 from infermesh.deployer.v1 import deployer_service_pb2, deployer_service_pb2_grpc, deployment_pb2
@@ -23,19 +22,16 @@ from infermesh.registry.v1 import (
     registry_service_pb2,
     registry_service_pb2_grpc,
 )
-from infermesh.router.v1 import receiver_pb2, router_service_pb2, router_service_pb2_grpc, traffic_pb2
+from infermesh.router.v1 import canary_pb2, receiver_pb2, router_service_pb2, traffic_pb2
 from typer.testing import CliRunner, Result
+
+from tests.integration.client.monitoring import Monitor
+from tests.integration.client.refusing import refuse
+from tests.integration.client.rollouts import Rollouts
 
 Deployment = deployment_pb2.Deployment
 Step = Deployment | None | grpc.StatusCode
 """What a watching tells next: a deployment, None for its removal, or a status to break off with."""
-
-
-def refuse(context: grpc.ServicerContext, code: int, reason: str, message: str) -> None:
-    """Fails as the mesh's services do."""
-    detail = any_pb2.Any()
-    detail.Pack(error_details_pb2.ErrorInfo(reason=reason, domain="infermesh"))
-    context.abort_with_status(rpc_status.to_status(status_pb2.Status(code=code, message=message, details=[detail])))
 
 
 class Registry(registry_service_pb2_grpc.RegistryServiceServicer):
@@ -217,10 +213,14 @@ class Deployer(deployer_service_pb2_grpc.DeployerServiceServicer):
                 yield deployer_service_pb2.WatchDeploymentsResponse(deployment=step)
 
 
-class Router(router_service_pb2_grpc.RouterServiceServicer):
+class Router(Rollouts):
     """Keeps the shares that it was told; knows v1.0.0 and v1.1.0."""
 
     def __init__(self) -> None:
+        super().__init__()
+        self.plans: list[router_service_pb2.UpdateTrafficRequest] = []
+        self.rolled_back: list[router_service_pb2.RollBackRequest] = []
+        self.undone: list[router_service_pb2.UndoTrafficRequest] = []
         self.updates: list[router_service_pb2.UpdateTrafficRequest] = []
         self.split: dict[str, int] = {"v1.0.0": 100}
         self.governing_rule = "split"
@@ -254,13 +254,39 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
         self.updates.append(request)
         if unknown := set(request.traffic_split) - {"v1.0.0", "v1.1.0"}:
             refuse(context, code_pb2.FAILED_PRECONDITION, "VERSION_NOT_DEPLOYED", f"{min(unknown)} is not ready")
-        self.split = dict(request.traffic_split)
+        if request.canary_config.enabled:
+            self.canary = canary_pb2.Canary(
+                model_name=request.model_name,
+                deployment_name=request.deployment_name,
+                version="v1.1.0",
+                baseline_version="v1.0.0",
+                status="running",
+                percent=request.canary_config.stages[0].percent if request.canary_config.stages else 1,
+                config=request.canary_config,
+                etag="1",
+            )
+        elif request.traffic_split:
+            self.split = dict(request.traffic_split)
         return self._traffic(request.model_name)
 
     def PlanTraffic(
         self, request: router_service_pb2.UpdateTrafficRequest, context: grpc.ServicerContext
     ) -> router_service_pb2.TrafficPlan:
+        self.plans.append(request)
         return router_service_pb2.TrafficPlan(moved_percent=10, changes=["v1.1.0 gets 10 % instead of 0 %"])
+
+    def UndoTraffic(
+        self, request: router_service_pb2.UndoTrafficRequest, context: grpc.ServicerContext
+    ) -> traffic_pb2.Traffic:
+        self.undone.append(request)
+        return self._traffic(request.model_name)
+
+    def RollBack(
+        self, request: router_service_pb2.RollBackRequest, context: grpc.ServicerContext
+    ) -> traffic_pb2.Traffic:
+        self.rolled_back.append(request)
+        self.split = {request.to_version or "v1.0.0": 100}
+        return self._traffic(request.model_name)
 
     def ListBatchers(
         self, request: router_service_pb2.ListBatchersRequest, context: grpc.ServicerContext
@@ -325,6 +351,7 @@ class Scripted:
     artifacts: Artifacts = field(default_factory=Artifacts)
     deployer: Deployer = field(default_factory=Deployer)
     router: Router = field(default_factory=Router)
+    monitor: Monitor = field(default_factory=Monitor)
     batcher: Batcher = field(default_factory=Batcher)
     health: Health = field(default_factory=Health)
     address: str = ""

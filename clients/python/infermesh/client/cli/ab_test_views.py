@@ -17,7 +17,7 @@ from rich.table import Table
 
 _DRAWN_WIDTH = 52
 _LABEL_WIDTH = 12
-_TESTS = {"welch_t": "Welch's t", "two_proportion_z": "z of two proportions"}
+_TESTS = {"welch_t": "Welch's t", "two_proportion_z": "two-proportion z"}
 
 
 def ab_test_shown(test: ab_test_pb2.AbTest, now: datetime) -> RenderableType:
@@ -108,7 +108,7 @@ def _arms(results: ab_test_pb2.AbTestResults) -> Table:
 def _outcome(arm: ab_test_pb2.AbTestArm, name: str) -> str:
     if name not in arm.outcomes:
         return "–"
-    return f"{figure(name, arm.outcomes[name])} [dim]of {count(arm.outcome_counts[name])}[/]"
+    return figure(name, arm.outcomes[name])
 
 
 def comparisons_drawn(results: ab_test_pb2.AbTestResults) -> list[str]:

@@ -16,7 +16,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-_DRAWN_WIDTH = 24
+_DRAWN_WIDTH = 40
 STAGES_DEFAULT = (
     traffic_rule_pb2.CanaryStage(percent=1, duration_minutes=10),
     traffic_rule_pb2.CanaryStage(percent=10, duration_minutes=30),
@@ -47,7 +47,7 @@ def canary_shown(canary: canary_pb2.Canary, now: datetime) -> RenderableType:
     if canary.evidence_error:
         parts.append(f"[yellow]nothing is judged at the moment: {escape(canary.evidence_error)}[/]")
     if canary.results:
-        parts += ["", criteria_table(canary.results)]
+        parts += ["", *criteria_drawn(canary.results)]
     if canary.history:
         parts += ["", _history(canary.history)]
     if canary.status == "rolled_back":
@@ -92,20 +92,22 @@ def _time_left(canary: canary_pb2.Canary, now: datetime) -> str:
     return f"{spent} gone; its time does not run"
 
 
-def criteria_table(results: Sequence[canary_pb2.CriterionResult]) -> Table:
-    """How a canary stands against each limit: its value, the limit (┃ in the drawing), the interval, the verdict."""
-    shown = table("limit", "measured", "", "before", "requests", "verdict", right=["measured", "before", "requests"])
+def criteria_drawn(results: Sequence[canary_pb2.CriterionResult]) -> list[str]:
+    """How a canary stands against each limit: the values in words, then the interval with the limit as a bar (┃).
+
+    Two lines each, as rich markup, that fit in 80 columns and say without colours what they say with them.
+    """
+    lines: list[str] = []
     for one in results:
-        sign = "≥" if _is_floor(one.criterion) else "≤"
-        shown.add_row(
-            f"{escape(one.criterion)} {sign} {figure(one.criterion, one.limit)}",
-            figure(one.criterion, one.measured),
-            criterion_drawn(one),
-            figure(one.criterion, one.baseline),
-            count(one.request_count),
-            state(one.verdict),
+        name = one.criterion
+        sign = "≥" if _is_floor(name) else "≤"
+        lines.append(
+            f"[bold]{escape(name)}[/] {figure(name, one.measured)}, to be {sign} {figure(name, one.limit)}: "
+            f"{state(one.verdict)}"
         )
-    return shown
+        about = f"before {figure(name, one.baseline)}, {count(one.request_count)} requests"
+        lines.append(f"  {criterion_drawn(one):<{_DRAWN_WIDTH}}  [dim]{about}[/]")
+    return lines
 
 
 def criterion_drawn(result: canary_pb2.CriterionResult, *, width: int = _DRAWN_WIDTH) -> str:

@@ -1,12 +1,12 @@
 """An A/B test's intervals as a picture, PNG or SVG, for a page or a message. Drawn by matplotlib, without a display."""
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 from infermesh.client.cli.ab_test_views import is_known
 from infermesh.client.cli.figures import count, figure, is_share, unit
+from infermesh.client.cli.intervals import axis
 from infermesh.router.v1 import ab_test_pb2
 
 if TYPE_CHECKING:
@@ -73,19 +73,21 @@ def _draw(panel: "Axes", one: ab_test_pb2.AbTestComparison, control: str) -> Non
     scale = 100.0 if is_share(one.metric) else 1.0
     colour = _COLOURS.get(one.verdict, _COLOURS["no_difference"])
     difference = (one.version_value - one.control_value) * scale
-    ends = [0.0, difference]
-    rows = (
-        (1.0, one.difference_low, one.difference_high, 4.0, "95 %"),
-        (0.0, one.sequential_low, one.sequential_high, 1.8, "sequential"),
-    )
+    rows = [
+        (height, low * scale, high * scale, line_width, name)
+        for height, low, high, line_width, name in (
+            (1.0, one.difference_low, one.difference_high, 4.0, "95 %"),
+            (0.0, one.sequential_low, one.sequential_high, 1.8, "sequential"),
+        )
+        if is_known(low, high)
+    ]
+    # An interval may have one end at infinity: it is drawn up to the edge.
+    span = axis([0.0, difference, *(end for _, low, high, *_ in rows for end in (low, high))], width=2)
     for height, low, high, line_width, _ in rows:
-        if is_known(low, high):
-            finite = [end * scale for end in (low, high) if math.isfinite(end)]
-            ends += finite
-            panel.plot([finite[0], finite[-1]], [height, height], color=colour, lw=line_width, solid_capstyle="butt")
-            panel.plot([difference], [height], "o", color=colour, ms=7 if line_width > 2 else 5)
-    room = (max(ends) - min(ends) or abs(difference) or 1.0) * 0.08
-    panel.set_xlim(min(ends) - room, max(ends) + room)
+        ends = [max(low, span.low), min(high, span.high)]
+        panel.plot(ends, [height, height], color=colour, lw=line_width, solid_capstyle="butt")
+        panel.plot([difference], [height], "o", color=colour, ms=line_width + 3.0)
+    panel.set_xlim(span.low, span.high)
     panel.set_ylim(-0.7, 1.7)
     panel.set_yticks([height for height, *_ in rows], [name for *_, name in rows], fontsize=8)
     panel.axvline(0.0, color="#24292f", lw=1.0)

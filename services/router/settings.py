@@ -46,6 +46,11 @@ class RouterSettings(ServiceSettings):
     """How long a change waits for a version that is not ready yet before it is refused, in seconds."""
     rules_period_s: float = Field(default=10.0, gt=0, le=3600)
     """Seconds between readings of all traffic rules, which find what another router stored."""
+    rollouts_period_s: float = Field(default=1.0, gt=0, le=60)
+    """Seconds between readings of the rollouts that run, which find what another router stored."""
+    lease_s: float = Field(default=6.0, ge=3, le=60)
+    """How long this router may act on rollouts without hearing of the database, in seconds; so long nobody does after
+    it died. It asks again three times as often."""
     database_patience_s: float = Field(default=20.0, ge=0, le=600)
     """How long a start waits for a database that does not answer, in seconds."""
     health_timeout_s: float = Field(default=1.0, gt=0, le=10)

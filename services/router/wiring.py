@@ -40,6 +40,7 @@ from services.router.servicers.health import MeshHealthServicer
 from services.router.servicers.router import RouterServicer
 from services.router.servicers.serving_table import ServingTableServicer
 from services.router.settings import RouterSettings
+from services.router.wiring_rollouts import TrafficParts, add_rollouts
 
 _ROUTER_SERVICE = "infermesh.router.v1.RouterService"
 _BY_BATCHERS = (prediction_service_pb2.DESCRIPTOR, grpc_service_pb2.DESCRIPTOR)
@@ -109,13 +110,9 @@ def assemble(
         ),
     )
     rules.on_change(publisher.touch)
+    options = TrafficOptions(patience_s=settings.change_patience_s, ready_patience_s=settings.ready_patience_s)
     traffic = Traffic(
-        store=rule_store,
-        rules=rules,
-        publisher=publisher,
-        batchers=batchers,
-        gateways=gateways,
-        options=TrafficOptions(patience_s=settings.change_patience_s, ready_patience_s=settings.ready_patience_s),
+        store=rule_store, rules=rules, publisher=publisher, batchers=batchers, gateways=gateways, options=options
     )
     channels = _channels(settings)
     source = DeployerBackendSource(channels["deployer"], watcher_id=settings.instance)
@@ -141,8 +138,22 @@ def assemble(
     lifecycle.add_task("deployer's word", follower.run)
     if fleet.addresses:
         lifecycle.add_task("fleet of batchers", fleet.run)
+    rollouts = add_rollouts(
+        lifecycle,
+        settings,
+        base=TrafficParts(engine, rule_store, rules, publisher, traffic, options),
+        monitor=channels["monitor"],
+        clock=clock,
+    )
     lifecycle.on_health("what is ready is known", lambda: publisher.known)
-    router = RouterServicer(traffic=traffic, publisher=publisher, batchers=batchers, fleet=fleet, gateways=gateways)
+    router = RouterServicer(
+        traffic=traffic,
+        publisher=publisher,
+        batchers=batchers,
+        fleet=fleet,
+        gateways=gateways,
+        canaries=rollouts.canaries,
+    )
     server = add_grpc_server(
         lifecycle,
         settings,

@@ -133,6 +133,12 @@ class Canary:
         return self.held_since + timedelta(seconds=self.config.hold_s) if self.held_since is not None else None
 
     @property
+    def waits_for_outcomes(self) -> bool:
+        """Whether a limit is of what outcomes report, so that predictions must be logged in full."""
+        criteria = self.config.criteria
+        return bool(criteria.metrics or criteria.accuracy_min is not None or criteria.accuracy_decrease_max is not None)
+
+    @property
     def alpha(self) -> float:
         """The part of `ALPHA` that one stage has."""
         return ALPHA / len(self.config.stages)

@@ -61,8 +61,11 @@ class Drivers:
 
     async def _driven(self, rollout_id: str, model_name: str) -> None:
         while (rollout := self._rollouts.running.get(model_name)) is not None and rollout.rollout_id == rollout_id:
+            changed = self._rollouts.changed.current
             try:
                 await self._drive(rollout)
+                # It has ended, or another router leads: this task ends with the next look.
+                await wait_at_most(changed, _LOOK_S)
             except Exception:
                 log.exception("a rollout's driver crashed; it starts again", model=model_name, rollout=rollout.name)
                 await self._clock.sleep(_AGAIN_S)

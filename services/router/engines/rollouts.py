@@ -4,7 +4,7 @@ The store is the truth, as with rules: who changes a rollout hands it over at on
 every second, so that a change made by another router, or one whose outcome was never learnt, takes effect all the same.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from services.common.errors import MeshError
 from services.common.telemetry.logging import get_logger
@@ -42,13 +42,18 @@ class Rollouts:
         self.changed = Signal()
         """Fires when a rollout begins, changes or ends, when a rule does, and when this router begins or ceases to
         lead."""
-        leadership.on_change(self.changed.fire)
-        rules.on_change(lambda _: self.changed.fire())
+        self._woken: dict[str, Signal] = {}
+        leadership.on_change(lambda: self._wake(self._running))
+        rules.on_change(self._wake)
 
     @property
     def running(self) -> Mapping[str, Rollout]:
         """By model."""
         return self._running
+
+    def woken(self, model_name: str) -> Signal:
+        """Fires as `changed` does, for one model alone. Take it anew for each wait."""
+        return self._woken.setdefault(model_name, Signal())
 
     @property
     def store(self) -> RolloutStore:
@@ -67,7 +72,9 @@ class Rollouts:
         if _generations(before) != _generations(running):
             # Each change of a rollout may have changed its rule, by another router.
             self._rules.suspect()
-            self.changed.fire()
+            self._wake({*before, *running})
+        for model_name in [name for name in self._woken if name not in running]:
+            self._woken.pop(model_name).fire()
 
     async def run(self) -> None:
         """Reads them every period, and whenever they are suspect. Never ends by itself."""
@@ -129,6 +136,13 @@ class Rollouts:
         self._puts += 1
         others = {name: one for name, one in self._running.items() if one.rollout_id != rollout.rollout_id}
         self._running = {**others, rollout.model_name: rollout} if rollout.running else others
+        self._wake([rollout.model_name])
+
+    def _wake(self, models: Iterable[str]) -> None:
+        for model_name in models:
+            signal = self._woken.get(model_name)
+            if signal is not None:
+                signal.fire()
         self.changed.fire()
 
 

@@ -3,12 +3,11 @@
 from typing import Any
 
 import grpc
-from infermesh.router.v1 import ab_test_pb2, canary_pb2, router_service_pb2, router_service_pb2_grpc
+from infermesh.router.v1 import ab_test_pb2, router_service_pb2, router_service_pb2_grpc
 
 from services.common.errors import MeshError, Reason
 
 _Context = grpc.aio.ServicerContext[Any, Any]
-_NO_CANARY = "canaries are not built yet; move the shares in steps with UpdateTraffic, and back with RollBack"
 _NO_AB_TEST = (
     'A/B tests are not built yet; split the traffic with routing_strategy "sticky" and compare the versions with '
     "GET /v1/models/{model_name}/metrics/versions"
@@ -17,40 +16,6 @@ _NO_AB_TEST = (
 
 class LaterServicer(router_service_pb2_grpc.RouterServiceServicer):
     """The calls that come later."""
-
-    async def GetCanary(self, _request: router_service_pb2.GetCanaryRequest, _context: _Context) -> canary_pb2.Canary:
-        """Not built yet."""
-        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_CANARY)
-
-    async def ListCanaries(
-        self, _request: router_service_pb2.ListCanariesRequest, _context: _Context
-    ) -> router_service_pb2.ListCanariesResponse:
-        """Not built yet."""
-        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_CANARY)
-
-    async def PauseCanary(
-        self, _request: router_service_pb2.PauseCanaryRequest, _context: _Context
-    ) -> canary_pb2.Canary:
-        """Not built yet."""
-        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_CANARY)
-
-    async def ResumeCanary(
-        self, _request: router_service_pb2.ResumeCanaryRequest, _context: _Context
-    ) -> canary_pb2.Canary:
-        """Not built yet."""
-        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_CANARY)
-
-    async def AbortCanary(
-        self, _request: router_service_pb2.AbortCanaryRequest, _context: _Context
-    ) -> canary_pb2.Canary:
-        """Not built yet."""
-        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_CANARY)
-
-    async def PromoteCanary(
-        self, _request: router_service_pb2.PromoteCanaryRequest, _context: _Context
-    ) -> canary_pb2.Canary:
-        """Not built yet."""
-        raise MeshError(Reason.NOT_IMPLEMENTED, _NO_CANARY)
 
     async def CreateAbTest(
         self, _request: router_service_pb2.CreateAbTestRequest, _context: _Context

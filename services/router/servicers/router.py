@@ -6,7 +6,6 @@ from typing import Any
 import grpc
 from infermesh.router.v1 import router_service_pb2, traffic_pb2, traffic_rule_pb2
 
-from services.common.errors import MeshError, Reason
 from services.common.grpc.identity import current_identity
 from services.common.page import check_page_size
 from services.router.convert import (
@@ -21,18 +20,20 @@ from services.router.convert import (
     view_to_proto,
     wish_from_proto,
 )
+from services.router.convert_canary import canary_wish_from_proto
 from services.router.engines.batchers import Batchers
+from services.router.engines.canaries import Canaries
 from services.router.engines.fleet import FleetKeeper
 from services.router.engines.publisher import Publisher
 from services.router.engines.traffic import Plan, Traffic
 from services.router.ports import Gateways
+from services.router.servicers.canary import CanaryCalls
 from services.router.servicers.later import LaterServicer
-from services.router.servicers.starting import CanaryStarter
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class RouterServicer(LaterServicer):
+class RouterServicer(CanaryCalls, LaterServicer):
     """The public calls."""
 
     def __init__(
@@ -43,14 +44,14 @@ class RouterServicer(LaterServicer):
         batchers: Batchers,
         fleet: FleetKeeper,
         gateways: Gateways,
-        canaries: CanaryStarter | None = None,
+        canaries: Canaries,
     ) -> None:
+        super().__init__(canaries)
         self._traffic = traffic
         self._publisher = publisher
         self._batchers = batchers
         self._fleet = fleet
         self._gateways = gateways
-        self._canaries = canaries
 
     async def UpdateTraffic(
         self, request: router_service_pb2.UpdateTrafficRequest, _context: _Context
@@ -60,7 +61,7 @@ class RouterServicer(LaterServicer):
             return view_to_proto((await self._planned(request)).after)
         call, wish = call_from_proto(request, actor=current_identity().user), wish_from_proto(request)
         if request.canary_config.enabled:
-            return view_to_proto(await self._starter().start(call, wish, request.canary_config))
+            return view_to_proto(await self._canaries.start(call, wish, canary_wish_from_proto(request.canary_config)))
         return view_to_proto(await self._traffic.update(call, wish))
 
     async def PlanTraffic(
@@ -72,17 +73,8 @@ class RouterServicer(LaterServicer):
     async def _planned(self, request: router_service_pb2.UpdateTrafficRequest) -> Plan:
         call, wish = call_from_proto(request, actor=current_identity().user), wish_from_proto(request)
         if request.canary_config.enabled:
-            return await self._starter().plan(call, wish, request.canary_config)
+            return await self._canaries.plan(call, wish, canary_wish_from_proto(request.canary_config))
         return await self._traffic.plan(call, wish)
-
-    def _starter(self) -> CanaryStarter:
-        if self._canaries is None:
-            raise MeshError(
-                Reason.NOT_IMPLEMENTED,
-                "canary_config: this router runs no canaries; move the shares in steps with UpdateTraffic, and back "
-                "with RollBack",
-            )
-        return self._canaries
 
     async def GetTraffic(
         self, request: router_service_pb2.GetTrafficRequest, _context: _Context

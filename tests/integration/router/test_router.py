@@ -73,8 +73,8 @@ async def test_a_new_version_gets_nothing_until_it_is_given_a_share(router: Rout
         (move({OLD: 100}, sticky_key_header="x-user"), Reason.INVALID_FIELD, "sticky"),
         (
             move({OLD: 100}, canary_config=traffic_rule_pb2.CanaryConfig(enabled=True)),
-            Reason.NOT_IMPLEMENTED,
-            "canary_config",
+            Reason.INVALID_FIELD,
+            "deployment_name",
         ),
         (
             pb.UpdateTrafficRequest(model_name="nothing", traffic_split={OLD: 100}),

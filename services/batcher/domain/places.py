@@ -56,15 +56,15 @@ class ServerState:
         self.backlog_s = 0.0
         """What they should take, in seconds."""
         self.background = 0
-        """Of these batches, those of batch jobs."""
+        """Of these batches, those of shadow copies and batch jobs."""
         self.awaited = 0
-        """Versions whose callers or shadow copies wait for it."""
+        """Versions whose callers wait for it, or those whose explanations do."""
         self.wanted: set[Callable[[], None]] = set()
-        """What to do once it is idle, for the batch jobs that wait for that."""
+        """What to do once it is idle, for the shadow copies and batch jobs that wait for that."""
 
     @property
     def idle(self) -> bool:
-        """Whether batch jobs may use it: no caller's and no shadow copy's batch is there, and none waits for it."""
+        """Whether shadow copies and batch jobs may use it: no batch of somebody who waits is there, and none waits."""
         return self.batches == self.background and not self.awaited
 
     def settle(self) -> None:

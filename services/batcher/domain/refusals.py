@@ -3,6 +3,9 @@
 from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.common.errors import MeshError, Reason
 
+STAGE_QUEUE = "queue"
+STAGE_BACKEND = "backend"
+"""Where a request was when its deadline passed, as an error's metadata says."""
 RETRY_OUTAGE_S = 1.0
 """When to come back while no backend answers: they are asked about once a second."""
 
@@ -14,7 +17,7 @@ def too_late(model_name: str, version: str, waited_s: float, *, sent: bool) -> M
         Reason.DEADLINE_TOO_SHORT,
         f"the deadline passed {where}, {waited_s * 1000:.0f} ms after the request had come to version {version} of "
         f"{model_name!r}; allow more time, or give the version more replicas",
-        metadata={"model": model_name, "version": version},
+        metadata={"model": model_name, "version": version, "stage": STAGE_BACKEND if sent else STAGE_QUEUE},
     )
 
 

@@ -26,7 +26,18 @@ _PREPARED_MAX = 64
 class Group(Queue):
     """The queue of one shape, and the calls that are prepared for it."""
 
-    __slots__ = ("_prepared", "key", "lane", "policy", "priority", "pump_at", "row_bytes", "rows_max", "shape")
+    __slots__ = (
+        "_prepared",
+        "idle_only",
+        "key",
+        "lane",
+        "policy",
+        "priority",
+        "pump_at",
+        "row_bytes",
+        "rows_max",
+        "shape",
+    )
 
     padded = False
     """Whether its requests differ in size."""
@@ -38,6 +49,8 @@ class Group(Queue):
         self.shape = shape
         self.policy = lane.policy.group()
         self.priority = priority
+        self.idle_only = priority.idle_only
+        """Whether its batches get only what is idle."""
         self.pump_at = 0
         """While its requests are held back for more: with fewer rows in the lane's backlog nothing can have changed."""
         self.row_bytes = tuple(one.row_bytes for one in shape.inputs)

@@ -16,7 +16,6 @@ from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.fairness import Tier
 from services.batcher.domain.places import Place, choose
 from services.batcher.domain.policy import NEVER, departure_s, rows_max_of
-from services.batcher.domain.priority import Priority
 from services.batcher.domain.queue import Line, Waiter
 from services.batcher.domain.refusals import unforeseen
 from services.batcher.domain.serving import ServedVersion
@@ -66,7 +65,7 @@ class Lane:
         self._counters = counters
         self._observer = observer
         self.backlog = Backlog(options.weight_of)
-        self._callers, self._shadows, self._jobs = self.backlog.tiers
+        self._callers, self._explanations, self._copies, self._jobs = self.backlog.tiers
         self.placement = Placement(servers=servers, options=options)
         self.verdicts = Verdicts(served.model_name, served.version, counters, self.placement.cut_off)
         self._deadlines = Deadlines(self, clock=clock, loop=loop, servers=servers, verdicts=self.verdicts)
@@ -82,9 +81,9 @@ class Lane:
         self._awaited = _NOWHERE
         """The places whose servers know that somebody waits here."""
         self._background_at: set[Place] = set()
-        """Where batches of batch jobs are."""
+        """Where batches of batch jobs or shadow copies are."""
         self._background_s = NEVER
-        """Since when they wait, or when the latest of them left."""
+        """Since when batch jobs wait, or when the latest of them left."""
         self.pace = Pace()
         self.rows_max = 1
         """The most rows in one batch."""
@@ -149,26 +148,27 @@ class Lane:
             self._deadlines.wake_at(wake_s)
 
     def _send_in_order(self, now_s: float) -> float:
-        """What failed, then callers, then shadow copies, then batch jobs. Returns when to look again."""
-        recoveries, callers, shadows = self.recoveries, self._callers, self._shadows
+        """What failed, then callers, then explanations, then shadow copies, then batch jobs. Returns when to look
+        again."""
+        recoveries, callers, explanations = self.recoveries, self._callers, self._explanations
         while recoveries.again and self._send_again(now_s):
             continue
         wake_s = NEVER
-        background = bool(recoveries.later) or self._jobs.waits
-        if not background:
+        jobs = bool(recoveries.later) or self._jobs.waits
+        if not jobs:
             self._background_s = NEVER
         elif self._background_s == NEVER:
             self._background_s = now_s
         elif now_s >= self._background_s + self._options.background_patience_s:
-            self._send_background(self.places, now_s)
+            self._send_jobs(self.places, now_s)
         if not recoveries.again:
             if callers.waits:
                 wake_s = self._pump_tier(callers, now_s)
-            if shadows.waits and not callers.waits:
-                wake_s = min(wake_s, self._pump_tier(shadows, now_s))
-        if background:
+            if explanations.waits and not callers.waits:
+                wake_s = min(wake_s, self._pump_tier(explanations, now_s))
+        if jobs or recoveries.copies or self._copies.waits:
             self._tell_awaited()
-            wake_s = min(wake_s, self._pump_background(now_s))
+            wake_s = min(wake_s, self._pump_idle(now_s))
         return wake_s
 
     def _pump_tier(self, tier: Tier, now_s: float) -> float:
@@ -212,10 +212,10 @@ class Lane:
             self.recoveries.budget.earn()
             self._send(group, place, batch, now_s)
 
-    def _pump_background(self, now_s: float) -> float:
-        """Gives batch jobs what is idle. Returns when to look again."""
+    def _pump_idle(self, now_s: float) -> float:
+        """Gives shadow copies and batch jobs what is idle. Returns when to look again."""
         idle = [place for place in self.places if place.server.idle]
-        if not (idle and self._send_background(idle, now_s)):
+        if not (idle and self._send_copies(idle, now_s) and self._send_jobs(idle, now_s)):
             for place in self.places:
                 if not place.server.idle:
                     place.server.wanted.add(self.pump_soon)
@@ -224,27 +224,45 @@ class Lane:
             return max(self._background_s + self._options.background_patience_s, now_s + _OVERDUE_LOOK_S)
         return NEVER
 
-    def _send_background(self, places: list[Place], now_s: float) -> bool:
-        """Sends one batch to each of the places that has none yet. Returns whether nothing is left to send."""
+    def _send_copies(self, places: list[Place], now_s: float) -> bool:
+        """Sends one batch of shadow copies to each of the places that has none yet. Returns whether none is left."""
+        recoveries, tier = self.recoveries, self._copies
+        while recoveries.copies or tier.waits:
+            place = self._place_without(places, now_s)
+            if place is None:
+                return False
+            if recoveries.copies:
+                self._resend(*recoveries.next_copies(), place, now_s)
+            else:
+                self._depart_next(tier, place, now_s)
+        return True
+
+    def _send_jobs(self, places: list[Place], now_s: float) -> bool:
+        """The same of batch jobs."""
         recoveries, tier = self.recoveries, self._jobs
         while recoveries.later or tier.waits:
-            free = [place for place in places if place not in self._background_at]
-            place = choose(free, self.rows_max, now_s)
+            place = self._place_without(places, now_s)
             if place is None:
                 return False
             self._background_s = now_s
             if recoveries.later:
                 self._resend(*recoveries.next_later(), place, now_s)
             else:
-                line = next(tier.in_turn(rows_max=self.rows_max))
-                group = group_of(line.queue)
-                rows_max = min(group.rows_max, group.policy.rows_max(self.served.batching))
-                self._depart(line, place, rows_max, now_s)
+                self._depart_next(tier, place, now_s)
         return True
+
+    def _place_without(self, places: list[Place], now_s: float) -> Place | None:
+        """One that has room and no batch yet of those that get only what is idle."""
+        return choose([place for place in places if place not in self._background_at], self.rows_max, now_s)
+
+    def _depart_next(self, tier: Tier, place: Place, now_s: float) -> None:
+        line = next(tier.in_turn(rows_max=self.rows_max))
+        group = group_of(line.queue)
+        self._depart(line, place, min(group.rows_max, group.policy.rows_max(self.served.batching)), now_s)
 
     def _tell_awaited(self) -> None:
         """Lets the servers know whether somebody waits for them."""
-        waits = self.recoveries.again or self._callers.waits or self._shadows.waits
+        waits = self.recoveries.again or self._callers.waits or self._explanations.waits
         awaited = self.places if waits else _NOWHERE
         if awaited is not self._awaited:
             before, self._awaited = self._awaited, awaited
@@ -288,7 +306,7 @@ class Lane:
         self.flights.add(flight)
         place.departed(rows, now_s)
         group.policy.departed(rows, left_behind=group.rows > 0)
-        if group.priority is Priority.BACKGROUND:
+        if group.idle_only:
             self._background_at.add(place)
             place.server.background += 1
         self._counters.batches += 1
@@ -316,7 +334,7 @@ class Lane:
         place.left(flight.rows)
         group.policy.landed(flight.rows, waiting=group.rows, now_s=now_s)
         group.pump_at = 0
-        if group.priority is Priority.BACKGROUND:
+        if group.idle_only:
             self._background_at.discard(place)
             place.server.background -= 1
         if place.server.wanted:
@@ -343,7 +361,7 @@ class Lane:
 
     def _learn(self, flight: Flight, now_s: float, before_s: float) -> None:
         policy, members = flight.group.policy, flight.members
-        if flight.group.priority is Priority.BACKGROUND:
+        if flight.group.idle_only:
             policy.latency.observe(flight.rows, now_s - flight.sent_s)
             return
         requests = len(members)

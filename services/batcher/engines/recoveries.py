@@ -30,12 +30,14 @@ class Recoveries:
         self.again: deque[Batch] = deque()
         self.later: deque[Batch] = deque()
         """Those of batch jobs, which wait until something is idle."""
+        self.copies: deque[Batch] = deque()
+        """Those of shadow copies, which wait for the same."""
         self.rows = 0
-        """Rows of both."""
+        """Rows of all."""
 
     def members(self) -> Iterator[Waiter]:
         """All who wait to be sent again; some may have been answered in the meantime."""
-        return (member for _, members in (*self.again, *self.later) for member in members)
+        return (member for _, members in (*self.again, *self.copies, *self.later) for member in members)
 
     @property
     def rows_next(self) -> int:
@@ -49,6 +51,10 @@ class Recoveries:
     def next_later(self) -> Batch:
         """Takes the first of `later`."""
         return self._taken(self.later)
+
+    def next_copies(self) -> Batch:
+        """Takes the first of `copies`."""
+        return self._taken(self.copies)
 
     def recover(self, flight: Flight, failure: BackendFailure, now_s: float) -> None:
         """A batch that has landed without answers: its members are to be tried again, or told."""
@@ -70,16 +76,20 @@ class Recoveries:
 
     def fail(self, error: Callable[[], MeshError]) -> None:
         """Answers all with an error."""
-        while self.again or self.later:
-            for member in self._taken(self.again or self.later)[1]:
+        while self.again or self.copies or self.later:
+            for member in self._taken(self.again or self.copies or self.later)[1]:
                 self._verdicts.fail(member, error())
 
     def _put(self, batches: list[Batch]) -> None:
         """Of one group."""
         for batch in reversed(batches):
-            line = self.later if batch[0].priority is Priority.BACKGROUND else self.again
-            line.appendleft(batch)
+            self._line(batch[0].priority).appendleft(batch)
             self.rows += _rows(batch)
+
+    def _line(self, priority: Priority) -> deque[Batch]:
+        if not priority.idle_only:
+            return self.again
+        return self.copies if priority is Priority.SHADOW else self.later
 
     def _taken(self, line: deque[Batch]) -> Batch:
         batch = line.popleft()

@@ -249,7 +249,7 @@ class _Work:
                 request_id=call.request_id,
                 tenant=call.team,
                 # After what callers ask to be predicted, whoever asks for the explanation.
-                priority=max(call.priority, Priority.SHADOW),
+                priority=max(call.priority, Priority.EXPLANATION),
             )
         )
         return self._target.table(outputs, result, rows)

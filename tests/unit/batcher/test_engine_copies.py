@@ -1,0 +1,135 @@
+"""Shadow copies in the engine: they get what is idle, and nothing else."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from services.batcher.domain.priority import Priority
+from services.batcher.domain.serving import Batching
+from services.batcher.engines.engine import Engine
+from services.common.errors import MeshError
+from tests.support.batcher_engine_fakes import FakeServer, Fleet, backend, request, served
+from tests.unit.batcher.engine_driving import begin, failure, guilty, new_engine, numbers
+
+pytestmark = [pytest.mark.looptime, pytest.mark.asyncio]
+
+
+@pytest.fixture
+def fleet() -> Fleet:
+    return Fleet("a:1", "b:1")
+
+
+@pytest.fixture
+def server(fleet: Fleet) -> FakeServer:
+    return fleet.servers["a:1"]
+
+
+@pytest.fixture
+async def engine(fleet: Fleet) -> AsyncIterator[Engine]:
+    made = new_engine(fleet)
+    await made.start()
+    yield made
+    await made.stop(0)
+    assert made.bytes_held == 0
+
+
+async def test_copies_wait_until_no_version_uses_the_server_however_long_that_is(
+    engine: Engine, server: FakeServer
+) -> None:
+    busy, quiet = served(version="v1.0.0"), served(version="v2.0.0")
+    server.held = True
+    calls = begin(engine, request(busy, [1]))
+    await asyncio.sleep(0.001)
+    copies = begin(engine, *(request(quiet, [-number], priority=Priority.SHADOW) for number in range(1, 3)))
+    await asyncio.sleep(30)
+    assert [sent.numbers for sent in server.sent] == [[1]], "another version's caller is there"
+    server.release()
+    await asyncio.sleep(0.001)
+    assert [sent.numbers for sent in server.sent] == [[1], [-1, -2]]
+    copies += begin(engine, request(quiet, [-3], priority=Priority.SHADOW))
+    calls += begin(engine, request(busy, [2]), request(quiet, [3], priority=Priority.EXPLANATION))
+    await asyncio.sleep(0.001)
+    assert sorted(sent.numbers for sent in server.sent[2:]) == [[2], [3]], "a copy on its way holds nobody up"
+    while server.waiting:
+        server.release()
+        await asyncio.sleep(0.001)
+    assert server.sent[-1].numbers == [-3]
+    await asyncio.gather(*calls, *copies)
+
+
+async def test_copies_that_fail_are_tried_again_only_where_something_is_idle(
+    engine: Engine, server: FakeServer
+) -> None:
+    version = served(batching=Batching(max_batch_size=2))
+    server.held, server.answer = True, guilty(-2)
+    copies = begin(engine, *(request(version, [-number], priority=Priority.SHADOW) for number in range(1, 3)))
+    await asyncio.sleep(0.001)
+    calls = begin(engine, request(version, [1]))
+    await asyncio.sleep(0.001)
+    server.release()
+    await asyncio.sleep(0.001)
+    assert [sent.numbers for sent in server.sent] == [[-1, -2], [1]]
+    while server.waiting:
+        server.release()
+        await asyncio.sleep(0.001)
+    assert [sent.numbers for sent in server.sent] == [[-1, -2], [1], [-1], [-2]]
+    assert [numbers(await one) for one in (*calls, copies[0])] == [[1], [-1]]
+    assert isinstance(copies[1].exception(), MeshError)
+
+
+async def test_a_version_has_one_batch_of_copies_on_its_way_to_a_server(engine: Engine, server: FakeServer) -> None:
+    version = served(batching=Batching(max_batch_size=2))
+    server.held = True
+    copies = begin(engine, *(request(version, [-number], priority=Priority.SHADOW) for number in range(1, 6)))
+    sizes = []
+    for _ in range(3):
+        await asyncio.sleep(0.001)
+        assert len(server.waiting) == 1
+        sizes.append(server.waiting[0].rows)
+        server.release()
+    assert sizes == [2, 2, 1]
+    await asyncio.gather(*copies)
+
+
+async def test_copies_go_before_batch_jobs_which_are_not_starved_by_them(engine: Engine, server: FakeServer) -> None:
+    version = served(batching=Batching(max_batch_size=1))
+    server.held = True
+    jobs = begin(engine, request(version, [9], priority=Priority.BACKGROUND))
+    copies = begin(engine, *(request(version, [-number], priority=Priority.SHADOW) for number in range(1, 10)))
+    while server.waiting or not server.sent:
+        await asyncio.sleep(1)
+        if server.waiting:
+            server.release()
+        await asyncio.sleep(0.001)
+    order = [sent.numbers[0] for sent in server.sent]
+    assert order[0] == -1
+    assert 4 <= order.index(9) <= 6, "after five seconds"
+    await asyncio.gather(*jobs, *copies)
+
+
+async def test_the_copies_of_a_version_whose_server_is_dead_change_nothing_for_callers(
+    engine: Engine, fleet: Fleet, server: FakeServer
+) -> None:
+    fleet.servers["b:1"].down = True
+    alive, dead = served(version="v1.0.0"), served(backend("b:1"), version="v2.0.0")
+    copies = begin(engine, *(request(dead, [-1], priority=Priority.SHADOW, deadline_s=5.0) for _ in range(50)))
+    for number in range(20):
+        began_s = asyncio.get_running_loop().time()
+        assert numbers(await engine.infer(request(alive, [number]))) == [number]
+        assert asyncio.get_running_loop().time() - began_s == pytest.approx(server.latency_s)
+    errors = [error for error in await asyncio.gather(*copies, return_exceptions=True) if isinstance(error, MeshError)]
+    assert len(errors) == 50
+    assert all("backends" in error.metadata for error in errors)
+
+
+async def test_who_is_late_learns_where_it_was(engine: Engine, server: FakeServer) -> None:
+    version = served(batching=Batching(max_batch_size=1))
+    server.held = True
+    (sent,) = begin(engine, request(version, [-1], priority=Priority.SHADOW, deadline_s=0.5))
+    await asyncio.sleep(0.001)
+    waited = await failure(engine, request(version, [-2], priority=Priority.SHADOW, deadline_s=0.4))
+    assert waited.metadata["stage"] == "queue"
+    with pytest.raises(MeshError) as late:
+        await sent
+    assert late.value.metadata["stage"] == "backend"

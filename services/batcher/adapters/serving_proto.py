@@ -6,7 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from infermesh.common.v1 import serving_pb2
 
 from services.batcher.domain.padding_check import check_padding, without_lengths
-from services.batcher.domain.serving import Backend, Batching, Padding, ServedModel, ServedVersion
+from services.batcher.domain.serving import (
+    Backend,
+    Batching,
+    Padding,
+    ServedModel,
+    ServedVersion,
+    ShadowComparison,
+    ShadowTarget,
+)
 from services.common.errors import MeshError, Reason, invalid
 from services.common.feature_view_proto import views_from_proto
 from services.common.schema_proto import mapping_from_proto, schema_from_proto
@@ -14,6 +22,10 @@ from services.common.schema_proto import mapping_from_proto, schema_from_proto
 _DEFAULTS = Batching()
 _BATCH_TIMEOUT_MAX_MS = 10_000.0
 _FINITE_MAX = sys.float_info.max
+_COMPARISON = ShadowComparison()
+_METHODS = ("label", "top_k", "tolerance")
+_PERCENT_MAX = 100
+_TOP_K_MAX = 100
 
 
 def models_from_proto(messages: Iterable[serving_pb2.ServedModel]) -> Mapping[str, ServedModel]:
@@ -32,9 +44,38 @@ def _model(message: serving_pb2.ServedModel) -> ServedModel:
     try:
         _check_names("version", [item.version for item in message.versions])
         versions = {item.version: _version(message, item) for item in message.versions}
+        shadows = tuple(_shadow(item) for item in message.shadows)
+        _check_names("shadows.version", [item.version for item in shadows])
     except MeshError as error:
         raise MeshError(Reason.INVALID_FIELD, f"model {message.model_name}: {error.message}") from None
-    return ServedModel(message.model_name, message.default_version, versions, message.team)
+    return ServedModel(
+        message.model_name,
+        message.default_version,
+        versions,
+        message.team,
+        shadows=shadows,
+        aliases=dict(message.aliases),
+        log_labels=message.log_labels,
+    )
+
+
+def _shadow(message: serving_pb2.ShadowTarget) -> ShadowTarget:
+    if not 1 <= message.percent <= _PERCENT_MAX:
+        raise invalid("shadows.percent", message.percent, f"1 to {_PERCENT_MAX}")
+    return ShadowTarget(message.version, message.percent, _comparison(message.comparison))
+
+
+def _comparison(message: serving_pb2.ShadowComparison) -> ShadowComparison:
+    if message.method and message.method not in _METHODS:
+        raise invalid("shadows.comparison.method", message.method, f"one of {', '.join(_METHODS)}, or empty")
+    if message.top_k > _TOP_K_MAX:
+        raise invalid("shadows.comparison.top_k", message.top_k, f"1 to {_TOP_K_MAX}, or 0 for {_COMPARISON.top_k}")
+    absolute, relative = _COMPARISON.absolute_tolerance, _COMPARISON.relative_tolerance
+    if message.HasField("absolute_tolerance"):
+        absolute = _within("shadows.comparison.absolute_tolerance", message.absolute_tolerance, _FINITE_MAX)
+    if message.HasField("relative_tolerance"):
+        relative = _within("shadows.comparison.relative_tolerance", message.relative_tolerance, _FINITE_MAX)
+    return ShadowComparison(message.method, message.top_k or _COMPARISON.top_k, absolute, relative)
 
 
 def _version(model: serving_pb2.ServedModel, message: serving_pb2.ServedVersion) -> ServedVersion:

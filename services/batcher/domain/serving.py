@@ -66,6 +66,27 @@ class ServedVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class ShadowComparison:
+    """How the answer of a shadow copy is compared; see `infermesh.common.v1.ShadowComparison`."""
+
+    method: str = ""
+    """"label", "top_k" or "tolerance"; empty: "label" where both versions have classes, else "tolerance"."""
+    top_k: int = 5
+    absolute_tolerance: float = 1e-6
+    relative_tolerance: float = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class ShadowTarget:
+    """A version that gets copies of a model's requests."""
+
+    version: str
+    percent: int
+    """How much of the traffic is copied. 1 to 100."""
+    comparison: ShadowComparison = field(default_factory=ShadowComparison)
+
+
+@dataclass(frozen=True, slots=True)
 class ServedModel:
     """All that is served of one model."""
 
@@ -73,6 +94,12 @@ class ServedModel:
     default_version: str
     versions: Mapping[str, ServedVersion]
     team: str = ""
+    shadows: tuple[ShadowTarget, ...] = ()
+    """Each version once."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """The version that each stands for."""
+    log_labels: bool = False
+    """Whether the prediction log says what was predicted for each row."""
 
 
 @dataclass(frozen=True, slots=True)

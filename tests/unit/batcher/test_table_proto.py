@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from infermesh.common.v1 import schema_pb2, serving_pb2
 
 from services.batcher.adapters.serving_proto import models_from_proto
-from services.batcher.domain.serving import Backend, Batching
+from services.batcher.domain.serving import Backend, Batching, ShadowComparison, ShadowTarget
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, PredictionMapping, TensorSpec
 
@@ -53,6 +54,28 @@ def model() -> serving_pb2.ServedModel:
                 ],
             )
         ],
+    )
+
+
+def shadow(version: str, **comparison: Any) -> serving_pb2.ShadowTarget:
+    return serving_pb2.ShadowTarget(version=version, percent=10, comparison=serving_pb2.ShadowComparison(**comparison))
+
+
+def test_what_a_model_does_with_answers_arrives() -> None:
+    message = model()
+    message.log_labels = True
+    message.aliases["champion"] = "v1.0.0"
+    message.shadows.extend([
+        shadow("v2.0.0", method="top_k", top_k=3),
+        shadow("v3.0.0", method="tolerance", absolute_tolerance=0.0, relative_tolerance=0.5),
+        serving_pb2.ShadowTarget(version="v4.0.0", percent=100),
+    ])  # fmt: skip
+    (served,) = models_from_proto([message]).values()
+    assert (served.log_labels, served.aliases) == (True, {"champion": "v1.0.0"})
+    assert served.shadows == (
+        ShadowTarget("v2.0.0", 10, ShadowComparison("top_k", 3, 1e-6, 1e-3)),
+        ShadowTarget("v3.0.0", 10, ShadowComparison("tolerance", 5, 0.0, 0.5)),
+        ShadowTarget("v4.0.0", 100, ShadowComparison()),
     )
 
 
@@ -103,6 +126,14 @@ def test_a_batch_without_a_size_has_the_default_one() -> None:
         (lambda it: setattr(it.versions[0].batching, "target_latency_ms", math.inf), "batching.target_latency_ms"),
         (lambda it: setattr(it.versions[0].backends[0], "capacity", -1), "backends.capacity"),
         (lambda it: setattr(it.versions[0].backends[0], "capacity", math.nan), "backends.capacity"),
+        (lambda it: it.shadows.add(version="v2.0.0", percent=0), "shadows.percent"),
+        (lambda it: it.shadows.add(version="v2.0.0", percent=101), "shadows.percent"),
+        (lambda it: it.shadows.add(percent=1), "shadows.version"),
+        (lambda it: it.shadows.extend([shadow("v2.0.0"), shadow("v2.0.0")]), "shadows.version"),
+        (lambda it: it.shadows.append(shadow("v2.0.0", method="same")), "shadows.comparison.method"),
+        (lambda it: it.shadows.append(shadow("v2.0.0", top_k=101)), "shadows.comparison.top_k"),
+        (lambda it: it.shadows.append(shadow("v2.0.0", absolute_tolerance=-1.0)), "comparison.absolute_tolerance"),
+        (lambda it: it.shadows.append(shadow("v2.0.0", relative_tolerance=math.nan)), "comparison.relative_tolerance"),
     ],
 )
 def test_what_cannot_be_served_is_refused_with_the_model_and_the_field(change: Change, field: str) -> None:

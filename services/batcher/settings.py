@@ -69,6 +69,14 @@ class BatcherSettings(BaseSettings):
     """How often finished requests leave for the monitor, in milliseconds."""
     log_rows_max: int = Field(default=200_000, ge=1)
     """Finished requests kept for a monitor that is slow or away; beyond it they are dropped and counted."""
+    shadow_copies_max: int = Field(default=128, ge=1, le=10_000)
+    """Copies for shadow versions that may be on their way at once; beyond it they are dropped and counted. One version
+    may hold as many as are free: alone half of them."""
+    shadow_bytes_max: int = Field(default=16 * 1024 * 1024, ge=1024)
+    """Bytes that these may hold, inputs and the answers that they are compared with. What takes more than a sixteenth
+    of it alone is not copied."""
+    shadow_timeout_s: float = Field(default=5.0, gt=0, le=60)
+    """How long a copy may take from its caller's answer on, its wait for something idle included, in seconds."""
     cache_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
     """Memory for the answers of deterministic versions, in bytes. 0: nothing is cached, in Redis neither."""
     cache_ttl_s: float = Field(default=3600.0, gt=0, le=86_400)

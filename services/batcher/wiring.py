@@ -15,6 +15,7 @@ from services.batcher.adapters.references import References
 from services.batcher.adapters.sample_files import SampleFiles
 from services.batcher.adapters.serving_table import TableWatcher
 from services.batcher.adapters.snapshot import Snapshot
+from services.batcher.adapters.thread_load import wanted_cpu_s
 from services.batcher.adapters.trace_export import TraceExporter
 from services.batcher.adapters.triton import TritonClient
 from services.batcher.bridge.messages import Handler, StreamHandler
@@ -27,6 +28,7 @@ from services.batcher.engines.engine import Engine
 from services.batcher.engines.options import EngineOptions
 from services.batcher.faces.application import Prefixed
 from services.batcher.faces.catalog import Catalog
+from services.batcher.faces.copier import ShadowCopier
 from services.batcher.faces.core import Core
 from services.batcher.faces.drain import Drain
 from services.batcher.faces.explainer import Explainer, ExplainerOptions
@@ -37,6 +39,7 @@ from services.batcher.faces.oip_stream import InferenceStreams
 from services.batcher.faces.plain import PlainFace
 from services.batcher.faces.ports import InferEngine
 from services.batcher.faces.prediction import PredictionMethods
+from services.batcher.faces.spare import SpareTime
 from services.batcher.settings import BatcherSettings
 from services.batcher.telemetry.backend_families import backend_metrics
 from services.batcher.telemetry.batches import BatchStats
@@ -47,6 +50,7 @@ from services.batcher.telemetry.explanations import ExplanationStats
 from services.batcher.telemetry.labels import LabelSets
 from services.batcher.telemetry.night_view import NightView, engine_part, lanes_part
 from services.batcher.telemetry.policy_families import policy_metrics
+from services.batcher.telemetry.shadow_families import shadow_metrics
 from services.batcher.telemetry.traces import Traces
 from services.batcher.wiring_features import build_features
 from services.common.clock import Clock
@@ -150,12 +154,24 @@ def assemble(
     )
     cache, cache_families = _cache(settings, clock=clock, lifecycle=lifecycle, engine=engine, labels=labels)
     features, feature_families = build_features(settings, clock=clock, lifecycle=lifecycle, labels=labels)
+    copier = ShadowCopier(
+        engine=engine,
+        catalog=catalog,
+        request_log=request_log,
+        clock=clock,
+        spare=SpareTime(clock=clock, wanted_s=wanted_cpu_s),
+        copies_max=settings.shadow_copies_max,
+        bytes_max=settings.shadow_bytes_max,
+        timeout_s=settings.shadow_timeout_s,
+    )
+    request_log.compared = copier.take_sums
     core = Core(
         catalog=catalog,
         engine=engine,
         cache=cache,
         features=features,
         request_log=request_log,
+        copier=copier,
         clock=clock,
         traces=exporter.traces if exporter is not None else None,
         timed=settings.telemetry,
@@ -167,6 +183,7 @@ def assemble(
         clock=clock,
         grace_s=settings.shutdown_grace_s,
         leave=EnvoyAdmin(os.environ.get(VARIABLE_ADMIN, "")).drain,
+        drop=copier.close,
     )
     if exporter is not None:
         lifecycle.add("last traces", stop=exporter.stop)
@@ -180,6 +197,7 @@ def assemble(
     lifecycle.add_task("prediction log's chunks", request_log.cut_chunks)
     lifecycle.add_task("prediction log", request_log.send)
     lifecycle.add("prediction log's last words", stop=request_log.stop)
+    lifecycle.add_task("shadow copies", copier.run)
     lifecycle.add_task("drain", drain.run)
     lifecycle.on_health("the serving table", lambda: catalog.ready)
     lifecycle.on_health("draining", lambda: not drain.draining)
@@ -193,6 +211,7 @@ def assemble(
             "requests": lambda: {"active": len(core.in_flight), "begun": core.begun, "streams": len(core.streams)},
             **(shown or {}),
             "cache": lambda: cache.shown() if cache is not None else None,
+            "shadows": copier.shown,
             "prediction_log": lambda: {"held": request_log.held, "dropped": request_log.dropped},
             "traces": lambda: exporter.shown() if exporter is not None else None,
             "last_failures": lambda: list(core.failures.lines(clock.monotonic())),
@@ -207,7 +226,14 @@ def assemble(
             clock=clock,
             timed=settings.telemetry,
             settle=core.timings.settle,
-            others=(request_log.collect, explanations.collect, *cache_families, feature_families, *families),
+            others=(
+                request_log.collect,
+                explanations.collect,
+                shadow_metrics(copier.counts, labels),
+                *cache_families,
+                feature_families,
+                *families,
+            ),
         )
     )
     operators = PlainFace(unready=lifecycle.unready, registry=registry, page=view.page).handlers()

@@ -7,7 +7,7 @@ monitor says that it is counted and is sent again after a reconnect: epoch and s
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -19,9 +19,11 @@ from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from services.batcher.adapters.outgoing import Outgoing
+from services.batcher.adapters.prediction_columns import Columns, Comparisons, Entry, compared_group, comparisons
+from services.batcher.domain.row_labels import RowLabels
 from services.batcher.faces.call import KIND_SHADOW, Call
 from services.batcher.faces.catalog import VersionPlan
-from services.batcher.telemetry.version_stats import VersionStats
+from services.batcher.faces.ports import FinishedCopy
 from services.common.clock import Clock
 from services.common.errors import MeshError
 from services.common.telemetry.logging import get_logger
@@ -36,26 +38,17 @@ _RETRY_MIN_S = 0.1
 _RETRY_MAX_S = 2.0
 _LAST_WORDS_S = 0.7
 """How long a stop waits for the monitor to take the last chunk."""
-_UINT32_MAX = 0xFFFFFFFF
-
-_Entry = tuple[VersionPlan | str, float, float, int, int, int, str, str, str, int]
-"""Version (or the model's name), end and duration in seconds, rows, code, reason, id, user, team, kind."""
+_CHUNK_LABELS_MAX = 20_000
+"""Labels of a chunk, those of its last request not counted: it has to fit into a message."""
+_LABELS_PER_ROW = 5
+"""Labels are kept for as many times the requests that are, on average; beyond it requests are logged without them."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Chunk:
     message: pb.RecordPredictionsRequest
     rows: int
-
-
-@dataclass(slots=True)
-class _Reported:
-    """What the monitor was told of a version's predictions so far."""
-
-    by_class: dict[str, int]
-    high: int = 0
-    medium: int = 0
-    low: int = 0
+    labels: int
 
 
 class PredictionLog:
@@ -64,6 +57,7 @@ class PredictionLog:
     def __init__(
         self, channel: grpc.aio.Channel, *, batcher_id: str, clock: Clock, rows_max: int, flush_s: float
     ) -> None:
+        """What is held is bounded by `rows_max`, in requests."""
         self._stub = prediction_log_pb2_grpc.PredictionLogServiceStub(channel)
         self._batcher_id = batcher_id
         self._clock = clock
@@ -71,11 +65,17 @@ class PredictionLog:
         self._flush_s = flush_s
         self._epoch = timestamp_pb2.Timestamp()
         self._epoch.FromDatetime(clock.now())
-        self._pending: deque[_Entry] = deque()
+        self._pending: deque[Entry] = deque()
+        self._labels = 0
+        """Of requests that are held."""
         self._unacknowledged: deque[_Chunk] = deque()
         self._unacknowledged_rows = 0
         self._sequence = 0
-        self._reported: dict[int, _Reported] = {}
+        self._columns = Columns()
+        self.compared: Callable[[], Mapping[VersionPlan, Comparisons]] = dict
+        """Hands out, once, what comparisons with shadow versions showed since it was last asked."""
+        self.unlabelled = 0
+        """Requests that were logged without their labels, for want of room."""
         self._outgoing: Outgoing[pb.RecordPredictionsRequest] | None = None
         self._settled = asyncio.Event()
         """Set whenever the monitor has counted all, or went away."""
@@ -84,7 +84,7 @@ class PredictionLog:
         self.dropped = 0
         """Requests that found no room."""
 
-    def add(self, call: Call, *, ended_s: float, code: int, reason: int) -> None:
+    def add(self, call: Call, *, ended_s: float, code: int, reason: int, labels: RowLabels | None = None) -> None:
         """Notes a finished request, or counts it as dropped where the bound is reached."""
         pending = self._pending
         if len(pending) + self._unacknowledged_rows >= self._rows_max:
@@ -102,8 +102,39 @@ class PredictionLog:
                 call.user,
                 call.team,
                 call.kind,
+                labels if labels is None else self._room_for(labels),
             )
         )
+
+    def add_copy(self, copy: FinishedCopy) -> None:
+        """Notes a shadow copy, or counts it as dropped."""
+        pending = self._pending
+        if len(pending) + self._unacknowledged_rows >= self._rows_max:
+            self.dropped += 1
+            return
+        pending.append(
+            (
+                copy.plan,
+                copy.ended_s,
+                copy.took_s,
+                copy.rows,
+                copy.code,
+                copy.reason,
+                copy.request_id,
+                copy.user,
+                copy.team,
+                KIND_SHADOW,
+                copy.labels if copy.labels is None else self._room_for(copy.labels),
+            )
+        )
+
+    def _room_for(self, labels: RowLabels) -> RowLabels | None:
+        count = _count(labels)
+        if self._labels + count > self._rows_max * _LABELS_PER_ROW:
+            self.unlabelled += 1
+            return None
+        self._labels += count
+        return labels
 
     @property
     def held(self) -> int:
@@ -114,11 +145,17 @@ class PredictionLog:
         """What is held and what was dropped."""
         yield GaugeMetricFamily("batcher_prediction_log_held", "Finished requests not yet counted.", value=self.held)
         yield CounterMetricFamily("batcher_prediction_log_dropped", "Finished requests not logged.", value=self.dropped)
+        yield CounterMetricFamily(
+            "batcher_prediction_log_unlabelled", "Requests logged without what was predicted.", value=self.unlabelled
+        )
 
     async def cut_chunks(self) -> None:
         """Cuts what is pending into chunks, every flush interval; a task of the lifecycle."""
         while True:
             await self._clock.sleep(self._flush_s)
+            if len(self._unacknowledged) < _CHUNKS_ON_THE_WAY_MAX:
+                self._cut()
+                await asyncio.sleep(0)
             while self._pending and (
                 len(self._unacknowledged) < _CHUNKS_ON_THE_WAY_MAX or len(self._pending) >= _CHUNK_ROWS_MAX
             ):
@@ -144,6 +181,7 @@ class PredictionLog:
 
     async def stop(self) -> None:
         """Hands over what is left, where the monitor takes it soon."""
+        self._cut()
         while self._pending:
             self._cut()
         if self._unacknowledged and not self._away:
@@ -182,78 +220,47 @@ class PredictionLog:
     def _acknowledged(self, sequence: int) -> None:
         chunks = self._unacknowledged
         while chunks and chunks[0].message.sequence <= sequence:
-            self._unacknowledged_rows -= chunks.popleft().rows
+            chunk = chunks.popleft()
+            self._unacknowledged_rows -= chunk.rows
+            self._labels -= chunk.labels
         if not chunks:
             self._settled.set()
 
     def _cut(self) -> None:
-        count = min(len(self._pending), _CHUNK_ROWS_MAX)
-        groups: dict[VersionPlan | str, list[_Entry]] = {}
-        for entry in islice(self._pending, count):
+        """Makes a chunk of the oldest requests and of what comparisons showed; none, where there is neither."""
+        compared = self.compared()
+        if not self._pending and not compared:
+            return
+        groups: dict[VersionPlan | str, list[Entry]] = {}
+        count = labels = 0
+        for entry in islice(self._pending, _CHUNK_ROWS_MAX):
             groups.setdefault(entry[0], []).append(entry)
+            count += 1
+            if entry[-1] is not None:
+                labels += _count(entry[-1])
+                if labels >= _CHUNK_LABELS_MAX:
+                    break
         for _ in range(count):
             self._pending.popleft()
         self._sequence += 1
         # Entries know the monotonic clock, which does not step; the log wants the moment.
         epoch_us = self._clock.now().timestamp() * 1e6 - self._clock.monotonic() * 1e6
+        made = {key: self._columns.group(key, entries, epoch_us=epoch_us) for key, entries in groups.items()}
+        for plan, by_primary in compared.items():
+            group = made.setdefault(plan, compared_group(plan))
+            group.shadow_comparisons.extend(comparisons(by_primary, epoch_us=epoch_us))
         message = pb.RecordPredictionsRequest(
             batcher_id=self._batcher_id,
             sequence=self._sequence,
             epoch=self._epoch,
             dropped_total=self.dropped,
-            groups=[self._group(key, entries, epoch_us) for key, entries in groups.items()],
+            groups=made.values(),
         )
-        self._unacknowledged.append(_Chunk(message, count))
+        self._unacknowledged.append(_Chunk(message, count, labels))
         self._unacknowledged_rows += count
         if self._outgoing is not None:
             self._outgoing.wake()
 
-    def _group(self, key: VersionPlan | str, entries: list[_Entry], epoch_us: float) -> pb.PredictionGroup:
-        _, ended, took, rows, codes, reasons, ids, users, teams, kinds = zip(*entries, strict=True)
-        group = pb.PredictionGroup(
-            request_times_us=[int(epoch_us + end_s * 1e6) for end_s in ended],
-            request_latencies_us=[min(_UINT32_MAX, max(0, int(seconds * 1e6))) for seconds in took],
-            request_rows=rows,
-            request_codes=codes,
-            request_reasons=reasons,
-            request_ids=ids,
-            request_users=users if any(users) else (),
-            request_teams=teams if any(teams) else (),
-            request_kinds=kinds if any(kinds) else (),
-        )
-        if isinstance(key, str):
-            group.model_name = key
-            return group
-        served = key.served
-        group.model_name, group.version, group.deployment_name = (
-            served.model_name,
-            served.version,
-            served.deployment_name,
-        )
-        if kinds.count(KIND_SHADOW) < len(kinds):
-            self._add_scores(group, key)
-        return group
 
-    def _add_scores(self, group: pb.PredictionGroup, plan: VersionPlan) -> None:
-        """What was predicted since the last chunk."""
-        stats = plan.stats
-        before = self._reported.get(id(stats)) or _Reported({})
-        named = stats.classes(plan.outputs)
-        _add(group.predictions_by_class, {name: count - before.by_class.get(name, 0) for name, count in named.items()})
-        _add(
-            group.predictions_by_confidence,
-            {
-                "high": stats.confidence_high - before.high,
-                "medium": stats.confidence_medium - before.medium,
-                "low": stats.confidence_low - before.low,
-            },
-        )
-        self._reported[id(stats)] = _reported(named, stats)
-
-
-def _add(counts: "Mapping[str, int]", more: Mapping[str, int]) -> None:
-    counts.update({name: count for name, count in more.items() if count > 0})  # type: ignore[attr-defined]
-
-
-def _reported(named: dict[str, int], stats: VersionStats) -> _Reported:
-    return _Reported(named, stats.confidence_high, stats.confidence_medium, stats.confidence_low)
+def _count(labels: RowLabels) -> int:
+    return len(labels.classes) + len(labels.values)

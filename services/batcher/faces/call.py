@@ -6,11 +6,10 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from services.batcher.codec.frames import timeout_s
-from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.cached import CacheOutcome
 from services.batcher.domain.outputs import Scores
 from services.batcher.domain.priority import Priority
-from services.batcher.domain.request import InferRequest
+from services.batcher.domain.request import InferRequest, InferResult
 from services.batcher.telemetry.traces import Trace
 from services.common.errors import invalid
 from services.common.grpc.identity import HEADER_TEAM, HEADER_USER
@@ -26,6 +25,8 @@ HEADER_PRIORITY = b"x-priority"
 the same as no header."""
 HEADER_SHADOW = b"x-mesh-shadow"
 """1: a copy whose answer nobody reads."""
+HEADER_ATTEMPT = b"x-envoy-attempt-count"
+"""Which try of the gateway's this is, from 1 on. The gateway takes it away from callers."""
 HEADER_GRPC_TIMEOUT = b"grpc-timeout"
 HEADER_CACHE = b"x-infermesh-cache"
 """Of answers: where their rows came from, for versions whose answers are cached."""
@@ -33,11 +34,13 @@ _USER = HEADER_USER.encode()
 _TEAM = HEADER_TEAM.encode()
 
 KIND_CALLER = 0
+KIND_RETRY = 1
 KIND_SHADOW = 2
 KIND_BATCH = 4
 
 _BACKGROUND = b"background"
 _PRIORITIES = (b"normal", _BACKGROUND)
+_FIRST_ATTEMPT = (b"1", b"0", b"")
 _REQUEST_ID_LENGTH_MAX = 128
 _ID_PREFIX = f"req_{secrets.token_hex(6)}-"
 
@@ -48,7 +51,6 @@ class Call:
     __slots__ = (
         "answered",
         "arrived_s",
-        "batch",
         "cached",
         "headers",
         "item",
@@ -58,6 +60,7 @@ class Call:
         "queued_s",
         "request",
         "request_id",
+        "result",
         "rows",
         "scores",
         "shadow",
@@ -82,8 +85,6 @@ class Call:
         """Whether there is an answer, and not an error."""
         self.queued_s = arrived_s
         """When it was read and checked, and went to the engine."""
-        self.batch: BatchRun | None = None
-        """The batch that it was in, once it is answered and where somebody measures."""
         self.model_name = ""
         """Of a model that is served; empty before it is known to be."""
         self.plan: VersionPlan | None = None
@@ -92,6 +93,8 @@ class Call:
         self.scores: Scores | None = None
         self.request: InferRequest | None = None
         """What the engine was asked."""
+        self.result: InferResult | None = None
+        """What it answered."""
         self.predicted_s = 0.0
         """When the prediction was there that is still to be explained; 0: nothing is."""
         self.cached: CacheOutcome | None = None
@@ -135,7 +138,10 @@ class Call:
         """What it is, as the prediction log numbers it."""
         if self.stated_priority == _BACKGROUND:
             return KIND_BATCH
-        return KIND_SHADOW if self.shadow else KIND_CALLER
+        if self.shadow:
+            return KIND_SHADOW
+        attempt = self.headers.get(HEADER_ATTEMPT)
+        return KIND_CALLER if attempt is None or attempt in _FIRST_ATTEMPT else KIND_RETRY
 
     def grpc_timeout_s(self) -> float | None:
         """The time limit of the call itself. Raises MALFORMED_BODY where the header is none."""

@@ -10,7 +10,7 @@ from services.batcher.codec.typed_wire import TypedWriter
 from services.batcher.domain.features import JoinPlan
 from services.batcher.domain.instances import InstancePlan
 from services.batcher.domain.outputs import OutputPlan
-from services.batcher.domain.serving import ServedModel, ServedVersion, ServingTable
+from services.batcher.domain.serving import ServedModel, ServedVersion, ServingTable, ShadowTarget
 from services.batcher.domain.tensor_check import TensorPlan
 from services.batcher.telemetry.version_stats import VersionStats
 from services.common.errors import MeshError, Reason, shown
@@ -19,10 +19,21 @@ from services.common.names import check_version
 _NAMED_MAX = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """What is done with a version's answers once callers have them."""
+
+    shadows: tuple[ShadowTarget, ...] = ()
+    """Who gets copies; never the version itself."""
+    log_labels: bool = False
+    """Whether the prediction log says what was predicted for each row."""
+
+
 class VersionPlan:
     """All that a request for one version needs, made once."""
 
     __slots__ = (
+        "after",
         "instances",
         "join",
         "json_writer",
@@ -47,6 +58,9 @@ class VersionPlan:
         self.join = JoinPlan(served) if served.feature_views else None
         """How features are added; None: callers send all of them."""
         self.wire = ResponseWire(served)
+        self.after: Aftermath | None = None
+        """None for nearly all, and asking that is all that they pay. It is the model's, so it may change while the
+        version does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +69,7 @@ class ModelPlan:
 
     served: ServedModel
     versions: Mapping[str, VersionPlan]
-    """By every spelling: with and without the leading v."""
+    """By every name that callers may use: with and without the leading v, and by the registry's aliases."""
     default: VersionPlan | None
     stats: VersionStats
     """Of requests for versions that are not served."""
@@ -104,6 +118,8 @@ class Catalog:
                 self._stats[plan.served.model_name, plan.served.version] = (plan.stats, plan.outputs)
         self._on_apply(table)
         self._table, self._models, self.ready = table, models, True
+        for model in changed:
+            _follow(model)
 
     def model(self, name: str) -> ModelPlan:
         """A model. Raises MODEL_NOT_SERVED."""
@@ -117,7 +133,7 @@ class Catalog:
         return self._models.get(name)
 
     def version(self, model: ModelPlan, version: str) -> VersionPlan:
-        """A version of it; empty: its default. Raises VERSION_NOT_SERVED, or INVALID_FIELD where it is no version."""
+        """A version of it, by its name or an alias; empty: its default. Raises VERSION_NOT_SERVED."""
         plan = model.versions.get(version) if version else model.default
         if plan is None:
             raise _version_not_served(model, version)
@@ -139,6 +155,10 @@ class Catalog:
             plan = before if before is not None and before.served == item else self._plan(item)
             plans[version] = plan
             plans[version.removeprefix("v")] = plan
+        for alias, version in served.aliases.items():
+            # What is a version's own name is never an alias.
+            if version in served.versions and alias and alias not in plans:
+                plans[alias] = plans[version]
         stats = self._stats_of(served.model_name, "")
         return ModelPlan(served, plans, plans.get(served.default_version), stats)
 
@@ -160,9 +180,21 @@ class Catalog:
         )
 
 
+def _follow(model: ModelPlan) -> None:
+    """From now on the model's versions do what it says with their answers."""
+    served = model.served
+    for version in served.versions:
+        targets = tuple(item for item in served.shadows if item.version != version and item.version in served.versions)
+        after = Aftermath(targets, served.log_labels)
+        model.versions[version].after = after if targets or served.log_labels else None
+
+
 def _version_not_served(model: ModelPlan, version: str) -> MeshError:
     name = model.served.model_name
     served = _listed(list(model.served.versions))
+    aliases = [f"{alias} ({of})" for alias, of in sorted(model.served.aliases.items()) if of in model.versions]
+    if aliases:
+        served += f"; aliases are: {_listed(aliases)}"
     if not version:
         wanted = model.served.default_version
         return MeshError(
@@ -171,10 +203,13 @@ def _version_not_served(model: ModelPlan, version: str) -> MeshError:
             f"served are: {served}",
             metadata={"model_name": name, "version": wanted},
         )
-    canonical = check_version(version, "version")
+    try:
+        asked = canonical = check_version(version, "version")
+    except MeshError:  # then it would have been an alias
+        asked, canonical = shown(version, length_max=80), version[:80]
     return MeshError(
         Reason.VERSION_NOT_SERVED,
-        f"version {canonical} of {name} is not served; served are: {served}",
+        f"version {asked} of {name} is not served; served are: {served}",
         metadata={"model_name": name, "version": canonical},
     )
 

@@ -5,13 +5,14 @@ import secrets
 from collections.abc import Sequence
 from typing import Protocol
 
-from infermesh.common.v1 import error_reason_pb2
-
 from services.batcher.domain.cached import CachedAnswer
 from services.batcher.domain.request import InferRequest, InferResult, Parameter, Tensor, check_parameters
+from services.batcher.domain.row_labels import ROWS_LOGGED_MAX, RowLabels, row_labels
+from services.batcher.domain.serving import ShadowTarget
 from services.batcher.faces.call import Call
-from services.batcher.faces.catalog import Catalog, VersionPlan
+from services.batcher.faces.catalog import Aftermath, Catalog, VersionPlan
 from services.batcher.faces.ports import FeatureJoiner, InferEngine, RequestLog
+from services.batcher.faces.reasons import REASON_NUMBERS
 from services.batcher.telemetry.failures import LastFailures
 from services.batcher.telemetry.timings import Timings
 from services.batcher.telemetry.traces import Trace, Traces
@@ -20,8 +21,6 @@ from services.common.errors import CATALOGUE, MeshError, Reason
 from services.common.telemetry.logging import get_logger
 
 log = get_logger(__name__)
-
-_REASON_NUMBERS = {reason: error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{reason.value}") for reason in Reason}
 
 
 class OpenStream(Protocol):
@@ -40,6 +39,14 @@ class AnswerCache(Protocol):
         ...
 
 
+class Copier(Protocol):
+    """Whoever sends copies of answered requests to shadow versions. Takes a microsecond and never fails."""
+
+    def offer(self, call: Call, shadows: Sequence[ShadowTarget], *, answered_s: float) -> None:
+        """A request was answered; its answer leaves after this returned."""
+        ...
+
+
 class Core:
     """The path that all protocols share."""
 
@@ -52,6 +59,7 @@ class Core:
         features: FeatureJoiner,
         request_log: RequestLog,
         clock: Clock,
+        copier: Copier | None = None,
         traces: Traces | None = None,
         timed: bool = True,
         deadline_default_s: float,
@@ -62,6 +70,7 @@ class Core:
         self._cache = cache
         self.features = features
         self._log = request_log
+        self._copier = copier
         self.monotonic = clock.monotonic
         self._traces = traces
         self.failures = LastFailures()
@@ -123,7 +132,7 @@ class Core:
             result, call.cached = answered.result, answered.outcome
         else:
             result = await self._engine.infer(request)
-        call.batch = result.batch
+        call.result = result
         call.scores = plan.outputs.scores(result, rows)
         return result
 
@@ -183,14 +192,27 @@ class Core:
         stats = plan.stats
         # A shadow copy's predictions are nobody's: they must not count among those that callers got.
         stats.answered(None if call.shadow else call.scores)
+        result = call.result
         if self._timed:
-            run = call.batch
+            run = result.batch if result is not None else None
             # Whoever joined the computation of another request was in no batch of its own.
             if run is not None and run.sent_s >= call.queued_s:
                 self.timings.note(stats, call.arrived_s, call.queued_s, run, ended_s)
             else:
                 stats.took(ended_s - call.arrived_s)
-        self._log.add(call, ended_s=ended_s, code=0, reason=0)
+        if plan.after is None:
+            self._log.add(call, ended_s=ended_s, code=0, reason=0)
+        else:
+            self._follow(call, plan, plan.after, ended_s)
+
+    def _follow(self, call: Call, plan: VersionPlan, after: Aftermath, ended_s: float) -> None:
+        """What is done with an answer where the serving table asks for more than giving it."""
+        labels: RowLabels | None = None
+        if after.log_labels and call.result is not None:
+            labels = row_labels(plan.outputs, call.result, call.scores, rows_max=ROWS_LOGGED_MAX)
+        self._log.add(call, ended_s=ended_s, code=0, reason=0, labels=labels)
+        if after.shadows and self._copier is not None:
+            self._copier.offer(call, after.shadows, answered_s=ended_s)
 
     def failed(self, call: Call, error: BaseException, *, face: str) -> MeshError:
         """Accounts for a failure and says what the caller is told. Unforeseen ones are logged; only their id leaves."""
@@ -206,7 +228,7 @@ class Core:
         if self._timed:
             stats.took(ended_s - call.arrived_s)
         if call.model_name:
-            code, reason = int(CATALOGUE[known.reason]), _REASON_NUMBERS[known.reason]
+            code, reason = int(CATALOGUE[known.reason]), REASON_NUMBERS[known.reason]
             self._log.add(call, ended_s=ended_s, code=code, reason=reason)
         self.failures.note(
             ended_s=ended_s,

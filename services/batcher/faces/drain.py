@@ -23,11 +23,21 @@ _RESERVE_S = 1.5
 class Drain:
     """Runs once, from the first signal on."""
 
-    def __init__(self, *, core: Core, clock: Clock, grace_s: float, leave: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        *,
+        core: Core,
+        clock: Clock,
+        grace_s: float,
+        leave: Callable[[], Awaitable[None]],
+        drop: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`leave` tells callers to go elsewhere, `drop` gives up what nobody waits for."""
         self._core = core
         self._clock = clock
         self.limit_s = max(QUIET_S, grace_s - _RESERVE_S)
         self._leave = leave
+        self._drop = drop
         self._begun = asyncio.Event()
         self.finished = threading.Event()
         """Set when the process may end."""
@@ -46,6 +56,7 @@ class Drain:
         await self._begun.wait()
         began_s = self._clock.monotonic()
         log.info("draining", in_flight=len(self._core.in_flight), limit_s=self.limit_s)
+        self._drop()
         for stream in list(self._core.streams):
             stream.close_soon()
         try:

@@ -1,13 +1,35 @@
 """What the faces need of the rest of the batcher, as small protocols."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from services.batcher.domain.features import JoinPlan
 from services.batcher.domain.instances import InstancePlan, Row
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
+from services.batcher.domain.row_labels import RowLabels
 from services.batcher.domain.serving import ServedVersion
 from services.batcher.faces.call import Call
+from services.batcher.faces.catalog import VersionPlan
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedCopy:
+    """A shadow copy that was answered, or failed."""
+
+    plan: VersionPlan
+    """The version that got it."""
+    request_id: str
+    """The caller's."""
+    user: str
+    team: str
+    rows: int
+    ended_s: float
+    took_s: float
+    code: int
+    """A google.rpc.Code, 0 for success."""
+    reason: int
+    labels: RowLabels | None = None
 
 
 class InferEngine(Protocol):
@@ -30,8 +52,13 @@ class FeatureJoiner(Protocol):
 class RequestLog(Protocol):
     """Where finished requests are noted for the monitor. Takes a microsecond and never fails."""
 
-    def add(self, call: Call, *, ended_s: float, code: int, reason: int) -> None:
-        """Notes a request: its google.rpc.Code and ErrorReason, both 0 for success."""
+    def add(self, call: Call, *, ended_s: float, code: int, reason: int, labels: RowLabels | None = None) -> None:
+        """Notes a request: its google.rpc.Code and ErrorReason, both 0 for success. `labels`: what was predicted, where
+        that is wanted."""
+        ...
+
+    def add_copy(self, copy: FinishedCopy) -> None:
+        """Notes a shadow copy of a request."""
         ...
 
 

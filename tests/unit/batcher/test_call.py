@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from services.batcher.domain.priority import Priority
-from services.batcher.faces.call import KIND_BATCH, KIND_CALLER, KIND_SHADOW, Call, new_request_id
+from services.batcher.faces.call import KIND_BATCH, KIND_CALLER, KIND_RETRY, KIND_SHADOW, Call, new_request_id
 from services.common.errors import MeshError, Reason
 
 
@@ -42,9 +42,14 @@ def test_the_callers_version_comes_before_the_gateways(headers: dict[str, bytes]
         ({"x-priority": b"normal"}, KIND_CALLER),
         ({"x-priority": b""}, KIND_CALLER),
         ({"x-priority": b"background", "x-mesh-shadow": b"1"}, KIND_BATCH),
+        ({"x-envoy-attempt-count": b"1"}, KIND_CALLER),
+        ({"x-envoy-attempt-count": b"2"}, KIND_RETRY),
+        ({"x-envoy-attempt-count": b"13"}, KIND_RETRY),
+        ({"x-envoy-attempt-count": b"2", "x-mesh-shadow": b"1"}, KIND_SHADOW),
+        ({"x-envoy-attempt-count": b"2", "x-priority": b"background"}, KIND_BATCH),
     ],
 )
-def test_copies_and_rows_of_batch_jobs_are_told_apart(headers: dict[str, bytes], kind: int) -> None:
+def test_copies_retries_and_rows_of_batch_jobs_are_told_apart(headers: dict[str, bytes], kind: int) -> None:
     assert call(headers).kind == kind
 
 

@@ -1,9 +1,11 @@
 """The compiled serving table: names, versions, what survives a change."""
 
+from collections.abc import Mapping
+
 import pytest
 
-from services.batcher.domain.serving import ServedModel, ServedVersion, ServingTable
-from services.batcher.faces.catalog import Catalog
+from services.batcher.domain.serving import ServedModel, ServedVersion, ServingTable, ShadowTarget
+from services.batcher.faces.catalog import Aftermath, Catalog
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, ModelSchema, TensorSpec
 
@@ -12,8 +14,16 @@ def version(number: str, width: int = 4) -> ServedVersion:
     return ServedVersion("m", number, "main", ModelSchema((TensorSpec("x", DataType.FP32, (width,)),), ()))
 
 
-def table(*versions: ServedVersion, revision: int = 1, default: str = "v1.0.0") -> ServingTable:
-    model = ServedModel("m", default, {item.version: item for item in versions})
+def table(
+    *versions: ServedVersion,
+    revision: int = 1,
+    default: str = "v1.0.0",
+    shadows: tuple[ShadowTarget, ...] = (),
+    aliases: Mapping[str, str] | None = None,
+    log_labels: bool = False,
+) -> ServingTable:
+    served = {item.version: item for item in versions}
+    model = ServedModel("m", default, served, shadows=shadows, aliases=aliases or {}, log_labels=log_labels)
     return ServingTable(revision, {"m": model})
 
 
@@ -30,7 +40,7 @@ def test_a_version_is_found_with_and_without_its_v_and_by_default() -> None:
     ("wanted", "reason", "words"),
     [
         ("9.0.0", Reason.VERSION_NOT_SERVED, ["v9.0.0", "v1.0.0"]),
-        ("latest", Reason.INVALID_FIELD, ["latest"]),
+        ("latest", Reason.VERSION_NOT_SERVED, ["'latest'", "v1.0.0"]),
     ],
 )
 def test_what_is_not_there_is_refused_with_what_is(wanted: str, reason: Reason, words: list[str]) -> None:
@@ -87,3 +97,44 @@ def test_a_table_that_the_engine_refuses_changes_nothing() -> None:
         catalog.apply(ServingTable(2, {}))
     assert catalog.names() == ["m"]
     assert catalog.table.revision == 1
+
+
+def test_an_alias_names_its_version_and_never_hides_one() -> None:
+    catalog = Catalog()
+    aliases = {"champion": "v2.0.0", "1.0.0": "v2.0.0", "gone": "v9.0.0"}
+    catalog.apply(table(version("v1.0.0"), version("v2.0.0"), aliases=aliases))
+    model = catalog.model("m")
+    assert catalog.version(model, "champion") is catalog.version(model, "v2.0.0")
+    assert catalog.version(model, "1.0.0").served.version == "v1.0.0"
+    with pytest.raises(
+        MeshError, match=r"v9\.1\.0 .*served are: v1\.0\.0, v2\.0\.0; aliases are: .*champion \(v2\.0\.0\)"
+    ):
+        catalog.version(model, "9.1.0")
+    with pytest.raises(MeshError, match="'gone' of m is not served") as caught:
+        catalog.version(model, "gone")
+    assert caught.value.reason is Reason.VERSION_NOT_SERVED
+    assert "v9.0.0" not in caught.value.message
+    assert len({id(plan) for plan in model.versions.values()}) == 2
+
+
+def test_an_alias_that_moves_keeps_the_plans() -> None:
+    catalog = Catalog()
+    catalog.apply(table(version("v1.0.0"), version("v2.0.0"), aliases={"champion": "v1.0.0"}))
+    old = catalog.version(catalog.model("m"), "champion")
+    catalog.apply(table(version("v1.0.0"), version("v2.0.0"), aliases={"champion": "v2.0.0"}, revision=2))
+    assert catalog.version(catalog.model("m"), "v1.0.0") is old
+    assert catalog.version(catalog.model("m"), "champion").served.version == "v2.0.0"
+
+
+def test_what_is_done_with_answers_follows_the_model_while_versions_keep_their_plans() -> None:
+    catalog = Catalog()
+    half, gone = ShadowTarget("v2.0.0", 50), ShadowTarget("v7.0.0", 1)
+    catalog.apply(table(version("v1.0.0"), version("v2.0.0")))
+    plans = [catalog.version(catalog.model("m"), name) for name in ("v1.0.0", "v2.0.0")]
+    assert [plan.after for plan in plans] == [None, None]
+    catalog.apply(table(version("v1.0.0"), version("v2.0.0"), shadows=(half, gone), revision=2))
+    assert [plan.after for plan in plans] == [Aftermath((half,)), None], "a version gets no copies of its own answers"
+    catalog.apply(table(version("v1.0.0"), version("v2.0.0"), log_labels=True, revision=3))
+    assert [plan.after for plan in plans] == [Aftermath((), True)] * 2
+    catalog.apply(table(version("v1.0.0"), version("v2.0.0"), revision=4))
+    assert [plan.after for plan in plans] == [None, None]

@@ -6,11 +6,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from services.batcher.domain.request import InferRequest, InferResult
+from services.batcher.domain.row_labels import RowLabels
 from services.batcher.engines.features import Features
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import Catalog
 from services.batcher.faces.core import Core
 from services.batcher.faces.drain import QUIET_S, Drain
+from services.batcher.faces.ports import FinishedCopy
 from tests.support.clock import FakeClock
 
 
@@ -25,9 +27,13 @@ class NoEngine:
 class NoLog:
     """Is never told."""
 
-    def add(self, call: Call, *, ended_s: float, code: int, reason: int) -> None:
+    def add(self, call: Call, *, ended_s: float, code: int, reason: int, labels: RowLabels | None = None) -> None:
         """Nothing."""
-        raise AssertionError((call, ended_s, code, reason))
+        raise AssertionError((call, ended_s, code, reason, labels))
+
+    def add_copy(self, copy: FinishedCopy) -> None:
+        """Nothing."""
+        raise AssertionError(copy)
 
 
 class OneStream:

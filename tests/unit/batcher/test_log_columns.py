@@ -11,8 +11,11 @@ from infermesh.monitor.v1 import prediction_log_pb2 as pb
 
 from services.batcher.adapters.prediction_log import PredictionLog
 from services.batcher.domain.outputs import Scores
+from services.batcher.domain.row_labels import RowLabels
+from services.batcher.domain.shadow_sums import Example, PairSums
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import VersionPlan
+from services.batcher.faces.ports import FinishedCopy
 from services.batcher.telemetry.version_stats import VersionStats
 from services.common.errors import MeshError, Reason
 from tests.support.batcher_faces_values import version_of
@@ -62,12 +65,21 @@ class Logging:
         self.log = PredictionLog(channel, batcher_id="b-0", clock=self.clock, rows_max=rows_max, flush_s=FLUSH_S)
         self.plan = VersionPlan(version_of(), VersionStats("digits", "v1.0.0"))
 
-    def add(self, request_id: str, *, code: int = 0, reason: int = 0, known: bool = True, **headers: str) -> Call:
+    def add(
+        self,
+        request_id: str,
+        *,
+        code: int = 0,
+        reason: int = 0,
+        known: bool = True,
+        labels: RowLabels | None = None,
+        **headers: str,
+    ) -> Call:
         """One finished request."""
         named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
         call = Call(named, arrived_s=self.clock.monotonic())
         call.model_name, call.plan, call.request_id, call.rows = "digits", self.plan if known else None, request_id, 2
-        self.log.add(call, ended_s=self.clock.monotonic() + 0.5, code=code, reason=reason)
+        self.log.add(call, ended_s=self.clock.monotonic() + 0.5, code=code, reason=reason, labels=labels)
         return call
 
     async def chunk(self) -> pb.RecordPredictionsRequest:
@@ -143,7 +155,11 @@ async def test_beyond_the_bound_requests_are_dropped_and_counted_until_there_is_
         made.add("unacknowledged requests count")
         assert (made.log.held, made.log.dropped) == (2, 4)
         samples = {sample.name: sample.value for family in made.log.collect() for sample in family.samples}
-        assert samples == {"batcher_prediction_log_held": 2, "batcher_prediction_log_dropped_total": 4}
+        assert samples == {
+            "batcher_prediction_log_held": 2,
+            "batcher_prediction_log_dropped_total": 4,
+            "batcher_prediction_log_unlabelled_total": 0,
+        }
 
 
 async def test_what_is_acknowledged_makes_room() -> None:
@@ -178,3 +194,85 @@ async def test_chunks_are_small_enough_to_cut_without_holding_the_loop(rows: int
         await eventually(lambda: made.log.held == 0, what="all chunks")
     assert [len(chunk.groups[0].request_ids) for chunk in made.monitor.chunks] == [2000, 1][: 1 + rows // 2001]
     assert [chunk.sequence for chunk in made.monitor.chunks] == list(range(1, 2 + rows // 2001))
+
+
+async def test_what_was_predicted_is_a_column_only_where_it_is_wanted() -> None:
+    async with logging() as made:
+        made.add("a")
+        assert not (await made.chunk()).groups[0].request_labels
+        made.add("b", labels=RowLabels(classes=["zero", "one"]))
+        made.add("c", code=13, reason=7)
+        made.add("d", labels=RowLabels(values=[0.5, -1.0]))
+        (group,) = (await made.chunk()).groups
+    assert list(group.request_ids) == ["b", "c", "d"]
+    told = [(list(one.classes), list(one.values)) for one in group.request_labels]
+    assert told == [(["zero", "one"], []), ([], []), ([], [0.5, -1.0])]
+
+
+async def test_labels_have_a_bound_of_their_own_and_chunks_stay_small() -> None:
+    many = RowLabels(values=[0.5] * 1000)
+    async with logging(rows_max=12_000) as made:
+        made.monitor.acknowledges = False
+        for number in range(61):
+            made.add(str(number), labels=many)
+        assert made.log.unlabelled == 1
+        await made.chunk()
+        await eventually(lambda: sum(len(one.groups[0].request_ids) for one in made.monitor.chunks) == 61, what="all")
+        labelled = [len(one.values) for chunk in made.monitor.chunks for one in chunk.groups[0].request_labels]
+        assert labelled == [1000] * 60 + [0] * (len(labelled) - 60)
+        assert max(chunk.ByteSize() for chunk in made.monitor.chunks) < 300_000
+        made.add("no room", labels=RowLabels(values=[1.0]))
+        assert made.log.unlabelled == 2
+
+
+async def test_labels_that_are_acknowledged_make_room() -> None:
+    many = RowLabels(values=[0.5] * 1000)
+    async with logging(rows_max=400) as made:
+        for number in range(5):
+            made.add(str(number), labels=many)
+            made.add(f"{number} again", labels=many)
+            await made.chunk()
+            await eventually(lambda: made.log.held == 0, what="room")
+        assert made.log.unlabelled == 0
+
+
+def copy_of(plan: VersionPlan, request_id: str, *, reason: int = 0) -> FinishedCopy:
+    return FinishedCopy(plan, request_id, "ann", "vision", 2, 0.5, 0.25, 13 if reason else 0, reason)
+
+
+async def test_copies_and_comparisons_are_in_the_group_of_the_shadow_version() -> None:
+    example = Example("r1", 1.5, 3, '{"y": 1}', '{"y": 2}', 0.25)
+    sums = PairSums(compared=5, disagreed=2, failed={Reason.MODEL_FAILED: 1}, dropped=7, examples=[example])
+    async with logging() as made:
+        shadow = VersionPlan(version_of(), VersionStats("digits", "v1.0.0"))
+        waiting = {shadow: {"v0.9.0": sums}}
+
+        def hand_out() -> dict[VersionPlan, dict[str, PairSums]]:
+            taken = dict(waiting)
+            waiting.clear()
+            return taken
+
+        made.log.compared = hand_out
+        made.log.add_copy(copy_of(shadow, "r1"))
+        made.log.add_copy(copy_of(shadow, "r2", reason=7))
+        (group,) = (await made.chunk()).groups
+        made.add("a")
+        (plain,) = (await made.chunk()).groups
+        waiting[shadow] = {"v0.9.0": PairSums(dropped=1), "v0.8.0": PairSums(compared=1)}
+        (alone,) = (await made.chunk()).groups
+    assert (list(group.request_kinds), list(group.request_ids)) == ([2, 2], ["r1", "r2"])
+    assert (list(group.request_latencies_us), list(group.request_codes)) == ([250_000] * 2, [0, 13])
+    assert (list(group.request_users), list(group.request_teams)) == (["ann"] * 2, ["vision"] * 2)
+    (told,) = group.shadow_comparisons
+    assert (told.primary_version, told.compared_count, told.disagreed_count) == ("v0.9.0", 5, 2)
+    assert (dict(told.failed_by_reason), told.dropped_count) == ({"MODEL_FAILED": 1}, 7)
+    (shown,) = told.examples
+    assert (shown.request_id, shown.row, shown.difference) == ("r1", 3, 0.25)
+    assert (shown.primary_output, shown.shadow_output) == ('{"y": 1}', '{"y": 2}')
+    assert shown.time_us == int(NOON.timestamp() * 1e6) + 1_500_000
+    assert not plain.shadow_comparisons
+    assert not alone.request_ids
+    assert (alone.model_name, alone.version, alone.deployment_name) == ("digits", "v1.0.0", "prod")
+    assert {one.primary_version: (one.compared_count, one.dropped_count) for one in alone.shadow_comparisons} == {
+        "v0.9.0": (0, 1), "v0.8.0": (1, 0)
+    }  # fmt: skip

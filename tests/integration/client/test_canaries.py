@@ -156,7 +156,7 @@ def test_the_status_shows_stage_time_and_interval(scripted: Scripted) -> None:
         "error_rate_max 0.2 %, to be ≤ 1 %: passing",
         "●",
         "┃",
-        "2,000 requests",
+        "2,000 samples",
     ):
         assert words in shown
     assert json.loads(scripted.run("canary", "status", "digits", "--json").stdout)["etag"] == "3"

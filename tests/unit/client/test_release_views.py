@@ -9,6 +9,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from infermesh.client.cli.ab_test_views import ab_test_shown, ab_tests_listed, is_known
 from infermesh.client.cli.canary_views import canary_plan_shown, canary_shown, criteria_drawn, stage_bar
 from infermesh.client.cli.figures import figure
+from infermesh.client.cli.limits import limit_of
 from infermesh.client.cli.traffic_views import plan_shown, traffic_shown
 from infermesh.router.v1.ab_test_pb2 import AbTest
 from infermesh.router.v1.canary_pb2 import Canary, CriterionResult
@@ -88,7 +89,7 @@ def test_what_was_rolled_back_says_why_and_how_to_try_again() -> None:
     for words in (
         "error_rate 5 % is above 1 %",
         "infermesh canary start digits v1-1-0",
-        "error_rate_max 5 % of 1 %",
+        "error_rate_max 5 %, to be ≤ 1 %",
         "6m",
     ):
         assert words in shown
@@ -115,11 +116,40 @@ def test_one_sees_on_which_side_of_the_limit_the_interval_is(
     assert [mark for mark in line if mark in "├●┤┃"] == list(order)
 
 
+@pytest.mark.parametrize(
+    ("criterion", "limit", "before", "words", "value"),
+    [
+        ("error_rate_increase_max", 0.005, 0.001, "≤ 0.6 % (0.1 % + 0.5 %)", 0.006),
+        ("latency_p95_ratio_max", 1.2, 95.0, "≤ 114 ms (1.2× of 95 ms)", 114),
+        ("accuracy_decrease_max", 0.02, 0.94, "≥ 92 % (94 % − 2 %)", 0.92),
+        ("metrics.ctr.decrease_max", 0.05, 0.03, "≥ 0.0285 (5 % below 0.03)", 0.0285),
+        ("metrics.loss.decrease_max", 0.5, -2.0, "≥ -3 (50 % below -2)", -3),
+        ("metrics.ctr.min", 0.1, 0.0, "≥ 0.1", 0.1),
+        ("metrics.revenue.max", 9.0, 0.0, "≤ 9", 9),
+        ("accuracy_min", 0.9, 0.0, "≥ 90 %", 0.9),
+        ("latency_p99_max_ms", 120.0, 0.0, "≤ 120 ms", 120),
+    ],
+)
+def test_a_limit_is_told_in_the_unit_of_what_is_measured(
+    criterion: str, limit: float, before: float, words: str, value: float
+) -> None:
+    made = limit_of(CriterionResult(criterion=criterion, limit=limit, baseline=before))
+    assert (made.text(), made.value) == (words, pytest.approx(value))
+
+
+def test_an_interval_without_an_end_goes_on() -> None:
+    result = CriterionResult(
+        criterion="latency_p95_max_ms", low=20, measured=30, high=1e300, limit=120, request_count=9, verdict="waiting"
+    )
+    _, line = (drawn(text) for text in criteria_drawn([result]))
+    assert [mark for mark in line if mark in "├●┤┃▶"] == ["├", "●", "┃", "▶"]
+
+
 def test_limits_from_below_say_so_and_nothing_is_drawn_of_nothing() -> None:
     words, line = criteria_drawn([CriterionResult(criterion="metrics.ctr.min", limit=0.1, verdict="waiting")])
     assert "to be ≥ 0.1" in words
     assert "●" not in line
-    assert "0 requests" in line
+    assert "0 samples" in line
 
 
 def test_a_plan_of_a_canary_without_words_shows_what_the_mesh_does() -> None:
@@ -211,7 +241,14 @@ def test_the_end_of_a_test_is_told_ahead_and_afterwards() -> None:
 
 @pytest.mark.parametrize(
     ("low", "high", "known"),
-    [(0, 0, False), (-1, 1, True), (-math.inf, 1, True), (-math.inf, math.inf, False), (math.nan, 1, False)],
+    [
+        (0, 0, False),
+        (-1, 1, True),
+        (-math.inf, 1, True),
+        (-math.inf, math.inf, False),
+        (math.nan, 1, False),
+        (-1e300, 1e300, False),
+    ],
 )
 def test_which_intervals_say_something(low: float, high: float, known: bool) -> None:
     assert is_known(low, high) == known

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from infermesh.client.ab_tests import ENDED
 from infermesh.client.cli.figures import count, figure, unit
-from infermesh.client.cli.intervals import ZERO, axis, drawn, ticks
+from infermesh.client.cli.intervals import ZERO, axis, bound, drawn, ticks
 from infermesh.client.cli.output import facts, state, table, when
 from infermesh.client.cli.quantities import length
 from infermesh.client.cli.routes import split_text
@@ -132,8 +132,8 @@ def _comparison(one: ab_test_pb2.AbTestComparison, control: str) -> list[str]:
     )
     difference = one.version_value - one.control_value
     intervals = {
-        "95 %": (one.difference_low, one.difference_high),
-        "sequential": (one.sequential_low, one.sequential_high),
+        "95 %": (bound(one.difference_low), bound(one.difference_high)),
+        "sequential": (bound(one.sequential_low), bound(one.sequential_high)),
     }
     known = {name: ends for name, ends in intervals.items() if is_known(*ends)}
     samples = f"{count(one.version_samples)} and {count(one.control_samples)} samples"
@@ -165,7 +165,7 @@ def is_known(low: float, high: float) -> bool:
     """Whether there is an interval: one that says nothing has both ends at 0 or at infinity, or is not a number."""
     if math.isnan(low) or math.isnan(high) or (low == 0 and high == 0):
         return False
-    return not (math.isinf(low) and math.isinf(high))
+    return not (math.isinf(bound(low)) and math.isinf(bound(high)))
 
 
 def _coloured(line: str, verdict: str) -> str:

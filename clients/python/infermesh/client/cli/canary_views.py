@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from google.protobuf.timestamp_pb2 import Timestamp
 from infermesh.client.canaries import ENDED
 from infermesh.client.cli.figures import count, figure
-from infermesh.client.cli.intervals import LIMIT, axis, drawn
+from infermesh.client.cli.intervals import LIMIT, axis, bound, drawn
+from infermesh.client.cli.limits import limit_of, measured_text
 from infermesh.client.cli.output import facts, state, table, when
 from infermesh.client.cli.quantities import length
 from infermesh.client.cli.traffic_views import plan_shown
@@ -99,14 +100,8 @@ def criteria_drawn(results: Sequence[canary_pb2.CriterionResult]) -> list[str]:
     """
     lines: list[str] = []
     for one in results:
-        name = one.criterion
-        sign = "≥" if _is_floor(name) else "≤"
-        lines.append(
-            f"[bold]{escape(name)}[/] {figure(name, one.measured)}, to be {sign} {figure(name, one.limit)}: "
-            f"{state(one.verdict)}"
-        )
-        about = f"before {figure(name, one.baseline)}, {count(one.request_count)} requests"
-        lines.append(f"  {criterion_drawn(one):<{_DRAWN_WIDTH}}  [dim]{about}[/]")
+        lines.append(f"{escape(measured_text(one))}: {state(one.verdict)}")
+        lines.append(f"  {criterion_drawn(one):<{_DRAWN_WIDTH}}  [dim]{count(one.request_count)} samples[/]")
     return lines
 
 
@@ -114,12 +109,9 @@ def criterion_drawn(result: canary_pb2.CriterionResult, *, width: int = _DRAWN_W
     """The interval of what was measured with the limit marked; empty where nothing is known."""
     if not result.request_count or math.isnan(result.measured):
         return ""
-    span = axis((result.low, result.measured, result.high, result.limit), width=width)
-    return drawn(span, low=result.low, value=result.measured, high=result.high, marks={result.limit: LIMIT})
-
-
-def _is_floor(criterion: str) -> bool:
-    return criterion.endswith(("_min", ".min"))
+    low, high, limit = bound(result.low), bound(result.high), limit_of(result).value
+    span = axis((low, result.measured, high, limit), width=width)
+    return drawn(span, low=low, value=result.measured, high=high, marks={limit: LIMIT})
 
 
 def _history(records: Sequence[canary_pb2.CanaryStageRecord]) -> Table:
@@ -129,10 +121,7 @@ def _history(records: Sequence[canary_pb2.CanaryStageRecord]) -> Table:
         worst = [item for item in one.results if item.verdict == "breached"] or [
             item for item in one.results if item.verdict == "waiting"
         ]
-        by = "; ".join(
-            f"{item.criterion} {figure(item.criterion, item.measured)} of {figure(item.criterion, item.limit)}"
-            for item in worst
-        )
+        by = "; ".join(measured_text(item) for item in worst)
         shown.add_row(
             str(one.stage + 1), f"{one.percent} %", when(one.started_at), length(took), state(one.outcome), escape(by)
         )

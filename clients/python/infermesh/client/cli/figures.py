@@ -2,6 +2,8 @@
 
 import math
 
+from infermesh.client.cli.intervals import bound
+
 _SHARES = ("error_rate", "accuracy", "prediction_shift", "shadow_disagreement", "confidence")
 
 
@@ -19,6 +21,7 @@ def unit(metric: str) -> str:
 
 def figure(metric: str, value: float, *, signed: bool = False) -> str:
     """A value of a metric, with its unit: "1.25 %", "48.2 ms", "1.2×", "0.031"."""
+    value = bound(value)
     if math.isnan(value):
         return "–"
     if math.isinf(value):

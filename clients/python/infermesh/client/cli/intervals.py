@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 LIMIT = "┃"
 ZERO = "│"
+_UNBOUNDED = 1e300
+"""From here on a number stands for infinity, which JSON has not."""
 _GAP = 0.06
 """The part of the width that stays free at each end."""
 
@@ -34,6 +36,11 @@ class Axis:
     def shows(self, value: float) -> bool:
         """Whether a value lies on the axis."""
         return self.low <= value <= self.high
+
+
+def bound(value: float) -> float:
+    """An end of an interval as it came: what stands for infinity is infinite."""
+    return math.copysign(math.inf, value) if abs(value) >= _UNBOUNDED else value
 
 
 def axis(values: Iterable[float], *, width: int, least: float | None = None, most: float | None = None) -> Axis:

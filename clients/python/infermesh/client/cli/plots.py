@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 from infermesh.client.cli.ab_test_views import is_known
 from infermesh.client.cli.figures import count, figure, is_share, unit
-from infermesh.client.cli.intervals import axis
+from infermesh.client.cli.intervals import axis, bound
 from infermesh.router.v1 import ab_test_pb2
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _draw(panel: "Axes", one: ab_test_pb2.AbTestComparison, control: str) -> Non
     colour = _COLOURS.get(one.verdict, _COLOURS["no_difference"])
     difference = (one.version_value - one.control_value) * scale
     rows = [
-        (height, low * scale, high * scale, line_width, name)
+        (height, bound(low) * scale, bound(high) * scale, line_width, name)
         for height, low, high, line_width, name in (
             (1.0, one.difference_low, one.difference_high, 4.0, "95 %"),
             (0.0, one.sequential_low, one.sequential_high, 1.8, "sequential"),

@@ -46,6 +46,7 @@ def test_the_walk_covers_the_commands() -> None:
         "traffic",
         "jobs",
         "metrics",
+        *("rollback", "canary", "ab-test", "shadow", "outcomes", "alerts"),
     }
     assert shown >= every
 

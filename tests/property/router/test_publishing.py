@@ -1,8 +1,9 @@
 """The router against whatever may happen, in virtual time.
 
-Versions come and go, rules change, batchers connect, are slow, refuse or die, gateways are slow or silent, the deployer
-and the database go away, the router is killed. At all times gateways route only to versions that every batcher knows
-that took its table, and revisions only grow. In the end, with everything mended, what holds is what was asked for.
+Versions come and go, rules change, their conditions and shadows too, rollouts take steps, batchers connect, are slow,
+refuse or die, gateways are slow or silent, the deployer and the database go away, the router is killed. At all times
+gateways route only to versions that every batcher knows that took its table, and revisions only grow. In the end, with
+everything mended, what holds is what was asked for.
 """
 
 import asyncio
@@ -18,9 +19,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from services.common.clock import LoopClock
 from services.common.errors import MeshError, Reason
+from services.router.domain.conditions import ConditionWish, RouteCondition
 from services.router.domain.merge import effective_shares
 from services.router.domain.routing import RoutingTable
+from services.router.domain.rules import NewChange, Split, with_weights
+from services.router.domain.shadows import Shadow
 from services.router.domain.table import TableStep
+from services.router.domain.view import TrafficView, split_in_force
 from services.router.domain.wishes import SplitWish
 from services.router.engines.batchers import Batchers
 from services.router.engines.follower import Follower
@@ -49,6 +54,8 @@ EXPECTED_REFUSALS = {
     Reason.DEPENDENCY_UNAVAILABLE,
     Reason.NOTHING_TO_ROLL_BACK,
     Reason.TRAFFIC_RULE_NOT_FOUND,
+    Reason.ROLLOUT_IN_PROGRESS,
+    Reason.ETAG_MISMATCH,
 }
 
 
@@ -79,6 +86,8 @@ class FakeBatcher:
         self._refuses = refuses
         self.revision = 0
         self.known: dict[str, tuple[str, ...]] = {}
+        self.shadows: dict[str, tuple[str, ...]] = {}
+        self.labels: dict[str, bool] = {}
         self.session = self._batchers.connect(name, f"{name}:1")
         self.task = asyncio.get_running_loop().create_task(self._run())
 
@@ -104,9 +113,13 @@ class FakeBatcher:
         before = dict(self.known)
         for model in step.models:
             self.known[model.ready.model_name] = model.ready.version_names
-            assert model.default_version in model.ready.version_names
+            names = model.ready.version_names
+            assert {model.default_version, *model.aliases.values()} <= {*names}
+            assert {shadow.version for shadow in model.shadows} <= {*names}
+            self.shadows[model.ready.model_name] = tuple(shadow.version for shadow in model.shadows)
+            self.labels[model.ready.model_name] = model.log_labels
         for name in step.removed:
-            del self.known[name]
+            del self.known[name], self.shadows[name], self.labels[name]
         for name, versions_before in before.items():
             forgotten = set(versions_before) - set(self.known.get(name, ()))
             # A slow one may hear of a removal when the version is long back.
@@ -128,13 +141,15 @@ class RouterMachine(RuleBasedStateMachine):
         self.batchers: dict[str, FakeBatcher] = {}
         self.revision = 0
         self.asked: dict[str, dict[str, int]] = {}
+        self.beside: dict[str, tuple[tuple[RouteCondition, ...], tuple[Shadow, ...]]] = {}
+        self.governed: dict[str, str] = {}
         self.run(self.start())
 
     # --- life of the router
 
     async def start(self) -> None:
         self.router = Batchers(clock=self.clock)
-        book = RuleBook(store=self.rule_store, period_s=10.0)
+        self.book = book = RuleBook(store=self.rule_store, period_s=10.0)
         self.publisher = Publisher(
             rules=book,
             batchers=self.router,
@@ -207,8 +222,82 @@ class RouterMachine(RuleBasedStateMachine):
             if error.reason not in EXPECTED_REFUSALS:
                 raise
             return
+        assert not self.governed.get(model)
         assert view.split == {version: weight for version, weight in weights.items() if weight}
+        self.noted(model, view)
+
+    def noted(self, model: str, view: TrafficView) -> None:
+        """What was answered is what holds from now on."""
         self.asked[model] = dict(view.split)
+        self.beside[model] = (view.route_conditions, view.shadows)
+        self.governed[model] = view.rule.governing if view.rule is not None else ""
+
+    @rule(
+        model=models,
+        conditional=st.lists(st.tuples(st.sampled_from(("eu", "us")), versions), max_size=2),
+        shadowed=st.sets(versions, max_size=2),
+    )
+    def conditions_and_shadows_change(self, model: str, conditional: list[tuple[str, str]], shadowed: set[str]) -> None:
+        wish = SplitWish(
+            conditions=tuple(ConditionWish("region", (region,), "", version) for region, version in conditional),
+            shadows=tuple(Shadow(version, 10) for version in sorted(shadowed)),
+            clear=(*(() if conditional else ("conditions",)), *(() if shadowed else ("shadows",))),
+        )
+        try:
+            view = self.run(self.traffic.update(Call(model), wish))
+        except MeshError as error:
+            if error.reason not in EXPECTED_REFUSALS - {Reason.ROLLOUT_IN_PROGRESS}:
+                raise
+            return
+        assert [one.version for one in view.route_conditions] == [version for _, version in conditional]
+        # Batchers took the shadows before the caller was answered.
+        state = self.publisher.states[model]
+        for batcher in self.batchers.values():
+            if batcher.quick and self.gateways.delay_s is not None and batcher.session.acknowledged_revision:
+                assert batcher.shadows[model] == tuple(shadow.version for shadow in state.serving.shadows)
+        before = self.governed.get(model, "")
+        self.noted(model, view)
+        assert self.governed[model] == before
+
+    @precondition(lambda self: not self.rule_store.away and self.publisher.known)
+    @rule(model=models, percent=st.integers(0, 100), ends=st.booleans())
+    def a_rollout_takes_a_step(self, model: str, percent: int, ends: bool) -> None:
+        """As rollouts do: a change of the rule by compare and set, handed to the rule book."""
+        stored, state = self.run(self.rule_store.find(model)), self.publisher.states.get(model)
+        if state is None:
+            return
+        before = split_in_force(stored, state)
+        first, last = state.routes.versions[0], state.routes.versions[-1]
+        weights = {first: 100} if first == last else {last: percent, first: 100 - percent}
+        change = NewChange(
+            model_name=model,
+            deployment_name="",
+            action="canary",
+            actor="",
+            reason="a stage",
+            before=before,
+            after=with_weights(before, weights),
+            governing="" if ends else "canary-1",
+            log_labels=not ends,
+        )
+        saved = self.run(self.rule_store.save(change, generation=stored.generation if stored else 0))
+        assert saved is not None
+        self.book.put(saved)
+        self.asked[model] = dict(saved.split.positive)
+        self.beside[model] = (saved.split.conditions, saved.split.shadows)
+        self.governed[model] = saved.governing
+
+    @rule(model=models, version=versions)
+    def traffic_is_rolled_back(self, model: str, version: str) -> None:
+        try:
+            view = self.run(self.traffic.roll_back(Call(model), version))
+        except MeshError as error:
+            if error.reason not in EXPECTED_REFUSALS - {Reason.ROLLOUT_IN_PROGRESS}:
+                raise
+            return
+        assert view.split == {version: 100}
+        self.noted(model, view)
+        assert self.governed[model] == ""
 
     @rule(model=models)
     def a_change_is_undone(self, model: str) -> None:
@@ -218,7 +307,8 @@ class RouterMachine(RuleBasedStateMachine):
             if error.reason not in EXPECTED_REFUSALS:
                 raise
             return
-        self.asked[model] = dict(view.split)
+        assert not self.governed.get(model)
+        self.noted(model, view)
 
     @rule(model=models)
     def a_caller_gives_up_in_the_middle(self, model: str) -> None:
@@ -235,6 +325,8 @@ class RouterMachine(RuleBasedStateMachine):
         self.run(impatient())
         stored = self.run(self.rule_store.every()) if not self.rule_store.away else []
         self.asked |= {one.model_name: dict(one.split.positive) for one in stored}
+        self.beside |= {one.model_name: (one.split.conditions, one.split.shadows) for one in stored}
+        self.governed |= {one.model_name: one.governing for one in stored}
 
     @rule(
         name=st.sampled_from(("batcher-0", "batcher-1", "batcher-2")),
@@ -311,6 +403,7 @@ class RouterMachine(RuleBasedStateMachine):
             assert sum(share.percent for share in routes.shares) == 100
             assert all(1 <= share.percent <= 100 for share in routes.shares)
             assert {share.version for share in routes.shares} <= set(routes.versions)
+            assert {condition.version for condition in routes.conditions} <= set(routes.versions)
 
     @invariant()
     def revisions_only_grow(self) -> None:
@@ -348,6 +441,18 @@ class RouterMachine(RuleBasedStateMachine):
             stored = self.run(self.rule_store.find(name))
             assert (dict(stored.split.positive) if stored else None) == self.asked.get(name)
             wanted = effective_shares(stored.split, model.version_names) if stored else ()
+            split = stored.split if stored else Split({})
+            assert (split.conditions, split.shadows) == self.beside.get(name, ((), ()))
+            assert [one.version for one in routes.conditions] == [
+                one.version for one in split.conditions if one.version in model.version_names
+            ]
+            assert (stored.governing if stored else "") == self.governed.get(name, "")
+            for batcher in self.batchers.values():
+                if batcher.session.refused_revision == 0:
+                    assert batcher.shadows[name] == tuple(
+                        one.version for one in split.shadows if one.version in model.version_names
+                    )
+                    assert batcher.labels[name] is (stored is not None and stored.log_labels)
             assert routes.shares == wanted or (not wanted and [share.percent for share in routes.shares] == [100])
         for batcher in self.batchers.values():
             if batcher.session.refused_revision == 0:

@@ -12,6 +12,7 @@ from services.monitor.domain.evidence import Sums, WatchKey
 from services.monitor.domain.figures import Usage
 from services.monitor.domain.labels import Prediction
 from services.monitor.domain.log_rows import LogRow
+from services.monitor.domain.outcomes import Outcome
 from services.monitor.domain.records import ShadowExample, StreamKey
 from services.monitor.domain.seconds import SecondCell, SecondKey
 from services.monitor.domain.shadows import ShadowPair
@@ -75,6 +76,23 @@ class EvidenceStore(Protocol):
 
     async def forget(self, *, now: datetime) -> None:
         """Removes seconds that no window begins with, and windows that nobody asked for any more."""
+        ...
+
+
+class OutcomeStore(Protocol):
+    """What became of predictions. Raises MeshError DEPENDENCY_UNAVAILABLE where it cannot be reached."""
+
+    async def report(self, outcomes: Sequence[Outcome], *, now: datetime) -> Sequence[Outcome]:
+        """Takes outcomes, all or none, each in place of what was reported before, and corrects the sums. They come back
+        in the same order, with what was predicted where that is known."""
+        ...
+
+    async def find(self, request_id: str, *, after: int, limit: int) -> Sequence[Outcome]:
+        """The outcomes of a request, of instances after that one, in their order."""
+        ...
+
+    async def forget(self, *, before: datetime) -> None:
+        """Removes outcomes that were reported before that moment; the sums stay."""
         ...
 
 

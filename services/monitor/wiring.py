@@ -16,6 +16,7 @@ from services.monitor.adapters.host import ProcHostProbe, ProcModelProbe
 from services.monitor.adapters.postgres_evidence import PostgresEvidenceStore
 from services.monitor.adapters.postgres_log import PostgresLogStore
 from services.monitor.adapters.postgres_metrics import PostgresMetricReader
+from services.monitor.adapters.postgres_outcomes import PostgresOutcomeStore
 from services.monitor.adapters.postgres_partitions import PostgresPartitionStore
 from services.monitor.adapters.postgres_rollup import PostgresRollupStore
 from services.monitor.adapters.postgres_usage import PostgresUsageStore
@@ -26,10 +27,11 @@ from services.monitor.engines.evidence import EvidenceEngine
 from services.monitor.engines.keeper import HostWatch, PartitionKeeper, RollupKeeper
 from services.monitor.engines.live import Live
 from services.monitor.engines.metrics import Metrics
+from services.monitor.engines.outcomes import Outcomes
 from services.monitor.engines.recorder import Recorder
 from services.monitor.engines.stream import RecorderLimits
 from services.monitor.servicers.evidence import EvidenceServicer
-from services.monitor.servicers.metrics import MonitorServicer
+from services.monitor.servicers.monitor import MonitorServicer
 from services.monitor.servicers.prediction_log import PredictionLogServicer
 from services.monitor.settings import MonitorSettings
 
@@ -69,6 +71,7 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     )
     metrics = Metrics(reader=PostgresMetricReader(engine), usage=usage, clock=clock)
     evidence = EvidenceEngine(store=PostgresEvidenceStore(engine), clock=clock, flush_period_s=settings.flush_period_s)
+    outcomes = Outcomes(store=PostgresOutcomeStore(engine), clock=clock, retention_days=settings.metrics_retention_days)
     keeper = PartitionKeeper(store=PostgresPartitionStore(engine), tables=_tables(settings), clock=clock)
     host = HostWatch(
         probe=ProcHostProbe(),
@@ -90,12 +93,13 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     lifecycle.add_task("recorder", recorder.run)
     lifecycle.add_task("evidence reader", evidence.run)
     lifecycle.add_task("evidence keeper", evidence.keep)
+    lifecycle.add_task("outcome keeper", outcomes.keep)
     lifecycle.on_health("database takes the log", lambda: recorder.reachable)
     server = add_grpc_server(
         lifecycle,
         settings,
         services=[
-            _monitor_service(MonitorServicer(metrics)),
+            _monitor_service(MonitorServicer(metrics=metrics, outcomes=outcomes)),
             _log_service(PredictionLogServicer(recorder)),
             _evidence_service(EvidenceServicer(evidence)),
         ],

@@ -15,6 +15,7 @@ from services.monitor.domain.evidence import (
     minute_floor,
 )
 from services.monitor.domain.measures import REQUESTS, SHADOWS
+from services.monitor.domain.outcomes import values_of
 from services.monitor.domain.seconds import SecondKey, add_encoded
 from services.monitor.domain.window import minute_of
 from tests.support.monitor_stores import MemoryStore
@@ -63,7 +64,15 @@ class MemoryEvidenceStore:
         return Sums(begins, cells, self._outcomes(key.model, begins), dropped)
 
     def _outcomes(self, model: str, begins: datetime) -> dict[str, dict[str, MetricSum]]:
-        return {}
+        found: dict[str, dict[str, MetricSum]] = {}
+        for outcome in self._store.outcomes.values():
+            made = outcome.predicted
+            if made is not None and made.model == model and made.time >= begins:
+                sums = found.setdefault(made.version, {})
+                for name, value in values_of(outcome).items():
+                    known = sums.get(name, MetricSum())
+                    sums[name] = MetricSum(known.count + 1, known.total + value, known.sum_of_squares + value**2)
+        return found
 
     def _in_head(self, found: SecondKey, model: str, begins: datetime) -> bool:
         return found.model == model and begins.timestamp() <= found.second < head_end(begins).timestamp()

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 from infermesh.monitor.v1 import prediction_log_pb2
 
-from services.monitor.domain.records import Group
+from services.monitor.domain.records import Comparison, Group, Labels
 
 EPOCH = datetime(2026, 1, 15, 11, 0, tzinfo=UTC)
 """When the batcher of these tests started."""
@@ -66,6 +66,9 @@ def group_of(
     kinds: Sequence[int] = (),
     rows: Sequence[int] = (),
     by_class: dict[str, int] | None = None,
+    request_ids: Sequence[str] = (),
+    labels: Sequence[Labels] = (),
+    comparisons: Sequence[Comparison] = (),
 ) -> Group:
     """Requests as the domain has them."""
     size = len(latencies_us)
@@ -83,7 +86,7 @@ def group_of(
         codes=column(codes, 0),
         reasons=column(reasons, 0),
         kinds=column(kinds, 0),
-        request_ids=[f"req_{place}" for place in range(size)],
+        request_ids=list(request_ids) or [f"req_{place}" for place in range(size)],
         users=[],
         teams=[],
         input_hashes=[],
@@ -91,4 +94,6 @@ def group_of(
         trace_ids=[],
         by_class=by_class or {},
         by_confidence={},
+        labels=labels,
+        comparisons=comparisons,
     )

@@ -7,7 +7,9 @@ from services.common.errors import MeshError, Reason
 from services.monitor.domain.aggregate import SECOND_US, Cell, Cells
 from services.monitor.domain.evidence import WatchKey, head_end
 from services.monitor.domain.figures import Usage
+from services.monitor.domain.labels import Prediction, joinable
 from services.monitor.domain.log_rows import LogRow
+from services.monitor.domain.outcomes import Outcome, OutcomeKey, predicted_of
 from services.monitor.domain.records import StreamKey
 from services.monitor.domain.seconds import SecondCell, SecondKey
 from services.monitor.domain.window import minute_of
@@ -26,6 +28,9 @@ class MemoryStore:
         self.seconds: list[tuple[SecondKey, SecondCell]] = []
         self.watches: dict[WatchKey, datetime] = {}
         self.asked: dict[WatchKey, datetime] = {}
+        self.under_test: dict[str, Prediction] = {}
+        self.sampled: dict[str, Prediction] = {}
+        self.outcomes: dict[OutcomeKey, Outcome] = {}
         self.fail_next: list[str] = []
         self.silent = False
         """Whether positions cannot be read either."""
@@ -77,7 +82,19 @@ class MemoryStore:
         if dropped := batch.dropped_total - self.dropped.get(batch.stream, 0):
             self.drops.append((batch.taken_us // SECOND_US, dropped))
         self.dropped[batch.stream] = batch.dropped_total
+        self._join(batch)
         return Applied.COUNTED
+
+    def _join(self, batch: Batch) -> None:
+        arrived: dict[str, Prediction] = {}
+        for prediction in joinable(batch.predictions, batch.rows):
+            known = self.under_test if prediction in batch.predictions else self.sampled
+            for held in (known, arrived):
+                first = held.get(prediction.request_id, prediction)
+                held[prediction.request_id] = min(first, prediction, key=lambda found: found.time_us)
+        for key, outcome in self.outcomes.items():
+            if outcome.predicted is None and key.request_id in arrived:
+                self.outcomes[key] = outcome.joined(predicted_of(arrived[key.request_id], key.instance_index))
 
 
 class MemoryUsageStore:

@@ -9,7 +9,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.monitor.adapters.database import transaction
 from services.monitor.adapters.postgres_cells import add_cells, lock_counting, rolled_up_until
+from services.monitor.adapters.postgres_joins import join_arrivals
+from services.monitor.adapters.postgres_predictions import add_predictions
 from services.monitor.adapters.postgres_seconds import add_drops, add_seconds, copy_rows, mark_coarse
+from services.monitor.domain.labels import joinable
 from services.monitor.domain.log_rows import LogRow
 from services.monitor.domain.records import StreamKey
 from services.monitor.domain.rollup import rolled_up
@@ -58,6 +61,8 @@ class PostgresLogStore:
             await mark_coarse(connection, batch.coarse)
             await add_drops(connection, moment_of(batch.taken_us), batch.dropped_total - dropped_total)
             await _copy_rows(connection, batch.rows)
+            await add_predictions(connection, batch.predictions)
+            await join_arrivals(connection, joinable(batch.predictions, batch.rows))
             await connection.execute(
                 _MOVE,
                 {

@@ -13,10 +13,13 @@ from services.common.errors import MeshError, invalid
 from services.common.names import check_deployment_name, check_model_name, check_version
 from services.monitor.convert.moments import moment_from_proto
 from services.monitor.domain.figures import CONFIDENCES
-from services.monitor.domain.records import Chunk, Group, StreamKey
+from services.monitor.domain.records import Chunk, Comparison, Group, Labels, ShadowExample, StreamKey
+from services.monitor.domain.shadows import EXAMPLES_MAX
 
 _BATCHER_ID_MAX = 128
 _TEXT_MAX = 1024
+_OUTPUT_MAX = 8192
+_REASONS_MAX = 100
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REASON_PREFIX = "ERROR_REASON_"
 _REASONS = {
@@ -91,7 +94,36 @@ def _group(group: prediction_log_pb2.PredictionGroup) -> Group:
         outputs=[_json(value) for value in group.request_outputs],
         trace_ids=list(group.request_trace_ids),
         by_class={_text(name): count for name, count in group.predictions_by_class.items()},
+        labels=_labels(group, size),
+        comparisons=[_comparison(compared) for compared in group.shadow_comparisons],
         by_confidence={name: group.predictions_by_confidence.get(name, 0) for name in CONFIDENCES},
+    )
+
+
+def _labels(group: prediction_log_pb2.PredictionGroup, size: int) -> list[Labels]:
+    _check_length(group.request_labels, size, "labels")
+    return [Labels([_text(name) for name in sent.classes], list(sent.values)) for sent in group.request_labels]
+
+
+def _comparison(compared: prediction_log_pb2.ShadowComparisons) -> Comparison:
+    reasons = sorted(compared.failed_by_reason.items(), key=lambda item: -item[1])[:_REASONS_MAX]
+    return Comparison(
+        primary_version=check_version(compared.primary_version, "primary_version"),
+        compared_count=compared.compared_count,
+        disagreed_count=compared.disagreed_count,
+        dropped_count=compared.dropped_count,
+        failed_by_reason={_text(reason): count for reason, count in reasons},
+        examples=[
+            ShadowExample(
+                request_id=_text(example.request_id),
+                time_us=example.time_us,
+                row=example.row,
+                primary_output=_text(example.primary_output, _OUTPUT_MAX),
+                shadow_output=_text(example.shadow_output, _OUTPUT_MAX),
+                difference=example.difference,
+            )
+            for example in compared.examples[:EXAMPLES_MAX]
+        ],
     )
 
 
@@ -100,9 +132,9 @@ def _check_length(column: Sequence[object], size: int, field: str) -> None:
         raise invalid(f"request_{field}", f"{len(column)} values", f"none or one for each of the {size} requests")
 
 
-def _text(value: str) -> str:
+def _text(value: str, length_max: int = _TEXT_MAX) -> str:
     """`value` as the database takes it: without NUL and of bounded length."""
-    return value[:_TEXT_MAX].replace("\0", "\ufffd")
+    return value[:length_max].replace("\0", "\ufffd")
 
 
 def _json(value: str) -> str:

@@ -1,12 +1,15 @@
 """Predictions that outcomes are joined to by request id: every one of a version under test, with what it predicted."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from services.monitor.domain.aggregate import clipped_times_us
-from services.monitor.domain.records import CALLER_KINDS, NO_LABELS, Group, Labels
+from services.monitor.domain.log_rows import LogRow
+from services.monitor.domain.records import CALLER_KINDS, NO_LABELS, Group, Kind, Labels
+
+_BATCH_JOB = Kind.BATCH_JOB.name.lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +33,14 @@ def labelled(group: Group, *, now_us: int) -> Iterator[Prediction]:
     for place in np.flatnonzero(np.isin(group.kinds, CALLER_KINDS)).tolist():
         if group.request_ids[place]:
             yield Prediction(group.request_ids[place], group.model, group.version, times_us[place], group.labels[place])
+
+
+def joinable(predictions: Sequence[Prediction], rows: Sequence[LogRow]) -> list[Prediction]:
+    """All that outcomes may be joined to: every request under test, and of the others what is logged one by one."""
+    known = {prediction.request_id for prediction in predictions}
+    sampled = (
+        Prediction(row.request_id, row.model, row.version, row.time_us)
+        for row in rows
+        if row.request_id and row.version and row.metadata.get("kind", _BATCH_JOB) == _BATCH_JOB
+    )
+    return [*predictions, *(prediction for prediction in sampled if prediction.request_id not in known)]

@@ -1,10 +1,10 @@
 """How two versions' answers to the same requests compare."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from services.monitor.domain.aggregate import Cell
+from services.monitor.domain.aggregate import EARLY_MAX_US, LATE_MAX_US, Cell
 from services.monitor.domain.measures import (
     SHADOWS_COMPARED,
     SHADOWS_DISAGREED,
@@ -44,13 +44,17 @@ class ShadowReport:
         return self.disagreed / self.compared if self.compared else 0.0
 
 
-def pair_examples(group: Group) -> Mapping[ShadowPair, Sequence[ShadowExample]]:
-    """The examples that a group brings, by pair."""
-    return {
-        ShadowPair(group.model, group.version, compared.primary_version): compared.examples
-        for compared in group.comparisons
-        if compared.examples
-    }
+def pair_examples(group: Group, *, now_us: int) -> Iterator[tuple[ShadowPair, Sequence[ShadowExample]]]:
+    """The examples that a group brings, by pair; their times within reason, as those of requests."""
+    for compared in group.comparisons:
+        if compared.examples:
+            yield (
+                ShadowPair(group.model, group.version, compared.primary_version),
+                [
+                    replace(example, time_us=min(max(example.time_us, now_us - LATE_MAX_US), now_us + EARLY_MAX_US))
+                    for example in compared.examples
+                ],
+            )
 
 
 def newest(examples: Sequence[ShadowExample]) -> list[ShadowExample]:

@@ -6,8 +6,9 @@ from services.monitor.domain.aggregate import MINUTE_S, Cells, tallies
 from services.monitor.domain.labels import Prediction, labelled
 from services.monitor.domain.log_rows import LogRow, sampled_rows
 from services.monitor.domain.measures import ReasonName
-from services.monitor.domain.records import Group, StreamKey
+from services.monitor.domain.records import Group, ShadowExample, StreamKey
 from services.monitor.domain.seconds import SecondKey, Seconds
+from services.monitor.domain.shadows import ShadowPair, newest, pair_examples
 from services.monitor.ports import Batch
 
 
@@ -32,6 +33,7 @@ class Waiting:
     coarse: set[tuple[str, int]] = field(default_factory=set)
     rows: list[LogRow] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
+    examples: dict[ShadowPair, list[ShadowExample]] = field(default_factory=dict)
 
     def add(self, group: Group, *, now_us: int, reason_name: ReasonName, limits: RecorderLimits) -> Cells:
         """Counts a group; the cells that it alone adds up to."""
@@ -46,6 +48,8 @@ class Waiting:
         self.rows.extend(row for row, _ in zip(rows, range(room), strict=False))
         # Not bounded here: what outcomes wait for may not be lost, so the stream is not read while there is no room.
         self.predictions.extend(labelled(group, now_us=now_us))
+        for pair, examples in pair_examples(group, now_us=now_us):
+            self.examples[pair] = newest([*self.examples.get(pair, ()), *examples])
         return counted
 
     def give_up_seconds(self) -> None:
@@ -102,6 +106,7 @@ class Stream:
                 seconds=waiting.seconds,
                 coarse=waiting.coarse,
                 predictions=waiting.predictions,
+                examples=waiting.examples,
                 taken_us=self.taken_us,
             )
         return self.in_flight

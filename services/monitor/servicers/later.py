@@ -17,7 +17,6 @@ def later(sentence: str) -> Callable[..., Never]:
     return cast("Callable[..., Never]", refuse)
 
 
-_OUTCOMES = "outcomes are not taken yet; keep them with their request ids until they are"
 _LOG = "the prediction log cannot be read by API yet; query the table monitor.inference_logs"
 _POLICY = "logging policies do not exist yet; INFERMESH_MONITOR_LOG_SAMPLE_RATE sets the share logged of every version"
 _DRIFT = "drift is not judged yet; GetModelMetrics shows the prediction and confidence distributions"
@@ -30,10 +29,6 @@ class LaterMonitorMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
     """All that MonitorService does not do yet."""
 
     ListShadowReports = later(_SHADOWS)
-
-    ReportOutcome = later(_OUTCOMES)
-    ReportOutcomes = later(_OUTCOMES)
-    ListOutcomes = later(_OUTCOMES)
 
     ListInferenceLogs = later(_LOG)
     ExportInferenceLogs = later(_LOG)

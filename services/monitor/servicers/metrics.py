@@ -3,7 +3,7 @@
 import copy
 from collections.abc import AsyncIterator
 
-from infermesh.monitor.v1 import model_metrics_pb2, monitor_service_pb2
+from infermesh.monitor.v1 import model_metrics_pb2, monitor_service_pb2, monitor_service_pb2_grpc
 
 from services.common.errors import invalid
 from services.common.grpc.interceptors import Context
@@ -11,7 +11,6 @@ from services.common.page import check_page_size, decode_page_token, encode_page
 from services.monitor.convert.metrics import point_to_proto, report_to_proto
 from services.monitor.convert.moments import moment_from_proto
 from services.monitor.engines.metrics import Metrics
-from services.monitor.servicers.later import LaterMonitorMethods
 
 Paged = monitor_service_pb2.ListVersionMetricsRequest | monitor_service_pb2.ListMetricPointsRequest
 
@@ -21,7 +20,7 @@ _WATCH_PERIOD_DEFAULT_S = 5
 _WATCH_PERIOD_MAX_S = 300
 
 
-class MonitorServicer(LaterMonitorMethods):
+class MetricMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
     """Translates between messages and `Metrics`."""
 
     def __init__(self, metrics: Metrics) -> None:

@@ -10,12 +10,14 @@ from services.common.database import create_engine, migrate
 from services.monitor.adapters.postgres_evidence import PostgresEvidenceStore
 from services.monitor.adapters.postgres_log import PostgresLogStore
 from services.monitor.adapters.postgres_metrics import PostgresMetricReader
+from services.monitor.adapters.postgres_outcomes import PostgresOutcomeStore
 from services.monitor.adapters.postgres_partitions import PostgresPartitionStore
 from services.monitor.domain.partitions import PartitionedTable
 from services.monitor.engines.keeper import PartitionKeeper
-from services.monitor.ports import EvidenceStore, LogStore, MetricReader
+from services.monitor.ports import EvidenceStore, LogStore, MetricReader, OutcomeStore
 from tests.support.clock import FakeClock
 from tests.support.monitor_evidence import MemoryEvidenceStore
+from tests.support.monitor_outcomes import MemoryOutcomeStore
 from tests.support.monitor_stores import MemoryStore
 
 TABLES = tuple(
@@ -30,6 +32,7 @@ class EvidenceStores:
     log: LogStore
     evidence: EvidenceStore
     metrics: MetricReader
+    outcomes: OutcomeStore
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -56,5 +59,10 @@ def evidence_stores(engine: AsyncEngine | None) -> EvidenceStores:
     """The stores of evidence."""
     if engine is None:
         memory = MemoryStore()
-        return EvidenceStores(memory, MemoryEvidenceStore(memory), memory)
-    return EvidenceStores(PostgresLogStore(engine), PostgresEvidenceStore(engine), PostgresMetricReader(engine))
+        return EvidenceStores(memory, MemoryEvidenceStore(memory), memory, MemoryOutcomeStore(memory))
+    return EvidenceStores(
+        PostgresLogStore(engine),
+        PostgresEvidenceStore(engine),
+        PostgresMetricReader(engine),
+        PostgresOutcomeStore(engine),
+    )

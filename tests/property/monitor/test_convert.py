@@ -8,16 +8,45 @@ from infermesh.monitor.v1 import prediction_log_pb2
 
 from services.common.errors import MeshError, Reason
 from services.monitor.convert.log import chunk_from_proto, reason_name
-from services.monitor.domain.aggregate import Cells
+from services.monitor.domain.aggregate import Cell
 from services.monitor.domain.figures import figures
 from services.monitor.domain.log_rows import sampled_rows
+from services.monitor.domain.seconds import add_encoded
+from services.monitor.domain.shadows import reports
+from services.monitor.engines.stream import RecorderLimits, Waiting
 
 T = TypeVar("T")
+LIMITS = RecorderLimits(flush_period_s=1.0, cells_max=10, rows_max=10, sample_rate=1.0)
 NOW_US = 1_768_478_400_000_000
 TEXT = st.text(max_size=20)
 UINT32 = st.integers(0, 2**32 - 1)
 NAME = st.sampled_from(["digits", "fraud_detection", "", "No Name", "x" * 100])
 COUNTS = st.dictionaries(TEXT, st.integers(0, 2**64 - 1), max_size=5)
+
+LABELS = st.builds(
+    prediction_log_pb2.RequestLabels,
+    classes=st.lists(TEXT, max_size=3),
+    values=st.lists(st.floats(), max_size=3),
+)
+COMPARISONS = st.builds(
+    prediction_log_pb2.ShadowComparisons,
+    primary_version=st.sampled_from(["v1.0.0", "v2.0.0", "v2.0.0", "newest"]),
+    compared_count=st.integers(0, 2**64 - 1),
+    disagreed_count=st.integers(0, 2**64 - 1),
+    failed_by_reason=COUNTS,
+    dropped_count=st.integers(0, 2**64 - 1),
+    examples=st.lists(
+        st.builds(
+            prediction_log_pb2.ShadowExample,
+            request_id=TEXT,
+            time_us=st.integers(-(2**63), 2**63 - 1),
+            row=UINT32,
+            primary_output=TEXT,
+            difference=st.floats(),
+        ),
+        max_size=2,
+    ),
+)
 
 
 @st.composite
@@ -47,6 +76,8 @@ def groups(draw: st.DrawFn) -> prediction_log_pb2.PredictionGroup:
         request_outputs=column(st.sampled_from(["", "1", '{"a": 1}', "{", "\0", '"\\u0000"'])),
         request_kinds=column(st.integers(0, 9)),
         request_trace_ids=column(st.binary(max_size=4)),
+        request_labels=column(LABELS),
+        shadow_comparisons=draw(st.lists(COMPARISONS, max_size=2)),
     )
 
 
@@ -74,11 +105,19 @@ def test_any_chunk_is_taken_or_refused_by_field(
     message.batcher_id, message.sequence, message.epoch.seconds = "batcher-0", 1, 1
     chunk = chunk_from_proto(message)
     assert len(chunk.groups) + chunk.refused_groups == len(sent)
-    cells = Cells()
+    waiting = Waiting()
     for group in chunk.groups:
-        cells.add_group(group, now_us=NOW_US, reason_name=reason_name)
+        waiting.add(group, now_us=NOW_US, reason_name=reason_name, limits=LIMITS)
         for row in sampled_rows(group, sample_rate=1.0, now_us=NOW_US, reason_name=reason_name):
             assert "\0" not in row.output + row.request_id + row.user_id
-    for cell in cells.values():
+    for prediction in waiting.predictions:
+        assert "\0" not in prediction.request_id + "".join(prediction.labels.classes)
+    for key, second in waiting.seconds.items():
+        restored = Cell()
+        add_encoded(restored, second.encode())
+        assert (+restored.counts, restored.latency.count) == (+second.counts, second.count), key
+    for found in reports("digits", {key.version: cell for key, cell in waiting.cells.items() if key.model == "digits"}):
+        assert found.compared >= 0
+    for cell in waiting.cells.values():
         shown = figures(cell, seconds=60)
         assert 0 <= shown.error_rate <= 1

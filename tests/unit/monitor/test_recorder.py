@@ -2,13 +2,14 @@
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
 from services.common.errors import MeshError, Reason
 from services.monitor.domain.aggregate import MINUTE_US
 from services.monitor.domain.log_rows import sampled_rows
-from services.monitor.domain.records import Chunk, StreamKey
+from services.monitor.domain.records import Chunk, Labels, StreamKey
 from services.monitor.engines.live import Live
 from services.monitor.engines.recorder import Recorder
 from services.monitor.engines.stream import RecorderLimits
@@ -20,8 +21,10 @@ STREAM = StreamKey("batcher-0", 1)
 NOW_US = int(NOON.timestamp() * 1_000_000)
 
 
-def recorder(store: MemoryStore, *, cells_max: int = 100, rows_max: int = 100) -> Recorder:
-    limits = RecorderLimits(flush_period_s=2.0, cells_max=cells_max, rows_max=rows_max, sample_rate=1.0)
+def recorder(store: MemoryStore, *, cells_max: int = 100, rows_max: int = 100, predictions_max: int = 100) -> Recorder:
+    limits = RecorderLimits(
+        flush_period_s=2.0, cells_max=cells_max, rows_max=rows_max, sample_rate=1.0, predictions_max=predictions_max
+    )
     return Recorder(store=store, live=Live(), board=SilentBoard(), clock=FakeClock(), reason_name=str, limits=limits)
 
 
@@ -78,6 +81,23 @@ async def test_a_full_memory_stops_reading_until_there_is_room() -> None:
     with pytest.raises(MeshError, match="took nothing for 30 s") as caught:
         await session.take(chunk(5))
     assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+
+
+@pytest.mark.looptime
+async def test_requests_under_test_are_held_back_and_never_dropped() -> None:
+    store = MemoryStore()
+    taking = recorder(store, rows_max=0, predictions_max=5)
+    session = await taking.open(STREAM)
+    under_test = replace(chunk(1, size=7).groups[0], labels=[Labels(["cat"])] * 7)
+    await session.take(replace(chunk(1), groups=[under_test]))
+    waiting = asyncio.create_task(session.take(replace(chunk(2), groups=[under_test])))
+    await asyncio.sleep(10)
+    assert not waiting.done()
+    await taking.flush()
+    await waiting
+    await taking.flush()
+    assert len(store.under_test) == 7
+    assert store.rows == []
 
 
 async def test_a_drain_takes_no_more_and_says_so() -> None:

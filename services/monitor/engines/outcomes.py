@@ -1,0 +1,47 @@
+"""Takes what became of predictions."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from services.common.clock import Clock
+from services.common.errors import MeshError, invalid
+from services.common.telemetry.logging import get_logger
+from services.monitor.domain.outcomes import Outcome, check_request_id
+from services.monitor.ports import OutcomeStore
+
+log = get_logger(__name__)
+
+OUTCOMES_MAX = 10_000
+_FORGET_PERIOD_S = 3600.0
+
+
+class Outcomes:
+    """Owns outcomes. `keep` is its background task."""
+
+    def __init__(self, *, store: OutcomeStore, clock: Clock, retention_days: int) -> None:
+        self._store = store
+        self._clock = clock
+        self._retention = timedelta(days=retention_days)
+
+    def now(self) -> datetime:
+        """When an outcome that does not say so became true."""
+        return self._clock.now()
+
+    async def report(self, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """Takes outcomes, all or none; they come back with what was predicted where that is known yet."""
+        if not 1 <= len(outcomes) <= OUTCOMES_MAX:
+            raise invalid("outcomes", f"{len(outcomes)} outcomes", f"1 to {OUTCOMES_MAX} outcomes")
+        return await self._store.report(outcomes, now=self._clock.now())
+
+    async def find(self, request_id: str, *, after: int, limit: int) -> Sequence[Outcome]:
+        """The outcomes of a request, of instances after that one, in their order."""
+        return await self._store.find(check_request_id(request_id, "request_id"), after=after, limit=limit)
+
+    async def keep(self) -> None:
+        """Removes every hour what is past retention."""
+        while True:
+            try:
+                await self._store.forget(before=self._clock.now() - self._retention)
+            except MeshError as error:
+                log.warning("old outcomes not removed; tried again later", reason=error.message)
+            await self._clock.sleep(_FORGET_PERIOD_S)

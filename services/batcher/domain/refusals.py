@@ -10,14 +10,18 @@ RETRY_OUTAGE_S = 1.0
 """When to come back while no backend answers: they are asked about once a second."""
 
 
-def too_late(model_name: str, version: str, waited_s: float, *, sent: bool) -> MeshError:
-    """The deadline passed, in the queue or while the model ran, or no model can answer before it does."""
+def too_late(
+    model_name: str, version: str, waited_s: float, *, sent: bool, running_s: float | None = None
+) -> MeshError:
+    """The deadline passed, in the queue or while the model ran, or no model can answer before it does. `running_s`: for
+    how long the batch was with the model, where that is known."""
     where = "while the model was running" if sent else "before a backend was free"
     return MeshError(
         Reason.DEADLINE_TOO_SHORT,
         f"the deadline passed {where}, {waited_s * 1000:.0f} ms after the request had come to version {version} of "
         f"{model_name!r}; allow more time, or give the version more replicas",
-        metadata={"model": model_name, "version": version, "stage": STAGE_BACKEND if sent else STAGE_QUEUE},
+        metadata={"model": model_name, "version": version, "stage": STAGE_BACKEND if sent else STAGE_QUEUE}
+        | ({"running_ms": f"{running_s * 1000:.0f}"} if running_s is not None else {}),
     )
 
 

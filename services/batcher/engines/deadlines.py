@@ -73,9 +73,9 @@ class Deadlines:
         for waiter in expired:
             waiter.inputs = ()
             self._verdicts.expire(waiter, now_s, sent=False)
-        next_s = min(next_s, self._sweep_members(lane.recoveries.members(), now_s, sent=False))
+        next_s = min(next_s, self._sweep_members(lane.recoveries.members(), now_s, sent_s=None))
         for flight in list(lane.flights):
-            next_s = min(next_s, self._sweep_members(flight.members, now_s, sent=True))
+            next_s = min(next_s, self._sweep_members(flight.members, now_s, sent_s=flight.sent_s))
             if flight.overdue_s <= now_s:
                 flight.overdue_s = NEVER
                 self._servers.suspect(server_of(flight.place))
@@ -85,13 +85,13 @@ class Deadlines:
                 next_s = min(next_s, flight.latest_s, flight.overdue_s)
         return next_s
 
-    def _sweep_members(self, members: Iterable[Waiter], now_s: float, *, sent: bool) -> float:
+    def _sweep_members(self, members: Iterable[Waiter], now_s: float, *, sent_s: float | None) -> float:
         next_s = NEVER
         for member in members:
             if member.caller.done():
                 continue
             if member.deadline_s <= now_s:
-                self._verdicts.expire(member, now_s, sent=sent)
+                self._verdicts.expire(member, now_s, sent=sent_s is not None, sent_s=sent_s)
             else:
                 next_s = min(next_s, member.deadline_s)
         return next_s

@@ -21,18 +21,19 @@ class Verdicts:
         self._counters = counters
         self._cut_off = cut_off
 
-    def expire(self, waiter: Waiter, now_s: float, *, sent: bool) -> None:
-        """Its deadline has passed."""
+    def expire(self, waiter: Waiter, now_s: float, *, sent: bool, sent_s: float | None = None) -> None:
+        """Its deadline has passed. `sent_s`: when its batch left, where that is on its way."""
         if not waiter.caller.done():
             self._counters.expired += 1
-            waiter.caller.set_exception(self.late(now_s - waiter.arrived_s, now_s, sent=sent))
+            running_s = now_s - sent_s if sent_s is not None else None
+            waiter.caller.set_exception(self.late(now_s - waiter.arrived_s, now_s, sent=sent, running_s=running_s))
 
-    def late(self, waited_s: float, now_s: float, *, sent: bool) -> MeshError:
+    def late(self, waited_s: float, now_s: float, *, sent: bool, running_s: float | None = None) -> MeshError:
         """What someone is told whose deadline has passed."""
         backends = "" if sent else self._cut_off(now_s)
         if backends:
             return cut_off(self._model_name, self._version, waited_s, backends=backends)
-        return too_late(self._model_name, self._version, waited_s, sent=sent)
+        return too_late(self._model_name, self._version, waited_s, sent=sent, running_s=running_s)
 
     def fail(self, waiter: Waiter, error: MeshError) -> None:
         """Any other error."""

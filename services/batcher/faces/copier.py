@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from services.batcher.domain.priority import Priority
-from services.batcher.domain.refusals import STAGE_QUEUE, unforeseen
+from services.batcher.domain.refusals import unforeseen
 from services.batcher.domain.request import InferRequest, InferResult
 from services.batcher.domain.row_labels import ROWS_LOGGED_MAX, RowLabels, row_labels
 from services.batcher.domain.serving import ShadowTarget
@@ -32,6 +32,8 @@ log = get_logger(__name__)
 _COPIED = (KIND_CALLER, KIND_RETRY)
 AT_ONCE_MAX = 8
 """Copies of one version in the engine: as many land in one turn of the loop."""
+_SAYS_SOMETHING = 0.5
+"""Of a copy's time, that it must have been with the model to have failed by being late."""
 _NEVER_SENT = (Reason.QUEUE_FULL, Reason.SHUTTING_DOWN)
 
 
@@ -232,8 +234,7 @@ class ShadowCopier:
         reason, now_s = error.reason, self._clock.monotonic()
         if reason is Reason.DEADLINE_TOO_SHORT and error.metadata.get("backends"):
             reason = Reason.BACKEND_UNAVAILABLE  # late for want of a backend: that is what is wrong
-        late = reason is Reason.DEADLINE_TOO_SHORT and error.metadata.get("stage", STAGE_QUEUE) == STAGE_QUEUE
-        if late or reason in _NEVER_SENT:
+        if reason in _NEVER_SENT or (reason is Reason.DEADLINE_TOO_SHORT and not self._had_time(error)):
             self._dropped(course, copy.answered.plan.served.version)
             return
         if reason is Reason.BACKEND_UNAVAILABLE:
@@ -242,6 +243,12 @@ class ShadowCopier:
         course.counts.failed += 1
         self._pair(course, copy.answered.plan.served.version).fail(reason)
         self._note(copy, plan, now_s, now_s - began_s, reason=reason)
+
+    def _had_time(self, error: MeshError) -> bool:
+        """Whether a copy that was late was with the model for long: else it had waited for something idle, which says
+        nothing about the version."""
+        running_s = float(error.metadata.get("running_ms", "0")) / 1000
+        return running_s >= _SAYS_SOMETHING * self._timeout_s
 
     def _note(
         self,

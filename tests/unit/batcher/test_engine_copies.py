@@ -132,4 +132,4 @@ async def test_who_is_late_learns_where_it_was(engine: Engine, server: FakeServe
     assert waited.metadata["stage"] == "queue"
     with pytest.raises(MeshError) as late:
         await sent
-    assert late.value.metadata["stage"] == "backend"
+    assert (late.value.metadata["stage"], late.value.metadata["running_ms"]) == ("backend", "500")

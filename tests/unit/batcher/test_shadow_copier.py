@@ -264,7 +264,8 @@ async def test_a_shadow_version_that_takes_other_tensors_fails_with_that() -> No
     ("error", "failed", "dropped"),
     [
         (MeshError(Reason.MODEL_FAILED, "it failed"), {Reason.MODEL_FAILED: 1}, 0),
-        (MeshError(Reason.DEADLINE_TOO_SHORT, "", metadata={"stage": "backend"}), {Reason.DEADLINE_TOO_SHORT: 1}, 0),
+        (MeshError(Reason.DEADLINE_TOO_SHORT, "", metadata={"running_ms": "3000"}), {Reason.DEADLINE_TOO_SHORT: 1}, 0),
+        (MeshError(Reason.DEADLINE_TOO_SHORT, "", metadata={"running_ms": "200"}), {}, 1),
         (MeshError(Reason.DEADLINE_TOO_SHORT, "", metadata={"stage": "queue"}), {}, 1),
         (MeshError(Reason.DEADLINE_TOO_SHORT, "", metadata={"backends": "away"}), {Reason.BACKEND_UNAVAILABLE: 1}, 0),
         (MeshError(Reason.QUEUE_FULL, "full"), {}, 1),

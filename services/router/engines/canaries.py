@@ -93,6 +93,8 @@ class Canaries:
         for _ in range(_TRIES):
             if await self._changing.repeated(call, digest):
                 return self._traffic.get(call.model_name)
+            # Another router may have ended what governed.
+            await self.fresh_rule(call.model_name)
             rule, before, after, step = await self._first_step(call, wish, asked, canary_id)
             self._changing.check_etag(call)
             now = self._clock.now()
@@ -116,7 +118,6 @@ class Canaries:
                 await self._rollouts.changed.until(
                     lambda: call.model_name not in self._rollouts.running, timeout_s=_ENDING_S
                 )
-            await self.fresh_rule(call.model_name)
         if mismatch is Mismatch.RUNNING:
             raise _in_progress(call.model_name)
         raise etag_mismatch(call.model_name)

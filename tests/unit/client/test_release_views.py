@@ -133,9 +133,35 @@ def test_one_sees_on_which_side_of_the_limit_the_interval_is(
 def test_a_limit_is_told_in_the_unit_of_what_is_measured(
     criterion: str, limit: float, before: float, words: str, value: float
 ) -> None:
-    made = limit_of(CriterionResult(criterion=criterion, limit=limit, baseline=before))
+    made = limit_of(CriterionResult(criterion=criterion, limit=limit, baseline=before, request_count=500))
     assert made.text() == words
     assert made.value == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("criterion", "words"),
+    [
+        ("latency_p95_ratio_max", "latency_p95_ratio_max –, to be ≤ 0.5× of the version before: waiting"),
+        ("error_rate_increase_max", "error_rate_increase_max –, to be ≤ the version before + 50 %: waiting"),
+        ("accuracy_decrease_max", "accuracy_decrease_max –, to be ≥ the version before − 50 %: waiting"),
+        ("metrics.ctr.decrease_max", "metrics.ctr.decrease_max –, to be ≥ 50 % below the version before: waiting"),
+    ],
+)
+def test_what_was_not_seen_yet_has_no_figures(criterion: str, words: str) -> None:
+    said, line = criteria_drawn([CriterionResult(criterion=criterion, limit=0.5, verdict="waiting")])
+    assert drawn(said).strip() == words
+    assert "┃" not in line
+
+
+def test_the_history_says_what_decided_and_not_what_did_not() -> None:
+    ended = canary("aborted")
+    for outcome, verdict in (("aborted", "waiting"), ("not_enough_data", "waiting"), ("breached", "breached")):
+        record = ended.history.add(outcome=outcome, percent=10)
+        record.results.add(criterion="error_rate_max", limit=0.01, verdict=verdict)
+    shown = [
+        line for line in drawn(canary_shown(ended, NOW), width=120).splitlines() if "10 %" in line and "─" not in line
+    ]
+    assert ["error_rate_max" in line for line in shown] == [False, True, True]
 
 
 def test_an_interval_without_an_end_goes_on() -> None:

@@ -118,9 +118,8 @@ def _history(records: Sequence[canary_pb2.CanaryStageRecord]) -> Table:
     shown = table("stage", "share", "began", "took", "ended", "by", right=["share"])
     for one in records:
         took = (_moment(one.ended_at) - _moment(one.started_at)).total_seconds()
-        worst = [item for item in one.results if item.verdict == "breached"] or [
-            item for item in one.results if item.verdict == "waiting"
-        ]
+        telling = "waiting" if one.outcome == "not_enough_data" else "breached"
+        worst = [item for item in one.results if item.verdict == telling]
         by = "; ".join(measured_text(item) for item in worst)
         shown.add_row(
             str(one.stage + 1), f"{one.percent} %", when(one.started_at), length(took), state(one.outcome), escape(by)

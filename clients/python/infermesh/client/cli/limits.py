@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from infermesh.client.cli.figures import figure
 from infermesh.router.v1 import canary_pb2
 
+_BEFORE = "the version before"
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -26,27 +28,32 @@ class Limit:
 
     def text(self) -> str:
         """The limit for people: "≤ 114 ms (1.2× of 95 ms)"."""
+        sign = "≥" if self.floor else "≤"
+        if math.isnan(self.value):
+            return f"{sign} {self.origin}"
         origin = f" ({self.origin})" if self.origin else ""
-        return f"{'≥' if self.floor else '≤'} {figure(self.measure, self.value)}{origin}"
+        return f"{sign} {figure(self.measure, self.value)}{origin}"
 
 
 def limit_of(result: canary_pb2.CriterionResult) -> Limit:
-    """Where the limit of a result falls."""
+    """Where the limit of a result falls. It is not a number where it is relative to what was not seen yet."""
     name, limit, before = result.criterion, result.limit, result.baseline
+    seen = bool(result.request_count)
     if name == "error_rate_increase_max":
-        origin = f"{figure('error_rate', before)} + {figure('error_rate', limit)}"
-        return Limit("error_rate", before + limit, floor=False, origin=origin)
+        value, was = (before + limit, figure("error_rate", before)) if seen else (math.nan, _BEFORE)
+        return Limit("error_rate", value, floor=False, origin=f"{was} + {figure('error_rate', limit)}")
     if name == "latency_p95_ratio_max":
-        return Limit("latency", before * limit, floor=False, origin=f"{limit:.3g}× of {figure('latency', before)}")
+        value, was = (before * limit, figure("latency", before)) if seen and before > 0 else (math.nan, _BEFORE)
+        return Limit("latency", value, floor=False, origin=f"{limit:.3g}× of {was}")
     if name == "accuracy_decrease_max":
-        origin = f"{figure('accuracy', before)} − {figure('accuracy', limit)}"
-        return Limit("accuracy", before - limit, floor=True, origin=origin)
+        value, was = (before - limit, figure("accuracy", before)) if seen else (math.nan, _BEFORE)
+        return Limit("accuracy", value, floor=True, origin=f"{was} − {figure('accuracy', limit)}")
     if name.startswith("metrics."):
         metric, _, kind = name.removeprefix("metrics.").rpartition(".")
-        if kind == "decrease_max":
-            origin = f"{limit * 100:.3g} % below {figure(metric, before)}"
-            return Limit(metric, before - abs(before) * limit, floor=True, origin=origin)
-        return Limit(metric, limit, floor=kind == "min")
+        if kind != "decrease_max":
+            return Limit(metric, limit, floor=kind == "min")
+        value, was = (before - abs(before) * limit, figure(metric, before)) if seen else (math.nan, _BEFORE)
+        return Limit(metric, value, floor=True, origin=f"{limit * 100:.3g} % below {was}")
     return Limit(name, limit, floor=name.endswith("_min"))
 
 

@@ -134,7 +134,8 @@ def _reported(total: monitor_service_pb2.ReportOutcomesResponse) -> str:
     waiting = (
         f", {total.unmatched_count:,} of them for requests that are not logged yet" if total.unmatched_count else ""
     )
-    return f"{count(total.accepted_count)} outcomes reported{waiting}"
+    word = "outcome" if total.accepted_count == 1 else "outcomes"
+    return f"{count(total.accepted_count)} {word} reported{waiting}"
 
 
 def _said(outcome: outcome_pb2.Outcome) -> str:

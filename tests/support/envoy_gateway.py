@@ -9,9 +9,9 @@ import json
 import os
 import threading
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import envoy
 import grpc
@@ -107,7 +107,8 @@ class Gateway:
         answer = httpx.get(
             f"http://127.0.0.1:{self.admin_port}/stats?format=json&filter=^{prefix}", timeout=TIMEOUT_S, trust_env=False
         )
-        return {item["name"]: int(item["value"]) for item in answer.json()["stats"] if "name" in item}
+        found = answer.json()["stats"]
+        return {item["name"]: item["value"] for item in found if isinstance(item.get("value"), int)}
 
     async def start(self, *, publish: Sequence[ModelRoutes] | None = ()) -> None:
         """Starts everything. With `publish` None nothing is published, and Envoy is not waited for."""
@@ -223,13 +224,20 @@ class Gateway:
 G = TypeVar("G", bound=Gateway)
 
 
+@overload
+def running_gateway(folder: Path, *, publish: Sequence[ModelRoutes] | None = ()) -> AbstractContextManager[Gateway]: ...
+
+
+@overload
+def running_gateway(
+    folder: Path, *, publish: Sequence[ModelRoutes] | None = (), kind: type[G]
+) -> AbstractContextManager[G]: ...
+
+
 @contextmanager
 def running_gateway(
-    folder: Path,
-    *,
-    publish: Sequence[ModelRoutes] | None = (),
-    kind: type[G] = Gateway,  # type: ignore[assignment]
-) -> Iterator[G]:
+    folder: Path, *, publish: Sequence[ModelRoutes] | None = (), kind: type[Gateway] = Gateway
+) -> Iterator[Any]:
     """A gateway in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="gateway")

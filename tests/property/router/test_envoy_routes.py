@@ -1,7 +1,7 @@
 """The route configuration of any table, parsed back: complete, exact and only as different as the table is."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from google.protobuf import any_pb2
 from hypothesis import given, settings
@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from meshxds.envoy.config.route.v3 import route_components_pb2, route_pb2
 from meshxds.envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 
-from services.router.adapters.envoy import names
+from services.router.adapters.envoy import buckets, names
+from services.router.adapters.envoy.resources import Resource
 from services.router.adapters.envoy.routes import RouteBuilder
 from services.router.domain.routing import Condition, ModelRoutes, RoutingTable, Share
 
@@ -42,12 +43,24 @@ def tables(draw: st.DrawFn) -> RoutingTable:
     return RoutingTable(draw(st.integers(1, 2**53)), {name: draw(models(name)) for name in known})
 
 
-def parsed(written: bytes) -> dict[str, route_components_pb2.VirtualHost]:
-    configuration = route_pb2.RouteConfiguration.FromString(written)
-    assert configuration.name == names.ROUTES
-    assert configuration.vhost_header == names.HEADER_MODEL
-    hosts = {host.name: host for host in configuration.virtual_hosts}
-    assert len(hosts) == len(configuration.virtual_hosts)
+def parsed(built: Sequence[Resource]) -> dict[str, route_components_pb2.VirtualHost]:
+    """The hosts of all models, each of which is where its hash says and nowhere else."""
+    hosts: dict[str, route_components_pb2.VirtualHost] = {}
+    found = {item.name: route_pb2.RouteConfiguration.FromString(item.value) for item in built}
+    assert len(found) == len(built) == buckets.BUCKETS + 1
+    assert [(host.name, list(host.domains)) for host in found.pop(names.ROUTES).virtual_hosts] == [
+        ("everything-else", [names.NO_MODEL]),
+        ("some-model", ["*"]),
+    ]
+    for name, configuration in found.items():
+        assert configuration.name == name
+        assert configuration.vhost_header == names.HEADER_MODEL
+        unknown, *known = configuration.virtual_hosts
+        assert list(unknown.domains) == ["*"]
+        for host in known:
+            assert buckets.routes_name(buckets.bucket_of(host.name)) == name
+            assert host.name not in hosts
+            hosts[host.name] = host
     return hosts
 
 
@@ -77,7 +90,6 @@ def shares_of(route: route_components_pb2.Route) -> list[tuple[str, int]]:
 @given(tables())
 def test_each_model_with_traffic_has_its_split_and_no_other_has_a_host(table: RoutingTable) -> None:
     hosts = parsed(RouteBuilder().build(table))
-    assert list(hosts.pop("everything-else").domains) == ["*"]
     assert set(hosts) == {name for name, model in table.models.items() if model.shares}
     for name, host in hosts.items():
         model = table.models[name]
@@ -109,6 +121,18 @@ def test_what_a_builder_remembers_changes_nothing(history: list[RoutingTable]) -
     remembering = RouteBuilder()
     for table in history:
         assert remembering.build(table) == RouteBuilder().build(table)
+
+
+@settings(max_examples=50)
+@given(tables(), st.data())
+def test_a_change_of_one_model_changes_one_configuration(table: RoutingTable, data: st.DataObject) -> None:
+    builder = RouteBuilder()
+    before = builder.build(table)
+    name = data.draw(st.sampled_from(sorted(table.models)) if table.models else MODEL_NAMES)
+    changed = {**table.models, name: data.draw(models(name))}
+    after = builder.build(RoutingTable(table.revision + 1, changed))
+    different = [now.name for was, now in zip(before, after, strict=True) if was != now]
+    assert different in ([], [buckets.routes_name(buckets.bucket_of(name))])
 
 
 @given(tables())

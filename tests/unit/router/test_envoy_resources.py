@@ -6,18 +6,28 @@ import pytest
 from google.protobuf import descriptor_pb2
 from meshxds.envoy.config.cluster.v3 import cluster_pb2
 from meshxds.envoy.config.route.v3 import route_components_pb2
+from meshxds.envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
 from meshxds.envoy.extensions.load_balancing_policies.maglev.v3 import maglev_pb2
 
 from services.common.errors import MeshError
-from services.router.adapters.envoy import known_fields, names
+from services.router.adapters.envoy import buckets, known_fields, names
 from services.router.adapters.envoy.clusters import clusters, endpoints
 from services.router.adapters.envoy.filters import http_filters
 from services.router.adapters.envoy.listener import listener
 from services.router.adapters.envoy.options import EnvoyOptions
 from services.router.adapters.envoy.public import CONTROL_SERVICES, PREDICTION_SERVICES, descriptors, transcoded
-from services.router.adapters.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, resource, resource_set, revision_of
-from services.router.adapters.envoy.routes import everything_else
+from services.router.adapters.envoy.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    SCOPES,
+    resource,
+    resource_set,
+    revision_of,
+)
+from services.router.adapters.envoy.routes import RouteBuilder, everything_else
 from services.router.adapters.envoy.snapshots import SnapshotBuilder
+from services.router.domain.routing import RoutingTable
 
 OPTIONS = EnvoyOptions(
     batchers=("127.0.0.1:8110",),
@@ -32,6 +42,12 @@ INTERNAL = {"BackendService", "ActivationService", "ServingTableService", "Predi
 
 def routes(*, carried: bool = False) -> list[route_components_pb2.Route]:
     return list(everything_else(carried=carried).routes)
+
+
+def sent_to(route: route_components_pb2.Route) -> set[str]:
+    """The clusters."""
+    several = route.route.weighted_clusters.clusters
+    return {cluster.name for cluster in several} if several else {route.route.cluster}
 
 
 @pytest.mark.parametrize(
@@ -73,7 +89,7 @@ def test_every_cluster_has_its_bounds_and_its_retry_budget() -> None:
 
 def test_routes_name_clusters_that_exist() -> None:
     known = {cluster.name for cluster in clusters(OPTIONS)} | {names.ADMIN}
-    assert {route.route.cluster for route in routes() if route.HasField("route")} == known
+    assert {cluster for route in routes() if route.HasField("route") for cluster in sent_to(route)} == known
 
 
 def test_services_go_to_their_own_cluster() -> None:
@@ -110,13 +126,14 @@ def test_all_but_the_last_filter_wait_to_be_turned_on_and_each_is(carried: bool)
     assert all(one.disabled for one in optional)
     assert router.name == "envoy.filters.http.router"
     wanted = {name for route in routes(carried=carried) for name in route.typed_per_filter_config}
+    assert names.FILTER_BUCKET in wanted
     # Whether a gateway is ready is asked of the batcher that it carries.
     assert wanted == {one.name for one in optional} - ({names.FILTER_READY} if carried else set())
 
 
 def test_a_carried_batcher_answers_all_predictions_and_nothing_else() -> None:
     inside = [route for route in routes(carried=True) if names.FILTER_CARRIED in route.typed_per_filter_config]
-    sent_on = [route for route in routes() if route.route.cluster == names.BATCHER]
+    sent_on = [route for route in routes() if sent_to(route) == {names.BATCHER}]
     ready = [route for route in inside if route.match.path == "/ready"]
     assert [route.match for route in inside if route not in ready] == [route.match for route in sent_on]
     assert len(ready) == 1
@@ -169,7 +186,25 @@ def test_the_same_options_give_the_same_versions_and_others_only_what_differs() 
     assert one == other
     moved = SnapshotBuilder(OPTIONS).foundation(("127.0.0.1:9999",))
     assert moved[ENDPOINTS].version != one[ENDPOINTS].version
-    assert (moved[CLUSTER].version, moved[LISTENER].version) == (one[CLUSTER].version, one[LISTENER].version)
+    same = (CLUSTER, LISTENER, SCOPES)
+    assert [moved[kind].version for kind in same] == [one[kind].version for kind in same]
+
+
+def test_each_value_of_the_buckets_header_means_a_route_configuration_that_there_is() -> None:
+    built = {item.name for item in RouteBuilder().build(RoutingTable())}
+    scopes = {scope.key.fragments[0].string_key: scope.route_configuration_name for scope in buckets.scopes()}
+    assert set(scopes.values()) == built
+    assert scopes[names.NO_BUCKET] == names.ROUTES
+    finding = buckets.some_model().routes[0].route
+    assert finding.weighted_clusters.use_hash_policy.value
+    assert [policy.header.header_name for policy in finding.hash_policy] == [names.HEADER_MODEL]
+    for place, share in enumerate(finding.weighted_clusters.clusters):
+        told = header_mutation_pb2.HeaderMutationPerRoute()
+        assert share.typed_per_filter_config[names.FILTER_BUCKET].Unpack(told)
+        header = told.mutations.request_mutations[0].append.header
+        assert (header.key, share.weight.value) == (names.HEADER_BUCKET, 1)
+        # Envoy takes the hash modulo the sum of the weights.
+        assert scopes[header.value] == buckets.routes_name(place)
 
 
 def test_versions_tell_their_revision() -> None:

@@ -8,17 +8,27 @@ from services.router.adapters.envoy.resources import (
     ENDPOINTS,
     LISTENER,
     ROUTES,
+    SCOPES,
     TYPES,
-    Resource,
     ResourceSet,
     Snapshot,
+    resource_set,
+    serialised,
 )
-from services.router.adapters.envoy.subscriptions import Refusal, Subscriptions
+from services.router.adapters.envoy.subscriptions import RESPONSE_MAX_BYTES, Refusal, Subscriptions
 
 
 def snapshot(routes: str = "1-a") -> Snapshot:
-    versions = {CLUSTER: "c", ENDPOINTS: "e", LISTENER: "l", ROUTES: routes}
-    return {kind: ResourceSet(version, (Resource("only", version.encode()),)) for kind, version in versions.items()}
+    versions = {CLUSTER: "c", ENDPOINTS: "e", LISTENER: "l", SCOPES: "s", ROUTES: routes}
+    return {kind: ResourceSet(version, (serialised("only", version.encode()),)) for kind, version in versions.items()}
+
+
+def parts(revision: int, **values: bytes) -> Snapshot:
+    return {ROUTES: resource_set([serialised(name, value) for name, value in values.items()], revision=revision)}
+
+
+def values(response: discovery_pb2.DiscoveryResponse) -> list[bytes]:
+    return [item.value for item in response.resources]
 
 
 def first(kind: str, version: str = "", *names: str) -> discovery_pb2.DiscoveryRequest:
@@ -72,10 +82,84 @@ def test_everything_is_sent_once_in_the_right_order_and_taken() -> None:
     assert (state.revision, state.error_message, state.answered("1-a")) == (1, "", True)
 
 
+def taken(now: Snapshot) -> Subscriptions:
+    """An Envoy that has everything."""
+    state, sent = subscribed(now)
+    for response in sent.values():
+        state.receive(answer(response))
+    return state
+
+
 def test_only_what_changed_is_sent() -> None:
-    state, _ = subscribed(snapshot())
-    (changed,) = state.due(snapshot("2-b"))
+    (changed,) = taken(snapshot()).due(snapshot("2-b"))
     assert (changed.type_url, changed.version_info) == (ROUTES, "2-b")
+
+
+def test_of_routes_what_changed_is_sent_alone() -> None:
+    state = taken(parts(1, a=b"1", b=b"1", c=b"1"))
+    now = parts(2, a=b"1", b=b"2", c=b"1", d=b"1")
+    (response,) = state.due(now)
+    assert values(response) == [b"2", b"1"]
+    assert response.version_info == now[ROUTES].version
+    state.receive(answer(response))
+    (response,) = state.due(parts(3, a=b"1", b=b"2", c=b"1", d=b"1"))
+    assert values(response) == []
+    state.receive(answer(response))
+    assert state.revision == 3
+
+
+def test_the_next_response_waits_for_the_answer_to_the_last_and_holds_all_that_changed_meanwhile() -> None:
+    state = taken(parts(1, a=b"1", b=b"1"))
+    (first_change,) = state.due(parts(2, a=b"2", b=b"1"))
+    now = parts(4, a=b"4", b=b"3")
+    assert list(state.due(parts(3, a=b"2", b=b"3"))) == list(state.due(now)) == []
+    state.receive(answer(first_change))
+    (second_change,) = state.due(now)
+    assert values(second_change) == [b"4", b"3"]
+
+
+def test_while_something_is_lacking_the_version_says_so_and_another_stream_is_sent_it_all() -> None:
+    now = parts(1, a=b"1", b=b"1")
+    state = Subscriptions()
+    state.receive(first(ROUTES, "", "a"))
+    (response,) = state.due(now)
+    assert values(response) == [b"1"]
+    incomplete = response.version_info
+    assert incomplete != now[ROUTES].version
+    state.receive(answer(response, names=("a",)))
+    assert list(state.due(now)) == []
+    assert not state.answered(now[ROUTES].version)
+    assert state.revision == 0
+    # The stream breaks here.
+    again = Subscriptions()
+    again.receive(first(ROUTES, incomplete, "a", "b"))
+    assert again.revision == 0
+    (response,) = again.due(now)
+    assert (len(response.resources), response.version_info) == (2, now[ROUTES].version)
+    again.receive(answer(response, names=("a", "b")))
+    assert (again.answered(now[ROUTES].version), again.revision) == (True, 1)
+
+
+def test_much_is_sent_in_several_responses() -> None:
+    large = bytes(RESPONSE_MAX_BYTES // 2)
+    now = parts(1, a=large, b=large, c=b"1", d=bytes(2 * RESPONSE_MAX_BYTES))
+    state = Subscriptions()
+    state.receive(first(ROUTES))
+    seen = []
+    while responses := list(state.due(now)):
+        (response,) = responses
+        seen.append(([len(value) for value in values(response)], response.version_info == now[ROUTES].version))
+        state.receive(answer(response))
+    assert seen == [([len(large)] * 2, False), ([1], False), ([2 * RESPONSE_MAX_BYTES], True)]
+
+
+def test_what_was_refused_is_sent_again_with_the_next_version() -> None:
+    state = taken(parts(1, a=b"1", b=b"1"))
+    (refused,) = state.due(parts(2, a=b"bad", b=b"1"))
+    state.receive(answer(refused, version=parts(1, a=b"1", b=b"1")[ROUTES].version, error="bad"))
+    assert list(state.due(parts(2, a=b"bad", b=b"1"))) == []
+    (response,) = state.due(parts(3, a=b"1", b=b"3"))
+    assert values(response) == [b"1", b"3"]
 
 
 def test_an_envoy_that_dials_anew_says_what_it_has_and_is_sent_the_rest() -> None:
@@ -87,8 +171,7 @@ def test_an_envoy_that_dials_anew_says_what_it_has_and_is_sent_the_rest() -> Non
 
 
 def test_a_refusal_is_told_and_not_sent_again() -> None:
-    state, sent = subscribed(snapshot())
-    state.receive(answer(sent[ROUTES]))
+    state = taken(snapshot())
     (changed,) = state.due(snapshot("2-b"))
     refusal = state.receive(answer(changed, version="1-a", error="no such cluster"))
     assert refusal == Refusal(ROUTES, "2-b", "no such cluster")
@@ -109,26 +192,19 @@ def test_a_refusal_of_one_type_is_not_forgiven_by_another() -> None:
     assert state.answered("1-a")
 
 
-def test_an_answer_to_what_was_overtaken_still_says_what_the_envoy_has() -> None:
-    state, sent = subscribed(snapshot())
-    (changed,) = state.due(snapshot("2-b"))
-    assert state.receive(answer(sent[ROUTES])) is None
-    assert state.revision == 1
-    assert not state.answered("2-b")
-    state.receive(answer(changed))
-    assert state.revision == 2
-
-
-def test_a_late_refusal_of_what_was_overtaken_is_no_refusal_of_the_newer() -> None:
-    state, sent = subscribed(snapshot())
-    list(state.due(snapshot("2-b")))
-    assert state.receive(answer(sent[ROUTES], version="", error="no")) is None
-    assert state.error_message == ""
-    assert not state.answered("2-b")
+def test_what_an_envoy_says_before_it_has_heard_the_last_response_is_no_answer_to_that() -> None:
+    now = snapshot()
+    state = Subscriptions()
+    state.receive(first(ROUTES, "", "only"))
+    (response,) = state.due(now)
+    assert state.receive(first(ROUTES, "", "only", "more")) is None
+    assert (state.answered("1-a"), list(state.due(now))) == (False, [])
+    state.receive(answer(response, names=("only", "more")))
+    assert state.answered("1-a")
 
 
 def test_more_names_are_sent_and_fewer_are_not() -> None:
-    sets = {**snapshot(), ENDPOINTS: ResourceSet("e", (Resource("a", b"1"), Resource("b", b"2")))}
+    sets = {**snapshot(), ENDPOINTS: ResourceSet("e", (serialised("a", b"1"), serialised("b", b"2")))}
     state = Subscriptions()
     state.receive(first(ENDPOINTS, "", "a"))
     (response,) = state.due(sets)
@@ -141,11 +217,20 @@ def test_more_names_are_sent_and_fewer_are_not() -> None:
 
 
 def test_a_changed_cluster_or_listener_brings_along_what_it_warms_up_with() -> None:
-    state, _ = subscribed(snapshot())
+    state = taken(snapshot())
     changed = {**snapshot(), CLUSTER: ResourceSet("c2", ())}
-    assert [response.type_url for response in state.due(changed)] == [CLUSTER, ENDPOINTS]
+    responses = list(state.due(changed))
+    assert [response.type_url for response in responses] == [CLUSTER, ENDPOINTS]
     changed = {**changed, LISTENER: ResourceSet("l2", ())}
-    assert [response.type_url for response in state.due(changed)] == [LISTENER, ROUTES]
+    more = list(state.due(changed))
+    assert [(response.type_url, len(response.resources)) for response in more] == [
+        (LISTENER, 0),
+        (SCOPES, 1),
+        (ROUTES, 1),
+    ]
+    for response in (*responses, *more):
+        state.receive(answer(response))
+    assert list(state.due(changed)) == []
 
 
 def test_other_types_are_passed_over() -> None:

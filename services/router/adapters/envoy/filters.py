@@ -39,6 +39,8 @@ _Config = Mapping[str, any_pb2.Any]
 
 _EXTRACTED = "%CEL(metadata.filter_metadata['envoy.filters.http.grpc_field_extraction'].model_name[0])%"
 _IN_HEADER = f"%REQ({names.HEADER_MODEL_NAME.upper()})%"
+_BY_BUCKET = (names.FILTER_BUCKET, names.FILTER_ROUTE_ANEW, names.FILTER_VERSION)
+"""From the model to its version: the bucket is found, and in it the model."""
 _SCRIPTS = Path(__file__).parent / "scripts"
 
 
@@ -53,6 +55,8 @@ def http_filters(*, carried: bool) -> Sequence[http_connection_manager_pb2.HttpF
         _optional(names.FILTER_FIELD_EXTRACTION, _field_extraction()),
         _optional(names.FILTER_MODEL_IN_PATH, _script("model.lua")),
         _optional(names.FILTER_MODEL, header_mutation_pb2.HeaderMutation()),
+        _optional(names.FILTER_MODEL_ANEW, set_filter_state_pb2.Config(clear_route_cache=True)),
+        _optional(names.FILTER_BUCKET, header_mutation_pb2.HeaderMutation()),
         _optional(names.FILTER_ROUTE_ANEW, set_filter_state_pb2.Config(clear_route_cache=True)),
         _optional(names.FILTER_VERSION, header_mutation_pb2.HeaderMutation()),
         *batcher,
@@ -62,14 +66,14 @@ def http_filters(*, carried: bool) -> Sequence[http_connection_manager_pb2.HttpF
 
 
 def model_named() -> _Config:
-    """For gRPC predictions whose model is in a header."""
+    """For gRPC predictions whose model is in a header; its route knows the bucket, see `bucket`."""
     on = _on(names.FILTER_BODY_LIMIT, names.FILTER_ROUTE_ANEW, names.FILTER_VERSION)
     return {**on, names.FILTER_MODEL: _model(_IN_HEADER)}
 
 
 def model_in_message() -> _Config:
     """For gRPC predictions whose model must be read out of the message."""
-    on = _on(names.FILTER_BODY_LIMIT, names.FILTER_FIELD_EXTRACTION, names.FILTER_ROUTE_ANEW, names.FILTER_VERSION)
+    on = _on(names.FILTER_BODY_LIMIT, names.FILTER_FIELD_EXTRACTION, names.FILTER_MODEL_ANEW, *_BY_BUCKET)
     return {**on, names.FILTER_MODEL: _model(_EXTRACTED)}
 
 
@@ -87,17 +91,24 @@ def stream_of_predictions() -> _Config:
 
 def prediction_as_json() -> _Config:
     """For predictions over REST."""
-    return _on(names.FILTER_TRANSCODER, names.FILTER_MODEL_IN_PATH, names.FILTER_VERSION)
+    return _on(names.FILTER_TRANSCODER, names.FILTER_MODEL_IN_PATH, *_BY_BUCKET)
 
 
 def open_inference() -> _Config:
     """For the REST form of the Open Inference Protocol."""
-    return _on(names.FILTER_BODY_LIMIT, names.FILTER_MODEL_IN_PATH, names.FILTER_VERSION)
+    return _on(names.FILTER_BODY_LIMIT, names.FILTER_MODEL_IN_PATH, *_BY_BUCKET)
 
 
 def answered_inside() -> _Config:
     """For what the batcher inside the gateway answers."""
     return _on(names.FILTER_CARRIED)
+
+
+def bucket(number: int, *, by: str) -> _Config:
+    """For a share of a route that stands for a bucket: which it is, written by the filter `by`."""
+    mutation = mutation_rules_pb2.HeaderMutation(append=overwritten(names.HEADER_BUCKET, str(number)))
+    mutations = header_mutation_pb2.Mutations(request_mutations=[mutation])
+    return {by: packed(header_mutation_pb2.HeaderMutationPerRoute(mutations=mutations))}
 
 
 def version(chosen: str) -> _Config:

@@ -50,9 +50,7 @@ def _connection_manager(*, carried: bool) -> http_connection_manager_pb2.HttpCon
     return _Manager(
         stat_prefix="gateway",
         codec_type=_Manager.CodecType.AUTO,
-        rds=http_connection_manager_pb2.Rds(
-            route_config_name=names.ROUTES, config_source=over_ads(first_fetch_timeout_s=0)
-        ),
+        scoped_routes=_scoped_routes(),
         http_filters=http_filters(carried=carried),
         http2_protocol_options=_http2(),
         common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
@@ -80,6 +78,18 @@ def _connection_manager(*, carried: bool) -> http_connection_manager_pb2.HttpCon
     )
 
 
+def _scoped_routes() -> http_connection_manager_pb2.ScopedRoutes:
+    """Which of the route configurations a request is looked for in: see `buckets`."""
+    builder = http_connection_manager_pb2.ScopedRoutes.ScopeKeyBuilder
+    extractor = builder.FragmentBuilder.HeaderValueExtractor(name=names.HEADER_BUCKET, index=0)
+    return http_connection_manager_pb2.ScopedRoutes(
+        name=names.SCOPES,
+        scope_key_builder=builder(fragments=[builder.FragmentBuilder(header_value_extractor=extractor)]),
+        rds_config_source=over_ads(first_fetch_timeout_s=0),
+        scoped_rds=http_connection_manager_pb2.ScopedRds(scoped_rds_config_source=over_ads(first_fetch_timeout_s=0)),
+    )
+
+
 def _http2() -> protocol_pb2.Http2ProtocolOptions:
     return protocol_pb2.Http2ProtocolOptions(
         max_concurrent_streams=count(names.STREAMS_MAX),
@@ -100,8 +110,9 @@ def _clean_headers() -> extension_pb2.TypedExtensionConfig:
         for prefix in _INSIDE_ONLY_PREFIXES
     ]
     # Envoy has no virtual host, not even the one for everything else, for a request without the header.
-    no_model = mutation(append=overwritten(names.HEADER_MODEL, names.NO_MODEL))
-    mutations = [*(mutation(remove=name) for name in _INSIDE_ONLY), *by_prefix, no_model]
+    unknown = ((names.HEADER_MODEL, names.NO_MODEL), (names.HEADER_BUCKET, names.NO_BUCKET))
+    set_first = [mutation(append=overwritten(name, value)) for name, value in unknown]
+    mutations = [*(mutation(remove=name) for name in _INSIDE_ONLY), *by_prefix, *set_first]
     return extension_pb2.TypedExtensionConfig(
         name="infermesh.clean_headers", typed_config=packed(header_mutation_pb2.HeaderMutation(mutations=mutations))
     )

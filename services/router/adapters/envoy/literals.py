@@ -1,4 +1,4 @@
-"""Matches a header with any of many texts.
+"""Matches of headers, with any of many texts among them.
 
 Envoy's matchers of texts take one each, and a route wants all of its matchers to match. So many texts are one regular
 expression, in which nothing but the bars between them is syntax. RE2 runs it in time linear in the header's length,
@@ -7,6 +7,7 @@ however many texts there are. The gateway's bootstrap lets expressions be as lon
 
 from collections.abc import Collection, Iterator
 
+from meshxds.envoy.config.route.v3 import route_components_pb2
 from meshxds.envoy.type.matcher.v3 import regex_pb2, string_pb2
 
 TOGETHER_MAX_BYTES = 64 * 1024
@@ -25,6 +26,12 @@ def any_of(texts: Collection[str], *, prefix: bool) -> Iterator[string_pb2.Strin
         bars = "|".join(_literal(text) for text in together)
         regex = f"(?:{bars}){_ANYTHING if prefix else ''}"
         yield string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=regex))
+
+
+def present(header: str) -> route_components_pb2.HeaderMatcher:
+    """Present and not empty: an empty value is what clients send who have none."""
+    anything = string_pb2.StringMatcher(safe_regex={"regex": ".+"})
+    return route_components_pb2.HeaderMatcher(name=header, string_match=anything)
 
 
 def _portions(texts: Collection[str]) -> Iterator[list[str]]:

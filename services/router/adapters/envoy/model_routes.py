@@ -6,7 +6,6 @@ Thousands of them make most of what Envoys are sent, so it says no more than it 
 from collections.abc import Iterable, Iterator, Sequence
 
 from meshxds.envoy.config.route.v3 import route_components_pb2
-from meshxds.envoy.type.matcher.v3 import string_pb2
 
 from services.router.adapters.envoy import actions, filters, literals, names
 from services.router.adapters.envoy.messages import count
@@ -71,7 +70,7 @@ def _sticky_split(shares: Sequence[Share], sticky_header: str) -> route_componen
     action.weighted_clusters.use_hash_policy.value = True
     for header in (sticky_header, names.HEADER_MODEL):
         action.hash_policy.add(header=_Action.HashPolicy.Header(header_name=header))
-    return _Route(match=_Match(prefix="/", headers=[_present(sticky_header)]), route=action)
+    return _Route(match=_Match(prefix="/", headers=[literals.present(sticky_header)]), route=action)
 
 
 def _weighted(shares: Sequence[Share]) -> route_components_pb2.WeightedCluster:
@@ -93,9 +92,3 @@ def _together(shares: Iterable[Share]) -> Sequence[Share]:
     for share in shares:
         percents[share.version] = percents.get(share.version, 0) + share.percent
     return [Share(version, percent) for version, percent in percents.items()]
-
-
-def _present(header: str) -> route_components_pb2.HeaderMatcher:
-    """Present and not empty: an empty value is what clients send who have none."""
-    anything = string_pb2.StringMatcher(safe_regex={"regex": ".+"})
-    return route_components_pb2.HeaderMatcher(name=header, string_match=anything)

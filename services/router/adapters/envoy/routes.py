@@ -1,16 +1,18 @@
-"""The route configuration: one virtual host a model, and one for everything else."""
+"""The route configurations: one where requests begin, and those that have the models, one virtual host each."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from google.protobuf import any_pb2
 from meshxds.envoy.config.core.v3 import base_pb2
-from meshxds.envoy.config.route.v3 import route_components_pb2, route_pb2
+from meshxds.envoy.config.route.v3 import route_components_pb2
 from meshxds.envoy.type.matcher.v3 import regex_pb2, string_pb2
 
-from services.router.adapters.envoy import actions, filters, names
-from services.router.adapters.envoy.messages import flag, overwritten
+from services.router.adapters.envoy import actions, buckets, filters, literals, names
+from services.router.adapters.envoy.messages import overwritten
 from services.router.adapters.envoy.model_routes import virtual_host
 from services.router.adapters.envoy.public import CONTROL_SERVICES, INFERENCE, INFRASTRUCTURE, PREDICTION, PublicService
+from services.router.adapters.envoy.resources import Resource, resource, serialised
 from services.router.domain.routing import ModelRoutes, RoutingTable
 
 _Route = route_components_pb2.Route
@@ -23,32 +25,61 @@ _VIRTUAL_HOSTS_TAG = b"\x12"
 NOTHING_HERE = "nothing answers this method at this path"
 
 
+@dataclass(slots=True)
+class _Made:
+    """What was made of a model."""
+
+    bucket: int
+    routes: ModelRoutes
+    host: bytes
+
+
 class RouteBuilder:
-    """Makes the route configuration of a table, and remembers what it made of each model: a change of one model among
-    thousands costs no more than joining bytes."""
+    """Makes the route configurations of a table, and remembers what it made of each model and bucket: a change of one
+    model costs what its bucket costs, and looking at the others."""
 
     def __init__(self, *, carried: bool = False) -> None:
-        self._rest = _field(everything_else(carried=carried).SerializeToString(deterministic=True))
-        self._head = route_pb2.RouteConfiguration(
-            name=names.ROUTES, vhost_header=names.HEADER_MODEL, validate_clusters=flag(False)
-        ).SerializeToString(deterministic=True)
-        self._made: dict[str, tuple[ModelRoutes, bytes]] = {}
+        start = buckets.configuration(names.ROUTES, everything_else(carried=carried), buckets.some_model())
+        self._start = resource(names.ROUTES, start)
+        self._no_model = _field(buckets.no_model().SerializeToString(deterministic=True))
+        self._made: dict[str, _Made] = {}
+        self._filled: list[dict[str, bytes]] = [{} for _ in range(buckets.BUCKETS)]
+        """The hosts of each bucket, by model."""
+        self._written = [self._write(bucket) for bucket in range(buckets.BUCKETS)]
 
-    def build(self, table: RoutingTable) -> bytes:
-        """The serialised route configuration. Models without traffic are left to the batcher to speak about."""
-        made = {name: self._host(name, model) for name, model in sorted(table.models.items()) if model.shares}
-        self._made = made
-        return b"".join((self._head, self._rest, *(host for _, host in made.values())))
+    def build(self, table: RoutingTable) -> Sequence[Resource]:
+        """The route configurations. Models without traffic are left to the batcher to speak about."""
+        wanted = {name: model for name, model in table.models.items() if model.shares}
+        changed = {self._forget(name) for name in self._made.keys() - wanted.keys()}
+        changed |= {self._make(name, model) for name, model in wanted.items() if not self._has(name, model)}
+        for bucket in changed:
+            self._written[bucket] = self._write(bucket)
+        return [self._start, *self._written]
 
-    def _host(self, name: str, model: ModelRoutes) -> tuple[ModelRoutes, bytes]:
-        known = self._made.get(name)
-        if known is not None and known[0] == model:
-            return known
-        return model, _field(virtual_host(model).SerializeToString(deterministic=True))
+    def _has(self, name: str, model: ModelRoutes) -> bool:
+        made = self._made.get(name)
+        return made is not None and (made.routes is model or made.routes == model)
+
+    def _make(self, name: str, model: ModelRoutes) -> int:
+        host = _field(virtual_host(model).SerializeToString(deterministic=True))
+        made = self._made[name] = _Made(buckets.bucket_of(name), model, host)
+        self._filled[made.bucket][name] = host
+        return made.bucket
+
+    def _forget(self, name: str) -> int:
+        bucket = self._made.pop(name).bucket
+        del self._filled[bucket][name]
+        return bucket
+
+    def _write(self, bucket: int) -> Resource:
+        name = buckets.routes_name(bucket)
+        head = buckets.configuration(name).SerializeToString(deterministic=True)
+        hosts = self._filled[bucket]
+        return serialised(name, b"".join((head, self._no_model, *(hosts[model] for model in sorted(hosts)))))
 
 
 def everything_else(*, carried: bool) -> route_components_pb2.VirtualHost:
-    """What is not a prediction of a model with traffic, and where requests begin. `carried`: the gateway's own batcher
+    """Where requests begin, and what is for no model. `carried`: the gateway's own batcher
     answers predictions.
 
     Which filters see a request is decided by the route that it has when it arrives, before the transcoder and the
@@ -56,7 +87,7 @@ def everything_else(*, carried: bool) -> route_components_pb2.VirtualHost:
     """
     return route_components_pb2.VirtualHost(
         name="everything-else",
-        domains=["*"],
+        domains=[names.NO_MODEL],
         routes=[
             *(_answered_inside(_predictions()) if carried else _predictions()),
             *_control_plane(),
@@ -68,15 +99,16 @@ def everything_else(*, carried: bool) -> route_components_pb2.VirtualHost:
 
 def _predictions() -> list[route_components_pb2.Route]:
     batcher = actions.to(names.BATCHER, actions.predict())
+    in_header = buckets.finding(actions.predict(), header=names.HEADER_MODEL_NAME, by=names.FILTER_MODEL)
     streams = actions.to(names.BATCHER, actions.stream())
-    chosen, named = (_said_in(header) for header in (names.HEADER_MODEL_VERSION, names.HEADER_MODEL_NAME))
+    chosen, named = (literals.present(header) for header in (names.HEADER_MODEL_VERSION, names.HEADER_MODEL_NAME))
     # The extraction cannot read compressed messages; their version is left to the batcher. Of all encodings the one
     # that compresses nothing, "identity", alone begins with an i.
     compressed = _Header(name="grpc-encoding", string_match=string_pb2.StringMatcher(safe_regex={"regex": "[^i].*"}))
     routes = []
     for method in (f"/{PREDICTION}/Predict", f"/{INFERENCE}/ModelInfer", f"/{PREDICTION}/PredictJson"):
         routes.append(_predict(_Match(path=method, headers=[chosen]), batcher, filters.left_to_batcher()))
-        routes.append(_predict(_Match(path=method, headers=[named]), batcher, filters.model_named()))
+        routes.append(_predict(_Match(path=method, headers=[named]), in_header, filters.model_named()))
         routes.append(_predict(_Match(path=method, headers=[compressed]), batcher, filters.left_to_batcher()))
         routes.append(_forgetting(_predict(_Match(path=method), batcher, filters.model_in_message())))
     rest = _Match(safe_regex=regex_pb2.RegexMatcher(regex="/v1/models/[^/]+/predict"), headers=[_method("POST")])
@@ -150,11 +182,6 @@ def _service(service: PublicService) -> route_components_pb2.Route:
     return _Route(match=_Match(prefix=f"/{service.full_name}/"), route=actions.to(service.cluster, actions.call()))
 
 
-def _said_in(header: str) -> route_components_pb2.HeaderMatcher:
-    """Present and not empty."""
-    return _Header(name=header, string_match=string_pb2.StringMatcher(safe_regex={"regex": ".+"}))
-
-
 def _method(name: str) -> route_components_pb2.HeaderMatcher:
     return _Header(name=":method", string_match=string_pb2.StringMatcher(exact=name))
 
@@ -164,7 +191,7 @@ def _said(status: int, body: str) -> route_components_pb2.DirectResponseAction:
 
 
 def _field(value: bytes) -> bytes:
-    """A virtual host as a field of the route configuration."""
+    """A virtual host as a field of a route configuration."""
     return _VIRTUAL_HOSTS_TAG + _varint(len(value)) + value
 
 

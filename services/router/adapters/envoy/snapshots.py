@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from services.router.adapters.envoy import clusters, names
+from services.router.adapters.envoy import buckets, clusters, names
 from services.router.adapters.envoy.listener import listener
 from services.router.adapters.envoy.options import EnvoyOptions
 from services.router.adapters.envoy.resources import (
     CLUSTER,
     ENDPOINTS,
     LISTENER,
-    Resource,
+    SCOPES,
     ResourceSet,
     resource,
     resource_set,
@@ -35,8 +35,9 @@ class SnapshotBuilder:
                 [] if options.carried else [resource(names.BATCHER, clusters.endpoints(options.batchers))]
             ),
             LISTENER: resource_set([resource(names.LISTENER, listener(options))]),
+            SCOPES: resource_set([resource(scope.name, scope) for scope in buckets.scopes()]),
         }
 
     def routes(self, table: RoutingTable) -> ResourceSet:
         """The routes of a table."""
-        return resource_set([Resource(names.ROUTES, self._routes.build(table))], revision=table.revision)
+        return resource_set(self._routes.build(table), revision=table.revision)

@@ -1,30 +1,59 @@
 """What one Envoy has asked for, been sent and taken, by the rules of xDS, state of the world. No I/O.
 
 An Envoy asks once for each type and then answers every response, with its nonce: version as sent means taken; an
-`error_detail` means refused, and the Envoy goes on with what it had. What was refused is not sent again; the next
-version is.
+`error_detail` means refused, and the Envoy goes on with what it had. What was refused is not sent again; it is with the
+next version.
+
+Of routes a response holds what an Envoy lacks and no more, which xDS allows, since they are asked for by name: a change
+of one model sends its bucket. A response after which the Envoy still lacks some has a version of its own, so that an
+Envoy whose stream breaks there is not taken for one that has everything. The next response of a type waits until the
+last one is answered; what changes meanwhile goes into it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from meshxds.envoy.service.discovery.v3 import discovery_pb2
 
-from services.router.adapters.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, TYPES, Snapshot, revision_of
+from services.router.adapters.envoy.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    ROUTES,
+    SCOPES,
+    TYPES,
+    Resource,
+    ResourceSet,
+    Snapshot,
+    packed,
+    revision_of,
+)
 
-_FOLLOWERS = {CLUSTER: ENDPOINTS, LISTENER: ROUTES}
-"""A cluster or a listener that is changed warms up anew and waits for these, though they are the same as before."""
+RESPONSE_MAX_BYTES = 8 * 1024 * 1024
+"""The most in one response with routes, unless a single one is larger."""
+
+_FOLLOWERS = {CLUSTER: (ENDPOINTS,), LISTENER: (SCOPES, ROUTES), SCOPES: (ROUTES,)}
+"""What is changed warms up anew and waits for these, though they are the same as before."""
+_INCOMPLETE = "~"
+"""In the version of a response after which something is still lacking."""
 
 
 @dataclass(slots=True)
 class _Subscription:
     names: frozenset[str] = frozenset()
     nonce: str = ""
+    answered: bool = True
     sent: str = ""
     taken: str = ""
+    complete: str = ""
+    """The last version that was taken as a whole."""
     refused: str = ""
     """Why what was sent last was refused; empty: it was not, or is not answered yet."""
     owed: bool = True
+    has: dict[str, str] = field(default_factory=dict)
+    """The digests of what it was sent and has not refused, by name."""
+    last: Sequence[Resource] = ()
+    """What the last response held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,54 +81,82 @@ class Subscriptions:
         if request.type_url not in TYPES:
             return None
         known = self._subscriptions.get(request.type_url)
-        names = frozenset(request.resource_names)
+        names, version = frozenset(request.resource_names), request.version_info
         if known is None:
             # On a new stream an Envoy says which version it has kept.
+            kept = "" if _INCOMPLETE in version else version
             self._subscriptions[request.type_url] = _Subscription(
-                names=names, sent=request.version_info, taken=request.version_info, owed=not request.version_info
+                names=names, sent=kept, taken=version, complete=kept, owed=not kept
             )
             return None
         # Whatever it answers, it names the version that it goes by.
-        known.taken = request.version_info
+        known.taken = version
         if request.response_nonce != known.nonce:
             return None  # about a response that another one has overtaken
-        if names - known.names:
-            known.owed = True
+        first_word, known.answered = not known.answered, True
+        known.owed |= bool(names - known.names)
         known.names = names
-        if not request.HasField("error_detail"):
-            return None
-        known.refused = request.error_detail.message or "refused without a reason"
-        return Refusal(request.type_url, known.sent, known.refused)
+        if request.HasField("error_detail"):
+            known.refused = request.error_detail.message or "refused without a reason"
+            for resource in known.last:
+                known.has.pop(resource.name, None)
+        elif _INCOMPLETE not in version:
+            known.complete = version
+        return Refusal(request.type_url, known.sent, known.refused) if first_word and known.refused else None
 
     def due(self, snapshot: Snapshot) -> Iterator[discovery_pb2.DiscoveryResponse]:
         """The responses that this Envoy has not been sent, in the right order; they count as sent."""
         for type_url in TYPES:
             subscription = self._subscriptions.get(type_url)
             resources = snapshot.get(type_url)
-            if subscription is None or resources is None:
+            if subscription is None or resources is None or not subscription.answered:
                 continue
-            if subscription.sent == resources.version and not subscription.owed:
+            if subscription.sent == resources.version and not subscription.owed and not subscription.has:
+                # It said so on a new stream.
+                subscription.has = {item.name: item.digest for item in resources.named(subscription.names)}
+            response = self._response(type_url, subscription, resources)
+            if response is None:
                 continue
-            self._nonces += 1
-            subscription.nonce = str(self._nonces)
-            subscription.sent = resources.version
-            subscription.owed = False
-            subscription.refused = ""
-            follower = self._subscriptions.get(_FOLLOWERS.get(type_url, ""))
-            if follower is not None:
-                follower.owed = True
-            yield discovery_pb2.DiscoveryResponse(
-                type_url=type_url,
-                version_info=resources.version,
-                nonce=subscription.nonce,
-                resources=resources.packed(type_url, subscription.names),
-            )
+            yield response
+            for name in _FOLLOWERS.get(type_url, ()):
+                follower = self._subscriptions.get(name)
+                if follower is not None:
+                    follower.owed = True
+                    follower.has.clear()
+
+    def _response(
+        self, type_url: str, subscription: _Subscription, resources: ResourceSet
+    ) -> discovery_pb2.DiscoveryResponse | None:
+        """The next one; None where there is none."""
+        sent = asked = resources.named(subscription.names)
+        if type_url == ROUTES:
+            sent = _first_of(asked, subscription.has)
+        told = subscription.sent.partition(_INCOMPLETE)[0] == resources.version
+        if told and not subscription.owed and (type_url != ROUTES or not sent or subscription.refused):
+            return None
+        subscription.has.update((item.name, item.digest) for item in sent)
+        lacks = type_url == ROUTES and any(
+            subscription.has.get(item.name) != item.digest for item in resources.resources
+        )
+        self._nonces += 1
+        subscription.nonce = str(self._nonces)
+        subscription.answered = False
+        subscription.last = sent
+        subscription.sent = f"{resources.version}{_INCOMPLETE}{self._nonces}" if lacks else resources.version
+        subscription.owed = False
+        subscription.refused = ""
+        return discovery_pb2.DiscoveryResponse(
+            type_url=type_url,
+            version_info=subscription.sent,
+            nonce=subscription.nonce,
+            resources=packed(type_url, sent),
+        )
 
     @property
     def revision(self) -> int:
         """The revision of the routes that this Envoy has taken; 0: none."""
         routes = self._subscriptions.get(ROUTES)
-        return revision_of(routes.taken) if routes is not None else 0
+        return revision_of(routes.complete) if routes is not None else 0
 
     @property
     def error_message(self) -> str:
@@ -109,4 +166,20 @@ class Subscriptions:
     def answered(self, version: str) -> bool:
         """Whether this Envoy has taken or refused the routes of this version."""
         routes = self._subscriptions.get(ROUTES)
-        return routes is not None and (routes.taken == version or (routes.sent == version and routes.refused != ""))
+        return routes is not None and (
+            routes.taken == version or (routes.sent.partition(_INCOMPLETE)[0] == version and routes.refused != "")
+        )
+
+
+def _first_of(asked: Sequence[Resource], has: dict[str, str]) -> Sequence[Resource]:
+    """What is lacking of `asked`, as much of it as one response may hold."""
+    found: list[Resource] = []
+    size = 0
+    for item in asked:
+        if has.get(item.name) == item.digest:
+            continue
+        if found and size + len(item.value) > RESPONSE_MAX_BYTES:
+            break
+        found.append(item)
+        size += len(item.value)
+    return found

@@ -13,11 +13,7 @@ class Gateway(Protocol):
         ...
 
     async def say(self, response: Response) -> None:
-        """Sends it what the router said, byte for byte. May be called while another call is under way."""
-        ...
-
-    async def say_kept(self, response: Response, nonce: str) -> None:
-        """Sends it what was kept, under another nonce."""
+        """Sends it this: as it came, byte for byte, where it did. May be called while another call is under way."""
         ...
 
 

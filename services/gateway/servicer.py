@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from services.common.errors import MeshError
 from services.common.telemetry.logging import get_logger
-from services.gateway.convert import request_from, with_nonce
+from services.gateway.convert import request_from, response_bytes
 from services.gateway.domain.messages import Request, Response
 from services.gateway.engines.keeper import Keeper
 from services.gateway.limits import ADS_NAME, ADS_SERVICE
@@ -53,13 +53,6 @@ class _Gateway:
         return None if body is None else request_from(body)
 
     async def say(self, response: Response) -> None:
-        """Sends it what the router said."""
-        await self._send(response.body)
-
-    async def say_kept(self, response: Response, nonce: str) -> None:
-        """Sends it what was kept, under another nonce."""
-        await self._send(with_nonce(response, nonce))
-
-    async def _send(self, body: bytes) -> None:
+        """Sends it what the router said, or what was kept."""
         async with self._saying:
-            await self._context.write(body)
+            await self._context.write(response.body or response_bytes(response))

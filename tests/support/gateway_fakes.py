@@ -15,9 +15,18 @@ def request(
     return Request(type_url, b"request", "gateway-0", version, frozenset(names), nonce, refusal)
 
 
-def response(version: str, nonce: str = "", type_url: str = ROUTES) -> Response:
-    """What a router says."""
-    return Response(type_url, version, nonce, f"{type_url} {version}".encode())
+def response(version: str, nonce: str = "", type_url: str = ROUTES, *, names: tuple[str, ...] = ("a",)) -> Response:
+    """What a router says: resources of these names that say the version."""
+    return Response(type_url, version, nonce, {name: f"{name} {version}".encode() for name in names}, b"a message")
+
+
+def kept(**versions: str) -> Configuration:
+    """What was kept after responses of these versions, by `clusters` and `routes`."""
+    urls = {"clusters": CLUSTERS, "routes": ROUTES}
+    found = Configuration()
+    for name, version in versions.items():
+        found = found.with_taken(response(version, type_url=urls[name]), by_name=False)
+    return found
 
 
 class FakeGateway:
@@ -38,12 +47,8 @@ class FakeGateway:
         return await self._words.get()
 
     async def say(self, response: Response) -> None:
-        """Takes the router's word."""
+        """Takes it."""
         self.told.append((response.version, response.nonce))
-
-    async def say_kept(self, response: Response, nonce: str) -> None:
-        """Takes what was kept."""
-        self.told.append((response.version, nonce))
 
 
 class FakeLine:
@@ -120,4 +125,4 @@ class FakeStore:
             raise OSError("no space left")
         self.files[gateway] = configuration
         self.saved.append(configuration.version(ROUTES))
-        return sum(len(one.body) for one in configuration.responses.values())
+        return sum(len(body) for one in configuration.types.values() for body in one.resources.values())

@@ -51,7 +51,7 @@ class KeptGateway(Gateway):
         if not list(self.kept_dir.glob("*.bin")):
             return {}
         head = orjson.loads(self.kept_file.read_bytes().split(b"\n", 1)[1][32:].split(b"\n", 1)[0])
-        return {item["type_url"].rpartition(".")[2]: item["version"] for item in head["responses"]}
+        return {type_url.rpartition(".")[2]: item["version"] for type_url, item in head["types"].items()}
 
     def keeper_log(self) -> list[dict[str, Any]]:
         """What the keeper has said."""

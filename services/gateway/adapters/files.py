@@ -10,7 +10,7 @@ import orjson
 
 from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
-from services.gateway.domain.messages import Configuration, Response
+from services.gateway.domain.messages import Configuration, Kept
 
 log = get_logger(__name__)
 
@@ -23,7 +23,7 @@ class FileStore:
     """Files in `folder`.
 
     After the name of the format and a digest of all that follows comes one line of JSON, which says for which gateway
-    and layout this is and how long each response is; then the responses as they came.
+    and layout this is, the versions, and the name and length of each resource; then the resources as they came.
     """
 
     def __init__(self, folder: Path, *, layout: str) -> None:
@@ -57,26 +57,31 @@ class FileStore:
         if (head["gateway"], head["layout"]) != (gateway, self._layout):
             log.info("the kept configuration is for another layout", path=str(path), layout=head["layout"])
             return None
-        responses, place = {}, head_length
-        for item in head["responses"]:
-            end = place + item["size"]
-            responses[item["type_url"]] = Response(item["type_url"], item["version"], "", bytes(body[place:end]))
-            place = end
-        return Configuration(responses)
+        types, place = {}, head_length
+        for type_url, item in head["types"].items():
+            resources = {}
+            for name, size in item["sizes"].items():
+                resources[name] = bytes(body[place : place + size])
+                place += size
+            types[type_url] = Kept(item["version"], resources)
+        return Configuration(types)
 
     def save(self, gateway: str, configuration: Configuration) -> int:
         """Replaces a gateway's file, atomically and durably. Returns the bytes. Raises OSError."""
-        responses = list(configuration.responses.values())
-        listed = [{"type_url": one.type_url, "version": one.version, "size": len(one.body)} for one in responses]
-        head = orjson.dumps({"gateway": gateway, "layout": self._layout, "responses": listed}) + b"\n"
+        listed = {
+            type_url: {"version": kept.version, "sizes": {name: len(body) for name, body in kept.resources.items()}}
+            for type_url, kept in configuration.types.items()
+        }
+        head = orjson.dumps({"gateway": gateway, "layout": self._layout, "types": listed}) + b"\n"
+        bodies = [body for kept in configuration.types.values() for body in kept.resources.values()]
         digest, path = hashlib.sha256(head), self.path(gateway)
-        for one in responses:
-            digest.update(one.body)
+        for body in bodies:
+            digest.update(body)
         with self._writing:
             self._folder.mkdir(parents=True, exist_ok=True)
             staged = path.with_suffix(".new")
             with staged.open("wb") as file:
-                file.writelines((_MAGIC, digest.digest(), head, *(one.body for one in responses)))
+                file.writelines((_MAGIC, digest.digest(), head, *bodies))
                 size = file.tell()
                 file.flush()
                 os.fsync(file.fileno())

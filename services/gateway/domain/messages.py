@@ -3,6 +3,20 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+_INCOMPLETE = "~"
+
+
+def is_complete(version: str) -> bool:
+    """Whether a gateway that goes by this version has all that it asked for. Routes come in parts, and the router puts
+    `~` and a number behind the version of a response after which some are lacking still."""
+    return bool(version) and _INCOMPLETE not in version
+
+
+def in_part(version: str, number: int) -> str:
+    """The version of a gateway that has some of what has this version. Were it called complete, a router that is back
+    would not send the rest."""
+    return f"{version.partition(_INCOMPLETE)[0]}{_INCOMPLETE}{number}"
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -26,27 +40,40 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """All resources of one type, as the router sent them."""
+    """Resources of one type."""
 
     type_url: str
     version: str
     nonce: str
     """By which the gateway's answer names this response."""
-    body: bytes
-    """The message as it came."""
+    resources: Mapping[str, bytes]
+    """By name, each as it came."""
+    body: bytes = b""
+    """The message as it came; empty where it did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a gateway took of one type."""
+
+    version: str
+    resources: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What one gateway took last, of each type. A value: a later one replaces it."""
+    """What one gateway took last, by type. A value: a later one replaces it."""
 
-    responses: Mapping[str, Response] = field(default_factory=dict)
+    types: Mapping[str, Kept] = field(default_factory=dict)
 
     def version(self, type_url: str) -> str:
         """Of what is kept of a type; empty: nothing is."""
-        kept = self.responses.get(type_url)
+        kept = self.types.get(type_url)
         return kept.version if kept is not None else ""
 
-    def with_taken(self, response: Response) -> "Configuration":
-        """The same with this response in the place of the one before."""
-        return Configuration({**self.responses, response.type_url: response})
+    def with_taken(self, response: Response, *, by_name: bool) -> "Configuration":
+        """The same after this response. `by_name`: the gateway asked for these resources by their names, so those that
+        the response does not have hold on; else the response is all that there is."""
+        before = self.types.get(response.type_url)
+        resources = {**before.resources, **response.resources} if by_name and before is not None else response.resources
+        return Configuration({**self.types, response.type_url: Kept(response.version, resources)})

@@ -1,18 +1,18 @@
 """One stream of a gateway: what it took of what the router said, and what it lacks that is kept.
 
-The rules of xDS, state of the world: a gateway asks once for each type and then answers every response by its nonce. An
-answer without an error means that it goes by that response. A response that it refused is never kept: a gateway that
-starts anew would refuse it again, and have nothing instead.
+The rules of xDS, state of the world: a gateway asks once for each type, for all of it or for some resources by name,
+and then answers every response by its nonce. An answer without an error means that it goes by that response. A response
+that it refused is never kept: a gateway that starts anew would refuse it again, and have nothing instead.
 
-A gateway that says on a new stream which version it has is told nothing out of what is kept. It goes by something, and
-whatever that is, it is no older than ours.
+A gateway that says on a new stream that it has everything is told nothing out of what is kept. It goes by something,
+and whatever that is, it is no older than ours.
 """
 
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.gateway.domain.messages import Configuration, Request, Response
+from services.gateway.domain.messages import Configuration, Kept, Request, Response, in_part, is_complete
 
 UNANSWERED_MAX = 4
 """Responses of one type that wait for the gateway's answer. Of more the oldest are forgotten: they may be large, and
@@ -26,8 +26,8 @@ _KEPT_NONCE = "kept-"
 class Heard:
     """What a request means for the keeper."""
 
-    taken: Response | None = None
-    """The gateway goes by this response of the router's from now on."""
+    kept: Configuration | None = None
+    """What the gateway goes by from now on; None: nothing has changed."""
     unknown: bool = False
     """The gateway goes by a version that is not kept: the router must be asked for all of it, or it never will be."""
     refused: str = ""
@@ -39,11 +39,30 @@ class _Asked:
     """What is known of one type."""
 
     names: frozenset[str]
+    """Of what is wanted; empty: all."""
     asked_s: float
-    """When, by a monotonic clock."""
+    """When the last of it was asked for, by a monotonic clock."""
     answered: bool
     """Whether the gateway has something, by its own word or by an answer."""
+    here: frozenset[str]
+    """The names of what it has."""
     unanswered: deque[Response] = field(default_factory=lambda: deque(maxlen=UNANSWERED_MAX))
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something that is wanted is not here."""
+        return bool(self.names - self.here) if self.names else not self.answered
+
+    def lacking(self, kept: Kept) -> dict[str, bytes]:
+        """What is wanted, kept and not here."""
+        if self.names:
+            return {name: kept.resources[name] for name in sorted(self.names - self.here) if name in kept.resources}
+        return dict(kept.resources)
+
+    def answer(self, response: Response) -> None:
+        """It has been sent this."""
+        self.answered = True
+        self.here |= response.resources.keys()
 
 
 class Stream:
@@ -57,38 +76,47 @@ class Stream:
         """The gateway says this, while `kept` is on disk or on its way there."""
         known = self._types.get(request.type_url)
         if known is None:
-            self._types[request.type_url] = _Asked(request.names, now_s, answered=bool(request.version))
+            complete = is_complete(request.version)
+            here = request.names if complete else frozenset[str]()
+            self._types[request.type_url] = _Asked(request.names, now_s, answered=complete, here=here)
             return Heard(unknown=bool(request.version) and request.version != kept.version(request.type_url))
         if request.names - known.names:
-            known.answered, known.asked_s = False, now_s
+            known.asked_s = now_s
         known.names = request.names
         if request.nonce.startswith(_KEPT_NONCE):
             return Heard(refused=request.refusal)
-        return Heard(taken=_taken(known.unanswered, request))
+        taken = _taken(known.unanswered, request)
+        return Heard(kept=kept.with_taken(taken, by_name=bool(request.names)) if taken is not None else None)
 
     def said(self, response: Response) -> None:
         """The router says this."""
         known = self._types.get(response.type_url)
         if known is not None:
-            known.answered = True
+            known.answer(response)
             known.unanswered.append(response)
 
     @property
     def waiting(self) -> bool:
         """Whether the gateway has asked for something that nobody has answered."""
-        return any(not known.answered for known in self._types.values())
+        return any(known.waiting for known in self._types.values())
 
-    def lacking(self, kept: Configuration, *, asked_by_s: float) -> Sequence[tuple[Response, str]]:
-        """What is kept of all that the gateway has asked for by then and nobody has answered, each with the nonce to
-        send it under. It counts as answered from here on."""
+    def lacking(self, kept: Configuration, *, asked_by_s: float) -> Sequence[Response]:
+        """What is kept of all that the gateway has asked for by then and nobody has answered. It counts as answered
+        from here on."""
         found = []
         for type_url, known in self._types.items():
-            response = kept.responses.get(type_url)
-            if known.answered or known.asked_s > asked_by_s or response is None:
+            ours = kept.types.get(type_url)
+            if ours is None or not known.waiting or known.asked_s > asked_by_s:
                 continue
-            known.answered = True
+            resources = known.lacking(ours)
+            if known.names and not resources:
+                continue
             self._answers += 1
-            found.append((response, f"{_KEPT_NONCE}{self._answers}"))
+            all_there = not known.names or ours.resources.keys() <= known.here | resources.keys()
+            version = ours.version if all_there else in_part(ours.version, self._answers)
+            response = Response(type_url, version, f"{_KEPT_NONCE}{self._answers}", resources)
+            known.answer(response)
+            found.append(response)
         return found
 
 

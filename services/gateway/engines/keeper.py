@@ -83,8 +83,8 @@ class _Session:
 
     def kept_versions(self) -> dict[str, str]:
         """For the log: what is kept, by the short names of types."""
-        kept = self._shelf.of(self.gateway_id).responses
-        return {type_url.rpartition(".")[2]: response.version for type_url, response in kept.items()}
+        types = self._shelf.of(self.gateway_id).types
+        return {type_url.rpartition(".")[2]: kept.version for type_url, kept in types.items()}
 
     async def hear(self, first: Request) -> None:
         """Takes what the gateway says, until it leaves."""
@@ -122,10 +122,10 @@ class _Session:
             self._line = None
 
     async def _take(self, request: Request) -> None:
-        now_s, kept = self._clock.monotonic(), self._shelf.of(self.gateway_id)
-        heard = self._stream.heard(request, kept, now_s=now_s)
-        if heard.taken is not None:
-            self._shelf.keep(self.gateway_id, kept.with_taken(heard.taken))
+        now_s = self._clock.monotonic()
+        heard = self._stream.heard(request, self._shelf.of(self.gateway_id), now_s=now_s)
+        if heard.kept is not None:
+            self._shelf.keep(self.gateway_id, heard.kept)
         if heard.refused:
             log.error(
                 "a gateway refused what was kept for it; it waits for the router",
@@ -143,6 +143,6 @@ class _Session:
     async def _say_kept(self, *, asked_by_s: float) -> bool:
         """Whether there was something to say."""
         lacking = self._stream.lacking(self._shelf.of(self.gateway_id), asked_by_s=asked_by_s)
-        for response, nonce in lacking:
-            await self._gateway.say_kept(response, nonce)
+        for response in lacking:
+            await self._gateway.say(response)
         return bool(lacking)

@@ -14,8 +14,10 @@ GATEWAYS_MAX = 16
 """Gateways that one keeper keeps; there should be a keeper beside each."""
 
 _SHARE_MAX = 0.05
-"""The most of the time that may be spent with writing: ten thousand models are ten megabytes, and rules may change
-every second for hours."""
+"""The most of the time that may be spent with writing."""
+_BYTES_PER_S_MAX = 1_000_000
+"""The most that is written in the long run: ten thousand models are some megabytes, each change writes all of them, and
+rules may change every second for hours."""
 _FAILED_PAUSE_S = 10.0
 
 
@@ -30,6 +32,7 @@ class Shelf:
         self._kept: dict[str, Configuration] = {}
         self._opening = asyncio.Lock()
         self._unsaved: set[str] = set()
+        self._failed = False
         self._changed = asyncio.Event()
 
     async def open(self, gateway: str) -> None:
@@ -62,28 +65,30 @@ class Shelf:
             await self._changed.wait()
             self._changed.clear()
             began_s = self._clock.monotonic()
-            saved = await self.flush()
+            size = await self.flush()
             took_s = self._clock.monotonic() - began_s
-            if not saved:
+            pause_s = max(self._period_s, took_s / _SHARE_MAX, size / _BYTES_PER_S_MAX)
+            if self._failed:
                 self._changed.set()
-            pause_s = max(self._period_s, took_s / _SHARE_MAX)
-            await self._clock.sleep(pause_s if saved else max(pause_s, _FAILED_PAUSE_S))
+                pause_s = max(pause_s, _FAILED_PAUSE_S)
+            await self._clock.sleep(pause_s)
 
-    async def flush(self) -> bool:
-        """Writes what is not on disk yet, now. Whether all of it could be written."""
-        failed = set()
+    async def flush(self) -> int:
+        """Writes what is not on disk yet, now. Returns the bytes. What cannot be written is left for the next time."""
+        written, self._failed = 0, False
         # What changes meanwhile is for the next time: it may change again.
         unsaved, self._unsaved = self._unsaved, set()
         for gateway in unsaved:
             try:
                 size = await asyncio.to_thread(self._store.save, gateway, self._kept[gateway])
             except OSError as error:
-                failed.add(gateway)
+                self._failed = True
+                self._unsaved.add(gateway)
                 log.warning("the configuration cannot be kept on disk", gateway=gateway, error=str(error))
             else:
+                written += size
                 log.debug("configuration kept", gateway=gateway, size_bytes=size)
-        self._unsaved |= failed
-        return not failed
+        return written
 
     async def _load(self, gateway: str) -> Configuration:
         try:

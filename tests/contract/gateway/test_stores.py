@@ -7,9 +7,9 @@ import pytest
 from services.gateway.adapters.files import FileStore
 from services.gateway.domain.messages import Configuration, Response
 from services.gateway.ports import Store
-from tests.support.gateway_fakes import CLUSTERS, FakeStore, response
+from tests.support.gateway_fakes import ROUTES, FakeStore, kept, response
 
-FIRST = Configuration().with_taken(response("r1")).with_taken(response("c1", type_url=CLUSTERS))
+FIRST = kept(routes="r1", clusters="c1")
 
 
 @pytest.fixture(params=["files", "fake"])
@@ -23,13 +23,12 @@ def test_nothing_was_saved(store: Store) -> None:
 
 def test_what_was_saved_last_is_loaded_byte_for_byte(store: Store) -> None:
     store.save("gateway-0", FIRST)
-    large = Response("envoy/Listener", "l1", "", bytes(range(256)) * 4000 + b"\n")
-    size = store.save("gateway-0", FIRST.with_taken(response("r2")).with_taken(large))
-    assert size > len(large.body)
-    loaded = store.load("gateway-0")
-    assert loaded is not None
-    assert loaded.responses["envoy/Listener"] == large
-    assert sorted(one.version for one in loaded.responses.values()) == ["c1", "l1", "r2"]
+    body = bytes(range(256)) * 4000 + b"\n"
+    large = Response("envoy/Listener", "l1", "", {"gateway": body, "other\n": b""})
+    second = FIRST.with_taken(response("r2", names=("b", "c")), by_name=True).with_taken(large, by_name=False)
+    assert store.save("gateway-0", second) > len(body)
+    assert store.load("gateway-0") == second
+    assert second.types[ROUTES].resources == {"a": b"a r1", "b": b"b r2", "c": b"c r2"}
 
 
 def test_gateways_do_not_meet(store: Store) -> None:

@@ -6,10 +6,9 @@ import pytest
 
 from services.common.errors import MeshError, Reason
 from services.gateway.adapters.files import FileStore
-from services.gateway.domain.messages import Configuration
-from tests.support.gateway_fakes import response
+from tests.support.gateway_fakes import ROUTES, kept
 
-CONFIGURATION = Configuration().with_taken(response("r1"))
+CONFIGURATION = kept(routes="r1")
 
 
 @pytest.fixture
@@ -51,8 +50,8 @@ def test_half_a_write_changes_nothing(store: FileStore) -> None:
     store.save("gateway-0", CONFIGURATION)
     store.path("gateway-0").with_suffix(".new").write_bytes(b"half")
     assert store.load("gateway-0") == CONFIGURATION
-    store.save("gateway-0", CONFIGURATION.with_taken(response("r2")))
+    store.save("gateway-0", kept(routes="r2"))
     loaded = store.load("gateway-0")
     assert loaded is not None
-    assert loaded.version(response("r2").type_url) == "r2"
+    assert loaded.version(ROUTES) == "r2"
     assert [path.suffix for path in store.path("gateway-0").parent.iterdir()] == [".bin"]

@@ -12,11 +12,12 @@ from services.gateway.domain.messages import Configuration
 from services.gateway.engines.keeper import Keeper
 from services.gateway.engines.shelf import Shelf
 from tests.support.gateway_fakes import CLUSTERS, ROUTES, FakeGateway, FakeRouter, FakeStore, request, response
+from tests.support.gateway_fakes import kept as kept_after
 
 pytestmark = [pytest.mark.looptime, pytest.mark.asyncio]
 
 PATIENCE_S = 5.0
-KEPT = Configuration({CLUSTERS: response("c1", type_url=CLUSTERS), ROUTES: response("r1")})
+KEPT = kept_after(clusters="c1", routes="r1")
 
 
 class Scene:

@@ -54,3 +54,9 @@ def test_the_walk_covers_the_commands() -> None:
 @pytest.mark.parametrize("words", [["nonsense"], ["traffic", "nonsense"], ["deploy", "m", "v1.0.0", "--nonsense"]])
 def test_what_does_not_exist_would_be_noticed(words: list[str]) -> None:
     assert CliRunner().invoke(build_app(), [*words, "--help"]).exit_code == 2
+
+
+def test_the_version_is_told_without_a_command() -> None:
+    result = CliRunner().invoke(build_app(), ["--version"])
+    assert result.exit_code == 0
+    assert re.fullmatch(r"infermesh \d+\.\d+\.\d+\n", result.output)

@@ -55,18 +55,25 @@ def build_app() -> typer.Typer:
     return app
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"infermesh {importlib.metadata.version('infermesh')}")
+        raise typer.Exit(ExitCode.OK)
+
+
 def _before(
     context: typer.Context,
     gateway: Annotated[
         str | None,
         typer.Option("--gateway", metavar="HOST:PORT", help=f"As {GATEWAY_VARIABLE}. Default: {GATEWAY_DEFAULT}."),
     ] = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    _version: Annotated[
+        bool,
+        # Eager: it needs no command after it.
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave."),
+    ] = False,
 ) -> None:
     context.obj = {"gateway": gateway}
-    if version:
-        typer.echo(f"infermesh {importlib.metadata.version('infermesh')}")
-        raise typer.Exit(ExitCode.OK)
 
 
 def main() -> None:

@@ -103,7 +103,15 @@ def test_the_command_prints_a_line_for_each(scripted: Scripted) -> None:
 def test_a_shadow_report_shows_share_interval_and_examples(scripted: Scripted, client: Client) -> None:
     scripted.monitor.reports = [report()]
     shown = scripted.run("shadow", "report", "digits", "--version", "v1.1.0", "--last", "2h", "--examples", "3").stdout
-    for words in ("2,000", "1.5 %", "1.05 % – 2.14 %", "├", "●", "3 failed as BACKEND_UNAVAILABLE", "req_1", '"7"'):
+    for words in (
+        "30 of 2,000 copies differ, 1.5 %",
+        "1.05 % to 2.14 % at 95 %",
+        "├",
+        "●",
+        "3 failed as BACKEND_UNAVAILABLE",
+        "req_1",
+        '"7"',
+    ):
         assert words in shown
     (asked,) = scripted.monitor.report_requests
     assert (asked.shadow_version, asked.examples_max) == ("v1.1.0", 3)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from infermesh.client.alerts import WATCH_TIMEOUT_S
 from infermesh.client.cli.completion import complete_alert, complete_model
-from infermesh.client.cli.output import facts, state, table, when
+from infermesh.client.cli.output import facts, state, when
 from infermesh.client.cli.session import LimitOption, Session, command
 from infermesh.monitor.v1 import alert_pb2
 from rich.console import Group, RenderableType
@@ -85,19 +85,16 @@ def _line(alert: alert_pb2.Alert) -> str:
 
 
 def _listed(alerts: Sequence[alert_pb2.Alert]) -> RenderableType:
+    """Three lines each: ids and sentences are too long to stand in a table side by side."""
     if not alerts:
         return "[dim]no alerts[/]"
-    shown = table("alert", "status", "severity", "about", "fired", "what is wrong")
+    parts: list[str] = []
     for one in alerts:
-        shown.add_row(
-            escape(one.alert_id),
-            state(one.status),
-            state(one.severity),
-            escape(_subject(one)),
-            when(one.fired_at),
-            escape(one.summary),
-        )
-    return shown
+        parts.append(f"{state(one.status)} {state(one.severity)} [bold]{escape(_subject(one))}[/] {when(one.fired_at)}")
+        parts.append(f"  {escape(one.summary)}")
+        undo = f"; undo: {one.undo_command}" if one.undo_command and one.status != "resolved" else ""
+        parts.append(f"  [dim]{escape(one.alert_id)}{escape(undo)}[/]")
+    return Group(*parts)
 
 
 def _shown(alert: alert_pb2.Alert) -> RenderableType:

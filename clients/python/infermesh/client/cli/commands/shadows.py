@@ -1,12 +1,12 @@
 """`infermesh shadow`: how a version that gets copies would have answered."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
 from infermesh.client.cli.figures import count, figure
-from infermesh.client.cli.intervals import axis, drawn
-from infermesh.client.cli.output import table, when
+from infermesh.client.cli.intervals import Axis, axis, drawn
+from infermesh.client.cli.output import when
 from infermesh.client.cli.quantities import now, parse_length
 from infermesh.client.cli.session import ModelArgument, Session, VersionOption, command
 from infermesh.monitor.v1 import shadow_report_pb2
@@ -14,8 +14,8 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 
 _RATE = "shadow_disagreement"
-_DRAWN_WIDTH = 24
-_OUTPUT_SHOWN_MAX = 40
+_DRAWN_WIDTH = 40
+_OUTPUT_SHOWN_MAX = 56
 
 
 def add_to(app: typer.Typer) -> None:
@@ -56,35 +56,33 @@ def add_to(app: typer.Typer) -> None:
 
 
 def reports_shown(model: str, last: str, reports: Sequence[shadow_report_pb2.ShadowReport]) -> RenderableType:
-    """The reports, a row each, what became of copies that were not compared, and examples."""
+    """The reports: how many copies differ with the interval of that, what became of others, and examples."""
     if not reports:
         return (
             f"[dim]no copies of requests for {escape(model)} in the last {escape(last)}; "
             f"`infermesh traffic set {escape(model)} --shadow VERSION=10%` gives a version some[/]"
         )
-    numbers = ["compared", "differ", "share"]
-    shown = table("shadow", "answered by", *numbers, "95 % interval", "", right=numbers)
     span = axis([0.0, *(one.disagreement_high for one in reports)], width=_DRAWN_WIDTH, least=0.0, most=1.0)
-    parts: list[RenderableType] = [shown]
+    parts: list[RenderableType] = []
     for one in reports:
-        interval = f"{figure(_RATE, one.disagreement_low)} – {figure(_RATE, one.disagreement_high)}"
+        parts += [*([""] if parts else []), *_report(one, span)]
+        for example in one.examples:
+            parts += ["", *_example(one, example)]
+    return Group(*parts)
+
+
+def _report(one: shadow_report_pb2.ShadowReport, span: Axis) -> Iterator[str]:
+    versions = f"[bold]{escape(one.shadow_version)}[/] against {escape(one.primary_version)}"
+    if one.compared_count:
+        share = figure(_RATE, one.disagreement_rate)
+        yield f"{versions}: {count(one.disagreed_count)} of {count(one.compared_count)} copies differ, {share}"
         line = drawn(span, low=one.disagreement_low, value=one.disagreement_rate, high=one.disagreement_high)
-        shown.add_row(
-            escape(one.shadow_version),
-            escape(one.primary_version),
-            count(one.compared_count),
-            count(one.disagreed_count),
-            figure(_RATE, one.disagreement_rate) if one.compared_count else "–",
-            interval if one.compared_count else "",
-            line if one.compared_count else "",
-        )
-    parts += [
-        f"[yellow]copies for {escape(one.shadow_version)}: {escape(missing)}[/]"
-        for one in reports
-        if (missing := _missing(one))
-    ]
-    examples = [(report, example) for report in reports for example in report.examples]
-    return Group(*parts, "", _examples(examples)) if examples else Group(*parts)
+        interval = f"{figure(_RATE, one.disagreement_low)} to {figure(_RATE, one.disagreement_high)}"
+        yield f"  {line}  [dim]{interval} at 95 %[/]"
+    else:
+        yield f"{versions}: no copy was compared"
+    if missing := _missing(one):
+        yield f"  [yellow]{escape(missing)}[/]"
 
 
 def _missing(report: shadow_report_pb2.ShadowReport) -> str:
@@ -94,20 +92,10 @@ def _missing(report: shadow_report_pb2.ShadowReport) -> str:
     return "; ".join(words)
 
 
-def _examples(
-    examples: Sequence[tuple[shadow_report_pb2.ShadowReport, shadow_report_pb2.ShadowReportExample]],
-) -> RenderableType:
-    shown = table("request", "when", "row", "callers got", "the copy got", "differ by", right=["row", "differ by"])
-    for report, one in examples:
-        shown.add_row(
-            escape(one.request_id),
-            when(one.time),
-            str(one.row),
-            escape(f"{report.primary_version} {_cut(one.primary_output)}"),
-            escape(f"{report.shadow_version} {_cut(one.shadow_output)}"),
-            f"{one.difference:.3g}",
-        )
-    return shown
+def _example(report: shadow_report_pb2.ShadowReport, one: shadow_report_pb2.ShadowReportExample) -> Iterator[str]:
+    yield f"  {escape(one.request_id)} [dim]row {one.row}, {when(one.time)}, differs by {one.difference:.3g}[/]"
+    yield f"    callers got {escape(report.primary_version)} {escape(_cut(one.primary_output))}"
+    yield f"    the copy    {escape(report.shadow_version)} {escape(_cut(one.shadow_output))}"
 
 
 def _cut(text: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from services.gateway.domain.messages import is_complete
 from services.router.domain.routing import ModelRoutes, Share
 from tests.support.envoy_gateway import TIMEOUT_S, running_gateway, split
 from tests.support.kept_gateway import KeptGateway
@@ -64,26 +65,28 @@ def version_of(gateway: KeptGateway) -> str:
     return str(answer.json()["headers"]["x-route-version"])
 
 
-def kept_routes(gateway: KeptGateway, revision: int) -> bool:
-    return gateway.kept_versions().get("RouteConfiguration", "").startswith(f"{revision}-")
+def all_is_kept(gateway: KeptGateway) -> bool:
+    """Whether what was published last is on disk, all of it."""
+    kept = gateway.kept_versions()
+    routes = kept.get("RouteConfiguration", "")
+    return len(kept) == 5 and routes.startswith(f"{gateway.revision}-") and is_complete(routes)
 
 
 def versions_in_force(gateway: KeptGateway) -> dict[str, str]:
-    return {
-        name: str(gateway.text_stats(name)[name])
-        for name in (
-            "cluster_manager.cds.version_text",
-            "listener_manager.lds.version_text",
-            "http.gateway.rds.gateway.version_text",
-        )
-    }
+    """Of all but routes, each of which has the version of the response that brought it."""
+    return gateway.text_stats("(cluster_manager.cds|listener_manager.lds|cluster.batcher).version_text$")
+
+
+def route_updates(gateway: KeptGateway) -> int:
+    """How often Envoy has taken routes that differ from those before."""
+    return sum(gateway.stats("http.gateway.rds.*config_reload$").values())
 
 
 def test_a_gateway_starts_without_its_router_and_does_not_notice_its_return(
     gateway: KeptGateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     gateway.publish(split("digits", {NEW: 100}))
-    until(lambda: kept_routes(gateway, gateway.revision), what="the table is on disk")
+    until(lambda: all_is_kept(gateway), what="the table is on disk")
     before = versions_in_force(gateway)
     gateway.do(gateway.stop_router())
     gateway.do(gateway.kill_envoy())
@@ -92,7 +95,7 @@ def test_a_gateway_starts_without_its_router_and_does_not_notice_its_return(
     assert version_of(gateway) == NEW
     took_s = time.monotonic() - began_s
     assert versions_in_force(gateway) == before
-    listeners = gateway.listeners()
+    listeners, updates = gateway.listeners(), route_updates(gateway)
 
     with Load(gateway) as load:
         load.goes_on()
@@ -108,7 +111,7 @@ def test_a_gateway_starts_without_its_router_and_does_not_notice_its_return(
         assert gateway.plane.connected()[0].acknowledged_revision == gateway.revision
         assert versions_in_force(gateway) == before
         assert gateway.listeners() == listeners
-        assert gateway.stats("http.gateway.rds.gateway.update_success")["http.gateway.rds.gateway.update_success"] == 1
+        assert route_updates(gateway) == updates > 0
         gateway.publish(split("digits", {NEWEST: 100}))
         until(lambda: load.versions[NEWEST] > 30, what="new changes arrive")
     assert load.failures == []
@@ -123,7 +126,7 @@ def test_a_gateway_starts_without_its_router_and_does_not_notice_its_return(
 @pytest.mark.logs_errors
 def test_what_was_refused_is_not_what_a_gateway_starts_with(gateway: KeptGateway) -> None:
     gateway.publish(split("digits", {NEW: 100}))
-    until(lambda: kept_routes(gateway, gateway.revision), what="the table is on disk")
+    until(lambda: all_is_kept(gateway), what="the table is on disk")
     kept = gateway.kept_versions()
     gateway.publish(ModelRoutes("digits", (OLD, NEW), (Share(OLD, 0), Share(NEW, 0))))
     assert "weight" in gateway.plane.connected()[0].error_message
@@ -148,11 +151,11 @@ def test_the_death_of_the_keeper_changes_nothing(gateway: KeptGateway) -> None:
         until(lambda: load.versions[NEW] > 30, what="the change arrives")
         assert gateway.listeners() == listeners
     assert load.failures == []
-    until(lambda: kept_routes(gateway, gateway.revision), what="the table is on disk")
+    until(lambda: all_is_kept(gateway), what="the table is on disk")
 
 
 def test_a_disk_that_lost_it_gets_it_from_the_router_again(gateway: KeptGateway) -> None:
-    until(lambda: len(gateway.kept_versions()) == 4, what="everything is on disk")
+    until(lambda: all_is_kept(gateway), what="everything is on disk")
     kept, listeners = gateway.kept_versions(), gateway.listeners()
     with Load(gateway) as load:
         gateway.do(gateway.kill_keeper())
@@ -166,7 +169,7 @@ def test_a_disk_that_lost_it_gets_it_from_the_router_again(gateway: KeptGateway)
 
 
 def test_a_damaged_file_is_as_good_as_none_and_said_in_one_line(gateway: KeptGateway) -> None:
-    until(lambda: len(gateway.kept_versions()) == 4, what="everything is on disk")
+    until(lambda: all_is_kept(gateway), what="everything is on disk")
     gateway.do(gateway.stop_router())
     gateway.do(gateway.kill_envoy())
     gateway.do(gateway.kill_keeper())
@@ -183,16 +186,15 @@ def test_a_damaged_file_is_as_good_as_none_and_said_in_one_line(gateway: KeptGat
     gateway.revision -= 1
     gateway.publish(*DIGITS)
     until(lambda: version_of(gateway) == OLD, what="the gateway serves by the router's word")
-    until(lambda: len(gateway.kept_versions()) == 4, what="everything is on disk again")
+    until(lambda: all_is_kept(gateway), what="everything is on disk again")
 
 
 def test_a_router_that_is_there_and_knows_nothing_does_not_keep_a_gateway_from_starting(gateway: KeptGateway) -> None:
-    until(lambda: len(gateway.kept_versions()) == 4, what="everything is on disk")
+    until(lambda: all_is_kept(gateway), what="everything is on disk")
     gateway.do(gateway.kill_envoy())
     gateway.do(gateway.restart_router())  # it publishes nothing
     gateway.do(gateway.start_envoy())
     assert version_of(gateway) == OLD
-    assert [state.acknowledged_revision for state in gateway.plane.connected()] == [gateway.revision]
     gateway.publish(split("digits", {NEW: 100}))
     assert version_of(gateway) == NEW
-    until(lambda: kept_routes(gateway, gateway.revision), what="the table is on disk")
+    until(lambda: all_is_kept(gateway), what="the table is on disk")

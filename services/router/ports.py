@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Protocol
 
 from services.router.domain.backends import BackendUpdate
+from services.router.domain.deployments import Deployed, Spec
 from services.router.domain.evidence import Evidence
 from services.router.domain.health import Health
 from services.router.domain.merge import ServingModel
@@ -39,6 +40,49 @@ class BackendSource(Protocol):
 
     def watch(self) -> AsyncIterator[BackendUpdate]:
         """All that is ready, then every change. Raises DEPENDENCY_UNAVAILABLE where the deployer goes away."""
+        ...
+
+
+class Deployments(Protocol):
+    """The deployer, asked for deployments. Every call may raise DEPENDENCY_UNAVAILABLE."""
+
+    async def every(self, model_name: str) -> Sequence[Deployed]:
+        """All deployments of a model; of all models where it is empty."""
+        ...
+
+    async def deploy(self, spec: Spec, *, request_id: str) -> None:
+        """Has the version deployed as `spec` says; with defaults where that is empty. With the same `request_id`, where
+        it is not empty, it is done once. Raises what the deployer refuses it with."""
+        ...
+
+    async def restart(self, model_name: str, deployment_name: str) -> None:
+        """Has it tried again. Raises DEPLOYMENT_NOT_FOUND."""
+        ...
+
+    async def wait(self, model_name: str, deployment_name: str, *, timeout_s: float) -> Deployed:
+        """Returns once the deployment is active or failed, or after `timeout_s` seconds as it is then. Raises
+        DEPLOYMENT_NOT_FOUND."""
+        ...
+
+
+class AliasSource(Protocol):
+    """The registry, asked for aliases."""
+
+    async def every(self) -> Mapping[str, Mapping[str, str]]:
+        """The version that each alias names, by alias, by model; models without aliases may be left out. Raises
+        DEPENDENCY_UNAVAILABLE."""
+        ...
+
+
+class SpecStore(Protocol):
+    """Where it is kept how versions were deployed. Every call may raise DEPENDENCY_UNAVAILABLE."""
+
+    async def keep(self, specs: Sequence[Spec]) -> None:
+        """Keeps these in place of what was known of their versions."""
+        ...
+
+    async def find(self, model_name: str, version: str) -> Spec | None:
+        """How the version was deployed last; None where that was never seen."""
         ...
 
 

@@ -44,6 +44,11 @@ class RouterSettings(ServiceSettings):
     """How long a call waits for its change to reach the gateways, in seconds: both waits of a publication and some."""
     ready_patience_s: float = Field(default=1.0, ge=0, le=10)
     """How long a change waits for a version that is not ready yet before it is refused, in seconds."""
+    redeploy_patience_s: float = Field(default=120.0, gt=0, le=600)
+    """How long a roll-back waits for a version that has to be deployed again, in seconds; callers with a deadline wait
+    no longer than that."""
+    aliases_period_s: float = Field(default=2.0, gt=0, le=3600)
+    """Seconds between readings of the registry's aliases; more where there are so many that a reading takes long."""
     rules_period_s: float = Field(default=10.0, gt=0, le=3600)
     """Seconds between readings of all traffic rules, which find what another router stored."""
     rollouts_period_s: float = Field(default=1.0, gt=0, le=60)

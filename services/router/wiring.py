@@ -40,6 +40,7 @@ from services.router.servicers.health import MeshHealthServicer
 from services.router.servicers.router import RouterServicer
 from services.router.servicers.serving_table import ServingTableServicer
 from services.router.settings import RouterSettings
+from services.router.wiring_redeploy import add_followers, new_redeploy
 from services.router.wiring_rollouts import TrafficParts, add_rollouts
 
 _ROUTER_SERVICE = "infermesh.router.v1.RouterService"
@@ -111,10 +112,17 @@ def assemble(
     )
     rules.on_change(publisher.touch)
     options = TrafficOptions(patience_s=settings.change_patience_s, ready_patience_s=settings.ready_patience_s)
-    traffic = Traffic(
-        store=rule_store, rules=rules, publisher=publisher, batchers=batchers, gateways=gateways, options=options
-    )
     channels = _channels(settings)
+    redeploy = new_redeploy(settings, engine=engine, publisher=publisher, deployer=channels["deployer"], clock=clock)
+    traffic = Traffic(
+        store=rule_store,
+        rules=rules,
+        publisher=publisher,
+        batchers=batchers,
+        gateways=gateways,
+        options=options,
+        redeploy=redeploy,
+    )
     source = DeployerBackendSource(channels["deployer"], watcher_id=settings.instance)
     follower = Follower(source=source, publisher=publisher, board=board, clock=clock)
     fleet = FleetKeeper(
@@ -138,6 +146,9 @@ def assemble(
     lifecycle.add_task("deployer's word", follower.run)
     if fleet.addresses:
         lifecycle.add_task("fleet of batchers", fleet.run)
+    add_followers(
+        lifecycle, settings, redeploy=redeploy, publisher=publisher, registry=channels["registry"], clock=clock
+    )
     rollouts = add_rollouts(
         lifecycle,
         settings,

@@ -137,7 +137,7 @@ class Publisher:
         self._aliases = dict(aliases)
         if changed:
             log.info("aliases have changed", models=sorted(changed)[:20])
-            self.touch(changed)
+            self.touch(changed & set(self.backends))
 
     def touch(self, models: Iterable[str]) -> int:
         """Has these models looked at again; what `caught_up` waits for."""

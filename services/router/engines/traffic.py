@@ -20,6 +20,7 @@ from services.router.domain.wishes import (
 from services.router.engines.batchers import Batchers
 from services.router.engines.changing import Call, Changing, Decide, TrafficOptions, check_call, not_served
 from services.router.engines.publisher import Publisher
+from services.router.engines.redeploy import Redeploy
 from services.router.engines.rules import RuleBook
 from services.router.ports import Gateways, RuleStore
 
@@ -51,12 +52,14 @@ class Traffic:
         batchers: Batchers,
         gateways: Gateways,
         options: TrafficOptions,
+        redeploy: Redeploy | None = None,
     ) -> None:
         self._store = store
         self._rules = rules
         self._publisher = publisher
         self._batchers = batchers
         self._gateways = gateways
+        self._redeploy = redeploy
         self._changing = Changing(store=store, rules=rules, publisher=publisher, options=options)
 
     def get(self, model_name: str) -> TrafficView:
@@ -186,14 +189,18 @@ class Traffic:
         await self._changing.change(pinned, "undo", decide, digest=digest)
         return self.get(call.model_name)
 
-    async def roll_back(self, call: Call, to_version: str) -> TrafficView:
-        """Gives all traffic to one version, that of conditions included; ends a rollout. Raises VERSION_NOT_DEPLOYED,
-        NOTHING_TO_ROLL_BACK."""
+    async def roll_back(self, call: Call, to_version: str, *, timeout_s: float | None = None) -> TrafficView:
+        """Gives all traffic to one version, that of conditions included; ends a rollout. A version that is not ready is
+        deployed again first, for which it waits `timeout_s` seconds at most (None: as long as it is told to). Raises
+        VERSION_NOT_DEPLOYED, NOTHING_TO_ROLL_BACK."""
         check_call(call)
         digest = request_digest("rollback", call.model_name, SplitWish({to_version: 100}))
         if await self._changing.repeated(call, digest):
             return self.get(call.model_name)
+        self._changing.check_etag(call)
         version = check_version(to_version, "to_version") if to_version else await self._version_before(call)
+        if self._redeploy is not None and not self._redeploy.is_ready(call.model_name, version):
+            await self._redeploy.bring_back(call, version, timeout_s=timeout_s)
 
         def decide(_: Rule | None, before: Split) -> Split:
             check_ready({version: 100}, self._changing.ready(call), call.model_name)
@@ -204,16 +211,17 @@ class Traffic:
         return self.get(call.model_name)
 
     async def _version_before(self, call: Call) -> str:
-        ready = self._changing.ready(call)
         rule, state = self._rules.rules.get(call.model_name), self._publisher.states.get(call.model_name)
+        ready = state.routes.versions if state is not None else ()
         now = _heaviest(split_in_force(rule, state))
-        for change in await self._store.changes(call.model_name, before=None, limit=_HISTORY_LOOK_BACK):
-            version = _heaviest(change.before)
-            if version not in ("", now) and version in ready:
-                return version
+        changes = await self._store.changes(call.model_name, before=None, limit=_HISTORY_LOOK_BACK)
+        before = [version for version in map(_heaviest, (one.before for one in changes)) if version not in ("", now)]
+        # One that is ready takes the traffic at once, so it goes before one that was heaviest later and is gone.
+        for version in (*(one for one in before if one in ready), *before):
+            return version
         raise MeshError(
             Reason.NOTHING_TO_ROLL_BACK,
-            f"no other version of model {call.model_name!r} that is ready had most of the traffic before {now}; "
+            f"no other version of model {call.model_name!r} had most of the traffic before; "
             "name the version in to_version",
             metadata={"model_name": call.model_name},
         )

@@ -31,6 +31,8 @@ from services.router.servicers.canary import CanaryCalls
 from services.router.servicers.later import LaterServicer
 
 _Context = grpc.aio.ServicerContext[Any, Any]
+_MOVE_S = 1.0
+"""Kept back of a caller's deadline while a version is deployed again: the traffic must still be moved."""
 
 
 class RouterServicer(CanaryCalls, LaterServicer):
@@ -115,10 +117,12 @@ class RouterServicer(CanaryCalls, LaterServicer):
         """Brings back what held before."""
         return view_to_proto(await self._traffic.undo(call_from_proto(request, actor=current_identity().user)))
 
-    async def RollBack(self, request: router_service_pb2.RollBackRequest, _context: _Context) -> traffic_pb2.Traffic:
-        """Gives all traffic to one version."""
+    async def RollBack(self, request: router_service_pb2.RollBackRequest, context: _Context) -> traffic_pb2.Traffic:
+        """Gives all traffic to one version, within the caller's deadline."""
         call = call_from_proto(request, actor=current_identity().user)
-        return view_to_proto(await self._traffic.roll_back(call, request.to_version))
+        left_s: float | None = context.time_remaining()
+        timeout_s = None if left_s is None else max(0.0, left_s - _MOVE_S)
+        return view_to_proto(await self._traffic.roll_back(call, request.to_version, timeout_s=timeout_s))
 
     async def ResolveRoute(
         self, request: router_service_pb2.ResolveRouteRequest, _context: _Context

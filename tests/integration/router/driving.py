@@ -21,6 +21,7 @@ from services.router.domain.merge import ServingModel
 from services.router.settings import RouterSettings
 from services.router.wiring import assemble
 from tests.support.parts import free_port
+from tests.support.router_deployments import FakeDeployments, add_deployments, errors_as_services_send_them
 from tests.support.router_fakes import FakeDeployer, FakeGateways
 from tests.support.waiting import eventually
 
@@ -51,12 +52,14 @@ class PlayedDeployer:
 
     def __init__(self) -> None:
         self.state = FakeDeployer()
+        self.deployments = FakeDeployments()
         self.port = free_port()
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
         """It answers."""
-        self._server = grpc.aio.server()
+        self._server = grpc.aio.server(interceptors=(errors_as_services_send_them(),))
+        add_deployments(self.deployments, self._server)
         backend_service_pb2_grpc.add_BackendServiceServicer_to_server(DeployerServicer(self.state), self._server)
         self._server.add_insecure_port(f"127.0.0.1:{self.port}")
         await self._server.start()

@@ -1,5 +1,5 @@
 """What a rule holds beside shares: who owns which place, shadows, the rollout that decides the shares at the moment,
-whether predictions are logged in full, and the strategy "weighted"."""
+whether predictions are logged in full, and the strategy "weighted". And how versions were deployed."""
 
 from alembic import op
 
@@ -23,6 +23,20 @@ def upgrade() -> None:
                 CHECK (routing_strategy IN ('round_robin', 'sticky', 'random', 'weighted'))
     """)
     op.execute("""
+        CREATE TABLE deployed_versions (
+            model_id text NOT NULL,
+            version_id text NOT NULL,
+            updated_at timestamptz NOT NULL DEFAULT now(),
+            deployment_id text NOT NULL,
+            spec bytea NOT NULL,
+            PRIMARY KEY (model_id, version_id)
+        )
+    """)
+    op.execute("""
+        COMMENT ON TABLE deployed_versions IS 'How each version was deployed when it was ready last, as an
+ infermesh.deployer.v1.CreateDeploymentRequest: a roll-back has it deployed again in this way.'
+    """)
+    op.execute("""
         COMMENT ON COLUMN traffic_rules.places IS 'Who owns which of the places 0 to 99 that sticky keys have: runs of a
  version and its number of places, in ascending order'
     """)
@@ -30,6 +44,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Drops them, and the rows that the schema before does not know."""
+    op.execute("DROP TABLE deployed_versions")
     op.execute("DELETE FROM traffic_rules WHERE rule_name <> 'split'")
     op.execute("UPDATE traffic_rules SET routing_strategy = 'random' WHERE routing_strategy = 'weighted'")
     op.execute("""

@@ -1,52 +1,20 @@
 """Any one process may be killed: predictions go on, or come back within seconds, and what was stored is still there."""
 
-import os
-import signal
-import threading
 from collections.abc import Iterator
 
-import httpx
 import pytest
 
-from tests.e2e.driving import OLD, TIMEOUT_S, Rest
+from tests.e2e.driving import OLD, Rest
+from tests.e2e.loading import Load
 from tests.support.mesh import Mesh
 from tests.support.waiting import until
 
 CONTROL_PLANE = ("registry", "router", "deployer", "batch", "monitor")
 STORES = ("postgres", "redis", "redis-cache")
+BESIDE = ("keeper",)
 ON_THE_PATH = {"gateway": 30.0, "triton": 60.0}
 """Seconds after which predictions must be back, on a machine that has much else to do."""
 BACK_WITHIN_S = 60.0
-
-
-class Load:
-    """One caller that predicts without pause, and counts what it got."""
-
-    def __init__(self, rest: Rest, mesh: Mesh) -> None:
-        self._rest = rest
-        self._body = {"instances": [mesh.samples[0]["instance"]]}
-        self._label = mesh.samples[0]["label"]
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="load")
-        self.right = 0
-        self.failures: list[str] = []
-
-    def __enter__(self) -> "Load":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(timeout=2 * TIMEOUT_S)
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                answer = self._rest.predict(self._body)
-                assert answer["predictions"][0]["output"] == self._label
-                self.right += 1
-            except (AssertionError, httpx.HTTPError) as error:
-                self.failures.append(repr(error)[:500])
 
 
 @pytest.fixture
@@ -54,13 +22,6 @@ def rest(mesh: Mesh) -> Iterator[Rest]:
     client = Rest(mesh.gateway)
     yield client
     client.close()
-
-
-def kill(mesh: Mesh, part: str) -> int:
-    """Kills the part without warning, and returns which process it was."""
-    pid = mesh.pids()[part]
-    os.kill(pid, signal.SIGKILL)
-    return pid
 
 
 def wait_restarted(mesh: Mesh, part: str, old: int) -> None:
@@ -71,14 +32,13 @@ def models(rest: Rest) -> set[str]:
     return {item["name"] for item in rest.ok("GET", "/v1/models", params={"page_size": 1000})["models"]}
 
 
-@pytest.mark.parametrize("part", [*CONTROL_PLANE, *STORES])
+@pytest.mark.parametrize("part", [*CONTROL_PLANE, *STORES, *BESIDE])
 def test_predictions_do_not_notice_the_death_of(mesh: Mesh, rest: Rest, part: str) -> None:
     with Load(rest, mesh) as load:
-        until(lambda: load.right >= 20, within_s=BACK_WITHIN_S, what="the load runs")
-        old = kill(mesh, part)
+        load.goes_on(answers=20)
+        old = mesh.kill(part)
         wait_restarted(mesh, part, old)
-        after = load.right
-        until(lambda: load.right >= after + 50, within_s=BACK_WITHIN_S, what="predictions go on")
+        load.goes_on()
     assert load.failures == []
     until(lambda: "digits" in models(rest), within_s=BACK_WITHIN_S, what="the registry answers as before")
     until(
@@ -90,12 +50,11 @@ def test_predictions_do_not_notice_the_death_of(mesh: Mesh, rest: Rest, part: st
 
 def test_predictions_go_on_with_the_whole_control_plane_dead(mesh: Mesh, rest: Rest) -> None:
     with Load(rest, mesh) as load:
-        until(lambda: load.right >= 20, within_s=BACK_WITHIN_S, what="the load runs")
-        old = {part: kill(mesh, part) for part in (*CONTROL_PLANE, "postgres")}
+        load.goes_on(answers=20)
+        old = {part: mesh.kill(part) for part in (*CONTROL_PLANE, "postgres")}
         for part, pid in old.items():
             wait_restarted(mesh, part, pid)
-        after = load.right
-        until(lambda: load.right >= after + 50, within_s=BACK_WITHIN_S, what="predictions go on")
+        load.goes_on()
     assert load.failures == []
     until(lambda: "digits" in models(rest), within_s=BACK_WITHIN_S, what="the registry answers as before")
 
@@ -104,7 +63,7 @@ def test_predictions_go_on_with_the_whole_control_plane_dead(mesh: Mesh, rest: R
 def test_predictions_come_back_after_the_death_of(mesh: Mesh, rest: Rest, part: str) -> None:
     body = {"instances": [sample["instance"] for sample in mesh.samples]}
     expected = [sample["expected"][OLD] for sample in mesh.samples]
-    old = kill(mesh, part)
+    old = mesh.kill(part)
     wait_restarted(mesh, part, old)
 
     def right() -> bool:

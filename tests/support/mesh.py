@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -59,6 +60,28 @@ class Mesh:
     def complete(self) -> bool:
         """Whether all is up and digits answers."""
         return (self.data_dir / "mesh.json").exists() and bool(self._state()["complete"])
+
+    def kill(self, part: str) -> int:
+        """Kills a part without warning; which process it was."""
+        pid = self.pids()[part]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    @contextmanager
+    def held_down(self, *parts: str) -> Iterator[None]:
+        """Kills these parts without warning and keeps them down meanwhile. They start again afterwards, all at once."""
+        folder = self.data_dir / "hold"
+        folder.mkdir(exist_ok=True)
+        for part in parts:
+            (folder / part).touch()
+        try:
+            for part in parts:
+                self.kill(part)
+            until(lambda: not set(parts) & set(self.pids()), what=f"{', '.join(parts)} are down")
+            yield
+        finally:
+            for part in parts:
+                (folder / part).unlink()
 
     def _state(self) -> dict[str, dict[str, int]]:
         state: dict[str, dict[str, int]] = orjson.loads((self.data_dir / "mesh.json").read_bytes())

@@ -164,6 +164,7 @@ def assemble(
         fleet=fleet,
         gateways=gateways,
         canaries=rollouts.canaries,
+        ab_tests=rollouts.ab_tests,
     )
     server = add_grpc_server(
         lifecycle,

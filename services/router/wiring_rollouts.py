@@ -13,6 +13,7 @@ from services.router.adapters.leases import PostgresLeases
 from services.router.adapters.monitor import MonitorEventSink, MonitorEvidenceSource
 from services.router.adapters.rollout_store import PostgresRolloutStore
 from services.router.domain.rollouts import RolloutKind
+from services.router.engines.ab_tests import AbTests
 from services.router.engines.canaries import Canaries
 from services.router.engines.canary_driver import CanaryDriver
 from services.router.engines.changing import TrafficOptions
@@ -25,6 +26,7 @@ from services.router.engines.rules import RuleBook
 from services.router.engines.traffic import Traffic
 from services.router.ports import RuleStore
 from services.router.settings import RouterSettings
+from services.router.wiring_ab_tests import add_ab_tests
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class RolloutParts:
     """What answers callers."""
 
     canaries: Canaries
+    ab_tests: AbTests
 
 
 def add_rollouts(
@@ -95,4 +98,15 @@ def add_rollouts(
     lifecycle.add_task("running rollouts", rollouts.run)
     lifecycle.add_task("events of rollouts", reporter.run)
     lifecycle.add_task("canaries", canary_drivers.run)
-    return RolloutParts(canaries)
+    ab_tests = add_ab_tests(
+        lifecycle,
+        rollouts=rollouts,
+        leadership=leadership,
+        rules=base.rules,
+        rule_store=base.rule_store,
+        publisher=base.publisher,
+        source=source,
+        options=base.options,
+        clock=clock,
+    )
+    return RolloutParts(canaries, ab_tests)

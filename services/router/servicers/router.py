@@ -21,21 +21,22 @@ from services.router.convert import (
     wish_from_proto,
 )
 from services.router.convert_canary import canary_wish_from_proto
+from services.router.engines.ab_tests import AbTests
 from services.router.engines.batchers import Batchers
 from services.router.engines.canaries import Canaries
 from services.router.engines.fleet import FleetKeeper
 from services.router.engines.publisher import Publisher
 from services.router.engines.traffic import Plan, Traffic
 from services.router.ports import Gateways
+from services.router.servicers.ab_tests import AbTestCalls
 from services.router.servicers.canary import CanaryCalls
-from services.router.servicers.later import LaterServicer
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _MOVE_S = 1.0
 """Kept back of a caller's deadline while a version is deployed again: the traffic must still be moved."""
 
 
-class RouterServicer(CanaryCalls, LaterServicer):
+class RouterServicer(CanaryCalls, AbTestCalls):
     """The public calls."""
 
     def __init__(
@@ -47,8 +48,10 @@ class RouterServicer(CanaryCalls, LaterServicer):
         fleet: FleetKeeper,
         gateways: Gateways,
         canaries: Canaries,
+        ab_tests: AbTests,
     ) -> None:
-        super().__init__(canaries)
+        CanaryCalls.__init__(self, canaries)
+        AbTestCalls.__init__(self, ab_tests)
         self._traffic = traffic
         self._publisher = publisher
         self._batchers = batchers

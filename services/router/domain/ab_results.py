@@ -29,7 +29,7 @@ from services.router.domain.sequential import Interval, is_binary, mean_radius, 
 
 SAMPLES_MIN = 1000
 """Of each side, before anything is said of a comparison."""
-_BEST_AT = 20_000.0
+BEST_AT = 20_000.0
 """The number of samples, of both sides together, at which intervals that hold at all times are tightest."""
 _NOTHING = Comparison(0.0, -UNBOUNDED, UNBOUNDED, 1.0, 0.0)
 _LOWER_IS_BETTER = (LATENCY, ERROR_RATE)
@@ -198,7 +198,7 @@ def _always(control: MetricSum, other: MetricSum, *, shares: bool, alpha: float)
     if squared_error <= 0.0:
         return Interval(-inf, inf)
     difference = _mean(other) - _mean(control)
-    radius = mean_radius(squared_error, control.count + other.count, alpha, best_at=_BEST_AT)
+    radius = mean_radius(squared_error, control.count + other.count, alpha, best_at=BEST_AT)
     return Interval(difference - radius, difference + radius)
 
 

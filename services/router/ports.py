@@ -89,8 +89,12 @@ class SpecStore(Protocol):
 class RuleStore(Protocol):
     """Where traffic rules are kept. Every call may raise DEPENDENCY_UNAVAILABLE."""
 
-    async def every(self) -> Sequence[Rule]:
-        """All rules."""
+    async def generations(self) -> Mapping[str, int]:
+        """The generation of every rule, by model: what to look at to learn which were changed."""
+        ...
+
+    async def some(self, model_names: Sequence[str]) -> Sequence[Rule]:
+        """The rules of these models, of those that have one."""
         ...
 
     async def find(self, model_name: str) -> Rule | None:

@@ -54,10 +54,15 @@ class MemoryRuleStore:
         self._shown: dict[tuple[str, str], ShownRule] = {}
         self.away = False
 
-    async def every(self) -> Sequence[Rule]:
-        """All rules."""
+    async def generations(self) -> Mapping[str, int]:
+        """Of every rule, by model."""
         self._reach()
-        return list(self._rules.values())
+        return {name: rule.generation for name, rule in self._rules.items()}
+
+    async def some(self, model_names: Sequence[str]) -> Sequence[Rule]:
+        """The rules of these models."""
+        self._reach()
+        return [rule for name, rule in sorted(self._rules.items()) if name in model_names]
 
     async def find(self, model_name: str) -> Rule | None:
         """The rule of a model."""

@@ -1,7 +1,7 @@
 """Traffic rules and their history in PostgreSQL."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import IntegrityError
@@ -11,7 +11,8 @@ from services.router.adapters.postgres import transaction
 from services.router.adapters.split_json import conditions_from_json, split_from_json, split_to_json
 from services.router.domain.rules import Change, NewChange, Rule, ShownRule, etag_of
 
-_EVERY = text("SELECT * FROM traffic_rules WHERE rule_name = 'split' ORDER BY model_id")
+_GENERATIONS = text("SELECT model_id, generation FROM traffic_rules WHERE rule_name = 'split'")
+_SOME = text("SELECT * FROM traffic_rules WHERE rule_name = 'split' AND model_id = ANY(:models) ORDER BY model_id")
 _FIND = text("SELECT * FROM traffic_rules WHERE model_id = :model AND rule_name = 'split'")
 _INSERT = text("""
     INSERT INTO traffic_rules
@@ -83,10 +84,17 @@ class PostgresRuleStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def every(self) -> Sequence[Rule]:
-        """All rules."""
+    async def generations(self) -> Mapping[str, int]:
+        """Of every rule, by model."""
         async with transaction(self._engine) as connection:
-            return [_rule(row) for row in (await connection.execute(_EVERY)).mappings()]
+            rows = (await connection.execute(_GENERATIONS)).mappings()
+            return {row["model_id"]: row["generation"] for row in rows}
+
+    async def some(self, model_names: Sequence[str]) -> Sequence[Rule]:
+        """The rules of these models."""
+        async with transaction(self._engine) as connection:
+            rows = (await connection.execute(_SOME, {"models": list(model_names)})).mappings()
+            return [_rule(row) for row in rows]
 
     async def find(self, model_name: str) -> Rule | None:
         """The rule of a model."""

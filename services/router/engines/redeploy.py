@@ -178,7 +178,7 @@ def _request_id(call: Call, version: str) -> str:
 def _refused(call: Call, version: str, why: str) -> MeshError:
     return MeshError(
         Reason.VERSION_NOT_DEPLOYED,
-        f"{version} of model {call.model_name!r} is not ready and could not be deployed again: {why}; the traffic is as "
-        "it was, roll back to a version that is ready or mend this one's deployment",
+        f"{version} of model {call.model_name!r} is not ready and could not be deployed again: {why}; the traffic is "
+        "as it was, roll back to a version that is ready or mend this one's deployment",
         metadata={"model_name": call.model_name, "version": version},
     )

@@ -14,6 +14,8 @@ from services.router.ports import RuleStore
 
 log = get_logger(__name__)
 
+_READ_AT_ONCE = 200
+
 
 class RuleBook:
     """All rules, by model."""
@@ -35,8 +37,12 @@ class RuleBook:
         return self._rules
 
     async def load(self) -> None:
-        """Reads all rules."""
-        self._keep(await self._store.every())
+        """Reads all rules that were changed since they were read last; a part at a time, so that thousands of them hold
+        up nobody."""
+        generations = await self._store.generations()
+        stale = [name for name, generation in generations.items() if generation > self._generation(name)]
+        for first in range(0, len(stale), _READ_AT_ONCE):
+            self._keep(await self._store.some(stale[first : first + _READ_AT_ONCE]))
 
     def put(self, rule: Rule) -> None:
         """Takes a rule that was just stored."""

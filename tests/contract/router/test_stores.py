@@ -59,7 +59,7 @@ async def test_a_rule_comes_back_as_it_was_stored_its_order_included(rules: Rule
     stored = await rules.save(change(), generation=0)
     assert stored is not None
     assert stored == await rules.find("digits")
-    assert [stored] == await rules.every()
+    assert [stored] == await rules.some(["digits", "nothing"])
     assert (stored.split, tuple(stored.split.weights)) == (STICKY, tuple(STICKY.weights))
     assert (stored.generation, stored.created_by, stored.updated_by, stored.reason) == (1, "ada", "ada", "because")
     assert stored.deployment_name == "main"
@@ -70,7 +70,7 @@ async def test_places_come_back_as_they_were_also_from_the_history(rules: RuleSt
     assert stored is not None
     assert len(stored.split.runs) == 4
     assert stored.split.runs == SPREAD.runs
-    assert [one.split.runs for one in await rules.every()] == [SPREAD.runs]
+    assert [one.split.runs for one in await rules.some(["digits", "nothing"])] == [SPREAD.runs]
     assert [one.after.runs for one in await rules.changes("digits", before=None, limit=1)] == [SPREAD.runs]
 
 
@@ -86,7 +86,9 @@ async def test_conditions_shadows_and_who_governs_come_back_as_they_were(rules: 
     stored = await rules.save(replace(change(full), governing="canary-7", log_labels=True), generation=0)
     assert stored is not None
     assert (stored.split, stored.governing, stored.log_labels) == (full, "canary-7", True)
-    assert [(one.split, one.governing, one.log_labels) for one in await rules.every()] == [(full, "canary-7", True)]
+    assert [(one.split, one.governing, one.log_labels) for one in await rules.some(["digits", "nothing"])] == [
+        (full, "canary-7", True)
+    ]
     (before,) = await rules.changes("digits", before=None, limit=1)
     assert before.after == full
     ended = await rules.save(change(ALL), generation=1)
@@ -124,6 +126,16 @@ async def test_shadows_are_shown_as_a_rule_of_their_own(rules: RuleStore) -> Non
         shadow.rule_id,
     )
     assert again.start_time >= ended.end_time
+
+
+async def test_what_was_changed_is_seen_by_its_generation(rules: RuleStore) -> None:
+    assert await rules.generations() == {}
+    await rules.save(change(), generation=0)
+    await rules.save(change(ALL), generation=1)
+    other = await rules.save(change(model="other"), generation=0)
+    assert await rules.generations() == {"digits": 2, "other": 1}
+    assert await rules.some(["other"]) == [other]
+    assert await rules.some([]) == []
 
 
 async def test_only_who_has_read_the_newest_may_change_it(rules: RuleStore) -> None:

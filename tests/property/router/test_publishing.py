@@ -326,7 +326,7 @@ class RouterMachine(RuleBasedStateMachine):
                     await self.traffic.update(Call(model), wish)
 
         self.run(impatient())
-        stored = self.run(self.rule_store.every()) if not self.rule_store.away else []
+        stored = self.run(self.rule_store.some(MODELS)) if not self.rule_store.away else []
         self.asked |= {one.model_name: dict(one.split.positive) for one in stored}
         self.beside |= {one.model_name: (one.split.conditions, one.split.shadows) for one in stored}
         self.governed |= {one.model_name: one.governing for one in stored}

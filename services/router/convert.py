@@ -16,7 +16,7 @@ from services.router.domain.routing import GatewayState
 from services.router.domain.rules import SPLIT_RULE, Change, ShownRule
 from services.router.domain.shadows import Comparison, Shadow
 from services.router.domain.table import TableStep
-from services.router.domain.view import TrafficView
+from services.router.domain.view import TrafficView, change_sentences
 from services.router.domain.wishes import SplitWish
 from services.router.engines.batchers import Session
 from services.router.engines.changing import Call
@@ -214,6 +214,7 @@ def change_to_proto(change: Change) -> traffic_pb2.TrafficChange:
         routing_strategy=change.after.strategy.value,
         sticky_key_header=change.after.sticky_header,
         etag=change.etag,
+        changes=change_sentences(change.before, change.after),
     )
 
 

@@ -101,6 +101,12 @@ async def test_conditions_hold_while_their_version_is_ready(router: Router, arou
     assert not (await router.api.UpdateTraffic(move({}, clear=["conditions"]))).conditions
     undone = await router.api.UndoTraffic(pb.UndoTrafficRequest(model_name="digits"))
     assert list(undone.conditions) == list(changed.conditions)
+    history = await router.api.ListTrafficChanges(pb.ListTrafficChangesRequest(model_name="digits"))
+    assert list(history.changes[-1].changes) == list(plan.changes)
+    assert list(history.changes[1].changes) == [
+        f'no longer: region is "eu", "us" → {NEW}',
+        f'no longer: region is "asia" → {OLD}',
+    ]
     back = await router.api.RollBack(pb.RollBackRequest(model_name="digits", to_version=OLD))
     assert [one.version for one in back.conditions] == [OLD]
 

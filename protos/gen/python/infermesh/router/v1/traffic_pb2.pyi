@@ -259,6 +259,7 @@ class TrafficChange(_message.Message):
     ROUTING_STRATEGY_FIELD_NUMBER: _builtins.int
     STICKY_KEY_HEADER_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    CHANGES_FIELD_NUMBER: _builtins.int
     change_id: _builtins.float
     """Its number; later changes have larger ones."""
     model_name: _builtins.str
@@ -289,6 +290,10 @@ class TrafficChange(_message.Message):
     def after(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """The shares after it."""
 
+    @_builtins.property
+    def changes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One sentence for each thing that it changed, also for conditions and shadows."""
+
     def __init__(
         self,
         *,
@@ -304,10 +309,11 @@ class TrafficChange(_message.Message):
         routing_strategy: _builtins.str = ...,
         sticky_key_header: _builtins.str = ...,
         etag: _builtins.str = ...,
+        changes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "after", b"after", "before", b"before", "change_id", b"change_id", "deployment_name", b"deployment_name", "etag", b"etag", "model_name", b"model_name", "reason", b"reason", "routing_strategy", b"routing_strategy", "sticky_key_header", b"sticky_key_header", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "after", b"after", "before", b"before", "change_id", b"change_id", "changes", b"changes", "deployment_name", b"deployment_name", "etag", b"etag", "model_name", b"model_name", "reason", b"reason", "routing_strategy", b"routing_strategy", "sticky_key_header", b"sticky_key_header", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

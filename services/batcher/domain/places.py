@@ -19,6 +19,11 @@ _FADE_S = 10.0
 _FADE_AFTER_S = 1.0
 _TIE = 1.15
 """Finishes that differ by less than this factor are equal: measured times scatter by about as much."""
+_NOT_MET = 199
+"""For each batch of callers that met a batch of shadow copies on a server, as many must not. Of callers, one in 200
+then meets one: too few to show at their 99th percentile, whatever a copy costs them."""
+_QUIET_S = 1.0
+"""A server that no caller has used for so long may take copies whatever was before."""
 SLOW_START_SHARE = 0.1
 """Of its capacity, what a place is given at first."""
 AWAY_MIN_S = 1.0
@@ -35,7 +40,10 @@ class ServerState:
         "background",
         "backlog_s",
         "batches",
+        "copies_after",
         "leaving",
+        "served",
+        "served_s",
         "since_s",
         "up",
         "wanted",
@@ -59,6 +67,12 @@ class ServerState:
         """Of these batches, those of shadow copies and batch jobs."""
         self.awaited = 0
         """Versions whose callers wait for it, or those whose explanations do."""
+        self.served = 0
+        """Batches so far that somebody waited for."""
+        self.served_s = -inf
+        """When the latest of them left."""
+        self.copies_after = 0
+        """As many of them must have left before shadow copies may use it again."""
         self.wanted: set[Callable[[], None]] = set()
         """What to do once it is idle, for the shadow copies and batch jobs that wait for that."""
 
@@ -66,6 +80,16 @@ class ServerState:
     def idle(self) -> bool:
         """Whether shadow copies and batch jobs may use it: no batch of somebody who waits is there, and none waits."""
         return self.batches == self.background and not self.awaited
+
+    def takes_copies(self, now_s: float) -> bool:
+        """Whether shadow copies may use it, once it is idle: few enough callers have met any lately, or none came."""
+        return self.served >= self.copies_after or now_s > self.served_s + _QUIET_S
+
+    def met(self, served_before: int) -> None:
+        """A batch of shadow copies is back, which left when so many had been served: whoever left since has met it."""
+        met = self.served - served_before
+        if met:
+            self.copies_after = self.served + _NOT_MET * met
 
     def settle(self) -> None:
         """Something has ended: does what is wanted where it is idle now."""

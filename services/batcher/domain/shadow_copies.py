@@ -7,7 +7,7 @@ from math import inf
 from services.batcher.domain.request import InferRequest
 from services.batcher.domain.serving import ShadowTarget
 from services.batcher.domain.shadow_compare import Answered
-from services.batcher.domain.shadow_sums import CopyCounts
+from services.batcher.domain.shadow_sums import CopyCounts, PairSums
 
 _ONE_SHARE = 16
 """A copy of more than this part of all bytes is none to make: to compare it would hold the loop for long."""
@@ -37,6 +37,8 @@ class Course:
     version: str
     pending: deque[Copy] = field(default_factory=deque)
     running: int = 0
+    sums: dict[str, PairSums] = field(default_factory=dict)
+    """Since they were last reported, by the version that answered callers."""
     counts: CopyCounts = field(default_factory=CopyCounts)
     rests_until_s: float = -inf
     rest_s: float = 0.0
@@ -46,6 +48,18 @@ class Course:
     def held(self) -> int:
         """Copies on their way."""
         return len(self.pending) + self.running
+
+    def pair(self, primary_version: str) -> PairSums:
+        """The sums of this version and one that answered callers."""
+        sums = self.sums.get(primary_version)
+        if sums is None:
+            sums = self.sums[primary_version] = PairSums()
+        return sums
+
+    def drop(self, primary_version: str) -> None:
+        """A copy is never sent."""
+        self.counts.dropped += 1
+        self.pair(primary_version).dropped += 1
 
     def rest(self, now_s: float) -> None:
         """Nothing can run the version: it is asked again after a while."""
@@ -67,11 +81,13 @@ class Room:
         self.copies = 0
         self.bytes = 0
 
-    def take(self, course: Course, size: int) -> bool:
-        """Makes room for one more copy. False where there is none."""
+    def full(self, course: Course) -> bool:
+        """Whether there is no room for one more copy, however small."""
+        return course.held >= self._copies_max - self.copies
+
+    def take(self, size: int) -> bool:
+        """Makes room for one more copy of so many bytes. False where there is none."""
         if self.bytes + size > self._bytes_max or size * _ONE_SHARE > self._bytes_max:
-            return False
-        if course.held >= self._copies_max - self.copies:
             return False
         self.copies += 1
         self.bytes += size

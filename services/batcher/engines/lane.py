@@ -16,6 +16,7 @@ from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.fairness import Tier
 from services.batcher.domain.places import Place, choose
 from services.batcher.domain.policy import NEVER, departure_s, rows_max_of
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.queue import Line, Waiter
 from services.batcher.domain.refusals import unforeseen
 from services.batcher.domain.serving import ServedVersion
@@ -38,8 +39,9 @@ log = get_logger(__name__)
 _OVERDUE_MIN_S = 1.0
 _OVERDUE_TIMES = 10.0
 """A batch that takes this many times the usual, and at least the minimum, makes its server suspect."""
-_OVERDUE_LOOK_S = 0.05
-"""How often a batch job that is overdue looks for a place that may be tried again."""
+_LOOK_S = 0.05
+"""How often a batch job that is overdue looks for a place that may be tried again, and shadow copies for a server that
+takes any again."""
 _NOWHERE: list[Place] = []
 
 
@@ -80,8 +82,8 @@ class Lane:
         self.places: list[Place] = []
         self._awaited = _NOWHERE
         """The places whose servers know that somebody waits here."""
-        self._background_at: set[Place] = set()
-        """Where batches of batch jobs or shadow copies are."""
+        self._background_at: dict[Place, int] = {}
+        """Where batches of batch jobs or shadow copies are, and how many the server had served when they left."""
         self._background_s = NEVER
         """Since when batch jobs wait, or when the latest of them left."""
         self.pace = Pace()
@@ -214,15 +216,19 @@ class Lane:
 
     def _pump_idle(self, now_s: float) -> float:
         """Gives shadow copies and batch jobs what is idle. Returns when to look again."""
+        recoveries = self.recoveries
         idle = [place for place in self.places if place.server.idle]
-        if not (idle and self._send_copies(idle, now_s) and self._send_jobs(idle, now_s)):
-            for place in self.places:
-                if not place.server.idle:
-                    place.server.wanted.add(self.pump_soon)
-        if self.recoveries.later or self._jobs.waits:
+        taking = [place for place in self.places if place.server.takes_copies(now_s)]
+        copies_left = not self._send_copies([place for place in taking if place.server.idle], now_s)
+        jobs_left = not self._send_jobs(idle, now_s)
+        for place in self.places if jobs_left else taking if copies_left else ():
+            if not place.server.idle:
+                place.server.wanted.add(self.pump_soon)
+        wake_s = now_s + _LOOK_S if copies_left and len(taking) < len(self.places) else NEVER
+        if recoveries.later or self._jobs.waits:
             # Overdue, it waits for a landing, which looks here too, or for a place that rests.
-            return max(self._background_s + self._options.background_patience_s, now_s + _OVERDUE_LOOK_S)
-        return NEVER
+            wake_s = min(wake_s, max(self._background_s + self._options.background_patience_s, now_s + _LOOK_S))
+        return wake_s
 
     def _send_copies(self, places: list[Place], now_s: float) -> bool:
         """Sends one batch of shadow copies to each of the places that has none yet. Returns whether none is left."""
@@ -307,8 +313,11 @@ class Lane:
         place.departed(rows, now_s)
         group.policy.departed(rows, left_behind=group.rows > 0)
         if group.idle_only:
-            self._background_at.add(place)
+            self._background_at[place] = place.server.served
             place.server.background += 1
+        else:
+            place.server.served += 1
+            place.server.served_s = now_s
         self._counters.batches += 1
         if latest_s < self._deadlines.wake_s or overdue_s < self._deadlines.wake_s:
             self._deadlines.wake_at(min(latest_s, overdue_s))
@@ -335,8 +344,10 @@ class Lane:
         group.policy.landed(flight.rows, waiting=group.rows, now_s=now_s)
         group.pump_at = 0
         if group.idle_only:
-            self._background_at.discard(place)
             place.server.background -= 1
+            served_before = self._background_at.pop(place, place.server.served)
+            if group.priority is Priority.SHADOW:
+                place.server.met(served_before)
         if place.server.wanted:
             place.server.settle()
         if place.server.leaving and not place.server.batches:

@@ -30,7 +30,7 @@ from services.common.telemetry.logging import get_logger
 log = get_logger(__name__)
 
 _COPIED = (KIND_CALLER, KIND_RETRY)
-AT_ONCE_MAX = 8
+AT_ONCE_MAX = 32
 """Copies of one version in the engine: as many land in one turn of the loop."""
 _SAYS_SOMETHING = 0.5
 """Of a copy's time, that it must have been with the model to have failed by being late."""
@@ -62,8 +62,8 @@ class ShadowCopier:
         self._timeout_s = timeout_s
         self._room = Room(copies_max=copies_max, bytes_max=bytes_max)
         self._courses: dict[tuple[str, str], Course] = {}
-        self._sums: dict[tuple[str, str], dict[str, PairSums]] = {}
-        """By model and shadow version, then by the version that answered callers."""
+        self._turn = asyncio.Lock()
+        """Of comparing: many copies land in one turn of the loop, and each is compared in one of its own."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._news = asyncio.Event()
         self._closed = False
@@ -77,13 +77,16 @@ class ShadowCopier:
         chosen = [target for target in shadows if place < target.percent]
         if not chosen:
             return
-        answered = Answered(plan.outputs, result, call.scores)
-        size = sum([len(tensor.data) for tensor in (*request.inputs, *result.outputs)])
         for target in chosen:
             course = self._course(call.model_name, target.version)
-            if answered_s < course.rests_until_s or not self._room.take(course, size):
-                self._dropped(course, plan.served.version)
+            if answered_s < course.rests_until_s or self._room.full(course):
+                course.drop(plan.served.version)
                 continue
+            size = sum([len(tensor.data) for tensor in (*request.inputs, *result.outputs)])
+            if not self._room.take(size):
+                course.drop(plan.served.version)
+                continue
+            answered = Answered(plan.outputs, result, call.scores)
             course.pending.append(Copy(target, request, call.user, answered, answered_s, size))
             self._news.set()
 
@@ -113,9 +116,14 @@ class ShadowCopier:
 
     def take_sums(self) -> Mapping[VersionPlan, Mapping[str, PairSums]]:
         """What comparisons showed since this was last asked, by the shadow version and the one that answered."""
-        taken, self._sums = self._sums, {}
-        plans = {key: self._plan(*key) for key in taken}
-        return {plan: taken[key] for key, plan in plans.items() if plan is not None}
+        taken: dict[VersionPlan, Mapping[str, PairSums]] = {}
+        for course in self._courses.values():
+            if course.sums:
+                sums, course.sums = course.sums, {}
+                plan = self._plan(course.model_name, course.version)
+                if plan is not None:
+                    taken[plan] = sums
+        return taken
 
     def counts(self) -> Mapping[tuple[str, str], CopyCounts]:
         """What became of copies since the start, by model name and shadow version."""
@@ -180,7 +188,10 @@ class ShadowCopier:
         began_s = self._clock.monotonic()
         try:
             result = await self._engine.infer(self._request(copy, plan))
-            self._compared(course, copy, plan, result, began_s)
+            answered_s = self._clock.monotonic()
+            async with self._turn:
+                self._compared(course, copy, plan, result, answered_s, answered_s - began_s)
+                await asyncio.sleep(0)
         except MeshError as error:
             self._failed(course, copy, plan, error, began_s)
         except Exception as error:
@@ -206,8 +217,10 @@ class ShadowCopier:
             Priority.SHADOW,
         )
 
-    def _compared(self, course: Course, copy: Copy, plan: VersionPlan, result: InferResult, began_s: float) -> None:
-        now_s, request = self._clock.monotonic(), copy.request
+    def _compared(  # noqa: PLR0917
+        self, course: Course, copy: Copy, plan: VersionPlan, result: InferResult, now_s: float, took_s: float
+    ) -> None:
+        request = copy.request
         theirs = Answered(plan.outputs, result, plan.outputs.scores(result, request.rows))
         verdict = compare(copy.target.comparison, copy.answered, theirs)
         course.answers()
@@ -216,9 +229,8 @@ class ShadowCopier:
         if plan.after is not None and plan.after.log_labels:
             labels = row_labels(plan.outputs, result, theirs.scores, rows_max=ROWS_LOGGED_MAX)
         # Without its wait for something idle: that says nothing about the version.
-        took_s = run.seconds if run is not None else now_s - began_s
-        self._note(copy, plan, now_s, took_s, labels=labels)
-        sums = self._pair(course, copy.answered.plan.served.version)
+        self._note(copy, plan, now_s, run.seconds if run is not None else took_s, labels=labels)
+        sums = course.pair(copy.answered.plan.served.version)
         sums.compared += 1
         if verdict.agree:
             return
@@ -235,13 +247,13 @@ class ShadowCopier:
         if reason is Reason.DEADLINE_TOO_SHORT and error.metadata.get("backends"):
             reason = Reason.BACKEND_UNAVAILABLE  # late for want of a backend: that is what is wrong
         if reason in _NEVER_SENT or (reason is Reason.DEADLINE_TOO_SHORT and not self._had_time(error)):
-            self._dropped(course, copy.answered.plan.served.version)
+            course.drop(copy.answered.plan.served.version)
             return
         if reason is Reason.BACKEND_UNAVAILABLE:
             course.rest(now_s)
         course.last_failure = error.message
         course.counts.failed += 1
-        self._pair(course, copy.answered.plan.served.version).fail(reason)
+        course.pair(copy.answered.plan.served.version).fail(reason)
         self._note(copy, plan, now_s, now_s - began_s, reason=reason)
 
     def _had_time(self, error: MeshError) -> bool:
@@ -268,22 +280,11 @@ class ShadowCopier:
             )
         )
 
-    def _dropped(self, course: Course, primary_version: str) -> None:
-        course.counts.dropped += 1
-        self._pair(course, primary_version).dropped += 1
-
     def _course(self, model_name: str, version: str) -> Course:
         course = self._courses.get((model_name, version))
         if course is None:
             course = self._courses[model_name, version] = Course(model_name, version)
         return course
-
-    def _pair(self, course: Course, primary_version: str) -> PairSums:
-        by_primary = self._sums.setdefault((course.model_name, course.version), {})
-        sums = by_primary.get(primary_version)
-        if sums is None:
-            sums = by_primary[primary_version] = PairSums()
-        return sums
 
     def _plan(self, model_name: str, version: str) -> VersionPlan | None:
         """The version as it is served now."""

@@ -2,15 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from random import Random
 
 import pytest
 
 from services.batcher.domain.priority import Priority
+from services.batcher.domain.request import InferResult
 from services.batcher.domain.serving import Batching
 from services.batcher.engines.engine import Engine
 from services.common.errors import MeshError
 from tests.support.batcher_engine_fakes import FakeServer, Fleet, backend, request, served
-from tests.unit.batcher.engine_driving import begin, failure, guilty, new_engine, numbers
+from tests.unit.batcher.engine_driving import begin, failure, guilty, new_engine, now_s, numbers
 
 pytestmark = [pytest.mark.looptime, pytest.mark.asyncio]
 
@@ -34,6 +36,16 @@ async def engine(fleet: Fleet) -> AsyncIterator[Engine]:
     assert made.bytes_held == 0
 
 
+async def released(server: FakeServer) -> None:
+    """All that comes to the server is answered, until nothing has come for a while."""
+    quiet = 0
+    while quiet < 20:
+        quiet = 0 if server.waiting else quiet + 1
+        if server.waiting:
+            server.release()
+        await asyncio.sleep(0.1)
+
+
 async def test_copies_wait_until_no_version_uses_the_server_however_long_that_is(
     engine: Engine, server: FakeServer
 ) -> None:
@@ -51,9 +63,7 @@ async def test_copies_wait_until_no_version_uses_the_server_however_long_that_is
     calls += begin(engine, request(busy, [2]), request(quiet, [3], priority=Priority.EXPLANATION))
     await asyncio.sleep(0.001)
     assert sorted(sent.numbers for sent in server.sent[2:]) == [[2], [3]], "a copy on its way holds nobody up"
-    while server.waiting:
-        server.release()
-        await asyncio.sleep(0.001)
+    await released(server)
     assert server.sent[-1].numbers == [-3]
     await asyncio.gather(*calls, *copies)
 
@@ -70,9 +80,7 @@ async def test_copies_that_fail_are_tried_again_only_where_something_is_idle(
     server.release()
     await asyncio.sleep(0.001)
     assert [sent.numbers for sent in server.sent] == [[-1, -2], [1]]
-    while server.waiting:
-        server.release()
-        await asyncio.sleep(0.001)
+    await released(server)
     assert [sent.numbers for sent in server.sent] == [[-1, -2], [1], [-1], [-2]]
     assert [numbers(await one) for one in (*calls, copies[0])] == [[1], [-1]]
     assert isinstance(copies[1].exception(), MeshError)
@@ -133,3 +141,35 @@ async def test_who_is_late_learns_where_it_was(engine: Engine, server: FakeServe
     with pytest.raises(MeshError) as late:
         await sent
     assert (late.value.metadata["stage"], late.value.metadata["running_ms"]) == ("backend", "500")
+
+
+async def test_few_callers_ever_meet_a_copy_on_their_server(engine: Engine, server: FakeServer) -> None:
+    busy, quiet = served(version="v1.0.0"), served(version="v2.0.0")
+    server.latency_s = 0.002
+    stop = False
+    copies: list[asyncio.Task[InferResult]] = []
+
+    async def copying() -> None:
+        while not stop:
+            copies.extend(begin(engine, request(quiet, [-1], priority=Priority.SHADOW, deadline_s=now_s() + 5.0)))
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(copying())
+    draw = Random(1)
+    for number in range(4000):
+        await engine.infer(request(busy, [number]))
+        await asyncio.sleep(draw.expovariate(200.0))
+    stop = True
+    await asyncio.gather(task, *copies, return_exceptions=True)
+    callers = [sent.at_s for sent in server.sent if sent.numbers[0] >= 0]
+    batches = [sent.at_s for sent in server.sent if sent.numbers[0] < 0]
+    met = sum(begun < at < begun + server.latency_s for begun in batches for at in callers)
+    assert 0 < met <= len(callers) / 200 + 1
+    assert len(batches) > 30
+
+
+async def test_a_server_that_no_caller_uses_takes_copies_without_a_pause(engine: Engine, server: FakeServer) -> None:
+    version = served(batching=Batching(max_batch_size=1))
+    copies = begin(engine, *(request(version, [-1], priority=Priority.SHADOW) for _ in range(50)))
+    await asyncio.gather(*copies)
+    assert now_s() == pytest.approx(50 * server.latency_s)

@@ -25,6 +25,7 @@ from services.router.domain.canary_words import (
     aborted_event,
     breach_reason,
     failed_event,
+    freed_event,
     held_event,
     promoted_event,
     starved_reason,
@@ -152,13 +153,14 @@ def next_look_s(canary: Canary, now: datetime, *, most_s: float) -> float:
     return min([most_s, *ahead])
 
 
-def paused(canary: Canary, *, actor: str, reason: str) -> Step:
+def paused(canary: Canary, *, now: datetime, actor: str, reason: str) -> Step:
     """Keeps its share; limits are still watched. A paused one stays as it is. Raises ROLLOUT_STATE_INVALID."""
     _check_running(canary, "paused")
     if canary.status is CanaryStatus.PAUSED:
         return Step(canary)
     why = _by_hand("paused", actor, reason)
-    return Step(replace(canary, status=CanaryStatus.PAUSED, status_reason=why, held_since=None), why=why)
+    stopped = replace(canary, status=CanaryStatus.PAUSED, status_reason=why, held_since=None)
+    return Step(stopped, why=why, events=_freed(canary, why, now))
 
 
 def resumed(canary: Canary, *, now: datetime, actor: str, reason: str) -> Step:
@@ -236,7 +238,7 @@ def _passed(canary: Canary, look: Look) -> Step:
     done = _recorded(canary, look.now, StageOutcome.PASSED, results)
     following = replace(done, stage=canary.stage + 1, stage_started_at=look.now)
     why = f"{canary.version} kept its limits at {canary.percent} %; {_stage_sentence(following)}"
-    step = Step(replace(following, status_reason=why), stage_shares(following), why, results=())
+    step = Step(replace(following, status_reason=why), stage_shares(following), why, (), _freed(canary, why, look.now))
     return _promoted_at_once(step, look.now, results) or step
 
 
@@ -264,6 +266,10 @@ def _held(canary: Canary, look: Look) -> Step:
         results=tuple(look.results or ()),
         events=(held_event(held, look.results, look.now, requests=look.requests),),
     )
+
+
+def _freed(canary: Canary, why: str, now: datetime) -> tuple[RolloutEvent, ...]:
+    return (freed_event(canary, why, now),) if canary.held_since is not None else ()
 
 
 def _rolled_back(

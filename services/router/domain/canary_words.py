@@ -59,6 +59,17 @@ def held_event(
     )
 
 
+def freed_event(canary: Canary, why: str, now: datetime) -> RolloutEvent:
+    """It is held no longer: the alert that said so is over."""
+    return _event(
+        canary,
+        now,
+        "canary_held",
+        Severity.INFO,
+        f"the canary of {canary.model_name}, {canary.version}, is held no longer at {canary.percent} %: {why}",
+    )
+
+
 def promoted_event(canary: Canary, why: str, now: datetime) -> RolloutEvent:
     """It has all traffic."""
     return _event(
@@ -94,7 +105,7 @@ def _event(
     value: float = 0.0,
 ) -> RolloutEvent:
     # The same decision made twice is the same event.
-    what = f"{canary.canary_id}/{kind}/{canary.stage}/{canary.stage_started_at.isoformat()}"
+    what = f"{canary.canary_id}/{kind}/{severity}/{canary.stage}/{canary.stage_started_at.isoformat()}"
     return RolloutEvent(
         event_id=str(uuid.uuid5(_EVENTS, what)),
         kind=kind,

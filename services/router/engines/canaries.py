@@ -148,7 +148,10 @@ class Canaries:
 
     async def pause(self, call: Call) -> CanaryView:
         """Keeps the canary at its stage."""
-        return await self._by_hand(call, lambda view: paused(view.canary, actor=call.actor, reason=call.reason))
+        now = self._clock.now()
+        return await self._by_hand(
+            call, lambda view: paused(view.canary, now=now, actor=call.actor, reason=call.reason)
+        )
 
     async def resume(self, call: Call) -> CanaryView:
         """Lets it go on; its stage begins anew."""

@@ -150,6 +150,9 @@ def test_a_held_stage_passes_once_it_is_proven() -> None:
     held = went(canary, look(70.0, OPEN)).canary
     step = went(held, look(200.0))
     assert (step.canary.stage, step.canary.held_since) == (1, None)
+    # The alert that it is held is over.
+    (event,) = step.events
+    assert (event.kind, event.severity) == ("canary_held", Severity.INFO)
 
 
 @pytest.mark.parametrize("after_s", [1.0, 61.0, 100.0])
@@ -222,21 +225,22 @@ def test_a_version_that_cannot_answer_does_not_keep_its_share() -> None:
 
 def test_a_paused_one_keeps_its_share_and_its_limits() -> None:
     held = went(begun().canary, look(70.0, OPEN)).canary
-    step = paused(held, actor="ada", reason="lunch")
+    step = paused(held, now=NOON, actor="ada", reason="lunch")
     assert (step.canary.status, step.shares, step.canary.held_since) == (CanaryStatus.PAUSED, None, None)
     assert step.canary.status_reason == "paused by ada: lunch"
     assert step.results is None
+    assert [(event.kind, event.severity) for event in step.events] == [("canary_held", Severity.INFO)]
     for after_s in (61.0, 100_000.0):
         assert decided(step.canary, look(after_s)) is None
         assert decided(step.canary, Look(NOON + timedelta(seconds=after_s))) is None
-    assert paused(step.canary, actor="", reason="").canary == step.canary
+    assert paused(step.canary, now=NOON, actor="", reason="").canary == step.canary
     assert went(step.canary, look(5.0, BAD)).canary.status is CanaryStatus.ROLLED_BACK
     assert went(step.canary, look(5.0, unready_s=20.0)).canary.status is CanaryStatus.ROLLED_BACK
 
 
 def test_a_resumed_one_begins_its_stage_anew() -> None:
     now = NOON + timedelta(seconds=500)
-    stopped = paused(begun().canary, actor="", reason="").canary
+    stopped = paused(begun().canary, now=NOON, actor="", reason="").canary
     step = resumed(stopped, now=now, actor="", reason="")
     assert (step.canary.status, step.canary.stage_started_at, step.canary.stage) == (CanaryStatus.RUNNING, now, 0)
     assert step.canary.history[-1].outcome is StageOutcome.RESTARTED
@@ -247,7 +251,7 @@ def test_a_resumed_one_begins_its_stage_anew() -> None:
 
 
 def test_it_is_ended_by_hand() -> None:
-    canary = paused(begun(split=Split({OLDER: 30, OLD: 70})).canary, actor="", reason="").canary
+    canary = paused(begun(split=Split({OLDER: 30, OLD: 70})).canary, now=NOON, actor="", reason="").canary
     up = promoted(canary, now=NOON, actor="ada", reason="good", results=(OPEN,))
     assert (up.canary.status, up.shares) == (CanaryStatus.PROMOTED, {NEW: 100, OLDER: 0, OLD: 0})
     assert (up.canary.status_reason, up.results) == ("promoted by ada: good", (OPEN,))
@@ -264,7 +268,7 @@ def test_what_has_ended_stays_ended(status: CanaryStatus) -> None:
     canary = replace(begun().canary, status=status)
     assert decided(canary, look(1000.0, BAD)) is None
     wishes: list[Callable[[], Step]] = [
-        lambda: paused(canary, actor="", reason=""),
+        lambda: paused(canary, now=NOON, actor="", reason=""),
         lambda: resumed(canary, now=NOON, actor="", reason=""),
         lambda: promoted(canary, now=NOON, actor="", reason=""),
         lambda: aborted(canary, now=NOON, actor="", reason=""),

@@ -1,12 +1,13 @@
 """RouterService over the engines."""
 
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from infermesh.router.v1 import router_service_pb2, traffic_pb2, traffic_rule_pb2
 
 from services.common.grpc.identity import current_identity
+from services.common.grpc.interceptors import DEADLINE_DEFAULT_S
 from services.common.page import check_page_size
 from services.router.convert import (
     batcher_to_proto,
@@ -123,8 +124,9 @@ class RouterServicer(CanaryCalls, AbTestCalls):
     async def RollBack(self, request: router_service_pb2.RollBackRequest, context: _Context) -> traffic_pb2.Traffic:
         """Gives all traffic to one version, within the caller's deadline."""
         call = call_from_proto(request, actor=current_identity().user)
-        left_s: float | None = context.time_remaining()
-        timeout_s = None if left_s is None else max(0.0, left_s - _MOVE_S)
+        # None where the caller set no deadline, whatever the stubs say.
+        left_s = cast("float | None", context.time_remaining())
+        timeout_s = max(0.0, (DEADLINE_DEFAULT_S if left_s is None else left_s) - _MOVE_S)
         return view_to_proto(await self._traffic.roll_back(call, request.to_version, timeout_s=timeout_s))
 
     async def ResolveRoute(

@@ -85,6 +85,7 @@ class Redeploy:
 
     async def run(self) -> None:
         """Notes how versions are deployed. Never ends by itself."""
+        away = False
         while True:
             changed = self._publisher.changed.current
             backends = self._publisher.backends
@@ -95,8 +96,11 @@ class Redeploy:
                 continue
             try:
                 await self._note(news)
+                away = False
             except MeshError as error:
-                log.warning("how versions are deployed could not be noted; it is tried again", error=error.message)
+                if not away:
+                    log.warning("how versions are deployed could not be noted; it is tried again", error=error.message)
+                away = True
                 await self._clock.sleep(_RETRY_S)
 
     async def _on_its_way(self, call: Call, version: str) -> str:

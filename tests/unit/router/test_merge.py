@@ -1,5 +1,7 @@
 """What holds, from what is ready and what is wanted."""
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -7,6 +9,7 @@ from services.router.domain.merge import effective_shares, state_of
 from services.router.domain.places import counted
 from services.router.domain.routing import Share
 from services.router.domain.rules import Split, Strategy
+from services.router.domain.shadows import Shadow
 from services.router.domain.table import ServingTable, brings_news, step, transitional
 from tests.support.router_fakes import ready, without
 
@@ -85,6 +88,39 @@ def test_only_what_batchers_do_not_know_is_news() -> None:
     assert not brings_news(known, None)
     assert brings_news(known, state_of(ready("m", OLD, NEW, port=9), None, default=OLD).serving)
     assert brings_news(None, known)
+
+
+def test_what_is_beside_the_shares_is_news_unless_it_only_goes_with_its_version() -> None:
+    plain = state_of(BOTH, None, default=OLD).serving
+    shadowed = state_of(BOTH, Split({OLD: 100}, shadows=(Shadow(NEW, 10),)), default=OLD).serving
+    aliased = state_of(BOTH, None, default=OLD, aliases={"champion": NEW}).serving
+    assert shadowed.shadows == (Shadow(NEW, 10),)
+    assert brings_news(plain, shadowed)
+    assert brings_news(shadowed, plain)
+    assert brings_news(shadowed, replace(shadowed, shadows=(Shadow(NEW, 11),)))
+    assert brings_news(plain, aliased)
+    assert brings_news(aliased, plain)
+    assert brings_news(plain, replace(plain, log_labels=True))
+    # Nobody loses by hearing of these late.
+    assert not brings_news(replace(plain, log_labels=True), plain)
+    alone = ready("m", OLD)
+    for known in (shadowed, aliased):
+        left = state_of(alone, Split({OLD: 100}, shadows=known.shadows), default=OLD, aliases=known.aliases).serving
+        assert (left.shadows, left.aliases) == ((), {})
+        assert not brings_news(known, left)
+
+
+def test_shadows_and_aliases_of_a_version_that_leaves_go_at_once() -> None:
+    rule = Split({OLD: 100}, shadows=(Shadow(NEW),))
+    known = state_of(BOTH, rule, default=OLD, aliases={"champion": NEW, "past": OLD})
+    wanted = state_of(without(BOTH, NEW), rule, default=OLD, aliases={"champion": NEW, "past": OLD})
+    both = transitional(wanted.serving, known.serving, known.routes)
+    assert both is not None
+    assert both.ready.version_names == (OLD, NEW)
+    assert (both.shadows, both.aliases) == ((), {"past": OLD})
+    nothing = transitional(None, known.serving, wanted.routes)
+    assert nothing is not None
+    assert (nothing.shadows, nothing.aliases) == ((), {"past": OLD})
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), st.sampled_from((OLD, NEW)), max_size=3), min_size=1))

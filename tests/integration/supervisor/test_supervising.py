@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from services.common.clock import SystemClock
-from services.supervisor.engine import Died, Event, Ready, Stopped, Supervisor
+from services.supervisor.engine import Died, Event, Held, Ready, Stopped, Supervisor
+from services.supervisor.holds import HoldFiles
 from services.supervisor.parts.part import Part
 from services.supervisor.parts.probes import http_ready
 from services.supervisor.ports import MeshPorts
@@ -88,6 +89,47 @@ async def test_a_killed_part_is_back_as_another_process(tmp_path: Path) -> None:
         assert [event.exit_code for event in died] == [-signal.SIGKILL]
     finally:
         await supervisor.stop()
+
+
+async def test_a_held_part_stays_down_until_it_is_let_go(tmp_path: Path) -> None:
+    record, hold = Record(), tmp_path / "hold" / "web"
+    hold.parent.mkdir()
+    clock = SystemClock()
+    supervisor = Supervisor(
+        [[web_part("web", tmp_path), web_part("other", tmp_path)]],
+        clock=clock,
+        reporters=(record,),
+        holds=HoldFiles(tmp_path, clock=clock),
+    )
+    await supervisor.start()
+    try:
+        hold.touch()
+        for name in ("web", "other"):
+            os.kill(record.pids(name)[0], signal.SIGKILL)
+        await eventually(lambda: record.names(Held) == ["web"] and len(record.pids("other")) == 2)
+        assert len(record.pids("web")) == 1
+        hold.unlink()
+        await eventually(lambda: len(record.pids("web")) == 2)
+        # Let go, it is started again as always.
+        os.kill(record.pids("web")[-1], signal.SIGKILL)
+        await eventually(lambda: len(record.pids("web")) == 3)
+        assert record.names(Held) == ["web"]
+    finally:
+        await supervisor.stop()
+
+
+async def test_a_mesh_stops_while_a_part_is_held(tmp_path: Path) -> None:
+    record, hold = Record(), tmp_path / "hold" / "web"
+    hold.parent.mkdir()
+    hold.touch()
+    clock = SystemClock()
+    supervisor = Supervisor(
+        [[web_part("web", tmp_path)]], clock=clock, reporters=(record,), holds=HoldFiles(tmp_path, clock=clock)
+    )
+    await supervisor.start()
+    os.kill(record.pids("web")[0], signal.SIGKILL)
+    await eventually(lambda: record.names(Held) == ["web"])
+    await asyncio.wait_for(supervisor.stop(), timeout=30)
 
 
 async def test_a_part_that_keeps_dying_ends_the_mesh_with_its_last_words(tmp_path: Path) -> None:

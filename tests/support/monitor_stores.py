@@ -10,8 +10,9 @@ from services.monitor.domain.figures import Usage
 from services.monitor.domain.labels import Prediction, joinable
 from services.monitor.domain.log_rows import LogRow
 from services.monitor.domain.outcomes import Outcome, OutcomeKey, predicted_of
-from services.monitor.domain.records import StreamKey
+from services.monitor.domain.records import ShadowExample, StreamKey
 from services.monitor.domain.seconds import SecondCell, SecondKey
+from services.monitor.domain.shadows import ShadowPair, newest
 from services.monitor.domain.window import minute_of
 from services.monitor.ports import Applied, Batch, LiveFigure, MetricQuery, ModelUse
 
@@ -30,6 +31,7 @@ class MemoryStore:
         self.asked: dict[WatchKey, datetime] = {}
         self.under_test: dict[str, Prediction] = {}
         self.sampled: dict[str, Prediction] = {}
+        self.shadow_examples: dict[ShadowPair, list[ShadowExample]] = {}
         self.outcomes: dict[OutcomeKey, Outcome] = {}
         self.fail_next: list[str] = []
         self.silent = False
@@ -82,6 +84,8 @@ class MemoryStore:
         if dropped := batch.dropped_total - self.dropped.get(batch.stream, 0):
             self.drops.append((batch.taken_us // SECOND_US, dropped))
         self.dropped[batch.stream] = batch.dropped_total
+        for pair, examples in batch.examples.items():
+            self.shadow_examples[pair] = newest([*self.shadow_examples.get(pair, ()), *examples])
         self._join(batch)
         return Applied.COUNTED
 
@@ -128,6 +132,7 @@ class SilentBoard:
 
     def __init__(self) -> None:
         self.chunks: list[str] = []
+        self.firing: dict[str, int] = {}
 
     def chunk(self, result: str, requests: int) -> None:
         """Remembers."""
@@ -141,6 +146,10 @@ class SilentBoard:
 
     def live(self, figures: Sequence[LiveFigure]) -> None:
         """Ignores."""
+
+    def alerts(self, firing: Mapping[str, int]) -> None:
+        """Remembers."""
+        self.firing = dict(firing)
 
     def models(self, uses: Sequence[ModelUse]) -> None:
         """Ignores."""

@@ -12,6 +12,7 @@ from services.monitor.adapters.postgres_cells import add_cells, lock_counting, r
 from services.monitor.adapters.postgres_joins import join_arrivals
 from services.monitor.adapters.postgres_predictions import add_predictions
 from services.monitor.adapters.postgres_seconds import add_drops, add_seconds, copy_rows, mark_coarse
+from services.monitor.adapters.postgres_shadows import add_examples
 from services.monitor.domain.labels import joinable
 from services.monitor.domain.log_rows import LogRow
 from services.monitor.domain.records import StreamKey
@@ -62,6 +63,7 @@ class PostgresLogStore:
             await add_drops(connection, moment_of(batch.taken_us), batch.dropped_total - dropped_total)
             await _copy_rows(connection, batch.rows)
             await add_predictions(connection, batch.predictions)
+            await add_examples(connection, batch.examples)
             await join_arrivals(connection, joinable(batch.predictions, batch.rows))
             await connection.execute(
                 _MOVE,

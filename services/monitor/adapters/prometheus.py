@@ -2,12 +2,13 @@
 log itself does.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from services.monitor.domain.alerts import SEVERITIES
 from services.monitor.ports import LiveFigure, ModelUse
 
 _FLUSH_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
@@ -24,6 +25,7 @@ class PrometheusBoard(Collector):
         self._models: tuple[ModelUse, ...] = ()
         self._deployments: dict[tuple[str, str], str] = {}
         self._dropped: dict[str, int] = {}
+        self._firing: Mapping[str, int] = {}
         self._chunks = Counter(
             "monitor_log_chunks_total",
             "Chunks of the prediction log, by what became of them",
@@ -70,6 +72,10 @@ class PrometheusBoard(Collector):
         """Replaces what models use."""
         self._models = tuple(uses)
 
+    def alerts(self, firing: Mapping[str, int]) -> None:
+        """Replaces how many alerts fire."""
+        self._firing = dict(firing)
+
     def collect(self) -> Iterator[GaugeMetricFamily | CounterMetricFamily]:
         """The gauges and counters of this moment."""
         yield from self._collect_live()
@@ -80,6 +86,12 @@ class PrometheusBoard(Collector):
         for batcher_id, count in self._dropped.items():
             dropped.add_metric((batcher_id,), count)
         yield dropped
+        alerts = GaugeMetricFamily(
+            "monitor_alerts_firing", "Alerts that fire and that nobody looks after yet", labels=("severity",)
+        )
+        for severity in SEVERITIES:
+            alerts.add_metric((severity,), self._firing.get(severity, 0))
+        yield alerts
 
     def _collect_live(self) -> Iterator[GaugeMetricFamily]:
         throughput = GaugeMetricFamily(

@@ -12,7 +12,6 @@ from datetime import datetime, timedelta
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason, invalid
 from services.common.names import check_model_name, check_version
-from services.common.telemetry.logging import get_logger
 from services.monitor.domain.evidence import (
     VERSIONS_MAX,
     Evidence,
@@ -23,20 +22,17 @@ from services.monitor.domain.evidence import (
 )
 from services.monitor.ports import EvidenceStore
 
-log = get_logger(__name__)
-
 _WATCHES_MAX = 1000
 _GAP_S = 0.5
 _REST_FACTOR = 3.0
 _REGISTER_PERIOD_S = 600.0
-_FORGET_PERIOD_S = 60.0
 _ANSWER_TIMEOUT_S = 60.0
 _CHUNK_S = 1.0
 """How long a batcher gathers requests before it sends them, at most."""
 
 
 class EvidenceEngine:
-    """Owns the watches. `run` answers them, `keep` removes what none needs; both are background tasks."""
+    """Owns the watches. `run`, a background task, answers them; `keep` removes what none needs."""
 
     def __init__(self, *, store: EvidenceStore, clock: Clock, flush_period_s: float) -> None:
         self._store = store
@@ -88,13 +84,8 @@ class EvidenceEngine:
             await self._clock.sleep(max(_GAP_S, _REST_FACTOR * (self._clock.monotonic() - began_s)))
 
     async def keep(self) -> None:
-        """Removes every minute what no watch needs."""
-        while True:
-            try:
-                await self._store.forget(now=self._clock.now())
-            except MeshError as error:
-                log.warning("old seconds not removed; tried again later", reason=error.message)
-            await self._clock.sleep(_FORGET_PERIOD_S)
+        """Removes what no watch needs."""
+        await self._store.forget(now=self._clock.now())
 
     def _complete_until(self) -> datetime:
         """The newest second of which all is stored where all goes well: a batcher's chunk and a flush ago."""

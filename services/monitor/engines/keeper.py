@@ -1,7 +1,7 @@
 """Keeps the house: partitions ahead of time, nothing past its retention, and samples of what the host uses."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
 
 from services.common.clock import Clock
@@ -17,6 +17,7 @@ log = get_logger(__name__)
 
 _PARTITIONS_PERIOD_S = 600.0
 _ROLLUP_PERIOD_S = 300.0
+_HOUSEKEEPING_PERIOD_S = 60.0
 _FIRST_SAMPLE_S = 1.0
 
 
@@ -47,6 +48,28 @@ class PartitionKeeper:
                 await self.keep()
             except MeshError as error:
                 log.warning("partitions not looked after; tried again later", reason=error.message)
+
+
+class Housekeeper:
+    """Lets the other engines remove what they need no more, one after the other, every minute."""
+
+    def __init__(self, *, jobs: Mapping[str, Callable[[], Awaitable[None]]], clock: Clock) -> None:
+        self._jobs = jobs
+        self._clock = clock
+
+    async def keep(self) -> None:
+        """One round. What fails does not keep the others from their turn; it is tried again in the next round."""
+        for name, job in self._jobs.items():
+            try:
+                await job()
+            except MeshError as error:
+                log.warning("housekeeping failed; tried again later", job=name, reason=error.message)
+
+    async def run(self) -> None:
+        """A round every minute."""
+        while True:
+            await self._clock.sleep(_HOUSEKEEPING_PERIOD_S)
+            await self.keep()
 
 
 class RollupKeeper:

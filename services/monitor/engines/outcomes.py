@@ -4,19 +4,15 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from services.common.clock import Clock
-from services.common.errors import MeshError, invalid
-from services.common.telemetry.logging import get_logger
+from services.common.errors import invalid
 from services.monitor.domain.outcomes import Outcome, check_request_id
 from services.monitor.ports import OutcomeStore
 
-log = get_logger(__name__)
-
 OUTCOMES_MAX = 10_000
-_FORGET_PERIOD_S = 3600.0
 
 
 class Outcomes:
-    """Owns outcomes. `keep` is its background task."""
+    """Owns outcomes. `keep` removes those past retention."""
 
     def __init__(self, *, store: OutcomeStore, clock: Clock, retention_days: int) -> None:
         self._store = store
@@ -38,10 +34,5 @@ class Outcomes:
         return await self._store.find(check_request_id(request_id, "request_id"), after=after, limit=limit)
 
     async def keep(self) -> None:
-        """Removes every hour what is past retention."""
-        while True:
-            try:
-                await self._store.forget(before=self._clock.now() - self._retention)
-            except MeshError as error:
-                log.warning("old outcomes not removed; tried again later", reason=error.message)
-            await self._clock.sleep(_FORGET_PERIOD_S)
+        """Removes what is past retention."""
+        await self._store.forget(before=self._clock.now() - self._retention)

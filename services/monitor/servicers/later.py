@@ -20,15 +20,14 @@ def later(sentence: str) -> Callable[..., Never]:
 _LOG = "the prediction log cannot be read by API yet; query the table monitor.inference_logs"
 _POLICY = "logging policies do not exist yet; INFERMESH_MONITOR_LOG_SAMPLE_RATE sets the share logged of every version"
 _DRIFT = "drift is not judged yet; GetModelMetrics shows the prediction and confidence distributions"
-_ALERTS = "alerts are not raised yet; let Prometheus alert on the services' /metrics"
+_RULES = "alerts have no rules of their own yet, rollouts alone raise them; let Prometheus alert on /metrics"
+_CHANNELS = "alerts are not sent anywhere yet; follow them with WatchAlerts"
+_SILENCES = "alerts cannot be silenced yet; AcknowledgeAlert says that someone looks after one"
 _USAGE = "usage per team is not counted yet; ListVersionMetrics shows requests by version"
-_SHADOWS = "answers of shadow copies are not compared yet; ask the version by name and compare the answers yourself"
 
 
 class LaterMonitorMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
     """All that MonitorService does not do yet."""
-
-    ListShadowReports = later(_SHADOWS)
 
     ListInferenceLogs = later(_LOG)
     ExportInferenceLogs = later(_LOG)
@@ -44,23 +43,19 @@ class LaterMonitorMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
     ListDriftReports = later(_DRIFT)
     CreateDriftReport = later(_DRIFT)
 
-    CreateAlertRule = later(_ALERTS)
-    GetAlertRule = later(_ALERTS)
-    ListAlertRules = later(_ALERTS)
-    UpdateAlertRule = later(_ALERTS)
-    DeleteAlertRule = later(_ALERTS)
-    GetAlert = later(_ALERTS)
-    ListAlerts = later(_ALERTS)
-    AcknowledgeAlert = later(_ALERTS)
-    WatchAlerts = later(_ALERTS)
-    CreateNotificationChannel = later(_ALERTS)
-    GetNotificationChannel = later(_ALERTS)
-    ListNotificationChannels = later(_ALERTS)
-    UpdateNotificationChannel = later(_ALERTS)
-    DeleteNotificationChannel = later(_ALERTS)
-    TestNotificationChannel = later(_ALERTS)
-    CreateSilence = later(_ALERTS)
-    ListSilences = later(_ALERTS)
-    DeleteSilence = later(_ALERTS)
+    CreateAlertRule = later(_RULES)
+    GetAlertRule = later(_RULES)
+    ListAlertRules = later(_RULES)
+    UpdateAlertRule = later(_RULES)
+    DeleteAlertRule = later(_RULES)
+    CreateNotificationChannel = later(_CHANNELS)
+    GetNotificationChannel = later(_CHANNELS)
+    ListNotificationChannels = later(_CHANNELS)
+    UpdateNotificationChannel = later(_CHANNELS)
+    DeleteNotificationChannel = later(_CHANNELS)
+    TestNotificationChannel = later(_CHANNELS)
+    CreateSilence = later(_SILENCES)
+    ListSilences = later(_SILENCES)
+    DeleteSilence = later(_SILENCES)
 
     ListTeamUsage = later(_USAGE)

@@ -1,15 +1,21 @@
 """MonitorService: all that it does, and what it says about the rest."""
 
+from services.monitor.engines.alerts import Alerts
 from services.monitor.engines.metrics import Metrics
 from services.monitor.engines.outcomes import Outcomes
+from services.monitor.engines.shadows import Shadows
+from services.monitor.servicers.alerts import AlertMethods
 from services.monitor.servicers.later import LaterMonitorMethods
 from services.monitor.servicers.metrics import MetricMethods
 from services.monitor.servicers.outcomes import OutcomeMethods
+from services.monitor.servicers.shadows import ShadowMethods
 
 
-class MonitorServicer(MetricMethods, OutcomeMethods, LaterMonitorMethods):
+class MonitorServicer(MetricMethods, OutcomeMethods, AlertMethods, ShadowMethods, LaterMonitorMethods):
     """The service, made of its parts."""
 
-    def __init__(self, *, metrics: Metrics, outcomes: Outcomes) -> None:
+    def __init__(self, *, metrics: Metrics, outcomes: Outcomes, alerts: Alerts, shadows: Shadows) -> None:
         MetricMethods.__init__(self, metrics)
         OutcomeMethods.__init__(self, outcomes)
+        AlertMethods.__init__(self, alerts)
+        ShadowMethods.__init__(self, shadows)

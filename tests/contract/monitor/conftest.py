@@ -7,17 +7,21 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.database import create_engine, migrate
+from services.monitor.adapters.postgres_alerts import PostgresAlertStore
 from services.monitor.adapters.postgres_evidence import PostgresEvidenceStore
 from services.monitor.adapters.postgres_log import PostgresLogStore
 from services.monitor.adapters.postgres_metrics import PostgresMetricReader
 from services.monitor.adapters.postgres_outcomes import PostgresOutcomeStore
 from services.monitor.adapters.postgres_partitions import PostgresPartitionStore
+from services.monitor.adapters.postgres_shadows import PostgresExampleStore
 from services.monitor.domain.partitions import PartitionedTable
 from services.monitor.engines.keeper import PartitionKeeper
-from services.monitor.ports import EvidenceStore, LogStore, MetricReader, OutcomeStore
+from services.monitor.ports import AlertStore, EvidenceStore, ExampleStore, LogStore, MetricReader, OutcomeStore
 from tests.support.clock import FakeClock
+from tests.support.monitor_alerts import MemoryAlertStore
 from tests.support.monitor_evidence import MemoryEvidenceStore
 from tests.support.monitor_outcomes import MemoryOutcomeStore
+from tests.support.monitor_shadows import MemoryExampleStore
 from tests.support.monitor_stores import MemoryStore
 
 TABLES = tuple(
@@ -33,6 +37,7 @@ class EvidenceStores:
     evidence: EvidenceStore
     metrics: MetricReader
     outcomes: OutcomeStore
+    examples: ExampleStore
 
 
 @pytest.fixture(params=["memory", "postgres"])
@@ -59,10 +64,19 @@ def evidence_stores(engine: AsyncEngine | None) -> EvidenceStores:
     """The stores of evidence."""
     if engine is None:
         memory = MemoryStore()
-        return EvidenceStores(memory, MemoryEvidenceStore(memory), memory, MemoryOutcomeStore(memory))
+        return EvidenceStores(
+            memory, MemoryEvidenceStore(memory), memory, MemoryOutcomeStore(memory), MemoryExampleStore(memory)
+        )
     return EvidenceStores(
         PostgresLogStore(engine),
         PostgresEvidenceStore(engine),
         PostgresMetricReader(engine),
         PostgresOutcomeStore(engine),
+        PostgresExampleStore(engine),
     )
+
+
+@pytest.fixture
+def alert_store(engine: AsyncEngine | None) -> AlertStore:
+    """The store of alerts."""
+    return MemoryAlertStore() if engine is None else PostgresAlertStore(engine)

@@ -107,11 +107,9 @@ async def test_a_wrong_question_is_refused_with_what_is_allowed(monitor: Running
 
 
 async def test_what_comes_later_says_so(monitor: RunningMonitor) -> None:
-    with pytest.raises(MeshError, match="alerts are not raised yet") as caught:
-        await monitor.metrics.ListAlerts(monitor_service_pb2.ListAlertsRequest())
+    with pytest.raises(MeshError, match="alerts have no rules of their own yet") as caught:
+        await monitor.metrics.ListAlertRules(monitor_service_pb2.ListAlertRulesRequest())
     assert caught.value.reason is Reason.NOT_IMPLEMENTED
-    with pytest.raises(MeshError, match="alerts are not raised yet"):
-        [alert async for alert in monitor.metrics.WatchAlerts(monitor_service_pb2.WatchAlertsRequest(), timeout=5)]
 
 
 async def test_the_tables_are_what_operators_query(monitor: RunningMonitor, now: datetime, database_url: str) -> None:

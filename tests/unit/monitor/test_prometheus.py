@@ -60,6 +60,15 @@ def test_the_log_is_shown() -> None:
     assert 'monitor_log_dropped_total{batcher="batcher-0"} 7.0' in shown
 
 
+def test_alerts_are_counted_by_severity() -> None:
+    registry = CollectorRegistry()
+    board = PrometheusBoard(registry, host="local")
+    board.alerts({"critical": 2})
+    shown = generate_latest(registry).decode()
+    assert 'monitor_alerts_firing{severity="critical"} 2.0' in shown
+    assert 'monitor_alerts_firing{severity="warning"} 0.0' in shown
+
+
 @pytest.mark.parametrize(
     ("argv", "expected"),
     [

@@ -1,0 +1,140 @@
+"""What rollouts' events mean for alerts: which one fires, which ones are over.
+
+An event of severity "info" raises nothing. Any other fires an alert of its kind; where one of that kind fires for the
+same subject already it is the same alert, with the newest words. An event ends the alerts of its subject that have
+another kind, and a promoted canary ends all of its model: a version has taken all traffic, so what failed before is
+past. What happened and is over (a failed canary, a rollback, an ended test) has no event that follows by itself: its
+alert ends a day after it last fired. That of a canary on hold lasts until the canary is promoted, fails or is ended.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+SEVERITIES = ("info", "warning", "critical")
+"""From the least to the most severe."""
+EVENT_KINDS = ("canary_failed", "canary_held", "canary_promoted", "rolled_back", "ab_test_ended")
+FIRING, ACKNOWLEDGED, RESOLVED = "firing", "acknowledged", "resolved"
+STATUSES = (FIRING, ACKNOWLEDGED, RESOLVED)
+_PROMOTED, _HELD = "canary_promoted", "canary_held"
+PAST_LASTS = timedelta(days=1)
+"""How long the alert of something that is over stays."""
+HELD_LASTS = timedelta(days=30)
+"""How long an alert stays that something is held, where no more is ever heard of it."""
+_NAMES = uuid.UUID("6f1b7a52-0f4c-4c58-9d0e-2f3f6c0a9b11")
+
+
+@dataclass(frozen=True)
+class RolloutEvent:
+    """Something that happened in a rollout."""
+
+    event_id: str
+    kind: str
+    model: str
+    version: str
+    subject: str
+    severity: str
+    summary: str
+    probable_cause: str
+    undo_command: str
+    value: float
+    time: datetime
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something that is wrong, or was; the same finding is one alert as long as it lasts."""
+
+    alert_id: str
+    rule: str
+    """The kind of the events that raise it."""
+    subject: str
+    model: str
+    version: str
+    severity: str
+    status: str
+    summary: str
+    probable_cause: str
+    undo_command: str
+    value: float
+    started_at: datetime
+    fired_at: datetime
+    resolved_at: datetime | None = None
+    acknowledged_by: str = ""
+    acknowledged_at: datetime | None = None
+    note: str = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it lasts."""
+        return self.status != RESOLVED
+
+    def expires_at(self) -> datetime:
+        """When it ends where no more is heard."""
+        return self.fired_at + (HELD_LASTS if self.rule == _HELD else PAST_LASTS)
+
+
+def changed_by(event: RolloutEvent, open_alerts: Sequence[Alert]) -> list[Alert]:
+    """The alerts as they are after the event: those of `open_alerts`, all of the event's model, that it changes, and
+    the one that it raises.
+    """
+    changed = []
+    same: Alert | None = None
+    for alert in open_alerts:
+        if alert.subject == event.subject and alert.rule == event.kind:
+            same = alert
+        elif alert.subject == event.subject or event.kind == _PROMOTED:
+            changed.append(resolved(alert, event.time))
+    if event.severity == SEVERITIES[0]:
+        # What is merely worth knowing now is no longer wrong.
+        return [*changed, *([resolved(same, event.time)] if same is not None else [])]
+    return [*changed, _raised(event, same)]
+
+
+def resolved(alert: Alert, moment: datetime) -> Alert:
+    """The alert, over since `moment`."""
+    return replace(alert, status=RESOLVED, resolved_at=max(moment, alert.fired_at))
+
+
+def acknowledged(alert: Alert, *, by: str, note: str, now: datetime) -> Alert:
+    """The alert, looked after by someone; whoever was first stays. What is over stays over."""
+    if alert.acknowledged_at is not None:
+        return alert
+    status = ACKNOWLEDGED if alert.is_open else alert.status
+    return replace(alert, status=status, acknowledged_by=by, acknowledged_at=now, note=note)
+
+
+def at_least(min_severity: str) -> tuple[str, ...]:
+    """The severities from that one on; all for ""."""
+    return SEVERITIES[SEVERITIES.index(min_severity) :] if min_severity else SEVERITIES
+
+
+def _raised(event: RolloutEvent, same: Alert | None) -> Alert:
+    fresh = Alert(
+        alert_id=str(uuid.uuid5(_NAMES, event.event_id)),
+        rule=event.kind,
+        subject=event.subject,
+        model=event.model,
+        version=event.version,
+        severity=event.severity,
+        status=FIRING,
+        summary=event.summary,
+        probable_cause=event.probable_cause,
+        undo_command=event.undo_command,
+        value=event.value,
+        started_at=event.time,
+        fired_at=event.time,
+    )
+    if same is None:
+        return fresh
+    return replace(
+        fresh,
+        alert_id=same.alert_id,
+        status=same.status,
+        started_at=same.started_at,
+        fired_at=max(same.fired_at, event.time),
+        acknowledged_by=same.acknowledged_by,
+        acknowledged_at=same.acknowledged_at,
+        note=same.note,
+    )

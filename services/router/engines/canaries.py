@@ -8,7 +8,7 @@ from services.common.clock import Clock
 from services.common.errors import MeshError, Reason, invalid
 from services.common.names import check_model_name
 from services.common.page import check_page_size, decode_page_token, encode_page_token
-from services.router.domain.canary import Canary
+from services.router.domain.canary import Canary, CanaryConfig
 from services.router.domain.canary_document import canary_of, new_rollout, results_of, with_canary
 from services.router.domain.canary_steps import (
     Step,
@@ -246,11 +246,13 @@ class Canaries:
             other = rest.of_shares or rest.conditions or rest.shadows or rest.clear
             split = wanted_split(rest, before) if other else before
             check_wish_ready(rest, split, self._changing.ready(call), call.model_name)
+            version = self._version(call)
+            _check_shadowed(config, split, version)
             step = started(
                 canary_id=canary_id,
                 model_name=call.model_name,
                 deployment_name=call.deployment_name,
-                version=self._version(call),
+                version=version,
                 config=config,
                 split=split,
                 labels=rule is not None and rule.log_labels,
@@ -318,6 +320,13 @@ def _check_beside(wish: SplitWish, step: Step) -> None:
         raise invalid(
             "traffic_split", dict(wish.weights), f"beside canary_config nothing, or its first stage: {begins}"
         )
+
+
+def _check_shadowed(config: CanaryConfig, split: Split, version: str) -> None:
+    limit = config.criteria.shadow_disagreement_max
+    if limit is not None and all(shadow.version != version for shadow in split.shadows):
+        allowed = f"a limit only where the model has a shadow of {version}; without its copies nothing could be judged"
+        raise invalid("canary_config.success_criteria.shadow_disagreement_max", limit, allowed)
 
 
 def _in_progress(model_name: str) -> MeshError:

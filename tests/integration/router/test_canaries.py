@@ -86,11 +86,15 @@ async def played(around: Surroundings, monitor: PlayedMonitor) -> AsyncIterator[
         await batcher.leave()
 
 
-def wish(stages: list[tuple[int, float]] = QUICK, *, requests_min: int = 100, **more: Any) -> pb.UpdateTrafficRequest:
+def wish(
+    stages: list[tuple[int, float]] = QUICK, *, shadow_disagreement_max: float | None = None, **more: Any
+) -> pb.UpdateTrafficRequest:
     config = traffic_rule_pb2.CanaryConfig(
         enabled=True,
         stages=[traffic_rule_pb2.CanaryStage(percent=percent, duration_minutes=length) for percent, length in stages],
-        success_criteria=traffic_rule_pb2.SuccessCriteria(error_rate_max=0.05, requests_min=requests_min),
+        success_criteria=traffic_rule_pb2.SuccessCriteria(
+            error_rate_max=0.05, shadow_disagreement_max=shadow_disagreement_max
+        ),
     )
     return pb.UpdateTrafficRequest(
         **{"model_name": "digits", "deployment_name": "new", "canary_config": config, "reason": "try it", **more}
@@ -234,6 +238,7 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(played: Played) -> 
         (wish(LONG, deployment_name="nobody"), Reason.DEPLOYMENT_NOT_FOUND, "nobody"),
         (wish([(50, 1.0), (10, 1.0)]), Reason.INVALID_FIELD, "canary_config.stages[1].percent"),
         (wish(LONG, traffic_split={OLD: 50, NEW: 50}), Reason.INVALID_FIELD, "traffic_split"),
+        (wish(LONG, shadow_disagreement_max=0.1), Reason.INVALID_FIELD, "shadow of v1.1.0"),
         (wish(LONG, etag="g9"), Reason.ETAG_MISMATCH, "digits"),
         (wish(LONG, deployment_name="old"), Reason.ROLLOUT_STATE_INVALID, OLD),
     ):

@@ -1,5 +1,6 @@
 """The keeper between a real Envoy and the real control plane: deaths of each, in every order, and no request lost."""
 
+import socket
 import threading
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ DIGITS = [split("digits", {OLD: 100})]
 def gateway(tmp_path: Path) -> Iterator[KeptGateway]:
     with running_gateway(tmp_path, publish=DIGITS, kind=KeptGateway) as running:
         yield running
+    assert [line for line in running.keeper_log() if line["level"] == "error"] == []
 
 
 class Load:
@@ -187,6 +189,18 @@ def test_a_damaged_file_is_as_good_as_none_and_said_in_one_line(gateway: KeptGat
     gateway.publish(*DIGITS)
     until(lambda: version_of(gateway) == OLD, what="the gateway serves by the router's word")
     until(lambda: all_is_kept(gateway), what="everything is on disk again")
+
+
+def test_something_that_takes_connections_and_says_nothing_is_no_router(gateway: KeptGateway) -> None:
+    until(lambda: all_is_kept(gateway), what="everything is on disk")
+    gateway.do(gateway.stop_router())
+    gateway.do(gateway.kill_envoy())
+    with socket.create_server(("127.0.0.1", gateway.ads_port)):
+        gateway.do(gateway.start_envoy())
+        assert version_of(gateway) == OLD
+    gateway.do(gateway.restart_router())
+    gateway.publish(split("digits", {NEW: 100}))
+    until(lambda: version_of(gateway) == NEW, what="the router's word is heard")
 
 
 def test_a_router_that_is_there_and_knows_nothing_does_not_keep_a_gateway_from_starting(gateway: KeptGateway) -> None:

@@ -1,11 +1,13 @@
 """Starts the parts of a mesh in order, keeps them running, stops them in reverse.
 
 Parts come in stages: those of one stage start together, the next stage starts when all of them are ready. A part that
-dies later is started again; one that keeps dying ends the mesh, because a supervisor that hides it helps nobody.
+dies later is started again; one that is vital and keeps dying ends the mesh, because a supervisor that hides it helps
+nobody. Others are tried again for ever, and each time is said.
 """
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +17,9 @@ from services.supervisor.domain.restarts import GiveUp, decide_restart
 from services.supervisor.holds import Holds, NoHolds
 from services.supervisor.parts.part import Part
 from services.supervisor.process import PartFailedError, Process, last_words
+
+_DEATHS_KEPT = 32
+"""More than count in any decision: a part that is not vital may die for weeks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +127,13 @@ class Supervisor:
         self._tell(Ready(part, process.pid, self._clock.monotonic() - began_s))
 
     async def _keep(self, part: Part) -> None:
-        deaths_s: list[float] = []
+        deaths_s: deque[float] = deque(maxlen=_DEATHS_KEPT)
         while True:
             process = self._running[part.name]
             exit_code = await process.wait()
             await process.stop()  # whatever it left of its own process group
             deaths_s.append(self._clock.monotonic())
-            decision = decide_restart(deaths_s)
+            decision = decide_restart(deaths_s, vital=part.vital)
             if isinstance(decision, GiveUp):
                 self._fail(
                     f"{part.name} died {decision.deaths} times within a minute, the last time with exit code "

@@ -28,10 +28,14 @@ def build_stages(settings: SupervisorSettings, ports: MeshPorts) -> Sequence[Seq
     """
     servers, services, gateway = _servers(settings, ports), _services(settings, ports), _gateway(settings, ports)
     servers.append(_keeper(settings, ports))
-    if settings.batchers:
-        batchers = [_batcher(settings, ports, place) for place in range(settings.batchers)]
-        return (servers, [*services, *batchers], [gateway])
-    return (servers, [*services, gateway])
+    batchers = [_batcher(settings, ports, place) for place in range(settings.batchers)]
+    stages = [servers, [*services, *batchers], [gateway]] if batchers else [servers, [*services, gateway]]
+    return tuple([replace(part, vital=_is_on_the_path(part)) for part in stage] for stage in stages)
+
+
+def _is_on_the_path(part: Part) -> bool:
+    """Whether predictions pass it. Without any of the others they go on."""
+    return part.name.partition("-")[0] in {"gateway", "batcher", "triton"}
 
 
 def model_repository(settings: SupervisorSettings) -> Path:

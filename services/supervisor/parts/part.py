@@ -35,6 +35,9 @@ class Part:
     """How long it may take to stop before it is killed."""
     uid: int | None = None
     """The user to run as, where this process is root and the part refuses to be."""
+    vital: bool = True
+    """Whether the mesh ends when it keeps dying. Predictions go on without the control plane, however long it is away:
+    to end them then would make one failure two."""
     log_path: Path
     """Where its standard output and error go."""
     after_stop: Callable[[], None] = field(default=_nothing)

@@ -5,11 +5,13 @@ import os
 import signal
 import socket
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from services.common.clock import SystemClock
+from services.supervisor.domain.restarts import DELAYS_S, PATIENT_DELAY_S
 from services.supervisor.engine import Died, Event, Held, Ready, Stopped, Supervisor
 from services.supervisor.holds import HoldFiles
 from services.supervisor.parts.part import Part
@@ -40,6 +42,14 @@ class Record:
     def pids(self, name: str) -> list[int]:
         """The processes that a part had."""
         return [event.pid for event in self.events if isinstance(event, Ready) and event.part.name == name]
+
+
+class HastyClock(SystemClock):
+    """Real, but for the waits, a hundredth of which is enough for a test."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleeps a hundredth."""
+        await super().sleep(seconds / 100)
 
 
 def web_part(name: str, folder: Path, *, port: int | None = None) -> Part:
@@ -87,6 +97,26 @@ async def test_a_killed_part_is_back_as_another_process(tmp_path: Path) -> None:
         await eventually(lambda: len(record.pids("web")) == 2, timeout_s=30)
         died = [event for event in record.events if isinstance(event, Died)]
         assert [event.exit_code for event in died] == [-signal.SIGKILL]
+    finally:
+        await supervisor.stop()
+
+
+async def test_a_part_that_is_not_vital_may_keep_dying_and_the_mesh_lives_on(tmp_path: Path) -> None:
+    record = Record()
+    part = replace(web_part("web", tmp_path), vital=False)
+    supervisor = Supervisor([[part]], clock=HastyClock(), reporters=(record,))
+    await supervisor.start()
+    try:
+        watching = asyncio.create_task(supervisor.watch(), name="watch")
+        for life in range(1, 9):
+            await eventually(lambda: len(record.pids("web")) == life, timeout_s=30)  # noqa: B023 - awaited within
+            os.kill(record.pids("web")[-1], signal.SIGKILL)
+        await eventually(lambda: len(record.pids("web")) == 9, timeout_s=30)
+        assert not watching.done()
+        delays_s = [event.delay_s for event in record.events if isinstance(event, Died)]
+        assert delays_s == [*DELAYS_S, *[PATIENT_DELAY_S] * 3]
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
     finally:
         await supervisor.stop()
 

@@ -61,6 +61,12 @@ def test_the_gateway_dials_its_keeper_which_is_there_before_it(tmp_path: Path, b
     assert told["INFERMESH_GATEWAY_PORT"] == str(PORTS.keeper)
 
 
+@pytest.mark.parametrize("batchers", [0, 2])
+def test_only_what_predictions_pass_ends_the_mesh_when_it_keeps_dying(tmp_path: Path, batchers: int) -> None:
+    vital = {name for name, part in parts(tmp_path, batchers).items() if part.vital}
+    assert vital == {"gateway", "triton", *(("batcher", "batcher-1") if batchers else ())}
+
+
 def test_a_kept_configuration_is_for_the_ports_and_the_batchers_that_it_was_made_for(tmp_path: Path) -> None:
     def layout(batchers: int, ports: MeshPorts) -> str:
         settings = SupervisorSettings(data_dir=tmp_path, batchers=batchers)

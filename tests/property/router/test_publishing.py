@@ -1,9 +1,9 @@
 """The router against whatever may happen, in virtual time.
 
-Versions come and go, rules change, their conditions and shadows too, rollouts take steps, batchers connect, are slow,
-refuse or die, gateways are slow or silent, the deployer and the database go away, the router is killed. At all times
-gateways route only to versions that every batcher knows that took its table, and revisions only grow. In the end, with
-everything mended, what holds is what was asked for.
+Versions come and go, rules change, their conditions and shadows too, aliases are moved, rollouts take steps, batchers
+connect, are slow, refuse or die, gateways are slow or silent, the deployer and the database go away, the router is
+killed. At all times gateways route only to versions that every batcher knows that took its table, and revisions only
+grow. In the end, with everything mended, what holds is what was asked for.
 """
 
 import asyncio
@@ -21,10 +21,8 @@ from services.common.clock import LoopClock
 from services.common.errors import MeshError, Reason
 from services.router.domain.conditions import ConditionWish, RouteCondition
 from services.router.domain.merge import effective_shares
-from services.router.domain.routing import RoutingTable
 from services.router.domain.rules import NewChange, Split, with_weights
 from services.router.domain.shadows import Shadow
-from services.router.domain.table import TableStep
 from services.router.domain.view import TrafficView, split_in_force
 from services.router.domain.wishes import SplitWish
 from services.router.engines.batchers import Batchers
@@ -32,9 +30,9 @@ from services.router.engines.follower import Follower
 from services.router.engines.publisher import Publisher, PublisherOptions
 from services.router.engines.rules import RuleBook
 from services.router.engines.traffic import Call, Traffic, TrafficOptions
+from tests.support.router_checks import CheckedGateways, CheckingBatcher
 from tests.support.router_fakes import (
     FakeDeployer,
-    FakeGateways,
     MemoryRuleStore,
     MemoryTableStore,
     SilentBoard,
@@ -59,76 +57,6 @@ EXPECTED_REFUSALS = {
 }
 
 
-class CheckedGateways(FakeGateways):
-    """Fails where it is sent to a version that a batcher does not know which had the time to learn of it."""
-
-    machine: "RouterMachine"
-
-    async def publish(self, table: RoutingTable) -> None:
-        """As the port says."""
-        before = self.table
-        assert table.revision > before.revision
-        for name, routes in table.models.items():
-            new = set(routes.versions) - set(before.models[name].versions if name in before.models else ())
-            for batcher in self.machine.batchers.values():
-                if batcher.quick:
-                    assert new <= set(batcher.known.get(name, ())), (name, new, batcher.known)
-        await super().publish(table)
-        if self.acknowledged is not table:
-            # It was waited for long enough: what it still routes by binds nobody any more.
-            self.acknowledged = None
-
-
-class FakeBatcher:
-    """Takes what it is sent after `delay_s` seconds, or refuses it, and remembers what it knows."""
-
-    def __init__(self, machine: "RouterMachine", name: str, delay_s: float, *, refuses: bool) -> None:
-        self._machine = machine
-        self._batchers = machine.router
-        self._delay_s = delay_s
-        self._refuses = refuses
-        self.revision = 0
-        self.known: dict[str, tuple[str, ...]] = {}
-        self.shadows: dict[str, tuple[str, ...]] = {}
-        self.labels: dict[str, bool] = {}
-        self.session = self._batchers.connect(name, f"{name}:1")
-        self.task = asyncio.get_running_loop().create_task(self._run())
-
-    @property
-    def quick(self) -> bool:
-        """Whether it takes what it is sent well within the time that a publication waits."""
-        return self._delay_s < 1.0 and not self._refuses
-
-    async def _run(self) -> None:
-        async for step in self._batchers.steps(self.session):
-            assert step.revision > self.revision
-            assert step.full is (self.revision == 0)
-            await asyncio.sleep(self._delay_s)
-            if self._refuses:
-                self._batchers.answer(self.session, acknowledged_revision=0, error_message="no")
-                self.revision = self.session.sent.revision
-                continue
-            self._take(step)
-            self._batchers.answer(self.session, acknowledged_revision=step.revision, error_message="")
-
-    def _take(self, step: TableStep) -> None:
-        self.revision = step.revision
-        before = dict(self.known)
-        for model in step.models:
-            self.known[model.ready.model_name] = model.ready.version_names
-            names = model.ready.version_names
-            assert {model.default_version, *model.aliases.values()} <= {*names}
-            assert {shadow.version for shadow in model.shadows} <= {*names}
-            self.shadows[model.ready.model_name] = tuple(shadow.version for shadow in model.shadows)
-            self.labels[model.ready.model_name] = model.log_labels
-        for name in step.removed:
-            del self.known[name], self.shadows[name], self.labels[name]
-        for name, versions_before in before.items():
-            forgotten = set(versions_before) - set(self.known.get(name, ()))
-            # A slow one may hear of a removal when the version is long back.
-            assert not self.quick or not forgotten & self._machine.routed(name), (name, forgotten)
-
-
 class RouterMachine(RuleBasedStateMachine):
     """One router, up to three batchers, one gateway."""
 
@@ -139,9 +67,9 @@ class RouterMachine(RuleBasedStateMachine):
         self.rule_store = MemoryRuleStore(self.clock, answer_delay_s=ANSWER_DELAY_S)
         self.table_store = MemoryTableStore()
         self.deployer = FakeDeployer()
-        self.gateways = CheckedGateways()
-        self.gateways.machine = self
-        self.batchers: dict[str, FakeBatcher] = {}
+        self.batchers: dict[str, CheckingBatcher] = {}
+        self.gateways = CheckedGateways(self.batchers)
+        self.aliases: dict[str, dict[str, str]] = {}
         self.revision = 0
         self.asked: dict[str, dict[str, int]] = {}
         self.beside: dict[str, tuple[tuple[RouteCondition, ...], tuple[Shadow, ...]]] = {}
@@ -302,6 +230,12 @@ class RouterMachine(RuleBasedStateMachine):
         self.noted(model, view)
         assert self.governed[model] == ""
 
+    @precondition(lambda self: self.publisher.known)
+    @rule(model=models, aliases=st.dictionaries(st.sampled_from(("champion", "next")), versions))
+    def aliases_are_moved(self, model: str, aliases: dict[str, str]) -> None:
+        self.aliases = {**self.aliases, model: aliases}
+        self.publisher.aliases_changed(self.aliases)
+
     @rule(model=models)
     def a_change_is_undone(self, model: str) -> None:
         try:
@@ -340,7 +274,8 @@ class RouterMachine(RuleBasedStateMachine):
         async def connect() -> None:
             if name in self.batchers:
                 await self.drop(name)
-            self.batchers[name] = FakeBatcher(self, name, delay_s, refuses=refuses and name == "batcher-2")
+            refuses_all = refuses and name == "batcher-2"
+            self.batchers[name] = CheckingBatcher(self.router, name, delay_s, refuses=refuses_all, routed=self.routed)
 
         self.run(connect())
 
@@ -434,6 +369,8 @@ class RouterMachine(RuleBasedStateMachine):
         self.rule_store.away = self.table_store.away = False
         self.deployer.up = True
         self.gateways.delay_s = 0.0
+        # The registry says it again to a router that was killed.
+        self.publisher.aliases_changed(self.aliases)
         self.run(asyncio.sleep(30.0))
         self.the_tasks_live()
         table = self.gateways.table
@@ -456,6 +393,11 @@ class RouterMachine(RuleBasedStateMachine):
                         one.version for one in split.shadows if one.version in model.version_names
                     )
                     assert batcher.labels[name] is (stored is not None and stored.log_labels)
+                    assert batcher.aliases[name] == {
+                        alias: version
+                        for alias, version in self.aliases.get(name, {}).items()
+                        if version in model.version_names
+                    }
             assert routes.shares == wanted or (not wanted and [share.percent for share in routes.shares] == [100])
         for batcher in self.batchers.values():
             if batcher.session.refused_revision == 0:

@@ -21,10 +21,13 @@ log = get_logger(__name__)
 
 MESSAGE_MAX_BYTES = 12 * 1024 * 1024
 """10 MB requests are part of the contract; the rest is room for framing."""
+SENT_MAX_BYTES = 64 * 1024 * 1024
+"""Above what anybody is sent: answers are bounded where they are made, and clients bound what they take. The routes of
+models with many conditions are the largest."""
 _HEALTH_PERIOD_S = 0.25
 _OPTIONS = (
     ("grpc.max_receive_message_length", MESSAGE_MAX_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_MAX_BYTES),
+    ("grpc.max_send_message_length", SENT_MAX_BYTES),
     ("grpc.max_concurrent_streams", 1000),
     # A port that is taken is an error to say, not to share.
     ("grpc.so_reuseport", 0),

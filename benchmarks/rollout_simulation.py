@@ -20,7 +20,7 @@ GOOD = Behaviour()
 
 def false_rollbacks(runs: int) -> Table:
     """Versions that keep every limit, just so."""
-    table = Table("limits", "rollouts", "rolled back", title="Canaries exactly as good as allowed, 1 → 10 → 50 → 100 %")
+    table = Table("limits", "rollouts", "rolled back", title="Canaries just as good as allowed")
     for name, limits in (
         ("error_rate_max 1 %", Limits(error_rate_max=0.01)),
         ("error_rate_increase_max 0", Limits(error_rate_increase_max=0.0)),
@@ -90,7 +90,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.rollout_simulation", description=__doc__)
     parser.add_argument("--runs", type=int, default=2000, help="rollouts for each line (default 2000)")
     options = parser.parse_args(arguments)
-    console = Console()
+    console = Console(width=110)
     for table in (false_rollbacks(options.runs), requests_until_found(options.runs // 4), ab_tests(options.runs)):
         console.print(table)
     return 0

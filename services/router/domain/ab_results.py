@@ -31,6 +31,8 @@ SAMPLES_MIN = 1000
 """Of each side, before anything is said of a comparison."""
 BEST_AT = 20_000.0
 """The number of samples, of both sides together, at which intervals that hold at all times are tightest."""
+_DROPPED_MAX = 0.05
+"""The share of requests that batchers may have dropped from their log before nothing is concluded from the rest."""
 _NOTHING = Comparison(0.0, -UNBOUNDED, UNBOUNDED, 1.0, 0.0)
 _LOWER_IS_BETTER = (LATENCY, ERROR_RATE)
 
@@ -108,6 +110,8 @@ class AbTestResults:
     sample_ratio_p_value: float = 1.0
     sample_ratio_mismatch: bool = False
     basis: Basis = Basis.SEQUENTIAL
+    spoilt: str = ""
+    """Why nothing can be concluded, whatever the figures; empty: something can."""
 
 
 def results_of(plan: AbTestPlan, evidence: Evidence, *, over: bool) -> AbTestResults:
@@ -126,8 +130,8 @@ def results_of(plan: AbTestPlan, evidence: Evidence, *, over: bool) -> AbTestRes
         sample_ratio_mismatch=mismatch,
         basis=basis,
     )
-    winner = "" if mismatch else _winner(plan, results.comparisons)
-    results = replace(results, winner=winner)
+    spoilt = _mismatched(p_value) if mismatch else _incomplete(evidence.dropped, sum(requests.values()))
+    results = replace(results, spoilt=spoilt, winner="" if spoilt else _winner(plan, results.comparisons))
     return replace(results, conclusion=_running_sentence(plan, results))
 
 
@@ -233,7 +237,7 @@ def _winner(plan: AbTestPlan, comparisons: Sequence[Compared]) -> str:
 
 
 def _running_sentence(plan: AbTestPlan, results: AbTestResults) -> str:
-    if results.sample_ratio_mismatch or results.winner:
+    if results.spoilt or results.winner:
         return _sentence(plan, results)
     short = _short(plan, results)
     if short:
@@ -243,15 +247,23 @@ def _running_sentence(plan: AbTestPlan, results: AbTestResults) -> str:
 
 def _sentence(plan: AbTestPlan, results: AbTestResults) -> str:
     metric = plan.metrics[0]
-    if results.sample_ratio_mismatch:
-        return (
-            f"Nothing can be concluded: the shares of requests are not those of the test "
-            f"(p = {results.sample_ratio_p_value:.1g}), so something loses or moves requests."
-        )
+    if results.spoilt:
+        return f"Nothing can be concluded: {results.spoilt}."
     if results.winner:
         return f"{results.winner} is significantly better in {metric}{_but(results)}."
     short = _short(plan, results)
     return f"Inconclusive: {short}." if short else f"Inconclusive: no significant difference in {metric}."
+
+
+def _mismatched(p_value: float) -> str:
+    said = f"the shares of requests are not those of the test (p = {p_value:.1g})"
+    return f"{said}, so something loses or moves requests"
+
+
+def _incomplete(dropped: int, seen: int) -> str:
+    if dropped <= _DROPPED_MAX * (seen + dropped):
+        return ""
+    return f"batchers dropped {dropped} requests from their log, and {seen} were seen"
 
 
 def _but(results: AbTestResults) -> str:

@@ -174,7 +174,7 @@ def _completed(
     winner = promote or (final.winner if test.plan.auto_promote else "")
     given = f"{winner} has all traffic" if winner else "the shares before it are back"
     why = f"{said}; {final.conclusion[:1].lower()}{final.conclusion[1:].rstrip('.')}; {given}"
-    severity = Severity.WARNING if final.sample_ratio_mismatch else Severity.INFO
+    severity = Severity.WARNING if final.spoilt else Severity.INFO
     after = _all_for(winner, test, split) if winner else _as_before(test, split)
     end = _End(AbTestStatus.COMPLETED, why, severity, version=winner)
     return _ended(test, now, end, split=after, results=final)

@@ -8,7 +8,7 @@ from services.common.clock import Clock
 from services.common.errors import MeshError
 from services.common.telemetry.logging import get_logger
 from services.router.domain.ab_document import ab_test_of, shown
-from services.router.domain.ab_steps import UNREADY_GRACE_S, AbLook, Excess, decided, excess_of
+from services.router.domain.ab_steps import EVIDENCE_PATIENCE, UNREADY_GRACE_S, AbLook, Excess, decided, excess_of
 from services.router.domain.ab_test import AbTest
 from services.router.domain.evidence import Evidence
 from services.router.domain.rollouts import Rollout, Saved
@@ -112,11 +112,12 @@ class AbTestDriver:
     def _look(self, drive: "_Drive", evidence: Evidence | None) -> AbLook:
         test, now = drive.test, self._clock.now()
         excess = drive.judge(evidence) if evidence is not None else None
-        over = now >= test.ends_at
         unready = drive.unready(self._ready(test), now_s=self._clock.monotonic())
+        over = now >= test.ends_at and _reaches_the_end(test, evidence)
+        given_up = now >= test.ends_at + EVIDENCE_PATIENCE
         # Figures are computed when something is decided by them, not every second.
-        last = self._tests.results(drive.rollout) if over or excess is not None or unready else None
-        return AbLook(now, excess, last if over and _reaches_the_end(test, evidence) else None, last, unready)
+        last = self._tests.results(drive.rollout) if over or given_up or excess is not None or unready else None
+        return AbLook(now, excess, last if over else None, last, unready)
 
     def _ready(self, test: AbTest) -> str:
         """A version that is not ready; empty: all are."""

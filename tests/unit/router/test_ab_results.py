@@ -147,6 +147,17 @@ def test_shares_that_are_not_the_tests_conclude_nothing() -> None:
     assert results_of(tested, slightly, over=True).sample_ratio_mismatch
 
 
+def test_a_log_with_gaps_concludes_nothing() -> None:
+    tested, both = plan("ctr"), (seen(OLD, ctr=binary(5000, 500)), seen(NEW, ctr=binary(5000, 900)))
+    versions = {one.version: one for one in both}
+    assert results_of(tested, Evidence(NOW, NOW, versions, dropped=500), over=True).winner == NEW
+    gaps = results_of(tested, Evidence(NOW, NOW, versions, dropped=600), over=True)
+    assert (gaps.winner, ended(tested, gaps).outcome) == ("", Outcome.INCONCLUSIVE)
+    assert gaps.conclusion == (
+        "Nothing can be concluded: batchers dropped 600 requests from their log, and 10000 were seen."
+    )
+
+
 def test_an_error_rate_above_the_limit_is_proven_and_the_controls_is_its_own_affair() -> None:
     tested = plan(limit=0.05)
     assert excess_of(tested, evidence(seen(OLD, 1000), seen(NEW, 1000, 60))) is None, "may be chance"

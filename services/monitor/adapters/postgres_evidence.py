@@ -1,7 +1,7 @@
 """Windows to the second in PostgreSQL: the seconds that a window begins with, then whole minutes and hours."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import text
@@ -24,6 +24,7 @@ from services.monitor.domain.evidence import (
 from services.monitor.domain.measures import measure_of
 from services.monitor.domain.rollup import sources
 from services.monitor.domain.seconds import add_encoded
+from services.monitor.domain.settled import Settled, SettledWindows, merged_cells, settled_until
 from services.monitor.domain.sketch import LatencySketch
 from services.monitor.domain.window import RETENTION_DAYS, minute_of, minute_start
 
@@ -72,6 +73,10 @@ _OUTCOMES = text(f"""
     FROM {_PARTS} {_STORED.format(table="outcome_sums")}
     GROUP BY place, version_id, metric_name
 """)  # noqa: S608 - parameters alone are put in
+_CHANGES = text("""
+    SELECT model_id, change_count FROM late_changes WHERE model_id = ANY(CAST(:models AS text[]))
+""")
+_MINUTE = text("SELECT date_trunc('minute', now())")
 _DROPS = text("""
     SELECT place, sum(dropped_count)
     FROM unnest(CAST(:places AS int[]), CAST(:firsts AS timestamptz[])) AS part (place, first)
@@ -107,6 +112,7 @@ class PostgresEvidenceStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._windows = SettledWindows()
 
     async def register(self, key: WatchKey, *, now: datetime) -> None:
         """Keeps the window's first seconds, where they are all there."""
@@ -144,18 +150,41 @@ class PostgresEvidenceStore:
         async with transaction(self._engine) as connection:
             await connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY"))
             begins = await _begins(connection, keys)
-            end = minute_of(now) + _AHEAD_MINUTES
-            places = list(enumerate(keys))
-            counted = _parts(places, begins, end=end, until=await rolled_up_until(connection))
-            cells = await _cells(connection, counted)
+            end = minute_start(minute_of(now) + _AHEAD_MINUTES)
+            cells = await self._cells(connection, begins, end=end)
             # Hours of outcomes are always complete: they are added to as outcomes come.
-            outcomes = await _outcomes(connection, _parts(places, begins, end=end, until=end))
-            firsts = {"places": [place for place, _ in places], "firsts": [begins[key] for key in keys]}
+            whole = [part for place, key in enumerate(keys) for part in _parts(place, key.model, begins[key], end, end)]
+            outcomes = await _outcomes(connection, whole)
+            firsts = {"places": list(range(len(keys))), "firsts": [begins[key] for key in keys]}
             drops = {place: int(count) for place, count in await connection.execute(_DROPS, firsts)}
         return {
-            key: Sums(begins[key], cells.get(place, {}), outcomes.get(place, {}), drops.get(place, 0))
-            for place, key in places
+            key: Sums(begins[key], cells[key], outcomes.get(place, {}), drops.get(place, 0))
+            for place, key in enumerate(keys)
         }
+
+    async def _cells(
+        self, connection: AsyncConnection, begins: Mapping[WatchKey, datetime], *, end: datetime
+    ) -> dict[WatchKey, dict[str, Cell]]:
+        """The cells of windows by version: what is settled from memory, the rest as it is stored."""
+        models = {"models": [key.model for key in begins]}
+        changes = {model: int(count) for model, count in await connection.execute(_CHANGES, models)}
+        minute_now = (await connection.execute(_MINUTE)).scalar_one()
+        rolled = minute_start(await rolled_up_until(connection))
+        known: dict[WatchKey, Settled] = {}
+        parts: list[_Part] = []
+        for place, (key, first) in enumerate(begins.items()):
+            before = self._windows.known(key, begins=first, changes=changes.get(key.model, 0))
+            until = max(before.until, min(settled_until(before, minute_now), end))
+            parts += _parts(2 * place, key.model, before.until, until, rolled)
+            parts += _parts(2 * place + 1, key.model, until, end, rolled)
+            known[key] = replace(before, until=until)
+        read = await _stored_cells(connection, parts)
+        found: dict[WatchKey, dict[str, Cell]] = {}
+        for place, (key, settled) in enumerate(known.items()):
+            kept = replace(settled, cells=merged_cells(settled.cells, read.get(2 * place, {})))
+            self._windows.keep(key, kept)
+            found[key] = merged_cells(kept.cells, read.get(2 * place + 1, {}))
+        return found
 
 
 async def _head_known(connection: AsyncConnection, key: WatchKey, now: datetime) -> bool:
@@ -176,19 +205,17 @@ async def _begins(connection: AsyncConnection, keys: Sequence[WatchKey]) -> dict
     return {key: known.get(key, head_end(key.start)) for key in keys}
 
 
-def _parts(
-    places: Sequence[tuple[int, WatchKey]], begins: Mapping[WatchKey, datetime], *, end: int, until: int
-) -> list[_Part]:
-    parts = []
-    for place, key in places:
-        first = begins[key]
-        whole = head_end(first)
-        if whole != first:
-            parts.append(_Part(place, key.model, "second", first, whole))
-        parts.extend(
-            _Part(place, key.model, part.granularity.value, minute_start(part.first), minute_start(part.end))
-            for part in sources(minute_of(whole), max(end, minute_of(whole)), step_minutes=0, until=until)
-        )
+def _parts(place: int, model: str, first: datetime, end: datetime, rolled: datetime) -> list[_Part]:
+    """From where to read what is between two moments: seconds to the first whole minute, then minutes and hours."""
+    whole = head_end(first)
+    if end < whole or first >= end:
+        return []
+    parts = [] if whole == first else [_Part(place, model, "second", first, whole)]
+    parts.extend(
+        _Part(place, model, part.granularity.value, minute_start(part.first), minute_start(part.end))
+        for part in sources(minute_of(whole), minute_of(end), step_minutes=0, until=minute_of(rolled))
+        if part.first < part.end
+    )
     return parts
 
 
@@ -202,7 +229,7 @@ def _columns(parts: Sequence[_Part]) -> dict[str, object]:
     }
 
 
-async def _cells(connection: AsyncConnection, parts: Sequence[_Part]) -> dict[int, dict[str, Cell]]:
+async def _stored_cells(connection: AsyncConnection, parts: Sequence[_Part]) -> dict[int, dict[str, Cell]]:
     values = _columns(parts)
     found: dict[int, dict[str, Cell]] = {}
 

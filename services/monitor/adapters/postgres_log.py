@@ -11,7 +11,7 @@ from services.monitor.adapters.database import transaction
 from services.monitor.adapters.postgres_cells import add_cells, lock_counting, rolled_up_until
 from services.monitor.adapters.postgres_joins import join_arrivals
 from services.monitor.adapters.postgres_predictions import add_predictions
-from services.monitor.adapters.postgres_seconds import add_drops, add_seconds, copy_rows, mark_coarse
+from services.monitor.adapters.postgres_seconds import add_drops, add_seconds, copy_rows, mark_coarse, number_late
 from services.monitor.adapters.postgres_shadows import add_examples
 from services.monitor.domain.labels import joinable
 from services.monitor.domain.log_rows import LogRow
@@ -58,6 +58,7 @@ class PostgresLogStore:
             # What came late for an hour that is rolled up already is added there too.
             if late := rolled_up(batch.cells, until=await rolled_up_until(connection)):
                 await add_cells(connection, late, Step.HOUR)
+            await number_late(connection, batch.cells)
             await add_seconds(connection, batch.seconds)
             await mark_coarse(connection, batch.coarse)
             await add_drops(connection, moment_of(batch.taken_us), batch.dropped_total - dropped_total)

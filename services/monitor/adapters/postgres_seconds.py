@@ -8,7 +8,9 @@ from psycopg import AsyncConnection as PsycopgConnection
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.monitor.domain.aggregate import CellKey
 from services.monitor.domain.seconds import SecondCell, SecondKey
+from services.monitor.domain.settled import LATE_AFTER
 from services.monitor.domain.window import minute_start
 
 _COPY = 'COPY second_cells (model_id, version_id, "timestamp", answered_count, cell) FROM STDIN'
@@ -18,6 +20,12 @@ _COARSE = text("""
     WHERE begins_at = start_time AND date_trunc('minute', start_time) <> start_time
       AND (model_id, date_trunc('minute', start_time)) IN
           (SELECT * FROM unnest(CAST(:models AS text[]), CAST(:minutes AS timestamptz[])))
+""")
+_LATE = text("""
+    INSERT INTO late_changes AS known (model_id, change_count)
+    SELECT model, 1 FROM unnest(CAST(:models AS text[]), CAST(:minutes AS timestamptz[])) AS counted (model, minute)
+    WHERE minute < date_trunc('minute', clock_timestamp()) - CAST(:late_after AS interval)
+    ON CONFLICT (model_id) DO UPDATE SET change_count = known.change_count + 1
 """)
 _DROPPED = text("""
     INSERT INTO log_drops AS known ("timestamp", dropped_count) VALUES (date_trunc('second', :moment), :dropped)
@@ -45,6 +53,21 @@ async def mark_coarse(connection: AsyncConnection, coarse: AbstractSet[tuple[str
             _COARSE,
             {"models": [model for model, _ in places], "minutes": [minute_start(minute) for _, minute in places]},
         )
+
+
+async def number_late(connection: AsyncConnection, cells: Iterable[CellKey]) -> None:
+    """Numbers what is counted into past minutes, so that whoever has read them reads them again."""
+    oldest: dict[str, int] = {}
+    for key in cells:
+        oldest[key.model] = min(oldest.get(key.model, key.minute), key.minute)
+    await connection.execute(
+        _LATE,
+        {
+            "models": sorted(oldest),
+            "minutes": [minute_start(oldest[model]) for model in sorted(oldest)],
+            "late_after": LATE_AFTER,
+        },
+    )
 
 
 async def add_drops(connection: AsyncConnection, moment: datetime, dropped: int) -> None:

@@ -36,6 +36,13 @@ _STATEMENTS = (
  seconds of its first minute are not known.'
     """,
     """
+    CREATE TABLE late_changes (
+        model_id text PRIMARY KEY,
+        change_count bigint NOT NULL
+    )
+    """,
+    "COMMENT ON TABLE late_changes IS 'How often something was counted into minutes of a model that were past.'",
+    """
     CREATE TABLE log_drops (
         "timestamp" timestamptz PRIMARY KEY,
         dropped_count bigint NOT NULL
@@ -177,6 +184,7 @@ def downgrade() -> None:
         "outcomes",
         "prediction_labels",
         "log_drops",
+        "late_changes",
         "evidence_watches",
         "second_cells",
     ):

@@ -172,10 +172,11 @@ class RouterServiceServicer:
     """
 
     def UpdateTraffic(self, request, context):
-        """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 5 s.
-        WEIGHTS_INVALID where the shares are not whole percentages that add up to 100, VERSION_NOT_DEPLOYED where one names a
-        version that is not ready, MODEL_NOT_SERVED where nothing of the model is, ETAG_MISMATCH where someone else changed
-        it since it was read. What is refused changes nothing. Repeated with the same `request_id` it changes nothing more.
+        """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 5
+        s. WEIGHTS_INVALID where the shares are not whole percentages that add up to 100, VERSION_NOT_DEPLOYED where one
+        names a version that is not ready, MODEL_NOT_SERVED where nothing of the model is, ROLLOUT_IN_PROGRESS where it
+        would change shares that a canary or A/B test decides at the moment, ETAG_MISMATCH where someone else changed it
+        since it was read. What is refused changes nothing. Repeated with the same `request_id` it changes nothing more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -217,17 +218,20 @@ class RouterServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UndoTraffic(self, request, context):
-        """Brings back the shares before the last change; called again, it undoes the undo. TRAFFIC_RULE_NOT_FOUND where nothing
-        was changed yet, VERSION_NOT_DEPLOYED where a version of then is not ready now.
+        """Brings back all that held before the last change, conditions and shadows included, and every sticky key to where it
+        was; called again, it undoes the undo. TRAFFIC_RULE_NOT_FOUND where nothing was changed yet, VERSION_NOT_DEPLOYED
+        where a version that had a share then is not ready now, ROLLOUT_IN_PROGRESS while a canary or A/B test decides the
+        shares.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RollBack(self, request, context):
-        """Gives all traffic to one version at once; ends a canary or A/B test that runs. A version that is named and not
-        deployed is deployed first, as it was before, which takes as long as loading it. VERSION_NOT_DEPLOYED where that
-        fails, with why; NOTHING_TO_ROLL_BACK where none is named and no other version had the most traffic before.
+        """Gives all traffic to one version at once; ends a canary or A/B test that runs, and takes away conditions that lead
+        to other versions. A version that is named and not deployed is deployed first, as it was before, which takes as
+        long as loading it. VERSION_NOT_DEPLOYED where that fails, with why; NOTHING_TO_ROLL_BACK where none is named and
+        no other version had the most traffic before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,10 +42,11 @@ class RouterServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RouterServiceAsyncStub: ...
     UpdateTraffic: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.UpdateTrafficRequest, _traffic_pb2.Traffic]
-    """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 5 s.
-    WEIGHTS_INVALID where the shares are not whole percentages that add up to 100, VERSION_NOT_DEPLOYED where one names a
-    version that is not ready, MODEL_NOT_SERVED where nothing of the model is, ETAG_MISMATCH where someone else changed
-    it since it was read. What is refused changes nothing. Repeated with the same `request_id` it changes nothing more.
+    """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 5
+    s. WEIGHTS_INVALID where the shares are not whole percentages that add up to 100, VERSION_NOT_DEPLOYED where one
+    names a version that is not ready, MODEL_NOT_SERVED where nothing of the model is, ROLLOUT_IN_PROGRESS where it
+    would change shares that a canary or A/B test decides at the moment, ETAG_MISMATCH where someone else changed it
+    since it was read. What is refused changes nothing. Repeated with the same `request_id` it changes nothing more.
     """
     PlanTraffic: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.UpdateTrafficRequest, _router_service_pb2.TrafficPlan]
     """Says what `UpdateTraffic` with the same fields would do, and changes nothing. Fails as it would."""
@@ -58,13 +59,16 @@ class RouterServiceStub:
     ListTrafficChanges: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ListTrafficChangesRequest, _router_service_pb2.ListTrafficChangesResponse]
     """Who changed a model's traffic, when and why, newest first. Kept also after the model is gone."""
     UndoTraffic: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.UndoTrafficRequest, _traffic_pb2.Traffic]
-    """Brings back the shares before the last change; called again, it undoes the undo. TRAFFIC_RULE_NOT_FOUND where nothing
-    was changed yet, VERSION_NOT_DEPLOYED where a version of then is not ready now.
+    """Brings back all that held before the last change, conditions and shadows included, and every sticky key to where it
+    was; called again, it undoes the undo. TRAFFIC_RULE_NOT_FOUND where nothing was changed yet, VERSION_NOT_DEPLOYED
+    where a version that had a share then is not ready now, ROLLOUT_IN_PROGRESS while a canary or A/B test decides the
+    shares.
     """
     RollBack: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.RollBackRequest, _traffic_pb2.Traffic]
-    """Gives all traffic to one version at once; ends a canary or A/B test that runs. A version that is named and not
-    deployed is deployed first, as it was before, which takes as long as loading it. VERSION_NOT_DEPLOYED where that
-    fails, with why; NOTHING_TO_ROLL_BACK where none is named and no other version had the most traffic before.
+    """Gives all traffic to one version at once; ends a canary or A/B test that runs, and takes away conditions that lead
+    to other versions. A version that is named and not deployed is deployed first, as it was before, which takes as
+    long as loading it. VERSION_NOT_DEPLOYED where that fails, with why; NOTHING_TO_ROLL_BACK where none is named and
+    no other version had the most traffic before.
     """
     ResolveRoute: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ResolveRouteRequest, _router_service_pb2.ResolveRouteResponse]
     """Which version a request would get, and why."""
@@ -111,10 +115,11 @@ class RouterServiceAsyncStub(RouterServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     UpdateTraffic: _aio.UnaryUnaryMultiCallable[_router_service_pb2.UpdateTrafficRequest, _traffic_pb2.Traffic]  # type: ignore[assignment]
-    """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 5 s.
-    WEIGHTS_INVALID where the shares are not whole percentages that add up to 100, VERSION_NOT_DEPLOYED where one names a
-    version that is not ready, MODEL_NOT_SERVED where nothing of the model is, ETAG_MISMATCH where someone else changed
-    it since it was read. What is refused changes nothing. Repeated with the same `request_id` it changes nothing more.
+    """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 5
+    s. WEIGHTS_INVALID where the shares are not whole percentages that add up to 100, VERSION_NOT_DEPLOYED where one
+    names a version that is not ready, MODEL_NOT_SERVED where nothing of the model is, ROLLOUT_IN_PROGRESS where it
+    would change shares that a canary or A/B test decides at the moment, ETAG_MISMATCH where someone else changed it
+    since it was read. What is refused changes nothing. Repeated with the same `request_id` it changes nothing more.
     """
     PlanTraffic: _aio.UnaryUnaryMultiCallable[_router_service_pb2.UpdateTrafficRequest, _router_service_pb2.TrafficPlan]  # type: ignore[assignment]
     """Says what `UpdateTraffic` with the same fields would do, and changes nothing. Fails as it would."""
@@ -127,13 +132,16 @@ class RouterServiceAsyncStub(RouterServiceStub):
     ListTrafficChanges: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListTrafficChangesRequest, _router_service_pb2.ListTrafficChangesResponse]  # type: ignore[assignment]
     """Who changed a model's traffic, when and why, newest first. Kept also after the model is gone."""
     UndoTraffic: _aio.UnaryUnaryMultiCallable[_router_service_pb2.UndoTrafficRequest, _traffic_pb2.Traffic]  # type: ignore[assignment]
-    """Brings back the shares before the last change; called again, it undoes the undo. TRAFFIC_RULE_NOT_FOUND where nothing
-    was changed yet, VERSION_NOT_DEPLOYED where a version of then is not ready now.
+    """Brings back all that held before the last change, conditions and shadows included, and every sticky key to where it
+    was; called again, it undoes the undo. TRAFFIC_RULE_NOT_FOUND where nothing was changed yet, VERSION_NOT_DEPLOYED
+    where a version that had a share then is not ready now, ROLLOUT_IN_PROGRESS while a canary or A/B test decides the
+    shares.
     """
     RollBack: _aio.UnaryUnaryMultiCallable[_router_service_pb2.RollBackRequest, _traffic_pb2.Traffic]  # type: ignore[assignment]
-    """Gives all traffic to one version at once; ends a canary or A/B test that runs. A version that is named and not
-    deployed is deployed first, as it was before, which takes as long as loading it. VERSION_NOT_DEPLOYED where that
-    fails, with why; NOTHING_TO_ROLL_BACK where none is named and no other version had the most traffic before.
+    """Gives all traffic to one version at once; ends a canary or A/B test that runs, and takes away conditions that lead
+    to other versions. A version that is named and not deployed is deployed first, as it was before, which takes as
+    long as loading it. VERSION_NOT_DEPLOYED where that fails, with why; NOTHING_TO_ROLL_BACK where none is named and
+    no other version had the most traffic before.
     """
     ResolveRoute: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ResolveRouteRequest, _router_service_pb2.ResolveRouteResponse]  # type: ignore[assignment]
     """Which version a request would get, and why."""
@@ -183,10 +191,11 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_service_pb2.UpdateTrafficRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_traffic_pb2.Traffic, _abc.Awaitable[_traffic_pb2.Traffic]]:
-        """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 5 s.
-        WEIGHTS_INVALID where the shares are not whole percentages that add up to 100, VERSION_NOT_DEPLOYED where one names a
-        version that is not ready, MODEL_NOT_SERVED where nothing of the model is, ETAG_MISMATCH where someone else changed
-        it since it was read. What is refused changes nothing. Repeated with the same `request_id` it changes nothing more.
+        """Changes a model's traffic, all of it in one step, and answers once every connected gateway routes by it, or after 5
+        s. WEIGHTS_INVALID where the shares are not whole percentages that add up to 100, VERSION_NOT_DEPLOYED where one
+        names a version that is not ready, MODEL_NOT_SERVED where nothing of the model is, ROLLOUT_IN_PROGRESS where it
+        would change shares that a canary or A/B test decides at the moment, ETAG_MISMATCH where someone else changed it
+        since it was read. What is refused changes nothing. Repeated with the same `request_id` it changes nothing more.
         """
 
     @_abc_1.abstractmethod
@@ -235,8 +244,10 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_service_pb2.UndoTrafficRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_traffic_pb2.Traffic, _abc.Awaitable[_traffic_pb2.Traffic]]:
-        """Brings back the shares before the last change; called again, it undoes the undo. TRAFFIC_RULE_NOT_FOUND where nothing
-        was changed yet, VERSION_NOT_DEPLOYED where a version of then is not ready now.
+        """Brings back all that held before the last change, conditions and shadows included, and every sticky key to where it
+        was; called again, it undoes the undo. TRAFFIC_RULE_NOT_FOUND where nothing was changed yet, VERSION_NOT_DEPLOYED
+        where a version that had a share then is not ready now, ROLLOUT_IN_PROGRESS while a canary or A/B test decides the
+        shares.
         """
 
     @_abc_1.abstractmethod
@@ -245,9 +256,10 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _router_service_pb2.RollBackRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_traffic_pb2.Traffic, _abc.Awaitable[_traffic_pb2.Traffic]]:
-        """Gives all traffic to one version at once; ends a canary or A/B test that runs. A version that is named and not
-        deployed is deployed first, as it was before, which takes as long as loading it. VERSION_NOT_DEPLOYED where that
-        fails, with why; NOTHING_TO_ROLL_BACK where none is named and no other version had the most traffic before.
+        """Gives all traffic to one version at once; ends a canary or A/B test that runs, and takes away conditions that lead
+        to other versions. A version that is named and not deployed is deployed first, as it was before, which takes as
+        long as loading it. VERSION_NOT_DEPLOYED where that fails, with why; NOTHING_TO_ROLL_BACK where none is named and
+        no other version had the most traffic before.
         """
 
     @_abc_1.abstractmethod

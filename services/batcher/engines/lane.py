@@ -16,7 +16,6 @@ from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.fairness import Tier
 from services.batcher.domain.places import Place, choose
 from services.batcher.domain.policy import NEVER, departure_s, rows_max_of
-from services.batcher.domain.priority import Priority
 from services.batcher.domain.queue import Line, Waiter
 from services.batcher.domain.refusals import unforeseen
 from services.batcher.domain.serving import ServedVersion
@@ -24,6 +23,7 @@ from services.batcher.engines.counters import Counters, Depth
 from services.batcher.engines.deadlines import Deadlines
 from services.batcher.engines.flight import Flight
 from services.batcher.engines.group import Group, group_of
+from services.batcher.engines.idle_work import IdleWork
 from services.batcher.engines.options import EngineOptions
 from services.batcher.engines.placement import Placement
 from services.batcher.engines.recoveries import Recoveries
@@ -39,9 +39,6 @@ log = get_logger(__name__)
 _OVERDUE_MIN_S = 1.0
 _OVERDUE_TIMES = 10.0
 """A batch that takes this many times the usual, and at least the minimum, makes its server suspect."""
-_LOOK_S = 0.05
-"""How often a batch job that is overdue looks for a place that may be tried again, and shadow copies for a server that
-takes any again."""
 _NOWHERE: list[Place] = []
 
 
@@ -67,7 +64,7 @@ class Lane:
         self._counters = counters
         self._observer = observer
         self.backlog = Backlog(options.weight_of)
-        self._callers, self._explanations, self._copies, self._jobs = self.backlog.tiers
+        self._callers, self._explanations, copies, jobs = self.backlog.tiers
         self.placement = Placement(servers=servers, options=options)
         self.verdicts = Verdicts(served.model_name, served.version, counters, self.placement.cut_off)
         self._deadlines = Deadlines(self, clock=clock, loop=loop, servers=servers, verdicts=self.verdicts)
@@ -82,10 +79,7 @@ class Lane:
         self.places: list[Place] = []
         self._awaited = _NOWHERE
         """The places whose servers know that somebody waits here."""
-        self._background_at: dict[Place, int] = {}
-        """Where batches of batch jobs or shadow copies are, and how many the server had served when they left."""
-        self._background_s = NEVER
-        """Since when batch jobs wait, or when the latest of them left."""
+        self._idle_work = IdleWork(self, copies=copies, jobs=jobs, patience_s=options.background_patience_s)
         self.pace = Pace()
         self.rows_max = 1
         """The most rows in one batch."""
@@ -137,7 +131,7 @@ class Lane:
         if backlog.rows or recoveries.rows:
             wake_s = self._send_in_order(now_s)
         else:
-            self._background_s = NEVER
+            self._idle_work.since_s = NEVER
         if self._awaited is not _NOWHERE or backlog.rows or recoveries.again:
             self._tell_awaited()
         waits = backlog.rows > 0 or recoveries.rows > 0
@@ -156,21 +150,16 @@ class Lane:
         while recoveries.again and self._send_again(now_s):
             continue
         wake_s = NEVER
-        jobs = bool(recoveries.later) or self._jobs.waits
-        if not jobs:
-            self._background_s = NEVER
-        elif self._background_s == NEVER:
-            self._background_s = now_s
-        elif now_s >= self._background_s + self._options.background_patience_s:
-            self._send_jobs(self.places, now_s)
+        idle_work = self._idle_work
+        lower = idle_work.waits(now_s)
         if not recoveries.again:
             if callers.waits:
                 wake_s = self._pump_tier(callers, now_s)
             if explanations.waits and not callers.waits:
                 wake_s = min(wake_s, self._pump_tier(explanations, now_s))
-        if jobs or recoveries.copies or self._copies.waits:
+        if lower:
             self._tell_awaited()
-            wake_s = min(wake_s, self._pump_idle(now_s))
+            wake_s = min(wake_s, idle_work.pump(now_s))
         return wake_s
 
     def _pump_tier(self, tier: Tier, now_s: float) -> float:
@@ -193,7 +182,7 @@ class Lane:
                     now_s=now_s,
                 )
                 if leave_s <= now_s:
-                    self._depart(line, place, rows_max, now_s)
+                    self.depart(line, place, rows_max, now_s)
                     break
                 group.pump_at = self.backlog.rows + group.policy.missing(rows)
                 wake_s = min(wake_s, leave_s)
@@ -201,7 +190,8 @@ class Lane:
                 return wake_s
         return NEVER
 
-    def _depart(self, line: Line, place: Place, rows_max: int, now_s: float) -> None:
+    def depart(self, line: Line, place: Place, rows_max: int, now_s: float) -> None:
+        """Sends one batch of a line's group to that place."""
         group = group_of(line.queue)
         requests_max = inf if self.served.batching.enabled else 1
         group.pump_at = 0
@@ -213,58 +203,6 @@ class Lane:
         if batch:
             self.recoveries.budget.earn()
             self._send(group, place, batch, now_s)
-
-    def _pump_idle(self, now_s: float) -> float:
-        """Gives shadow copies and batch jobs what is idle. Returns when to look again."""
-        recoveries = self.recoveries
-        idle = [place for place in self.places if place.server.idle]
-        taking = [place for place in self.places if place.server.takes_copies(now_s)]
-        copies_left = not self._send_copies([place for place in taking if place.server.idle], now_s)
-        jobs_left = not self._send_jobs(idle, now_s)
-        for place in self.places if jobs_left else taking if copies_left else ():
-            if not place.server.idle:
-                place.server.wanted.add(self.pump_soon)
-        wake_s = now_s + _LOOK_S if copies_left and len(taking) < len(self.places) else NEVER
-        if recoveries.later or self._jobs.waits:
-            # Overdue, it waits for a landing, which looks here too, or for a place that rests.
-            wake_s = min(wake_s, max(self._background_s + self._options.background_patience_s, now_s + _LOOK_S))
-        return wake_s
-
-    def _send_copies(self, places: list[Place], now_s: float) -> bool:
-        """Sends one batch of shadow copies to each of the places that has none yet. Returns whether none is left."""
-        recoveries, tier = self.recoveries, self._copies
-        while recoveries.copies or tier.waits:
-            place = self._place_without(places, now_s)
-            if place is None:
-                return False
-            if recoveries.copies:
-                self._resend(*recoveries.next_copies(), place, now_s)
-            else:
-                self._depart_next(tier, place, now_s)
-        return True
-
-    def _send_jobs(self, places: list[Place], now_s: float) -> bool:
-        """The same of batch jobs."""
-        recoveries, tier = self.recoveries, self._jobs
-        while recoveries.later or tier.waits:
-            place = self._place_without(places, now_s)
-            if place is None:
-                return False
-            self._background_s = now_s
-            if recoveries.later:
-                self._resend(*recoveries.next_later(), place, now_s)
-            else:
-                self._depart_next(tier, place, now_s)
-        return True
-
-    def _place_without(self, places: list[Place], now_s: float) -> Place | None:
-        """One that has room and no batch yet of those that get only what is idle."""
-        return choose([place for place in places if place not in self._background_at], self.rows_max, now_s)
-
-    def _depart_next(self, tier: Tier, place: Place, now_s: float) -> None:
-        line = next(tier.in_turn(rows_max=self.rows_max))
-        group = group_of(line.queue)
-        self._depart(line, place, min(group.rows_max, group.policy.rows_max(self.served.batching)), now_s)
 
     def _tell_awaited(self) -> None:
         """Lets the servers know whether somebody waits for them."""
@@ -282,10 +220,11 @@ class Lane:
         place = choose(self.places, self.recoveries.rows_next, now_s)
         if place is None:
             return False
-        self._resend(*self.recoveries.next(), place, now_s)
+        self.resend(*self.recoveries.next(), place, now_s)
         return True
 
-    def _resend(self, group: Group, members: list[Waiter], place: Place, now_s: float) -> None:
+    def resend(self, group: Group, members: list[Waiter], place: Place, now_s: float) -> None:
+        """Sends those of a failed batch who still want an answer."""
         wanted = [member for member in members if not member.caller.done()]
         for late in [member for member in wanted if member.deadline_s <= now_s]:
             wanted.remove(late)
@@ -313,8 +252,7 @@ class Lane:
         place.departed(rows, now_s)
         group.policy.departed(rows, left_behind=group.rows > 0)
         if group.idle_only:
-            self._background_at[place] = place.server.served
-            place.server.background += 1
+            self._idle_work.departed(place)
         else:
             place.server.served += 1
             place.server.served_s = now_s
@@ -344,10 +282,7 @@ class Lane:
         group.policy.landed(flight.rows, waiting=group.rows, now_s=now_s)
         group.pump_at = 0
         if group.idle_only:
-            place.server.background -= 1
-            served_before = self._background_at.pop(place, place.server.served)
-            if group.priority is Priority.SHADOW:
-                place.server.met(served_before)
+            self._idle_work.landed(place, group.priority)
         if place.server.wanted:
             place.server.settle()
         if place.server.leaving and not place.server.batches:

@@ -267,6 +267,34 @@ def test_the_end_of_a_test_is_told_ahead_and_afterwards() -> None:
 
 
 @pytest.mark.parametrize(
+    ("outcome", "winner", "words"),
+    [
+        ("waiting", "", "so far: it runs"),
+        ("waiting", "v1.1.0", "so far v1.1.0 is ahead: it runs"),
+        ("winner", "v1.1.0", "winner v1.1.0: it runs"),
+        ("inconclusive", "", "inconclusive: it runs"),
+    ],
+)
+def test_what_can_be_concluded(outcome: str, winner: str, words: str) -> None:
+    test = AbTest(model_name="digits", name="forest", status="running")
+    test.results.outcome, test.results.winner, test.results.conclusion = outcome, winner, "it runs"
+    assert words in drawn(ab_test_shown(test, NOW)).splitlines()
+
+
+def test_tiny_probabilities_are_not_nothing_and_corrections_only_told_where_made() -> None:
+    test = AbTest(model_name="digits", name="forest", status="running")
+    comparison(test, difference_low=0.1, difference_high=0.2, p_value=0.0, p_value_adjusted=0.0, test="welch_t")
+    comparison(test, difference_low=0.1, difference_high=0.2, p_value=0.03, p_value_adjusted=0.06, test="welch_t")
+    comparison(test, difference_low=0.1, difference_high=0.2, p_value=0.03, test="welch_t")
+    said = [line for line in drawn(ab_test_shown(test, NOW)).splitlines() if line.startswith("Welch's t")]
+    assert [line.split(", effect")[0] for line in said] == [
+        "Welch's t, p < 1e-300, corrected < 1e-300",
+        "Welch's t, p = 0.03, corrected = 0.06",
+        "Welch's t, p = 0.03",
+    ]
+
+
+@pytest.mark.parametrize(
     ("low", "high", "known"),
     [
         (0, 0, False),

@@ -53,8 +53,7 @@ def ab_test_shown(test: ab_test_pb2.AbTest, now: datetime) -> RenderableType:
     if results.comparisons:
         parts += ["", *comparisons_drawn(results)]
     if results.conclusion:
-        winner = f" [bold green]{escape(results.winner)}[/]" if results.winner else ""
-        parts += ["", f"{state(results.outcome)}{winner}: {escape(results.conclusion)}"]
+        parts += ["", f"{_outcome_words(results)}: {escape(results.conclusion)}"]
     if results.HasField("as_of"):
         parts.append(f"[dim]as of {when(results.as_of)}{_basis(results)}[/]")
     return Group(*parts)
@@ -80,6 +79,16 @@ def _then(test: ab_test_pb2.AbTest) -> str:
     if test.status in ENDED:
         return ""
     return "a significant winner gets all traffic" if test.auto_promote else "the shares before it come back"
+
+
+def _outcome_words(results: ab_test_pb2.AbTestResults) -> str:
+    if results.outcome == "waiting":
+        return f"so far [bold]{escape(results.winner)}[/] is ahead" if results.winner else "so far"
+    return (
+        f"{state(results.outcome)} [bold]{escape(results.winner)}[/]".rstrip()
+        if results.winner
+        else state(results.outcome)
+    )
 
 
 def _basis(results: ab_test_pb2.AbTestResults) -> str:
@@ -150,15 +159,18 @@ def _comparison(one: ab_test_pb2.AbTestComparison, control: str) -> list[str]:
     for end in (high for _, high in known.values()):
         labels.setdefault(end, figure(metric, end, signed=True))
     lines.append(f"{unit(metric):<{_LABEL_WIDTH}}[dim]{ticks(span, labels)}[/]")
-    p_value = (
-        f"p = {one.p_value:.2g}, corrected {one.p_value_adjusted:.2g}"
-        if one.p_value_adjusted
-        else f"p = {one.p_value:.2g}"
-    )
+    # What corrects makes larger: a zero beside something is a correction that was not made.
+    corrected = f", corrected {_p(one.p_value_adjusted)}" if one.p_value_adjusted >= one.p_value else ""
     lines.append(
-        f"[dim]{_TESTS.get(one.test, escape(one.test))}, {p_value}, effect {one.effect_size:.2g}; {samples}[/]"
+        f"[dim]{_TESTS.get(one.test, escape(one.test))}, p {_p(one.p_value)}{corrected}, "
+        f"effect {one.effect_size:.2g}; {samples}[/]"
     )
     return lines
+
+
+def _p(value: float) -> str:
+    """A probability; one too small for a float is not nothing."""
+    return f"= {value:.2g}" if value > 0 else "< 1e-300"
 
 
 def is_known(low: float, high: float) -> bool:

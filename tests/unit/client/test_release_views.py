@@ -217,9 +217,9 @@ def test_traffic_shows_conditions_and_copies() -> None:
         assert words in shown
 
 
-def comparison(test: AbTest, **values: object) -> None:
+def comparison(ab: AbTest, **values: object) -> None:
     given = {"metric": "ctr", "version": "v1.1.0", "control_value": 0.03, "version_value": 0.04, **values}
-    test.results.comparisons.add(**given)
+    ab.results.comparisons.add(**given)
 
 
 def test_intervals_share_one_axis_with_zero_on_it() -> None:

@@ -30,6 +30,8 @@ class PlayedMonitor:
         self.asked: list[evidence_pb2.WatchEvidenceRequest] = []
         self.refuses: set[str] = set()
         """Kinds of events that it will never take."""
+        self.watchers = 0
+        """Streams of evidence that are open."""
         self._server: grpc.aio.Server | None = None
 
     async def start(self) -> None:
@@ -60,20 +62,26 @@ class _Evidence(evidence_service_pb2_grpc.EvidenceServiceServicer):
     ) -> AsyncIterator[evidence_pb2.WatchEvidenceResponse]:
         """What is to be shown, as of now."""
         self._monitor.asked.append(request)
-        clock = SystemClock()
-        while True:
-            now = timestamp_pb2.Timestamp()
-            now.FromDatetime(clock.now())
-            figures = {version: self._monitor.seen.get(version, (0, 0)) for version in request.versions}
-            yield evidence_pb2.WatchEvidenceResponse(
-                window_start=request.start_time,
-                window_end=now,
-                versions=[
-                    evidence_pb2.VersionEvidence(version=version, request_count=requests, fault_count=faults)
-                    for version, (requests, faults) in figures.items()
-                ],
-            )
-            await asyncio.sleep(_PERIOD_S)
+        self._monitor.watchers += 1
+        try:
+            while True:
+                yield self._answer(request)
+                await asyncio.sleep(_PERIOD_S)
+        finally:
+            self._monitor.watchers -= 1
+
+    def _answer(self, request: evidence_pb2.WatchEvidenceRequest) -> evidence_pb2.WatchEvidenceResponse:
+        now = timestamp_pb2.Timestamp()
+        now.FromDatetime(SystemClock().now())
+        figures = {version: self._monitor.seen.get(version, (0, 0)) for version in request.versions}
+        return evidence_pb2.WatchEvidenceResponse(
+            window_start=request.start_time,
+            window_end=now,
+            versions=[
+                evidence_pb2.VersionEvidence(version=version, request_count=requests, fault_count=faults)
+                for version, (requests, faults) in figures.items()
+            ],
+        )
 
 
 class _Events(rollout_event_service_pb2_grpc.RolloutEventServiceServicer):

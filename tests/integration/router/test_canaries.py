@@ -58,6 +58,14 @@ class Played:
         assert found is not None
         return found
 
+    def let_connect(self, *, allowed: bool) -> None:
+        """Whether the router's database takes connections; where not, those that there are end."""
+        url, _, name = self.around.database_url.replace("+psycopg", "").rpartition("/")
+        with psycopg.connect(f"{url}/postgres", autocommit=True) as connection:
+            connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {str(allowed).lower()}".encode())
+            if not allowed:
+                connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+
     def query(self, text: str) -> list[tuple[Any, ...]]:
         """What the database says."""
         url = self.around.database_url.replace("+psycopg", "")
@@ -138,7 +146,7 @@ async def test_a_canary_that_keeps_its_limits_gets_all_traffic(played: Played) -
     traffic = await played.api.GetTraffic(pb.GetTrafficRequest(model_name="digits"))
     assert traffic.governing_rule == "split"
     await eventually(lambda: played.monitor.kinds() == ["canary_promoted"], what="the monitor is told")
-    assert played.query("SELECT count(*) FROM rollout_events") == [(0,)]
+    await eventually(lambda: played.query("SELECT count(*) FROM rollout_events") == [(0,)], what="it is forgotten")
 
 
 async def test_a_canary_that_breaks_a_limit_is_rolled_back_at_once(played: Played) -> None:
@@ -269,6 +277,24 @@ async def test_without_the_monitor_nothing_is_judged_and_that_is_said(played: Pl
     await eventually(lambda: played.monitor.kinds() == ["canary_promoted"], what="the monitor is told")
 
 
+async def test_while_the_database_is_away_the_shares_stay_and_afterwards_it_is_rolled_back(played: Played) -> None:
+    played.monitor.seen = {OLD: (900, 0), NEW: (100, 0)}
+    await played.api.UpdateTraffic(wish(LONG))
+    played.let_connect(allowed=False)
+    played.monitor.seen = {OLD: (900, 0), NEW: (200, 40)}
+    away = await refusal(played.api.AbortCanary(pb.AbortCanaryRequest(model_name="digits")))
+    assert away.reason is Reason.DEPENDENCY_UNAVAILABLE
+    asked = len(played.monitor.asked)
+    # Whoever led stops before its lease ends, and asks for evidence no more.
+    await eventually(lambda: played.monitor.watchers == 0, what="nobody acts")
+    assert played.shares() == {NEW: 10, OLD: 90}
+    played.let_connect(allowed=True)
+    await eventually(lambda: played.shares() == {OLD: 100}, what="traffic is restored")
+    assert (await played.ended()).status == "rolled_back"
+    assert len(played.monitor.asked) > asked
+    await eventually(lambda: played.monitor.kinds() == ["canary_failed"], what="the monitor is told")
+
+
 @pytest.mark.logs_errors
 async def test_an_event_that_is_never_taken_stands_in_nobodys_way(played: Played) -> None:
     played.monitor.refuses = {"canary_promoted"}
@@ -279,6 +305,8 @@ async def test_an_event_that_is_never_taken_stands_in_nobodys_way(played: Played
     await played.api.UpdateTraffic(wish(LONG))
     await played.api.AbortCanary(pb.AbortCanaryRequest(model_name="digits"))
     await eventually(lambda: played.monitor.kinds() == ["rolled_back"], what="the monitor is told")
+    # An event is forgotten once the monitor has it.
+    await eventually(lambda: played.query("SELECT count(*) FROM rollout_events") == [(2,)], what="others are forgotten")
     kept = played.query("SELECT event ->> 'kind', refused FROM rollout_events ORDER BY number")
     assert [kind for kind, _ in kept] == ["canary_promoted"] * 2
     assert all("cannot be" in refused for _, refused in kept)

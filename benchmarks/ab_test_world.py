@@ -28,6 +28,8 @@ class Peeked:
     """The share of tests in which it was, at any of the looks before the end."""
     fixed_horizon: float
     """The share in which it was at the planned end."""
+    either: float
+    """The share in which it was at any of these."""
 
 
 @dataclass(slots=True)
@@ -83,7 +85,8 @@ def peeked(
         other.take(metric, base + effect, look_every, random)
         if control.count >= SAMPLES_MIN:
             found |= significant_now(metric, control, other)
-    return Peeked(float(np.mean(found)), float(np.mean(significant_at_end(metric, control, other))))
+    at_end = significant_at_end(metric, control, other)
+    return Peeked(float(np.mean(found)), float(np.mean(at_end)), float(np.mean(found | at_end)))
 
 
 def significant_now(metric: str, control: Side, other: Side, *, alpha: float = ALPHA) -> Flags:

@@ -67,6 +67,7 @@ def ab_tests(runs: int) -> Table:
         "tests",
         "a verdict before the end",
         "at the end",
+        "either",
         title="A/B tests under constant peeking",
     )
     for metric, rate, effect in (
@@ -81,7 +82,9 @@ def ab_tests(runs: int) -> Table:
         found = peeked(metric, effect, runs=runs, seed=3, rate=rate)
         points = f"{rate * 100:g} % {effect * 100:+g} points"
         shown = points if metric == RATE else f"{effect:+g} standard deviations"
-        table.add_row(metric, shown, str(runs), f"{found.sequential:.1%}", f"{found.fixed_horizon:.1%}")
+        table.add_row(
+            metric, shown, str(runs), f"{found.sequential:.1%}", f"{found.fixed_horizon:.1%}", f"{found.either:.1%}"
+        )
     return table
 
 

@@ -191,7 +191,8 @@ def _rolled_back(test: AbTest, look: AbLook, excess: Excess, split: Split) -> Ab
 
 
 def _ended(test: AbTest, now: datetime, end: _End, *, split: Split | None, results: AbTestResults | None) -> AbStep:
-    if results is not None and results.outcome is Outcome.WAITING:
+    results = results if results is not None else AbTestResults(test.plan.control)
+    if results.outcome is Outcome.WAITING:
         said = f"Not concluded: {end.why}."
         results = replace(results, outcome=Outcome.INCONCLUSIVE, winner="", conclusion=said)
     after = replace(test, status=end.status, status_reason=end.why)

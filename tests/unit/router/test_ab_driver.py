@@ -165,3 +165,14 @@ async def test_errors_end_a_test_within_seconds(world: World, router: AbTestRout
     view = await seen(router)
     assert view.test.status == "rolled_back"
     assert router.shares(MODEL) == {OLD: 100}
+
+
+async def test_a_test_that_nothing_was_seen_of_says_so_at_its_end(world: World, router: AbTestRouter) -> None:
+    await served(world, router)
+    world.monitor.away = True
+    await router.ab_tests.create(Call(MODEL), wish())
+    assert (await seen(router)).results.conclusion == "Nothing is known yet: there is no evidence so far."
+    view = await router.ab_tests.conclude(Call(MODEL), "t", promote="")
+    assert (view.test.status, view.results.outcome) == ("completed", Outcome.INCONCLUSIVE)
+    assert view.results.conclusion == "Inconclusive: 0 samples of error_rate where at least 1000 a side are needed."
+    assert router.shares(MODEL) == {OLD: 100}

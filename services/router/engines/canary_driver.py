@@ -31,8 +31,26 @@ _LOOK_S = 1.0
 _NOTE_S = 10.0
 """So often what it shows is stored, for other routers and for after a restart; verdicts that change are at once."""
 _AGAIN_S = 0.5
+_JUDGING_MAX = 0.25
+_LATEST_WEIGHT = 0.2
 _DROPPED_MAX = 0.05
 """The share of the requests that batchers may have dropped from their log before nothing is proven by it any more."""
+
+
+class JudgingPace:
+    """Keeps judging to a quarter of the time, however many canaries there are and however many limits they have: a
+    judgement by all limits takes some 20 ms, and this is the router's only thread."""
+
+    def __init__(self) -> None:
+        self._cost_s = 0.0
+
+    def spent(self, seconds: float) -> None:
+        """A judgement has taken so long."""
+        self._cost_s += (seconds - self._cost_s) * _LATEST_WEIGHT
+
+    def pause_s(self, *, canaries: int) -> float:
+        """How long each of so many canaries goes on by what it was judged by last."""
+        return self._cost_s * canaries / _JUDGING_MAX
 
 
 class CanaryDriver:
@@ -54,14 +72,18 @@ class CanaryDriver:
         self._publisher = publisher
         self._source = source
         self._clock = clock
+        self._pace = JudgingPace()
+        self._driven = 0
 
     async def drive(self, rollout: Rollout) -> None:
         """Returns once the canary has ended, or this router does not lead any more."""
         drive = _Drive(rollout, now_s=self._clock.monotonic())
+        self._driven += 1
         try:
             while await self._stage(drive):
                 log.info("a stage of a canary has begun", model=rollout.model_name, percent=drive.canary.percent)
         finally:
+            self._driven -= 1
             self._canaries.live.pop(rollout.rollout_id, None)
 
     async def _stage(self, drive: "_Drive") -> bool:
@@ -111,19 +133,32 @@ class CanaryDriver:
         return True
 
     def _look(self, drive: "_Drive", watch: EvidenceWatch) -> Look:
-        evidence, now = watch.evidence, self._clock.now()
+        now = self._clock.now()
         unready_s = drive.unready_for(ready=self._ready(drive.canary), now_s=self._clock.monotonic())
-        if evidence is None:
+        if watch.evidence is None:
             return Look(now, unready_s=unready_s)
-        mine = _of(evidence, drive.canary.version)
+        evidence = self._judged(drive, watch.evidence)
         return Look(
             now,
-            results=drive.judge(evidence),
-            requests=mine.requests,
+            results=drive.results,
+            requests=_of(evidence, drive.canary.version).requests,
             complete=_complete(evidence),
             seen_until=evidence.window_end,
             unready_s=unready_s,
         )
+
+    def _judged(self, drive: "_Drive", newest: Evidence) -> Evidence:
+        """What the canary is judged by now: the newest evidence, unless it was judged a moment ago and that was not
+        before the end of its stage."""
+        began_s, pause_s = self._clock.monotonic(), self._pace.pause_s(canaries=self._driven)
+        before, ends_at = drive.judged, drive.canary.stage_ends_at
+        if before is not None:
+            reaches_the_end = before.window_end < ends_at <= newest.window_end
+            if newest is before or (began_s - drive.judged_s < pause_s and not reaches_the_end):
+                return before
+        drive.judge(newest, now_s=began_s)
+        self._pace.spent(self._clock.monotonic() - began_s)
+        return newest
 
     def _ready(self, canary: Canary) -> bool:
         model = self._publisher.backends.get(canary.model_name)
@@ -149,7 +184,9 @@ class _Drive:
         """Why the evidence proves nothing although there is some; empty: it does."""
         self.noted: object = None
         self.noted_s = now_s
-        self._judged: Evidence | None = None
+        self.judged: Evidence | None = None
+        """What it was judged by last in its stage."""
+        self.judged_s = now_s
         self._unready_since_s: float | None = None
 
     def keep_up(self, newest: Rollout | None) -> bool:
@@ -159,21 +196,19 @@ class _Drive:
         if newest.generation > self.rollout.generation:
             before, self.rollout, self.canary = self.canary, newest, canary_of(newest)
             if self.canary.stage_started_at != before.stage_started_at:
-                self.results, self.incomplete, self._judged = (), "", None
+                self.results, self.incomplete, self.judged = (), "", None
         return True
 
-    def judge(self, evidence: Evidence) -> Sequence[CriterionResult]:
-        """How it stands by `evidence`; the same evidence is judged once."""
-        if evidence is not self._judged:
-            self._judged = evidence
-            self.incomplete = "" if _complete(evidence) else _dropped(evidence)
-            self.results = judged(
-                stage_criteria(self.canary),
-                canary=_of(evidence, self.canary.version),
-                baseline=_of(evidence, self.canary.baseline_version),
-                alpha=self.canary.alpha,
-            )
-        return self.results
+    def judge(self, evidence: Evidence, *, now_s: float) -> None:
+        """Finds how it stands by `evidence`."""
+        self.judged, self.judged_s = evidence, now_s
+        self.incomplete = "" if _complete(evidence) else _dropped(evidence)
+        self.results = judged(
+            stage_criteria(self.canary),
+            canary=_of(evidence, self.canary.version),
+            baseline=_of(evidence, self.canary.baseline_version),
+            alpha=self.canary.alpha,
+        )
 
     def unready_for(self, *, ready: bool, now_s: float) -> float:
         """For how many seconds its version has not been ready."""

@@ -15,6 +15,7 @@ from services.router.domain.criteria import MetricCriterion, SuccessCriteria, Ve
 from services.router.domain.rollouts import RolloutKind
 from services.router.domain.wishes import SplitWish
 from services.router.engines.canaries import CanaryView
+from services.router.engines.canary_driver import JudgingPace
 from services.router.engines.changing import Call
 from tests.support.rollout_router import RolloutRouter, World
 from tests.support.router_fakes import ready, without
@@ -201,6 +202,19 @@ async def test_a_pause_stops_the_stage_and_not_the_limits() -> None:
         await router.canaries.pause(Call(MODEL))
         await stage.live(20, BROKEN)
         assert router.shares(MODEL) == {OLD: 100}
+
+
+async def test_judging_takes_a_quarter_of_the_time_at_most() -> None:
+    pace = JudgingPace()
+    assert pace.pause_s(canaries=1000) == 0.0
+    for _ in range(50):
+        pace.spent(0.02)
+    assert pace.pause_s(canaries=1) == pytest.approx(0.08, rel=0.01)
+    # A hundred of them take 2 s of every 8.
+    assert pace.pause_s(canaries=100) == pytest.approx(8.0, rel=0.01)
+    for _ in range(50):
+        pace.spent(0.001)
+    assert pace.pause_s(canaries=100) == pytest.approx(0.4, rel=0.01)
 
 
 async def test_predictions_are_logged_in_full_while_a_limit_waits_for_outcomes() -> None:

@@ -84,6 +84,13 @@ def test_a_prefix_is_followed_by_any_bytes(client: httpx.Client) -> None:
     assert answer.json()["headers"]["x-route-version"] == PREFIXES
 
 
+def test_of_a_header_that_is_repeated_any_value_may_match(client: httpx.Client) -> None:
+    for value, version in (("a.c", USERS), ("beta.a", PREFIXES), ("nobody", REST)):
+        assert version_of(client, (USER, value), (USER, "other")) == version
+        assert version_of(client, (USER, "other"), (USER, value)) == version
+    assert version_of(client, (REGION, "elsewhere"), (REGION, "eu-west-1")) == REGIONS
+
+
 def test_the_first_that_matches_decides(client: httpx.Client) -> None:
     assert version_of(client, (REGION, "eu-west-1")) == REGIONS
     assert version_of(client, (REGION, "eu-west-2")) == PREFIXES

@@ -87,6 +87,7 @@ def shares_of(route: route_components_pb2.Route) -> list[tuple[str, int]]:
     return found
 
 
+@settings(max_examples=40)
 @given(tables())
 def test_each_model_with_traffic_has_its_split_and_no_other_has_a_host(table: RoutingTable) -> None:
     hosts = parsed(RouteBuilder().build(table))
@@ -115,7 +116,7 @@ def test_each_model_with_traffic_has_its_split_and_no_other_has_a_host(table: Ro
             assert hashed == [model.sticky_header, names.HEADER_MODEL]
 
 
-@settings(max_examples=50)
+@settings(max_examples=25)
 @given(st.lists(tables(), min_size=2, max_size=4))
 def test_what_a_builder_remembers_changes_nothing(history: list[RoutingTable]) -> None:
     remembering = RouteBuilder()
@@ -123,7 +124,7 @@ def test_what_a_builder_remembers_changes_nothing(history: list[RoutingTable]) -
         assert remembering.build(table) == RouteBuilder().build(table)
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(tables(), st.data())
 def test_a_change_of_one_model_changes_one_configuration(table: RoutingTable, data: st.DataObject) -> None:
     builder = RouteBuilder()
@@ -135,6 +136,7 @@ def test_a_change_of_one_model_changes_one_configuration(table: RoutingTable, da
     assert different in ([], [buckets.routes_name(buckets.bucket_of(name))])
 
 
+@settings(max_examples=30)
 @given(tables())
 def test_the_order_in_which_models_are_named_does_not_count(table: RoutingTable) -> None:
     backwards = RoutingTable(table.revision, dict(reversed(list(table.models.items()))))

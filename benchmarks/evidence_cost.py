@@ -8,15 +8,23 @@ import asyncio
 import random
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
+from infermesh.monitor.v1 import (
+    evidence_pb2,
+    evidence_service_pb2_grpc,
+    prediction_log_pb2,
+    prediction_log_pb2_grpc,
+)
+from pydantic import SecretStr
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.clock import SystemClock
 from services.common.database import create_engine, migrate
+from services.common.grpc.channel import open_channel
 from services.monitor.adapters.postgres_evidence import PostgresEvidenceStore
 from services.monitor.adapters.postgres_log import PostgresLogStore
 from services.monitor.adapters.postgres_outcomes import PostgresOutcomeStore
@@ -27,15 +35,18 @@ from services.monitor.domain.partitions import PartitionedTable
 from services.monitor.domain.records import Group, Labels, StreamKey
 from services.monitor.engines.keeper import PartitionKeeper
 from services.monitor.engines.stream import RecorderLimits, Stream
+from services.monitor.settings import MonitorSettings
+from services.monitor.wiring import build
 from services.supervisor.parts.postgres import database_url, postgres_part, read_password
 from services.supervisor.process import Process
+from tests.support.monitor_log import group_message, message
 from tests.support.parts import free_port
 
 LIMITS = RecorderLimits(flush_period_s=2.0, cells_max=4096, rows_max=20_000, sample_rate=0.01)
 TABLES = tuple(
     PartitionedTable(name, 30) for name in ("model_metrics", "latency_sketches", "inference_logs", "prediction_labels")
 )
-WATCHES, MINUTES = 100, 75
+WATCHES, MINUTES, LAGS = 100, 75, 15
 
 
 def group(size: int, *, at_us: int, model: str = "digits", version: str = "v1.0.0", labelled: bool = False) -> Group:
@@ -168,6 +179,44 @@ async def reporting(engine: AsyncEngine) -> None:
         print(f"outcomes reported {size} at a time: {count / (time.monotonic() - began_s):,.0f} a second")
 
 
+async def lagging(url: str) -> None:
+    """How long after a batcher sent a request a watch with the shortest period tells of it."""
+    settings = MonitorSettings(port=0, metrics_port=0, database_url=SecretStr(url))
+    monitor = build(settings, clock=SystemClock())
+    await monitor.lifecycle.start()
+    waits, sent_s = [], 0.0
+    try:
+        async with open_channel(f"127.0.0.1:{monitor.server.port}") as channel:
+            start = SystemClock().now()
+            request = evidence_pb2.WatchEvidenceRequest(model_name="lagging", versions=["v1.0.0"], period_s=1)
+            request.start_time.FromDatetime(start)
+            to_send: asyncio.Queue[prediction_log_pb2.RecordPredictionsRequest] = asyncio.Queue()
+
+            async def chunks() -> AsyncIterator[prediction_log_pb2.RecordPredictionsRequest]:
+                while True:
+                    yield await to_send.get()
+
+            log = prediction_log_pb2_grpc.PredictionLogServiceStub(channel).RecordPredictions(chunks())
+            told = 0
+            async for evidence in evidence_service_pb2_grpc.EvidenceServiceStub(channel).WatchEvidence(request):
+                if evidence.versions[0].request_count < told:
+                    continue
+                if told:
+                    waits.append(time.monotonic() - sent_s)
+                if told == LAGS:
+                    break
+                told += 1
+                await asyncio.sleep(random.random())
+                chunk = group_message([1000], at=SystemClock().now(), model="lagging")
+                to_send.put_nowait(message(told, chunk, epoch=start))
+                sent_s = time.monotonic()
+            log.cancel()
+    finally:
+        await monitor.lifecycle.stop()
+    waits.sort()
+    print(f"from a batcher's chunk to the evidence: median {waits[LAGS // 2]:.1f} s, longest {waits[-1]:.1f} s")
+
+
 async def run(folder: Path) -> None:
     """All of it, one after the other."""
     taking()
@@ -183,6 +232,7 @@ async def run(folder: Path) -> None:
         await storing(engine)
         await watching(engine)
         await reporting(engine)
+        await lagging(url)
         await engine.dispose()
     finally:
         await process.stop()

@@ -16,7 +16,9 @@ from services.router.domain.rollouts import RolloutKind
 from services.router.engines.ab_tests import AbTests
 from services.router.engines.canaries import Canaries
 from services.router.engines.canary_driver import CanaryDriver
-from services.router.engines.changing import TrafficOptions
+from services.router.engines.canary_saving import CanarySaving
+from services.router.engines.canary_starts import CanaryStarts
+from services.router.engines.changing import Changing, TrafficOptions
 from services.router.engines.drivers import Drivers
 from services.router.engines.events import EventReporter
 from services.router.engines.leadership import Leadership, LeadershipOptions
@@ -70,17 +72,25 @@ def add_rollouts(
         period_s=settings.rollouts_period_s,
     )
     source = MonitorEvidenceSource(monitor)
-    canaries = Canaries(
+    saving = CanarySaving(
         rollouts=rollouts,
         rules=base.rules,
         rule_store=base.rule_store,
         publisher=base.publisher,
-        traffic=base.traffic,
         options=base.options,
         clock=clock,
     )
+    starts = CanaryStarts(
+        saving=saving,
+        rollouts=rollouts,
+        changing=Changing(store=base.rule_store, rules=base.rules, publisher=base.publisher, options=base.options),
+        publisher=base.publisher,
+        traffic=base.traffic,
+        clock=clock,
+    )
+    canaries = Canaries(starts=starts, rollouts=rollouts, saving=saving, clock=clock)
     driver = CanaryDriver(
-        canaries=canaries,
+        saving=saving,
         rollouts=rollouts,
         leadership=leadership,
         publisher=base.publisher,

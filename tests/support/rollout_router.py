@@ -12,7 +12,9 @@ from services.router.domain.rollouts import RolloutEvent, RolloutKind
 from services.router.engines.batchers import Batchers
 from services.router.engines.canaries import Canaries
 from services.router.engines.canary_driver import CanaryDriver
-from services.router.engines.changing import TrafficOptions
+from services.router.engines.canary_saving import CanarySaving
+from services.router.engines.canary_starts import CanaryStarts
+from services.router.engines.changing import Changing, TrafficOptions
 from services.router.engines.drivers import Drivers
 from services.router.engines.events import EventReporter
 from services.router.engines.follower import Follower
@@ -161,17 +163,25 @@ class RolloutRouter:
         self.rollouts = Rollouts(
             store=rollout_store, rules=self.rules, leadership=self.leadership, reporter=self.reporter
         )
-        self.canaries = Canaries(
+        saving = CanarySaving(
             rollouts=self.rollouts,
             rules=self.rules,
             rule_store=rule_store,
             publisher=self.publisher,
-            traffic=self.traffic,
             options=options,
             clock=clock,
         )
+        starts = CanaryStarts(
+            saving=saving,
+            rollouts=self.rollouts,
+            changing=Changing(store=rule_store, rules=self.rules, publisher=self.publisher, options=options),
+            publisher=self.publisher,
+            traffic=self.traffic,
+            clock=clock,
+        )
+        self.canaries = Canaries(starts=starts, rollouts=self.rollouts, saving=saving, clock=clock)
         driver = CanaryDriver(
-            canaries=self.canaries,
+            saving=saving,
             rollouts=self.rollouts,
             leadership=self.leadership,
             publisher=self.publisher,

@@ -16,7 +16,7 @@ from services.router.domain.canary_steps import Look, Step, decided, next_look_s
 from services.router.domain.criteria import CriterionResult, judged
 from services.router.domain.evidence import Evidence, VersionEvidence
 from services.router.domain.rollouts import Mismatch, Rollout
-from services.router.engines.canaries import Canaries
+from services.router.engines.canary_saving import CanarySaving
 from services.router.engines.evidence import EvidenceWatch
 from services.router.engines.leadership import Leadership
 from services.router.engines.publisher import Publisher
@@ -59,14 +59,14 @@ class CanaryDriver:
     def __init__(
         self,
         *,
-        canaries: Canaries,
+        saving: CanarySaving,
         rollouts: Rollouts,
         leadership: Leadership,
         publisher: Publisher,
         source: EvidenceSource,
         clock: Clock,
     ) -> None:
-        self._canaries = canaries
+        self._saving = saving
         self._rollouts = rollouts
         self._leadership = leadership
         self._publisher = publisher
@@ -84,7 +84,7 @@ class CanaryDriver:
                 log.info("a stage of a canary has begun", model=rollout.model_name, percent=drive.canary.percent)
         finally:
             self._driven -= 1
-            self._canaries.live.pop(rollout.rollout_id, None)
+            self._saving.live.pop(rollout.rollout_id, None)
 
     async def _stage(self, drive: "_Drive") -> bool:
         """Drives a stage; whether another one has begun."""
@@ -115,11 +115,11 @@ class CanaryDriver:
         began_s = self._clock.monotonic()
         look = self._look(drive, watch)
         try:
-            step = await self._canaries.overtaken(drive.canary, drive.results) or decided(drive.canary, look)
+            step = await self._saving.overtaken(drive.canary, drive.results) or decided(drive.canary, look)
             if step is None:
                 await self._note(drive, watch.error)
                 return False
-            saved = await self._canaries.carry_out(drive.rollout, step, fence=fence)
+            saved = await self._saving.carry_out(drive.rollout, step, fence=fence)
         except MeshError as error:
             log.warning(
                 "a canary cannot be moved; it is tried again", model=drive.canary.model_name, error=error.message
@@ -166,7 +166,7 @@ class CanaryDriver:
 
     async def _note(self, drive: "_Drive", error: str) -> None:
         error = error or drive.incomplete
-        self._canaries.live[drive.rollout.rollout_id] = drive.results, error
+        self._saving.live[drive.rollout.rollout_id] = drive.results, error
         now_s, says = self._clock.monotonic(), ([result.verdict for result in drive.results], error)
         if says != drive.noted or now_s - drive.noted_s >= _NOTE_S:
             drive.noted, drive.noted_s = says, now_s

@@ -67,7 +67,9 @@ class RouterServicer(CanaryCalls, AbTestCalls):
             return view_to_proto((await self._planned(request)).after)
         call, wish = call_from_proto(request, actor=current_identity().user), wish_from_proto(request)
         if request.canary_config.enabled:
-            return view_to_proto(await self._canaries.start(call, wish, canary_wish_from_proto(request.canary_config)))
+            return view_to_proto(
+                await self._canaries.starts.start(call, wish, canary_wish_from_proto(request.canary_config))
+            )
         return view_to_proto(await self._traffic.update(call, wish))
 
     async def PlanTraffic(
@@ -79,7 +81,7 @@ class RouterServicer(CanaryCalls, AbTestCalls):
     async def _planned(self, request: router_service_pb2.UpdateTrafficRequest) -> Plan:
         call, wish = call_from_proto(request, actor=current_identity().user), wish_from_proto(request)
         if request.canary_config.enabled:
-            return await self._canaries.plan(call, wish, canary_wish_from_proto(request.canary_config))
+            return await self._canaries.starts.plan(call, wish, canary_wish_from_proto(request.canary_config))
         return await self._traffic.plan(call, wish)
 
     async def GetTraffic(

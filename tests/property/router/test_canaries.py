@@ -145,7 +145,9 @@ class CanaryMachine(RuleBasedStateMachine):
 
     @rule(name=names)
     def a_canary_is_started(self, name: str) -> None:
-        if self.asked(name, lambda router: router.canaries.start(Call(MODEL, "new", actor="ada"), SplitWish(), WISH)):
+        if self.asked(
+            name, lambda router: router.canaries.starts.start(Call(MODEL, "new", actor="ada"), SplitWish(), WISH)
+        ):
             found = self.newest()
             assert found is not None
             assert found[1].running
@@ -253,7 +255,7 @@ class CanaryMachine(RuleBasedStateMachine):
         assert found is None or not found[1].running
         assert self.asked(NAMES[0], lambda router: router.traffic.roll_back(Call(MODEL), OLD))
         self.run(self.live(2))
-        assert self.asked(NAMES[1], lambda router: router.canaries.start(Call(MODEL, "new"), SplitWish(), WISH))
+        assert self.asked(NAMES[1], lambda router: router.canaries.starts.start(Call(MODEL, "new"), SplitWish(), WISH))
         self.run(self.live(90))
         found = self.newest()
         assert found is not None

@@ -61,7 +61,7 @@ async def opened() -> AsyncIterator[tuple[Stage, RolloutRouter]]:
     """A stage with a router on which a canary was started. Not a fixture: its time would be another one."""
     stage = Stage()
     router = await stage.router()
-    await router.canaries.start(Call(MODEL, "new"), SplitWish(), WISH)
+    await router.canaries.starts.start(Call(MODEL, "new"), SplitWish(), WISH)
     yield stage, router
     for one in stage.routers:
         await one.die()
@@ -221,7 +221,7 @@ async def test_predictions_are_logged_in_full_while_a_limit_waits_for_outcomes()
     stage = Stage()
     router = await stage.router()
     criteria = replace(CRITERIA, metrics=(MetricCriterion("ctr", min=0.1),))
-    await router.canaries.start(Call(MODEL, "new"), SplitWish(), replace(WISH, criteria=criteria))
+    await router.canaries.starts.start(Call(MODEL, "new"), SplitWish(), replace(WISH, criteria=criteria))
     assert router.rules.rules[MODEL].log_labels
     await router.canaries.abort(Call(MODEL))
     assert not router.rules.rules[MODEL].log_labels

@@ -229,6 +229,16 @@ def test_the_header_with_the_models_name_spares_the_look_into_the_body(gateway: 
     assert route_of(over_grpc(gateway, "never-heard-of", **{"x-model-name": "whole"})) == OLD
 
 
+def test_a_name_that_is_written_twice_or_in_capitals_is_left_to_the_batcher(
+    predictions: prediction_service_pb2_grpc.PredictionServiceStub,
+) -> None:
+    for written in (("whole", "whole"), ("whole", "split"), ("WHOLE",)):
+        metadata = tuple(("x-model-name", name) for name in written)
+        request = prediction_pb2.PredictRequest(model_name="whole")
+        answer = predictions.Predict(request, metadata=metadata, timeout=TIMEOUT_S)
+        assert route_of(json.loads(answer.request_id)) is None
+
+
 def test_over_rest_the_path_alone_names_the_model(gateway: Gateway) -> None:
     assert route_of(over_rest(gateway, "never-heard-of", **{"x-model-name": "whole"})) is None
     assert route_of(over_open_inference(gateway, "never-heard-of", **{"x-model-name": "whole"})) is None

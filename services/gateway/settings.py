@@ -38,9 +38,9 @@ class GatewaySettings:
     patience_s: float = 5.0
     """How long a router that can be reached may leave a gateway without an answer, in seconds, before it gets what is
     kept. More than a router takes that restores its rules and waits for batchers: then its word comes first."""
-    save_period_s: float = 1.0
-    """The least time between two writes, in seconds. What changed since is lost with a keeper that is killed, and
-    asked for again when the gateway dials next."""
+    save_period_s: float = 0.1
+    """The least time between two writes, in seconds; more where much changes for long. What changed since is lost with
+    a keeper that is killed, and asked for again when the gateway dials next."""
 
 
 def load(environment: Mapping[str, str]) -> GatewaySettings:

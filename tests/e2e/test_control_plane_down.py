@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
 import httpx
+import orjson
 import pytest
 
 from tests.e2e.driving import NEW, OLD, Rest
@@ -64,6 +65,15 @@ def of_the_router(mesh: Mesh, rest: Rest) -> bool:
     return set(DEAD) <= set(mesh.pids()) and [gateway["current"] for gateway in gateways] == [True]
 
 
+def kept(mesh: Mesh, rest: Rest) -> bool:
+    """Whether the table that the gateway goes by is on its disk."""
+    [gateway] = rest.ok("GET", "/v1/gateways")["gateways"]
+    [file] = (mesh.data_dir / "gateway").glob("*.bin")
+    head = orjson.loads(file.read_bytes().split(b"\n", 1)[1][32:].split(b"\n", 1)[0])
+    routes = [item["version"] for type_url, item in head["types"].items() if type_url.endswith("RouteConfiguration")]
+    return any(version.startswith(f"{gateway['acknowledged_revision']:.0f}-") for version in routes)
+
+
 def move_traffic(rest: Rest, version: str) -> None:
     rest.ok("PATCH", "/v1/models/digits/traffic", json={"traffic_split": {version: 100}})
 
@@ -85,6 +95,7 @@ def test_everything_goes_on_without_the_control_plane_and_nothing_flaps_at_its_r
 def test_a_gateway_that_dies_meanwhile_comes_back_from_its_disk(mesh: Mesh, rest: Rest) -> None:
     move_traffic(rest, NEW)
     move_traffic(rest, OLD)
+    until(lambda: kept(mesh, rest), what="the table is on disk")
     versions = texts(configuration(mesh))
     with ExitStack() as callers:
         with mesh.held_down(*DEAD):

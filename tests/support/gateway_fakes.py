@@ -110,6 +110,8 @@ class FakeStore:
         self.files: dict[str, Configuration] = {}
         self.saved: list[str] = []
         """The versions of the routes of each write."""
+        self.size_bytes = 0
+        """Of every file; 0: of the resources in it."""
         self.damaged = False
         self.full = False
 
@@ -125,4 +127,6 @@ class FakeStore:
             raise OSError("no space left")
         self.files[gateway] = configuration
         self.saved.append(configuration.version(ROUTES))
-        return sum(len(body) for one in configuration.types.values() for body in one.resources.values())
+        return self.size_bytes or sum(
+            len(body) for one in configuration.types.values() for body in one.resources.values()
+        )

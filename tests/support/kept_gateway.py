@@ -26,7 +26,7 @@ class KeptGateway(Gateway):
     def __init__(self, folder: Path, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(folder, loop)
         self.keeper_port = free_ports(1)[0]
-        self.keeper_settings: dict[str, object] = {"save_period_s": 0.1, "patience_s": 1.0}
+        self.keeper_settings: dict[str, object] = {"patience_s": 1.0}
         self.keeper: Process
 
     async def start(self, *, publish: Sequence[ModelRoutes] | None = ()) -> None:

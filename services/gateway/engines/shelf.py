@@ -13,11 +13,11 @@ log = get_logger(__name__)
 GATEWAYS_MAX = 16
 """Gateways that one keeper keeps; there should be a keeper beside each."""
 
-_SHARE_MAX = 0.05
-"""The most of the time that may be spent with writing."""
-_BYTES_PER_S_MAX = 1_000_000
-"""The most that is written in the long run: ten thousand models are some megabytes, each change writes all of them, and
+_BYTES_PER_S = 1_000_000
+"""What is written in the long run, at most: ten thousand models are some megabytes, each change writes all of them, and
 rules may change every second for hours."""
+_BURST_BYTES = 16_000_000
+"""What may be written at once after a quiet time, so that a few changes are on disk as soon as they are made."""
 _FAILED_PAUSE_S = 10.0
 
 
@@ -33,6 +33,7 @@ class Shelf:
         self._opening = asyncio.Lock()
         self._unsaved: set[str] = set()
         self._failed = False
+        self._budget_bytes = float(_BURST_BYTES)
         self._changed = asyncio.Event()
 
     async def open(self, gateway: str) -> None:
@@ -61,13 +62,15 @@ class Shelf:
 
     async def run(self) -> None:
         """Writes what changes, for as long as the process lives."""
+        seen_s = self._clock.monotonic()
         while True:
             await self._changed.wait()
             self._changed.clear()
-            began_s = self._clock.monotonic()
             size = await self.flush()
-            took_s = self._clock.monotonic() - began_s
-            pause_s = max(self._period_s, took_s / _SHARE_MAX, size / _BYTES_PER_S_MAX)
+            now_s = self._clock.monotonic()
+            earned = (now_s - seen_s) * _BYTES_PER_S
+            self._budget_bytes, seen_s = min(_BURST_BYTES, self._budget_bytes + earned) - size, now_s
+            pause_s = max(self._period_s, -self._budget_bytes / _BYTES_PER_S)
             if self._failed:
                 self._changed.set()
                 pause_s = max(pause_s, _FAILED_PAUSE_S)

@@ -60,6 +60,22 @@ async def test_many_changes_are_one_write_a_period_and_the_newest_is_written() -
     assert len(store.saved) <= 4
 
 
+async def test_what_is_large_and_changes_all_the_time_is_written_seldom() -> None:
+    store = FakeStore()
+    store.size_bytes = 4_000_000
+    shelf = shelf_over(store)
+    await shelf.open("gateway-0")
+    writer = asyncio.create_task(shelf.run(), name="writer")
+    for number in range(1000):
+        shelf.keep("gateway-0", routes(f"r{number}"))
+        await asyncio.sleep(0.1)
+    writer.cancel()
+    # Four at once, then one every four seconds.
+    assert store.saved[:4] == ["r0", *store.saved[1:4]]
+    assert int(store.saved[3][1:]) < 35
+    assert 25 <= len(store.saved) <= 31
+
+
 async def test_a_full_disk_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
     store = FakeStore()
     store.full = True

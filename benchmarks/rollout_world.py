@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from services.router.domain.sequential import Floats, log_evidence_above, log_evidence_below, shares_high, shares_low
+from services.router.domain.sequential import Floats, log_evidence_above, log_evidence_below, log_evidence_increase
 
 ROLLOUT_ALPHA = 0.01
 """What a whole rollout may be wrong by."""
@@ -182,12 +182,13 @@ def _proven_below(hits: Counts, count: int, limit: float, alpha: float) -> Flags
 
 
 def _rate_increased(mine: Tally, other: Tally, limit: float, alpha: float) -> Flags:
-    # Bounds are wider than two standard errors, so nearer rates need no bounds.
+    # Nothing is proven within two standard errors.
     rate, base = mine.faults / mine.requests, other.faults / other.requests
     error = np.sqrt(rate * (1 - rate) / mine.requests + base * (1 - base) / other.requests)
     broken: Flags = rate - base > limit + 2.0 * error
-    low = shares_low(mine.faults[broken], mine.requests, alpha / 2)
-    broken[broken] = low - shares_high(other.faults[broken], other.requests, alpha / 2) > limit
+    faults, base_faults = mine.faults[broken], other.faults[broken]
+    evidence = log_evidence_increase(faults, mine.requests, base_faults, other.requests, limit)
+    broken[broken] = evidence >= -log(alpha)
     return broken
 
 

@@ -1,13 +1,14 @@
 """What evidence says of each limit that a version may have to keep. Pure.
 
 A finding compares what was measured with the limit (`within`), and says whether the limit is proven broken (`broken`)
-at a level `alpha`, whenever and however often one asks. Where a limit is relative to the baseline, half of alpha goes
-to the bound of the version and half to that of the baseline: both hold at once, and so does what follows from both.
+at a level `alpha`, whenever and however often one asks. Rates are compared with the baseline's by one test for both
+(`log_evidence_increase`). For quantiles, means of any values, and shares of many classes half of alpha goes to the
+bound of the version and half to that of the baseline: both hold at once, and so does what follows from both.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import inf
+from math import inf, log
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from services.router.domain.latencies import count_above, count_of, quantile_int
 from services.router.domain.sequential import (
     Interval,
     is_binary,
+    log_evidence_increase,
     mean_interval,
     share_interval,
     shares_high,
@@ -67,8 +69,7 @@ def shadow_disagreement(limit: float, canary: VersionEvidence, _baseline: Versio
 
 def error_rate_increase(limit: float, canary: VersionEvidence, baseline: VersionEvidence, alpha: float) -> Finding:
     """The error rate less the baseline's."""
-    mine = share_interval(canary.faults, canary.requests, alpha / 2)
-    other = share_interval(baseline.faults, baseline.requests, alpha / 2)
+    mine = share_interval(canary.faults, canary.requests, alpha)
     rate, base = _share(canary.faults, canary.requests), _share(baseline.faults, baseline.requests)
     return Finding(
         measured=rate,
@@ -76,7 +77,7 @@ def error_rate_increase(limit: float, canary: VersionEvidence, baseline: Version
         low=mine.low,
         high=mine.high,
         within=rate - base <= limit + _TIE,
-        broken=mine.low - other.high > limit,
+        broken=_increased((canary.faults, canary.requests), (baseline.faults, baseline.requests), limit, alpha=alpha),
         baseline=base,
         baseline_count=baseline.requests,
     )
@@ -130,12 +131,12 @@ def accuracy_min(limit: float, canary: VersionEvidence, _baseline: VersionEviden
 def accuracy_decrease(limit: float, canary: VersionEvidence, baseline: VersionEvidence, alpha: float) -> Finding:
     """The baseline's accuracy less the version's."""
     sample, other = _outcomes(canary, ACCURACY), _outcomes(baseline, ACCURACY)
-    low = mean_interval(other, alpha / 2, binary=True).low
+    wrong = [(round(one.count - one.total), one.count) for one in (sample, other)]
     return _mean_finding(
         sample,
-        mean_interval(sample, alpha / 2, binary=True),
+        mean_interval(sample, alpha, binary=True),
         within=lambda mean: mean >= _mean(other) - limit - _TIE,
-        broken=lambda bounds: bounds.high < low - limit,
+        broken=lambda _: _increased(wrong[0], wrong[1], limit, alpha=alpha),
         baseline=other,
     )
 
@@ -206,6 +207,11 @@ def prediction_shift(limit: float, canary: VersionEvidence, baseline: VersionEvi
         broken=proven > limit,
         baseline_count=baseline_count,
     )
+
+
+def _increased(mine: tuple[int, int], other: tuple[int, int], limit: float, *, alpha: float) -> bool:
+    """Whether the share of the first, hits of samples, is proven to exceed that of the second by more than `limit`."""
+    return float(log_evidence_increase(*mine, *other, limit)) >= -log(alpha)
 
 
 def _share_max(limit: float, hits: int, count: int, alpha: float) -> Finding:

@@ -34,6 +34,8 @@ above the limit. It decides how soon a breach is found, never whether the test h
 _GRID = 16
 _ROUNDS = 8
 """Bounds are found on a grid of 16 places, eight times in a row: to 16^-8 of the range that is searched, outwards."""
+_CELLS = 256
+"""The range of shares that two versions may have in common is looked through in so many cells."""
 _FAR = 20.0
 """So many standard deviations away all of a posterior distribution is on one side, but for 1e-9 at most."""
 _MEAN_BEST_AT = 2000.0
@@ -81,6 +83,31 @@ def log_evidence_below(hits: ArrayLike, count: ArrayLike, limit: ArrayLike) -> F
             - special.xlog1py(n - k, -p0)
         )
     return np.where((tail > 0.0) & (p0 > 0.0), evidence, -inf)
+
+
+def log_evidence_increase(
+    hits: ArrayLike, count: ArrayLike, base_hits: ArrayLike, base_count: ArrayLike, increase: float
+) -> Floats:
+    """A lower bound of the logarithm of the evidence that a share exceeds another one by more than `increase`.
+
+    If it does not, and the other's true share is x, then the first is at most x + increase: the evidence against that,
+    times the evidence of the other's samples against x, is a supermartingale, for what one version does tells nothing
+    of the other's next request. Either is mixed with doing nothing, so that neither drags the other down. Whatever x
+    is, the smallest of these products is at most the true one, and so as valid. Cheaper at equal shares of the traffic
+    than a bound for each side: it does not ask for both to be unlucky at once.
+    """
+    k, n, j, m = np.broadcast_arrays(
+        *(np.asarray(value, dtype=np.float64) for value in (hits, count, base_hits, base_count))
+    )
+    start, end = j / np.maximum(m, 1.0), k / np.maximum(n, 1.0) - increase
+    x = start[..., None] + np.maximum(end - start, 0.0)[..., None] * np.linspace(0.0, 1.0, _CELLS + 1)
+    # Above, evidence falls with x; below, it grows. So a cell's ends bound what is in between, and the first and the
+    # last what is beyond them.
+    mine = log_evidence_above(k[..., None], n[..., None], np.minimum(x + increase, 1.0))
+    other = log_evidence_below(j[..., None], m[..., None], x)
+    nothing = np.full((*start.shape, 1), -inf)
+    product = _hedged(np.concatenate([mine, nothing], axis=-1)) + _hedged(np.concatenate([nothing, other], axis=-1))
+    return np.where(end > start, product.min(axis=-1), -inf)
 
 
 def shares_low(hits: ArrayLike, count: ArrayLike, alpha: float) -> Floats:
@@ -158,6 +185,11 @@ def variance(sample: MetricSum) -> float:
 def is_binary(sample: MetricSum) -> bool:
     """Whether all values are 0 or 1, as far as the sums tell: then they equal those of their squares."""
     return sample.total == sample.sum_of_squares and 0.0 <= sample.total <= sample.count and sample.total % 1.0 == 0.0
+
+
+def _hedged(log_evidence: Floats) -> Floats:
+    """Half of it, and half of doing nothing."""
+    return np.logaddexp(0.0, log_evidence) - log(2.0)
 
 
 def _part_below(a: Floats, b: Floats, limit: Floats) -> Floats:

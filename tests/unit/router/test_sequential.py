@@ -14,6 +14,7 @@ from services.router.domain.sequential import (
     is_binary,
     log_evidence_above,
     log_evidence_below,
+    log_evidence_increase,
     mean_interval,
     mean_radius,
     share_interval,
@@ -94,6 +95,30 @@ def test_shares_are_bounded_in_arrays_as_one_by_one() -> None:
     for place, (k, n) in enumerate(zip(hits, counts, strict=True)):
         alone = share_interval(k, n, ALPHA)
         assert (low[place], high[place]) == (alone.low, alone.high)
+
+
+def test_the_evidence_of_an_increase_is_at_most_that_of_every_share_they_may_have() -> None:
+    found = float(log_evidence_increase(60, 2000, 200, 20_000, 0.005))
+    shares = np.linspace(1e-6, 0.2, 20_001)
+    mine = np.logaddexp(0.0, log_evidence_above(60, 2000, shares + 0.005)) - log(2)
+    other = np.logaddexp(0.0, log_evidence_below(200, 20_000, shares)) - log(2)
+    exact = float((mine + other).min())
+    assert exact - 0.15 < found <= exact
+    assert log_evidence_increase(10, 1000, 200, 20_000, 0.0) == -inf, "none was measured"
+    assert log_evidence_increase(0, 0, 0, 0, 0.0) == -inf
+
+
+def test_an_increase_that_is_none_is_seldom_proven_and_one_that_is_soon() -> None:
+    random, runs, steps = np.random.default_rng(5), 500, 200
+    limit = -log(0.01)
+    for rate, more, expected in ((0.02, 0.0, False), (0.02, 0.03, True)):
+        base = random.binomial(50, rate, (runs, steps)).cumsum(axis=1)
+        hits = random.binomial(50, rate + more, (runs, steps)).cumsum(axis=1)
+        proven = np.zeros(runs, dtype=np.bool_)
+        for step in range(9, steps, 20):
+            count = 50 * (step + 1)
+            proven |= log_evidence_increase(hits[:, step], count, base[:, step], count, 0.0) >= limit
+        assert (float(proven.mean()) > 0.99) if expected else (float(proven.mean()) <= 0.01)
 
 
 def test_a_mean_of_zeros_and_ones_is_a_share_and_one_of_other_values_is_not() -> None:

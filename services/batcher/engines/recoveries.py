@@ -72,7 +72,11 @@ class Recoveries:
             recovery.again = []
         for member in recovery.given_up:
             self._verdicts.failed(member, failure)
-        self._put([(flight.group, batch) for batch in recovery.again])
+        again = recovery.again
+        if flight.group.priority is Priority.SHADOW:
+            # They may seldom leave at all: alone, each that leaves says something about the version.
+            again = [[member] for batch in again for member in batch]
+        self._put([(flight.group, batch) for batch in again])
 
     def fail(self, error: Callable[[], MeshError]) -> None:
         """Answers all with an error."""

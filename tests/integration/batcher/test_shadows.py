@@ -100,7 +100,7 @@ async def batching(folder: Path, model: serving_pb2.ServedModel, **settings: obj
             router=neighbours,
             monitor=neighbours,
             application="services.batcher.app:app",
-            settings={"shadow_timeout_s": 1.0, **settings},
+            settings={"shadow_timeout_s": 4.0, **settings},
         )
         async with running(part), asking(part) as stub:
             await eventually(lambda: len(router.heard) == 2, what="the table is in force")

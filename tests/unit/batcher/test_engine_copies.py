@@ -173,3 +173,11 @@ async def test_a_server_that_no_caller_uses_takes_copies_without_a_pause(engine:
     copies = begin(engine, *(request(version, [-1], priority=Priority.SHADOW) for _ in range(50)))
     await asyncio.gather(*copies)
     assert now_s() == pytest.approx(50 * server.latency_s)
+
+
+async def test_copies_of_a_batch_that_failed_are_asked_one_by_one(engine: Engine, server: FakeServer) -> None:
+    server.answer = guilty(-2, -3)
+    copies = begin(engine, *(request(served(), [-number], priority=Priority.SHADOW) for number in range(1, 5)))
+    await asyncio.gather(*copies, return_exceptions=True)
+    assert [sent.numbers for sent in server.sent] == [[-1, -2, -3, -4], [-1], [-2], [-3], [-4]]
+    assert [isinstance(one.exception(), MeshError) for one in copies] == [False, True, True, False]

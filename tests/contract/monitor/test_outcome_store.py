@@ -100,6 +100,18 @@ async def test_instances_are_told_apart(evidence_stores: EvidenceStores) -> None
     assert await stores.outcomes.find("nobody", after=-1, limit=10) == []
 
 
+async def test_names_are_kept_as_they_are(evidence_stores: EvidenceStores) -> None:
+    stores = evidence_stores
+    names = ["", "NULL", 'a "b"', "c\\d", "{e,f}", "tab\there", "two\nlines", "\r", "ü", "'", "\\N", "\\."]
+    ids = [f"id {name}" for name in names]
+    await stores.log.apply(batch(1, *ids, labels=[Labels([name, "second"]) for name in names]))
+    taken = await stores.outcomes.report([outcome(request_id, "x") for request_id in ids], now=NOON)
+    assert [found.predicted.label if found.predicted else None for found in taken] == names
+    await stores.log.apply(batch(2, "numbers", labels=[Labels(numbers=[float("inf"), -1e-300, float("nan")])]))
+    found = await stores.outcomes.report([outcome("numbers", 1.0, instance=place) for place in range(3)], now=NOON)
+    assert [str(taken.predicted.number) for taken in found if taken.predicted] == ["inf", "-1e-300", "nan"]
+
+
 async def test_numbers_give_errors_and_classes_accuracy(evidence_stores: EvidenceStores) -> None:
     stores = evidence_stores
     await stores.log.apply(batch(1, "price", "failed", labels=[Labels(numbers=[10.5]), Labels()]))

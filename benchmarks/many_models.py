@@ -2,8 +2,9 @@
 
 Two gateways, each with a control plane of its own: one knows ten models, the other those ten among thousands. Printed
 are the time that a change of one model takes, from `publish` to the gateway's word that it routes by it; each Envoy's
-memory; and how long requests take through either, in turns, so that what else the machine does meets both. Behind both
-is an Envoy that answers at once. One model in fifty has a sticky split; requests are gRPC and name their model.
+memory; and how long requests take and what they cost through either, in turns, so that what else the machine does meets
+both. Behind both is an Envoy that answers at once. One model in fifty has a sticky split; requests are gRPC and name
+their model.
 """
 
 import argparse
@@ -219,6 +220,12 @@ class Caller:
             line.close()
 
 
+def cpu_of(one: Site) -> float:
+    """What all threads of a gateway have computed, in microseconds."""
+    threads = Path(f"/proc/{one.gateway.pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e3
+
+
 def percentile(times_s: Sequence[float], share: float) -> float:
     """By rank."""
     return sorted(times_s)[min(len(times_s) - 1, int(share * len(times_s)))]
@@ -238,10 +245,13 @@ def print_requests(few: Site, many: Site, models: Sequence[int], *, rounds: int,
             stack.callback(caller.close)
             caller.ask(_WARM_UP)
         times: list[tuple[list[float], list[float]]] = []
+        cpu_us: tuple[list[float], list[float]] = ([], [])
         for _ in range(rounds):
             pair: tuple[list[float], list[float]] = ([], [])
             for turn in range(2 * requests // _TURN):
+                began_us = cpu_of((few, many)[turn % 2])
                 pair[turn % 2].extend(callers[turn % 2].ask(_TURN))
+                cpu_us[turn % 2].append((cpu_of((few, many)[turn % 2]) - began_us) / _TURN)
             times.append(pair)
     for name, share in (("p50", 0.5), ("p95", 0.95)):
         ratios = [percentile(large, share) / percentile(small, share) for small, large in times]
@@ -253,6 +263,9 @@ def print_requests(few: Site, many: Site, models: Sequence[int], *, rounds: int,
             f"requests, {name}: {len(few.models)} models {small_us:.0f} us, {len(many.models)} models "
             f"{large_us:.0f} us, ratio {statistics.median(ratios):.3f} ({rounds} rounds: {spread})"
         )
+
+    small_us, large_us = (statistics.median(turns) for turns in cpu_us)
+    print(f"requests, Envoy's CPU: {small_us:.0f} us and {large_us:.0f} us, ratio {large_us / small_us:.3f}")
 
 
 async def main() -> None:

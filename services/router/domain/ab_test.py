@@ -12,7 +12,7 @@ from services.common.errors import invalid
 from services.common.names import SemanticVersion, check_model_name, check_version
 from services.router.domain.headers import check_header
 from services.router.domain.places import Runs
-from services.router.domain.rules import SHADOW_RULE, SPLIT_RULE, STICKY_HEADER_DEFAULT, VERSIONS_MAX, Strategy
+from services.router.domain.rules import SHADOW_RULE, SPLIT_RULE, STICKY_HEADER_DEFAULT, Strategy
 
 DURATION_DEFAULT_DAYS = 7.0
 DURATION_MAX_DAYS = 90.0
@@ -21,6 +21,8 @@ ERROR_RATE = "error_rate"
 ACCURACY = "accuracy"
 METRICS_DEFAULT = (LATENCY, ERROR_RATE)
 METRICS_MAX = 16
+VERSIONS_MAX = 16
+"""The monitor has evidence on so many versions at once."""
 SETTLED = timedelta(seconds=3)
 """Requests count from so long after a test has begun, in full seconds: until then gateways may route as before."""
 

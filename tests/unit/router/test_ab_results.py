@@ -178,6 +178,7 @@ def test_an_error_rate_above_the_limit_is_proven_and_the_controls_is_its_own_aff
         (AbTestWish("canary-1", {OLD: 50, NEW: 50}), "name"),
         (AbTestWish("t", {OLD: 100}), "versions"),
         (AbTestWish("t", {OLD: 50, NEW: 40}), "versions"),
+        (AbTestWish("t", {f"v{number}.0.0": 5 for number in range(20)}), "versions"),
         (AbTestWish("t", {OLD: 100, NEW: 0}), "versions['v1.0.0']"),
         (AbTestWish("t", {OLD: 50, "1.0.0": 50}), "versions"),
         (AbTestWish("t", {OLD: 50, "new": 50}), "versions['new']"),

@@ -125,7 +125,7 @@ class CanaryStarts:
                 now=self._clock.now(),
                 reason=call.reason,
             )
-            _check_beside(wish, step)
+            _check_beside(wish, before, version)
             return split_after(step, split)
 
         rule, before, after = await self._changing.decided(call, decide)
@@ -144,14 +144,17 @@ def _check_start(call: Call) -> None:
         raise invalid("deployment_name", "", "the deployment of the version that the canary is to try")
 
 
-def _check_beside(wish: SplitWish, step: Step) -> None:
+def _check_beside(wish: SplitWish, before: Split, version: str) -> None:
+    """Shares beside a canary say who takes part; the stages say how much each gets."""
     if not wish.weights:
         return
-    asked = {version: share for version, share in checked_weights(wish.weights).items() if share}
-    begins = {version: share for version, share in (step.shares or {}).items() if share}
-    if asked != begins:
+    asked = {name for name, share in checked_weights(wish.weights).items() if share}
+    taking_part = {version, *before.positive}
+    if asked != taking_part:
         raise invalid(
-            "traffic_split", dict(wish.weights), f"beside canary_config nothing, or its first stage: {begins}"
+            "traffic_split",
+            dict(wish.weights),
+            f"beside canary_config nothing, or shares of {' and '.join(sorted(taking_part))}, which take part in it",
         )
 
 

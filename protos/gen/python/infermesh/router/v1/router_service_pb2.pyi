@@ -88,7 +88,9 @@ class UpdateTrafficRequest(_message.Message):
 
     @_builtins.property
     def canary_config(self) -> _traffic_rule_pb2.CanaryConfig:
-        """A canary in place of shares. Not together with `traffic_split`, unless that gives what the stages begin with."""
+        """A canary in place of shares. A `traffic_split` beside it names who takes part, the version that is tried and those
+        that have traffic now; how much each gets is said by the stages.
+        """
 
     @_builtins.property
     def conditions(self) -> _containers.RepeatedCompositeFieldContainer[_traffic_rule_pb2.RouteCondition]:

@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import inf
 
 from services.common.errors import MeshError, Reason, invalid
 from services.common.names import check_version
@@ -17,6 +18,8 @@ ALPHA = 0.01
 """The probability that a test is ended for an error rate that no version has, over all versions and looks together."""
 EVIDENCE_PATIENCE = timedelta(hours=1)
 """How long after the planned end the monitor is waited for, before the test ends without a conclusion."""
+FOLLOWED_MIN_S = 60.0
+"""How long a router must have asked for evidence itself before it gives up: see `canary_steps`."""
 UNREADY_GRACE_S = 60.0
 """How long a version may be away, for a restart of its model server, before the test ends: its users get others."""
 _EVENTS = uuid.UUID("7c3f5d0e-52a1-5f0c-9a55-3f1f0c6a0002")
@@ -44,6 +47,12 @@ class AbLook:
     """The last that it showed; None: it has shown nothing."""
     unready: str = ""
     """The version that has not been ready for too long; empty: none."""
+    followed_s: float = inf
+    """For how long whoever looks has asked for evidence on it."""
+
+    def given_up(self, test: AbTest) -> bool:
+        """Whether evidence on the end has been waited for long enough."""
+        return self.now >= test.ends_at + EVIDENCE_PATIENCE and self.followed_s >= FOLLOWED_MIN_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +124,7 @@ def decided(test: AbTest, look: AbLook, split: Split) -> AbStep | None:
         return None
     if look.results is not None:
         return _completed(test, look.now, look.results, split, said="its time is over")
-    if look.now >= test.ends_at + EVIDENCE_PATIENCE:
+    if look.given_up(test):
         why = "its time is over, and for an hour the monitor had no evidence on its end; the shares before it are back"
         return _ended(
             test, look.now, _End(AbTestStatus.COMPLETED, why, Severity.WARNING), split=back, results=look.last

@@ -8,6 +8,7 @@ passes or fails for the want of evidence without being said. While nothing can b
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from math import inf
 
 from services.common.errors import MeshError, Reason
 from services.router.domain.canary import (
@@ -36,6 +37,9 @@ from services.router.domain.rules import Split, with_weights
 
 UNREADY_GRACE_S = 10.0
 """How long the version that is tried may be away, for a restart of its model server, before the canary ends."""
+FOLLOWED_MIN_S = 60.0
+"""How long a router must have asked for evidence itself before it ends a canary for the want of it: one that has just
+begun to lead, maybe with the whole mesh, knows nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Look:
     """How far the evidence for that reaches."""
     unready_s: float = 0.0
     """For how long its version has not been ready."""
+    followed_s: float = inf
+    """For how long whoever looks has asked for evidence on its stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +134,9 @@ def decided(canary: Canary, look: Look) -> Step | None:
     if _proven(canary, look):
         return _passed(canary, look)
     if canary.held_since is None:
-        return _held(canary, look) if look.now >= canary.stage_ends_at + EVIDENCE_LAG else None
-    if canary.hold_ends_at is not None and look.now >= canary.hold_ends_at:
+        late = look.now >= canary.stage_ends_at + EVIDENCE_LAG and look.followed_s >= EVIDENCE_LAG.total_seconds()
+        return _held(canary, look) if late else None
+    if canary.hold_ends_at is not None and look.now >= canary.hold_ends_at and look.followed_s >= FOLLOWED_MIN_S:
         reason = starved_reason(canary, look.results, requests=look.requests)
         return _rolled_back(canary, look, StageOutcome.NOT_ENOUGH_DATA, reason, cause=STARVED)
     return None

@@ -4,12 +4,14 @@ As with canaries, what is decided is stored with the rule and the leader's token
 test is kept here alone. A model has one test at a time, and so one stream of evidence.
 """
 
+from dataclasses import replace
+
 from services.common.clock import Clock
 from services.common.errors import MeshError
 from services.common.telemetry.logging import get_logger
 from services.router.domain.ab_document import ab_test_of, shown
-from services.router.domain.ab_steps import EVIDENCE_PATIENCE, UNREADY_GRACE_S, AbLook, Excess, decided, excess_of
-from services.router.domain.ab_test import AbTest
+from services.router.domain.ab_steps import UNREADY_GRACE_S, AbLook, Excess, decided, excess_of
+from services.router.domain.ab_test import SETTLED, AbTest
 from services.router.domain.evidence import Evidence
 from services.router.domain.rollouts import Rollout, Saved
 from services.router.engines.ab_tests import AbTests
@@ -51,8 +53,9 @@ class AbTestDriver:
     async def drive(self, rollout: Rollout) -> None:
         """Returns once the test has ended, or this router does not lead any more."""
         test = ab_test_of(rollout)
-        # There is no evidence on what has not been yet.
-        await self._clock.sleep(max(0.0, (test.counted_from - self._clock.now()).total_seconds()))
+        # There is no evidence on what has not been yet; a clock that was set back must not keep anyone from looking.
+        left_s = (test.counted_from - self._clock.now()).total_seconds()
+        await self._clock.sleep(min(max(0.0, left_s), SETTLED.total_seconds()))
         watch = EvidenceWatch(
             self._source,
             test.model_name,
@@ -89,7 +92,7 @@ class AbTestDriver:
         began_s = self._clock.monotonic()
         if watch.evidence is not None:
             self._tests.live[drive.rollout.rollout_id] = watch.evidence
-        test, look = drive.test, self._look(drive, watch.evidence)
+        test, look = drive.test, self._look(drive, watch)
         step = await self._tests.overtaken(drive.rollout)
         step = step or decided(test, look, self._tests.in_force(test.model_name)[1])
         if step is None:
@@ -109,15 +112,16 @@ class AbTestDriver:
         )
         return True
 
-    def _look(self, drive: "_Drive", evidence: Evidence | None) -> AbLook:
-        test, now = drive.test, self._clock.now()
+    def _look(self, drive: "_Drive", watch: EvidenceWatch) -> AbLook:
+        test, evidence = drive.test, watch.evidence
+        look = AbLook(self._clock.now(), followed_s=watch.followed_s)
         excess = drive.judge(evidence) if evidence is not None else None
         unready = drive.unready(self._ready(test), now_s=self._clock.monotonic())
-        over = now >= test.ends_at and _reaches_the_end(test, evidence)
-        given_up = now >= test.ends_at + EVIDENCE_PATIENCE
+        over = look.now >= test.ends_at and _reaches_the_end(test, evidence)
         # Figures are computed when something is decided by them, not every second.
-        last = self._tests.results(drive.rollout) if over or given_up or excess is not None or unready else None
-        return AbLook(now, excess, last if over else None, last, unready)
+        decides = over or look.given_up(test) or excess is not None or unready
+        last = self._tests.results(drive.rollout) if decides else None
+        return replace(look, excess=excess, results=last if over else None, last=last, unready=unready)
 
     def _ready(self, test: AbTest) -> str:
         """A version that is not ready; empty: all are."""

@@ -136,7 +136,7 @@ class CanaryDriver:
         now = self._clock.now()
         unready_s = drive.unready_for(ready=self._ready(drive.canary), now_s=self._clock.monotonic())
         if watch.evidence is None:
-            return Look(now, unready_s=unready_s)
+            return Look(now, unready_s=unready_s, followed_s=watch.followed_s)
         evidence = self._judged(drive, watch.evidence)
         return Look(
             now,
@@ -145,6 +145,7 @@ class CanaryDriver:
             complete=_complete(evidence),
             seen_until=evidence.window_end,
             unready_s=unready_s,
+            followed_s=watch.followed_s,
         )
 
     def _judged(self, drive: "_Drive", newest: Evidence) -> Evidence:

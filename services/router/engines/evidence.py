@@ -1,7 +1,6 @@
 """Evidence without end: the monitor is dialled again whenever it goes away or falls silent, and that is said."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -98,13 +97,20 @@ class EvidenceWatch:
         self._clock = clock
         self._told = told
         self._task: asyncio.Task[None] | None = None
+        self._began_s = clock.monotonic()
         self.evidence: Evidence | None = None
         """The newest. None: there is none at the moment."""
         self.error = ""
         """Why there is none; empty also before the first."""
 
+    @property
+    def followed_s(self) -> float:
+        """For how long it has been followed."""
+        return self._clock.monotonic() - self._began_s
+
     async def __aenter__(self) -> Self:
         """Begins to follow."""
+        self._began_s = self._clock.monotonic()
         self._task = asyncio.create_task(self._follow(), name=f"router:evidence on {self._model_name}")
         return self
 
@@ -112,8 +118,8 @@ class EvidenceWatch:
         """Ends it."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            # Not awaited itself: whoever is cancelled meanwhile must still learn it.
+            await asyncio.wait([self._task])
 
     async def _follow(self) -> None:
         while True:

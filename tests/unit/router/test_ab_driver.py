@@ -107,6 +107,24 @@ async def test_a_monitor_that_comes_back_late_still_ends_a_test_with_a_conclusio
     assert router.shares(MODEL) == {NEW: 100}
 
 
+async def test_a_router_that_comes_back_long_after_the_end_asks_for_evidence_first(
+    world: World, router: AbTestRouter
+) -> None:
+    await served(world, router)
+    await router.ab_tests.create(Call(MODEL), wish(auto_promote=True))
+    world.monitor.count({OLD: (3000, 300), NEW: (3000, 3)})
+    await asyncio.sleep(5.0)
+    world.monitor.count({OLD: (3000, 300), NEW: (3000, 3)})
+    await router.stop()
+    await asyncio.sleep(2 * 3600.0)
+    later = AbTestRouter(world, "router-1")
+    await later.start()
+    await asyncio.sleep(15.0)
+    view = await seen(later)
+    assert (view.test.status, view.results.winner, view.results.basis) == ("completed", NEW, "fixed_horizon")
+    await later.stop()
+
+
 async def test_a_version_that_stays_away_ends_the_test(world: World, router: AbTestRouter) -> None:
     await served(world, router)
     await router.ab_tests.create(Call(MODEL), wish(duration_days=1.0))

@@ -188,6 +188,29 @@ async def test_another_router_goes_on_in_the_middle_of_a_stage() -> None:
         assert stage.kinds() == []
 
 
+async def test_a_router_that_comes_back_late_asks_for_evidence_before_it_holds_or_ends_anything() -> None:
+    async with opened() as (stage, first):
+        await stage.live(30)
+        await first.die()
+        await stage.live(60)
+        # The stage is over, and what is needed was seen.
+        second = await stage.router()
+        await stage.live(10)
+        assert second.shares(MODEL) == {NEW: 50, OLD: 50}
+        stage.world.monitor.away = True
+        await stage.live(90)
+        assert (await seen(second)).canary.held_since is not None
+        await second.die()
+        stage.world.monitor.away = False
+        # As long as it may be held, and longer.
+        await stage.live(600)
+        third = await stage.router()
+        await stage.live(10)
+        assert third.shares(MODEL) == {NEW: 100}
+        # None of the first stage; the second one was held, and that is over.
+        assert stage.kinds() == ["canary_held", "canary_promoted"]
+
+
 async def test_a_pause_stops_the_stage_and_not_the_limits() -> None:
     async with opened() as (stage, router):
         await stage.live(10)

@@ -7,9 +7,12 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.common.telemetry.logging import get_logger
 from services.router.adapters.postgres import transaction
 from services.router.adapters.split_json import conditions_from_json, split_from_json, split_to_json
 from services.router.domain.rules import Change, NewChange, Rule, ShownRule, etag_of
+
+log = get_logger(__name__)
 
 _GENERATIONS = text("SELECT model_id, generation FROM traffic_rules WHERE rule_name = 'split'")
 _SOME = text("SELECT * FROM traffic_rules WHERE rule_name = 'split' AND model_id = ANY(:models) ORDER BY model_id")
@@ -93,8 +96,8 @@ class PostgresRuleStore:
     async def some(self, model_names: Sequence[str]) -> Sequence[Rule]:
         """The rules of these models."""
         async with transaction(self._engine) as connection:
-            rows = (await connection.execute(_SOME, {"models": list(model_names)})).mappings()
-            return [_rule(row) for row in rows]
+            rows = (await connection.execute(_SOME, {"models": list(model_names)})).mappings().all()
+        return [rule for row in rows if (rule := _readable(row)) is not None]
 
     async def find(self, model_name: str) -> Rule | None:
         """The rule of a model."""
@@ -167,6 +170,19 @@ def _parameters(change: NewChange) -> dict[str, object]:
         "governing": change.governing,
         "log_labels": change.log_labels,
     }
+
+
+def _readable(row: RowMapping) -> Rule | None:
+    """The rule, unless it is none that a router writes: what is wrong with one model must not keep the rules of all
+    others from being read."""
+    try:
+        return _rule(row)
+    except (ValueError, KeyError, TypeError):
+        log.exception(
+            "a row of traffic_rules cannot be read; the model's traffic stays as it is, mend or delete the row",
+            model=row["model_id"],
+        )
+        return None
 
 
 def _rule(row: RowMapping) -> Rule:

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from services.router.domain.conditions import RouteCondition
-from services.router.domain.places import Runs
+from services.router.domain.places import PLACES, Runs, reassigned
 from services.router.domain.routing import Share
 from services.router.domain.rules import Split, Strategy
 from services.router.domain.shadows import Comparison, Shadow
@@ -26,14 +26,14 @@ def split_to_json(split: Split) -> dict[str, object]:
 
 def split_from_json(value: Mapping[str, Any]) -> Split:
     """The split; `value` has the columns of `traffic_rules`, or their names as keys."""
-    weights: Mapping[str, int] = value["version_weights"]
+    stored: Mapping[str, int] = value["version_weights"]
+    # PostgreSQL orders the keys of an object as it likes.
+    weights = {version: stored.get(version, 0) for version in (*value["version_order"], *stored)}
     return Split(
-        # PostgreSQL orders the keys of an object as it likes.
-        weights={version: weights.get(version, 0) for version in value["version_order"]},
+        weights=weights,
         strategy=Strategy(value["routing_strategy"]),
         sticky_header=value["sticky_key_header"],
-        # Changes from before these were kept have none; the places are then those of the order.
-        runs=_runs(value.get("places") or ()),
+        runs=_runs(value.get("places") or (), weights),
         conditions=conditions_from_json(value.get("conditions") or ()),
         shadows=tuple(_shadow(one) for one in value.get("shadows") or ()),
     )
@@ -49,8 +49,12 @@ def conditions_from_json(value: Sequence[Mapping[str, Any]]) -> tuple[RouteCondi
     )
 
 
-def _runs(value: Sequence[Sequence[Any]]) -> Runs:
-    return tuple(Share(version, percent) for version, percent in value)
+def _runs(value: Sequence[Sequence[Any]], weights: Mapping[str, int]) -> Runs:
+    """Who owns which place. () where none are kept, as from before they were: they are then those of the order. Where
+    the weights were changed without them, by an older router or by hand, as few as possible change hands."""
+    runs = tuple(Share(version, percent) for version, percent in value)
+    whole = sum(run.percent for run in runs) == PLACES == sum(weights.values())
+    return reassigned(runs, weights) if whole else ()
 
 
 def _shadow(value: Mapping[str, Any]) -> Shadow:

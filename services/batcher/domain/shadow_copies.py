@@ -4,7 +4,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from math import inf
 
-from services.batcher.domain.request import InferRequest
+from services.batcher.domain.request import InferRequest, InferResult, Tensor
 from services.batcher.domain.serving import ShadowTarget
 from services.batcher.domain.shadow_compare import Answered
 from services.batcher.domain.shadow_sums import CopyCounts, PairSums
@@ -27,6 +27,15 @@ class Copy:
     answered_s: float
     size: int
     """Bytes of its inputs and of the caller's answer."""
+
+
+def detached(result: InferResult) -> InferResult:
+    """The same answer, holding no more bytes than its own: rows that are views of their batch's answer would keep that
+    alive, which no bound of the copies counts."""
+    if not any(isinstance(tensor.data, memoryview) for tensor in result.outputs):
+        return result
+    own = [Tensor(one.name, one.data_type, one.shape, bytes(one.data)) for one in result.outputs]
+    return InferResult(tuple(own), result.batch)
 
 
 @dataclass(slots=True)

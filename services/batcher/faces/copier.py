@@ -16,7 +16,7 @@ from services.batcher.domain.row_labels import ROWS_LOGGED_MAX, RowLabels, row_l
 from services.batcher.domain.serving import ShadowTarget
 from services.batcher.domain.shadow_choice import place_of
 from services.batcher.domain.shadow_compare import Answered, compare, method_of, outputs_to_ask, row_json
-from services.batcher.domain.shadow_copies import Copy, Course, Room
+from services.batcher.domain.shadow_copies import Copy, Course, Room, detached
 from services.batcher.domain.shadow_sums import CopyCounts, Example, PairSums
 from services.batcher.faces.call import KIND_CALLER, KIND_RETRY, Call
 from services.batcher.faces.catalog import Catalog, VersionPlan
@@ -86,6 +86,7 @@ class ShadowCopier:
             if not self._room.take(size):
                 course.drop(plan.served.version)
                 continue
+            result = detached(result)
             answered = Answered(plan.outputs, result, call.scores)
             course.pending.append(Copy(target, request, call.user, answered, answered_s, size))
             self._news.set()
@@ -110,6 +111,7 @@ class ShadowCopier:
         for course in self._courses.values():
             for copy in course.pending:
                 self._room.give_back(copy.size)
+                course.drop(copy.answered.plan.served.version)
             course.pending.clear()
         for task in self._tasks:
             task.cancel()
@@ -177,6 +179,8 @@ class ShadowCopier:
         self._tasks.discard(task)
         course.running -= 1
         self._room.give_back(copy.size)
+        if task.cancelled():
+            course.drop(copy.answered.plan.served.version)
         if course.pending:
             self._news.set()
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -326,6 +327,29 @@ async def test_bytes_have_a_bound_too_and_large_requests_are_not_copied() -> Non
         assert sums.dropped == 1 + 40 - held // 2800
 
 
+async def test_a_copy_does_not_keep_the_answer_of_its_whole_batch_alive() -> None:
+    async with running(Mesh(ShadowTarget("v2.0.0", 100))) as mesh:
+        mesh.versions.delay_s["v2.0.0"] = 1.0
+        one_row = InferRequest(version("v1.0.0"), 1, (), 0.0)
+        batch = b"".join(tensor.data for tensor in says(1)(one_row).outputs) + bytes(1_000_000)
+
+        def views(_request: InferRequest) -> InferResult:
+            view = memoryview(batch)
+            label = Tensor("label", DataType.INT64, (1,), view[:8])
+            return InferResult((label, Tensor("probabilities", DataType.FP32, (1, 3), view[8:20])))
+
+        mesh.versions.answers["v1.0.0"] = views
+        unheld = sys.getrefcount(batch)
+        call = await mesh.predict()
+        call.result = None
+        await asyncio.sleep(0.5)
+        assert mesh.copier.shown()["on_their_way"] == 1
+        assert sys.getrefcount(batch) == unheld
+        await asyncio.sleep(1)
+        (sums,) = mesh.sums().values()
+        assert (sums.compared, sums.disagreed) == (1, 0)
+
+
 async def test_a_version_that_nothing_can_run_is_asked_again_after_growing_pauses() -> None:
     async with running(Mesh(ShadowTarget("v2.0.0", 100))) as mesh:
         mesh.versions.answers["v2.0.0"] = MeshError(Reason.BACKEND_UNAVAILABLE, "away")
@@ -371,6 +395,8 @@ async def test_a_drain_drops_copies_at_once() -> None:
         await mesh.predict()
         await asyncio.sleep(1)
         assert len(mesh.versions.copies("v2.0.0")) == AT_ONCE_MAX
+        (sums,) = mesh.sums().values()
+        assert sums.dropped == AT_ONCE_MAX + 10, "those that waited and those under way"
 
 
 async def test_a_version_that_is_served_no_more_gets_none_of_what_waited_for_it() -> None:

@@ -146,7 +146,8 @@ class Supervisor:
                 self._tell(Held(part))
                 await self._holds.released(part.name)
             # Not ready in time is a death like any other: the loop sees the exit code of the process that was stopped.
-            with contextlib.suppress(PartFailedError):
+            # So is a machine that can start no process, or write no log, just now.
+            with contextlib.suppress(PartFailedError, OSError):
                 await self._launch(part)
                 continue
             await self._running[part.name].stop()
@@ -159,7 +160,9 @@ class Supervisor:
 
     def _tell(self, event: Event) -> None:
         for reporter in self._reporters:
-            reporter.saw(event)
+            # A full disk or a closed terminal keeps no part down.
+            with contextlib.suppress(OSError):
+                reporter.saw(event)
 
     def _fail(self, message: str) -> None:
         if not self._gave_up.is_set():

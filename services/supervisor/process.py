@@ -29,6 +29,7 @@ class Process:
         self.part = part
         self._process = process
         self._clock = clock
+        self._stopped = False
 
     @staticmethod
     async def start(part: Part, *, clock: Clock) -> "Process":
@@ -83,7 +84,10 @@ class Process:
             await self._clock.sleep(_PROBE_EVERY_S)
 
     async def stop(self) -> None:
-        """Asks it to stop and waits; kills it, with all that it started, when its time is over."""
+        """Asks it to stop and waits; kills it, with all that it started, when its time is over. A second time it does
+        nothing: by then its number may be another's."""
+        if self._stopped:
+            return
         if self.alive:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(self.part.stop_signal)
@@ -95,6 +99,7 @@ class Process:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
         await self._process.wait()
+        self._stopped = True
         self.part.after_stop()
 
     async def _answers(self) -> bool:

@@ -162,6 +162,37 @@ async def test_a_mesh_stops_while_a_part_is_held(tmp_path: Path) -> None:
     await asyncio.wait_for(supervisor.stop(), timeout=30)
 
 
+async def test_a_part_that_cannot_be_started_again_just_now_is_tried_until_it_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class FullDisk:
+        def saw(self, event: Event) -> None:
+            """Cannot write it down."""
+            raise OSError(f"no space left for {event}")
+
+    kill_group, killed = os.killpg, list[int]()
+
+    def noted(group: int, number: int) -> None:
+        killed.append(group)
+        kill_group(group, number)
+
+    record = Record()
+    part = replace(web_part("web", tmp_path), vital=False)
+    supervisor = Supervisor([[part]], clock=HastyClock(), reporters=(FullDisk(), record))
+    await supervisor.start()
+    try:
+        monkeypatch.setattr(os, "killpg", noted)
+        part.log_path.unlink()
+        part.log_path.mkdir()  # nobody can write a log there
+        os.kill(record.pids("web")[0], signal.SIGKILL)
+        await eventually(lambda: len(record.names(Died)) > 3, timeout_s=30)
+        assert killed == record.pids("web"), "once: later its number may be another's"
+        part.log_path.rmdir()
+        await eventually(lambda: len(record.pids("web")) == 2, timeout_s=30)
+    finally:
+        await supervisor.stop()
+
+
 async def test_a_part_that_keeps_dying_ends_the_mesh_with_its_last_words(tmp_path: Path) -> None:
     record = Record()
     supervisor = Supervisor([[web_part("web", tmp_path)]], clock=SystemClock(), reporters=(record,))

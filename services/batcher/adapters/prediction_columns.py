@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from infermesh.monitor.v1 import prediction_log_pb2 as pb
 
-from services.batcher.domain.row_labels import NOTHING, RowLabels
+from services.batcher.domain.row_labels import NOTHING, TEXT_LENGTH_MAX, RowLabels
 from services.batcher.domain.shadow_sums import PairSums
 from services.batcher.faces.call import KIND_SHADOW
 from services.batcher.faces.catalog import VersionPlan
@@ -107,7 +107,7 @@ def comparisons(by_primary: Comparisons, *, epoch_us: float) -> Iterable[pb.Shad
 
 
 def _labels(labels: RowLabels) -> pb.RequestLabels:
-    return pb.RequestLabels(classes=labels.classes, values=labels.values)
+    return pb.RequestLabels(classes=[name[:TEXT_LENGTH_MAX] for name in labels.classes], values=labels.values)
 
 
 def _name(group: pb.PredictionGroup, plan: VersionPlan) -> None:

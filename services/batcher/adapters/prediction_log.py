@@ -40,6 +40,8 @@ _LAST_WORDS_S = 0.7
 """How long a stop waits for the monitor to take the last chunk."""
 _CHUNK_LABELS_MAX = 20_000
 """Labels of a chunk, those of its last request not counted: it has to fit into a message."""
+_CHUNK_LABELS_TEXT_MAX = 1_000_000
+"""Characters of these: a chunk that the monitor cannot take would be sent again for ever, and all others behind it."""
 _LABELS_PER_ROW = 5
 """Labels are kept for as many times the requests that are, on average; beyond it requests are logged without them."""
 
@@ -232,13 +234,14 @@ class PredictionLog:
         if not self._pending and not compared:
             return
         groups: dict[VersionPlan | str, list[Entry]] = {}
-        count = labels = 0
+        count = labels = characters = 0
         for entry in islice(self._pending, _CHUNK_ROWS_MAX):
             groups.setdefault(entry[0], []).append(entry)
             count += 1
             if entry[-1] is not None:
                 labels += _count(entry[-1])
-                if labels >= _CHUNK_LABELS_MAX:
+                characters += sum(map(len, entry[-1].classes))
+                if labels >= _CHUNK_LABELS_MAX or characters >= _CHUNK_LABELS_TEXT_MAX:
                     break
         for _ in range(count):
             self._pending.popleft()

@@ -14,7 +14,7 @@ from services.common.schema import DataType
 ROWS_LOGGED_MAX = 1000
 """The most rows of a request whose predictions are logged: a request of more is a batch job's work."""
 TEXT_LENGTH_MAX = 200
-"""Characters of a class that a model names itself, as a text."""
+"""Characters of a class that is logged, or that a model names itself, as a text."""
 
 
 @dataclass(slots=True)

@@ -18,6 +18,7 @@ from services.batcher.faces.catalog import VersionPlan
 from services.batcher.faces.ports import FinishedCopy
 from services.batcher.telemetry.version_stats import VersionStats
 from services.common.errors import MeshError, Reason
+from services.common.grpc.server import MESSAGE_MAX_BYTES
 from tests.support.batcher_faces_values import version_of
 from tests.support.clock import NOON, FakeClock
 from tests.support.waiting import eventually
@@ -223,6 +224,18 @@ async def test_labels_have_a_bound_of_their_own_and_chunks_stay_small() -> None:
         assert max(chunk.ByteSize() for chunk in made.monitor.chunks) < 300_000
         made.add("no room", labels=RowLabels(values=[1.0]))
         assert made.log.unlabelled == 2
+
+
+async def test_names_of_classes_may_be_long_and_chunks_stay_small_all_the_same() -> None:
+    async with logging(rows_max=12_000) as made:
+        for number in range(8):
+            made.add(str(number), labels=RowLabels(classes=["\u5b57" * 1000] * 1000))
+        await made.chunk()
+        await eventually(lambda: sum(len(one.groups[0].request_ids) for one in made.monitor.chunks) == 8, what="all")
+        labels = [one for chunk in made.monitor.chunks for one in chunk.groups[0].request_labels]
+        assert [len(one.classes) for one in labels] == [1000] * 8
+        assert {len(name) for one in labels for name in one.classes} == {200}
+        assert max(chunk.ByteSize() for chunk in made.monitor.chunks) < MESSAGE_MAX_BYTES
 
 
 async def test_labels_that_are_acknowledged_make_room() -> None:

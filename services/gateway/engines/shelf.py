@@ -80,10 +80,13 @@ class Shelf:
         """Writes what is not on disk yet, now. Returns the bytes. What cannot be written is left for the next time."""
         written, self._failed = 0, False
         # What changes meanwhile is for the next time: it may change again.
-        unsaved, self._unsaved = self._unsaved, set()
-        for gateway in unsaved:
+        for gateway in list(self._unsaved):
+            self._unsaved.discard(gateway)
             try:
                 size = await asyncio.to_thread(self._store.save, gateway, self._kept[gateway])
+            except asyncio.CancelledError:
+                self._unsaved.add(gateway)  # nobody will know what became of it
+                raise
             except OSError as error:
                 self._failed = True
                 self._unsaved.add(gateway)

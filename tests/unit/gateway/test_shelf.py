@@ -100,6 +100,21 @@ async def test_the_end_writes_what_waits() -> None:
     assert store.files["gateway-0"] == routes("r1")
 
 
+async def test_the_end_writes_what_a_write_that_was_cut_short_had_left() -> None:
+    store = FakeStore()
+    shelf = shelf_over(store)
+    for gateway in ("gateway-0", "gateway-1"):
+        await shelf.open(gateway)
+        shelf.keep(gateway, routes("r1"))
+    writer = asyncio.create_task(shelf.run(), name="writer")
+    await asyncio.sleep(0)
+    writer.cancel()
+    await asyncio.gather(writer, return_exceptions=True)
+    assert len(store.files) < 2
+    await shelf.flush()
+    assert store.files == {"gateway-0": routes("r1"), "gateway-1": routes("r1")}
+
+
 async def test_each_gateway_has_its_own_and_there_is_a_bound() -> None:
     store = FakeStore()
     shelf = shelf_over(store)

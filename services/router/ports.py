@@ -11,7 +11,7 @@ from services.router.domain.health import Health
 from services.router.domain.merge import ServingModel
 from services.router.domain.rollouts import Document, Mismatch, Rollout, RolloutEvent, RolloutKind, Saved
 from services.router.domain.routing import GatewayState, RoutingTable
-from services.router.domain.rules import Change, NewChange, Rule, ShownRule
+from services.router.domain.rules import Change, ChangeMark, NewChange, Rule, ShownRule
 
 
 class Gateways(Protocol):
@@ -91,6 +91,11 @@ class RuleStore(Protocol):
 
     async def generations(self) -> Mapping[str, int]:
         """The generation of every rule, by model: what to look at to learn which were changed."""
+        ...
+
+    async def marks(self, *, after: int, limit: int) -> Sequence[ChangeMark]:
+        """The newest changes of all models, at most `limit` of those numbered above `after`, newest first. One with a
+        smaller number may turn up a moment later."""
         ...
 
     async def some(self, model_names: Sequence[str]) -> Sequence[Rule]:

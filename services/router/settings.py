@@ -50,7 +50,8 @@ class RouterSettings(ServiceSettings):
     aliases_period_s: float = Field(default=2.0, gt=0, le=3600)
     """Seconds between readings of the registry's aliases; more where there are so many that a reading takes long."""
     rules_period_s: float = Field(default=10.0, gt=0, le=3600)
-    """Seconds between readings of all traffic rules, which find what another router stored."""
+    """Seconds between readings of all traffic rules, which find what was stored without being heard of. What another
+    router changes is found within half a second."""
     rollouts_period_s: float = Field(default=1.0, gt=0, le=60)
     """Seconds between readings of the rollouts that run, which find what another router stored."""
     lease_s: float = Field(default=6.0, ge=3, le=60)

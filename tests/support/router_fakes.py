@@ -12,7 +12,16 @@ from services.router.domain.backends import BackendUpdate, ReadyModel, ReadyVers
 from services.router.domain.health import Health
 from services.router.domain.merge import ServingModel
 from services.router.domain.routing import GatewayState, RoutingTable
-from services.router.domain.rules import SHADOW_RULE, SPLIT_RULE, Change, NewChange, Rule, ShownRule, etag_of
+from services.router.domain.rules import (
+    SHADOW_RULE,
+    SPLIT_RULE,
+    Change,
+    ChangeMark,
+    NewChange,
+    Rule,
+    ShownRule,
+    etag_of,
+)
 
 BLOCK = 1000
 
@@ -58,6 +67,15 @@ class MemoryRuleStore:
         """Of every rule, by model."""
         self._reach()
         return {name: rule.generation for name, rule in self._rules.items()}
+
+    async def marks(self, *, after: int, limit: int) -> Sequence[ChangeMark]:
+        """The newest changes of all models."""
+        self._reach()
+        return [
+            ChangeMark(done.change_id, done.model_name, int(done.etag.removeprefix("g")))
+            for _, done in reversed(self._changes)
+            if done.change_id > after
+        ][:limit]
 
     async def some(self, model_names: Sequence[str]) -> Sequence[Rule]:
         """The rules of these models."""

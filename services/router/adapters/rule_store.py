@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.common.telemetry.logging import get_logger
 from services.router.adapters.postgres import transaction
 from services.router.adapters.split_json import conditions_from_json, split_from_json, split_to_json
-from services.router.domain.rules import Change, NewChange, Rule, ShownRule, etag_of
+from services.router.domain.places import PLACES
+from services.router.domain.rules import Change, ChangeMark, NewChange, Rule, ShownRule, etag_of
 
 log = get_logger(__name__)
 
@@ -78,6 +79,7 @@ _CHANGES = text("""
     ORDER BY id DESC
     LIMIT :limit
 """)
+_MARKS = text("SELECT id, model_id, generation FROM traffic_changes WHERE id > :after ORDER BY id DESC LIMIT :limit")
 _DIGEST = text("SELECT request_digest FROM traffic_changes WHERE request_id = :request_id")
 
 
@@ -92,6 +94,12 @@ class PostgresRuleStore:
         async with transaction(self._engine) as connection:
             rows = (await connection.execute(_GENERATIONS)).mappings()
             return {row["model_id"]: row["generation"] for row in rows}
+
+    async def marks(self, *, after: int, limit: int) -> Sequence[ChangeMark]:
+        """The newest changes of all models."""
+        async with transaction(self._engine) as connection:
+            rows = (await connection.execute(_MARKS, {"after": after, "limit": limit})).all()
+        return [ChangeMark(row.id, row.model_id, row.generation) for row in rows]
 
     async def some(self, model_names: Sequence[str]) -> Sequence[Rule]:
         """The rules of these models."""
@@ -186,11 +194,14 @@ def _readable(row: RowMapping) -> Rule | None:
 
 
 def _rule(row: RowMapping) -> Rule:
+    split = split_from_json(dict(row))
+    if sum(split.weights.values()) != PLACES:
+        raise ValueError(f"the weights of {row['model_id']!r} do not add up to {PLACES}")
     return Rule(
         rule_id=str(row["id"]),
         model_name=row["model_id"],
         deployment_name=row["deployment_id"],
-        split=split_from_json(dict(row)),
+        split=split,
         generation=row["generation"],
         created_by=row["created_by"],
         created_at=row["created_at"],

@@ -122,6 +122,16 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeMark:
+    """That a rule was changed."""
+
+    change_id: int
+    model_name: str
+    generation: int
+    """Of the rule, after it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ShownRule:
     """A rule as those see it who list a model's rules: its split, its shadows, and every rollout it had."""
 

@@ -66,7 +66,7 @@ class CanaryStarts:
             # Another router may have ended what governed.
             await self._saving.fresh_rule(call.model_name)
             rule, before, after, step = await self._first_step(call, wish, asked, canary_id)
-            self._changing.check_etag(call)
+            await self._changing.check_etag(call)
             now = self._clock.now()
             new = new_rollout(step.canary, now=now, created_by=call.actor, request_id=call.request_id, digest=digest)
             saved = await self._rollouts.save(
@@ -96,7 +96,7 @@ class CanaryStarts:
         """What the first stage of `start` would change. Raises as it would."""
         _check_start(call)
         _, before, after, _ = await self._first_step(call, wish, asked, str(uuid.uuid4()))
-        self._changing.check_etag(call)
+        await self._changing.check_etag(call)
         return self._traffic.planned(call.model_name, before, after)
 
     async def _first_step(

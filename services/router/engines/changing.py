@@ -63,12 +63,17 @@ class Changing:
         for _ in range(_TRIES):
             if await self.repeated(call, digest):
                 return
+            await self.check_etag(call)
             rule, before, after = await self.decided(call, decide)
-            self.check_etag(call)
+            await self.check_etag(call)
             governing = rule.governing if rule is not None and not ends_rollout else ""
             ends = ends_rollout and rule is not None and bool(rule.governing)
             if rule is not None and after.same_as(before) and not call.request_id and not ends:
-                return
+                # Unless another router has changed it a moment ago.
+                await self._refresh(call.model_name)
+                if self._rules.rules[call.model_name].generation == rule.generation:
+                    return
+                continue
             change = NewChange(
                 model_name=call.model_name,
                 deployment_name=call.deployment_name,
@@ -86,9 +91,7 @@ class Changing:
                 ticket = self._publisher.touch([call.model_name])
                 await self._publisher.caught_up(ticket, timeout_s=self._options.patience_s)
                 return
-            fresh = await self._store.find(call.model_name)
-            if fresh is not None:
-                self._rules.put(fresh)
+            await self._refresh(call.model_name)
         raise etag_mismatch(call.model_name)
 
     async def decided(self, call: Call, decide: Decide) -> tuple[Rule | None, Split, Split]:
@@ -128,10 +131,13 @@ class Changing:
             )
         return known is not None
 
-    def check_etag(self, call: Call) -> None:
+    async def check_etag(self, call: Call) -> None:
         """Raises ETAG_MISMATCH where the rule is not the one that the caller has read."""
-        rule = self._rules.rules.get(call.model_name)
-        if call.etag and call.etag != etag_of(rule.generation if rule is not None else 0):
+        if self._is_newest(call):
+            return
+        # It may have been read from another router, which knew of a change before this one did.
+        await self._refresh(call.model_name)
+        if not self._is_newest(call):
             raise etag_mismatch(call.model_name)
 
     def ready(self, call: Call) -> Sequence[str]:
@@ -155,6 +161,15 @@ class Changing:
                 metadata={"model_name": call.model_name, "deployment_name": call.deployment_name},
             )
         return model.version_names
+
+    async def _refresh(self, model_name: str) -> None:
+        fresh = await self._store.find(model_name)
+        if fresh is not None:
+            self._rules.put(fresh)
+
+    def _is_newest(self, call: Call) -> bool:
+        rule = self._rules.rules.get(call.model_name)
+        return not call.etag or call.etag == etag_of(rule.generation if rule is not None else 0)
 
     async def _saved(self, change: NewChange, *, generation: int) -> bool:
         try:

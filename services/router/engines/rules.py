@@ -1,7 +1,8 @@
 """The traffic rules in memory, kept equal to the store.
 
-The store is the truth. Who writes to it hands the new rule over at once; beside that all rules are read again from time
-to time, so that a write whose outcome was never learnt takes effect all the same.
+The store is the truth. Who writes to it hands the new rule over at once; what other routers have written is looked for
+twice a second in the history, where it costs nothing; and beside that all rules are read again from time to time, so
+that a write whose outcome was never learnt takes effect all the same.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -15,14 +16,20 @@ from services.router.ports import RuleStore
 log = get_logger(__name__)
 
 _READ_AT_ONCE = 200
+_MARKS_MAX = 1000
+"""Changes that are looked at in one go; after more of them all rules are read."""
+_OVERLAP = 100
+"""So many changes are looked at again: one with a smaller number may be stored after one with a larger."""
 
 
 class RuleBook:
     """All rules, by model."""
 
-    def __init__(self, *, store: RuleStore, period_s: float) -> None:
+    def __init__(self, *, store: RuleStore, period_s: float, news_s: float = 0.5) -> None:
         self._store = store
         self._period_s = period_s
+        self._news_s = news_s
+        self._seen = 0
         self._rules: dict[str, Rule] = {}
         self._suspected = Signal()
         self._told: list[Callable[[Iterable[str]], object]] = []
@@ -39,7 +46,22 @@ class RuleBook:
     async def load(self) -> None:
         """Reads all rules that were changed since they were read last; a part at a time, so that thousands of them hold
         up nobody."""
-        generations = await self._store.generations()
+        await self._read(await self._store.generations())
+
+    async def _look(self) -> None:
+        """Reads the rules that others have changed."""
+        marks = await self._store.marks(after=max(0, self._seen - _OVERLAP), limit=_MARKS_MAX)
+        if len(marks) == _MARKS_MAX and self._seen:
+            await self.load()
+        else:
+            newest: dict[str, int] = {}
+            for mark in marks:
+                newest.setdefault(mark.model_name, mark.generation)
+            await self._read(newest)
+        self._seen = max((mark.change_id for mark in marks), default=self._seen)
+
+    async def _read(self, generations: Mapping[str, int]) -> None:
+        """Reads those that are not held here as they are."""
         stale = [name for name, generation in generations.items() if generation > self._generation(name)]
         for first in range(0, len(stale), _READ_AT_ONCE):
             self._keep(await self._store.some(stale[first : first + _READ_AT_ONCE]))
@@ -53,11 +75,21 @@ class RuleBook:
         self._suspected.fire()
 
     async def run(self) -> None:
-        """Reads all rules every period, and whenever they are suspect. Never ends by itself."""
+        """Looks for what others have changed; reads all rules every period, and whenever they are suspect. Never ends
+        by itself."""
+        suspected, waited_s = self._suspected.current, 0.0
         while True:
-            await wait_at_most(self._suspected.current, self._period_s)
+            await wait_at_most(suspected, self._news_s)
+            waited_s += self._news_s
+            everything = suspected.is_set() or waited_s >= self._period_s
+            # What is suspected while they are read counts again.
+            suspected = self._suspected.current
             try:
-                await self.load()
+                if everything:
+                    waited_s = 0.0
+                    await self.load()
+                else:
+                    await self._look()
             except MeshError as error:
                 log.warning("the traffic rules cannot be read; those in memory hold", error=error.message)
 

@@ -143,7 +143,7 @@ class Traffic:
         """What `update` would do. Raises as it would."""
         check_call(call)
         _, before, after = await self._changing.decided(call, self._decision(call, wish))
-        self._changing.check_etag(call)
+        await self._changing.check_etag(call)
         return self.planned(call.model_name, before, after)
 
     def planned(self, model_name: str, before: Split, after: Split) -> Plan:
@@ -197,7 +197,7 @@ class Traffic:
         digest = request_digest("rollback", call.model_name, SplitWish({to_version: 100}))
         if await self._changing.repeated(call, digest):
             return self.get(call.model_name)
-        self._changing.check_etag(call)
+        await self._changing.check_etag(call)
         version = check_version(to_version, "to_version") if to_version else await self._version_before(call)
         if self._redeploy is not None and not self._redeploy.is_ready(call.model_name, version):
             await self._redeploy.bring_back(call, version, timeout_s=timeout_s)

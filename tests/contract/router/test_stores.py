@@ -138,6 +138,17 @@ async def test_what_was_changed_is_seen_by_its_generation(rules: RuleStore) -> N
     assert await rules.some([]) == []
 
 
+async def test_what_was_changed_is_marked_newest_first(rules: RuleStore) -> None:
+    assert await rules.marks(after=0, limit=10) == []
+    await rules.save(change(), generation=0)
+    await rules.save(change(ALL), generation=1)
+    await rules.save(change(model="other"), generation=0)
+    marks = await rules.marks(after=0, limit=10)
+    assert [(one.model_name, one.generation) for one in marks] == [("other", 1), ("digits", 2), ("digits", 1)]
+    assert await rules.marks(after=marks[1].change_id, limit=10) == marks[:1]
+    assert await rules.marks(after=0, limit=2) == marks[:2]
+
+
 async def test_only_who_has_read_the_newest_may_change_it(rules: RuleStore) -> None:
     first = await rules.save(change(), generation=0)
     assert await rules.save(change(ALL), generation=0) is None

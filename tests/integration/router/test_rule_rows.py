@@ -23,7 +23,7 @@ async def test_rows_that_others_wrote_keep_no_router_from_starting(
     await migrate(database_url, service=SCHEMA)
     engine = create_engine(database_url, schema=SCHEMA, pool_size=2)
     store = PostgresRuleStore(engine)
-    for model in ("by-hand", "in-turn", "sound"):
+    for model in ("by-hand", "in-turn", "sound", "too-much"):
         await store.save(NewChange(model, "", "update", "ada", "", BEFORE, SPLIT), generation=0)
     async with engine.begin() as connection:
         # An older router knows no places, and whoever changes weights by hand thinks of none.
@@ -34,6 +34,9 @@ async def test_rows_that_others_wrote_keep_no_router_from_starting(
         )
         await connection.execute(
             text("UPDATE traffic_rules SET routing_strategy = 'round_robin' WHERE model_id = 'in-turn'")
+        )
+        await connection.execute(
+            text("""UPDATE traffic_rules SET version_weights = '{"v1.0.0": 999}' WHERE model_id = 'too-much'""")
         )
     book = RuleBook(store=store, period_s=10.0)
     with caplog.at_level(logging.ERROR):

@@ -26,6 +26,7 @@ from services.router.adapters.envoy.options import EnvoyOptions
 from services.router.adapters.health import GrpcHealthSource, ReadyPathHealthSource
 from services.router.adapters.postgres import SCHEMA, migrate_patiently
 from services.router.adapters.prometheus import PrometheusBoard
+from services.router.adapters.rollout_store import PostgresRolloutStore
 from services.router.adapters.rule_store import PostgresRuleStore
 from services.router.adapters.table_store import PostgresTableStore
 from services.router.engines.batchers import Batchers
@@ -121,6 +122,7 @@ def assemble(
         batchers=batchers,
         gateways=gateways,
         options=options,
+        rollouts=PostgresRolloutStore(engine),
         redeploy=redeploy,
     )
     source = DeployerBackendSource(channels["deployer"], watcher_id=settings.instance)

@@ -157,6 +157,7 @@ class RolloutRouter:
             batchers=batchers,
             gateways=self.gateways,
             options=options,
+            rollouts=rollout_store,
         )
         self.leadership = Leadership(leases=leases, holder=name, clock=clock)
         self.reporter = EventReporter(store=events, sink=world.monitor, leadership=self.leadership, clock=clock)

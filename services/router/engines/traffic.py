@@ -8,6 +8,7 @@ from services.common.names import check_model_name, check_version
 from services.common.page import check_page_size, decode_page_token, encode_page_token
 from services.router.domain.resolve import Resolution, resolve
 from services.router.domain.rules import Change, Rule, ShownRule, Split, with_weights
+from services.router.domain.version_before import version_before
 from services.router.domain.view import TrafficView, change_sentences, moved_percent, split_in_force, traffic_view
 from services.router.domain.wishes import (
     SplitWish,
@@ -22,7 +23,7 @@ from services.router.engines.changing import Call, Changing, Decide, TrafficOpti
 from services.router.engines.publisher import Publisher
 from services.router.engines.redeploy import Redeploy
 from services.router.engines.rules import RuleBook
-from services.router.ports import Gateways, RuleStore
+from services.router.ports import Gateways, RolloutStore, RuleStore
 
 __all__ = ["Call", "Plan", "Traffic", "TrafficOptions"]
 
@@ -52,6 +53,7 @@ class Traffic:
         batchers: Batchers,
         gateways: Gateways,
         options: TrafficOptions,
+        rollouts: RolloutStore | None = None,
         redeploy: Redeploy | None = None,
     ) -> None:
         self._store = store
@@ -59,6 +61,7 @@ class Traffic:
         self._publisher = publisher
         self._batchers = batchers
         self._gateways = gateways
+        self._rollouts = rollouts
         self._redeploy = redeploy
         self._changing = Changing(store=store, rules=rules, publisher=publisher, options=options)
 
@@ -212,6 +215,11 @@ class Traffic:
 
     async def _version_before(self, call: Call) -> str:
         rule, state = self._rules.rules.get(call.model_name), self._publisher.states.get(call.model_name)
+        if self._rollouts is not None and rule is not None and rule.governing:
+            # Back from the rollout: who had most before it may have most of the traffic still.
+            rollout = await self._rollouts.find(call.model_name, rule.governing)
+            if rollout is not None:
+                return version_before(rollout)
         ready = state.routes.versions if state is not None else ()
         now = _heaviest(split_in_force(rule, state))
         changes = await self._store.changes(call.model_name, before=None, limit=_HISTORY_LOOK_BACK)

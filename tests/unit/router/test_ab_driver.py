@@ -174,6 +174,15 @@ async def test_a_test_splits_by_user_and_gives_everything_back(world: World, rou
     assert changes[0].reason == "stopped by bob: enough"
 
 
+async def test_a_roll_back_without_a_version_leads_back_from_the_test(world: World, router: AbTestRouter) -> None:
+    await served(world, router)
+    await router.ab_tests.create(Call(MODEL), wish(versions={OLD: 90, NEW: 10}))
+    await router.traffic.roll_back(Call(MODEL), "")
+    assert router.shares(MODEL) == {OLD: 100}
+    await asyncio.sleep(3.0)
+    assert (await seen(router)).test.status == "stopped"
+
+
 async def test_errors_end_a_test_within_seconds(world: World, router: AbTestRouter) -> None:
     await served(world, router)
     await router.ab_tests.create(Call(MODEL), wish(duration_days=1.0, rollback_on_error_rate=0.05))

@@ -211,6 +211,25 @@ async def test_a_router_that_comes_back_late_asks_for_evidence_before_it_holds_o
         assert stage.kinds() == ["canary_held", "canary_promoted"]
 
 
+async def test_a_roll_back_without_a_version_leads_back_from_the_canary() -> None:
+    stage = Stage()
+    router = await stage.router()
+    older = "v0.9.0"
+    stage.world.deployer.put(ready(MODEL, older, OLD, NEW, deployments={older: "older", OLD: "old", NEW: "new"}))
+    await asyncio.sleep(1.0)
+    await router.traffic.update(Call(MODEL), SplitWish({older: 100}))
+    await router.traffic.update(Call(MODEL), SplitWish({OLD: 100}))
+    await router.canaries.starts.start(Call(MODEL, "new"), SplitWish(), WISH)
+    await router.traffic.roll_back(Call(MODEL), "")
+    assert router.shares(MODEL) == {OLD: 100}
+    await stage.live(3)
+    assert (await seen(router)).canary.status == "aborted"
+    # Without one it leads to who had most before.
+    await router.traffic.roll_back(Call(MODEL), "")
+    assert router.shares(MODEL) == {older: 100}
+    await router.die()
+
+
 async def test_a_pause_stops_the_stage_and_not_the_limits() -> None:
     async with opened() as (stage, router):
         await stage.live(10)

@@ -373,7 +373,9 @@ class RollBackRequest(_message.Message):
     model_name: _builtins.str
     """The model."""
     to_version: _builtins.str
-    """The version that gets all traffic. Empty: the one that had the most before the one that has it now."""
+    """The version that gets all traffic. Empty: the one that had the most before the one that has it now; while a canary
+    or A/B test runs, the one that had the most before that began.
+    """
     reason: _builtins.str
     """Why, for the history; at most 1000 characters."""
     etag: _builtins.str

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from services.common.errors import MeshError, Reason
 from services.common.names import check_model_name, check_version
 from services.common.page import check_page_size, decode_page_token, encode_page_token
+from services.router.domain.merge import state_of
 from services.router.domain.resolve import Resolution, resolve
 from services.router.domain.rules import Change, Rule, ShownRule, Split, with_weights
 from services.router.domain.version_before import version_before
@@ -151,11 +152,20 @@ class Traffic:
 
     def planned(self, model_name: str, before: Split, after: Split) -> Plan:
         """What going from one split to another would do to a model."""
-        now = self.get(model_name)
+        now, rule = self.get(model_name), self._rules.rules.get(model_name)
+        state = self._publisher.states.get(model_name)
+        then = traffic_view(
+            model_name,
+            replace(rule, split=after) if rule is not None else None,
+            state_of(state.serving.ready, after, default=state.serving.default_version) if state is not None else None,
+            revision=now.revision,
+            behind=self._behind(),
+        )
         return Plan(
             before=now,
+            # Also of a model that has no rule yet.
             after=replace(
-                now,
+                then,
                 split=after.positive,
                 strategy=after.strategy,
                 sticky_header=after.sticky_header,

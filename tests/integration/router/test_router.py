@@ -249,6 +249,8 @@ async def test_a_plan_says_what_would_be_and_changes_nothing(router: Router) -> 
     assert dict(plan.after.traffic_split) == {OLD: 70, NEW: 30}
     assert plan.moved_percent == 30
     assert any(NEW in sentence for sentence in plan.changes)
+    assert dict(plan.before.effective_split) == {OLD: 100}
+    assert dict(plan.after.effective_split) == {OLD: 70, NEW: 30}
     only_checked = await router.api.UpdateTraffic(move({OLD: 70, NEW: 30}, validate_only=True))
     assert dict(only_checked.traffic_split) == {OLD: 70, NEW: 30}
     assert shares(router) == {OLD: 100}

@@ -95,7 +95,7 @@ class MemoryStore:
             known = self.under_test if prediction in batch.predictions else self.sampled
             for held in (known, arrived):
                 first = held.get(prediction.request_id, prediction)
-                held[prediction.request_id] = min(first, prediction, key=lambda found: found.time_us)
+                held[prediction.request_id] = min(first, prediction, key=lambda found: found.rank)
         for key, outcome in self.outcomes.items():
             if outcome.predicted is None and key.request_id in arrived:
                 self.outcomes[key] = outcome.joined(predicted_of(arrived[key.request_id], key.instance_index))

@@ -43,9 +43,8 @@ async def join_arrivals(connection: AsyncConnection, predictions: Sequence[Predi
         return
     by_id: dict[str, Prediction] = {}
     for prediction in predictions:
-        known = by_id.setdefault(prediction.request_id, prediction)
-        if prediction.time_us < known.time_us:
-            by_id[prediction.request_id] = prediction
+        known = by_id.get(prediction.request_id, prediction)
+        by_id[prediction.request_id] = min(known, prediction, key=lambda found: found.rank)
     joined = []
     for request_id, instance, truth, metrics, observed_at in await connection.execute(_WAITING, {"ids": list(by_id)}):
         outcome = Outcome(OutcomeKey(request_id, instance), truth_of(truth), metrics, observed_at)

@@ -19,17 +19,17 @@ _NULL = "\\N"
 _SPECIAL = re.compile(r'[\\"\t\n\r]')
 _ARRAY_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
 _COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
-# Of an id that was used twice, the prediction that came first.
+# Of an id with several, as `Prediction.rank` says.
 _UNDER_TEST = text("""
     SELECT DISTINCT ON (request_id) request_id, model_id, version_id, "timestamp", classes, numbers
     FROM prediction_labels WHERE request_id = ANY(CAST(:ids AS text[]))
-    ORDER BY request_id, "timestamp"
+    ORDER BY request_id, classes IS NULL AND numbers IS NULL, "timestamp"
 """)
 _SAMPLED = text("""
     SELECT DISTINCT ON (request_id) request_id, model_id, version_id, "timestamp"
     FROM inference_logs
     WHERE request_id = ANY(CAST(:ids AS text[])) AND version_id <> ''
-      AND coalesce(metadata->>'kind', 'batch_job') = 'batch_job'
+      AND coalesce(metadata->>'kind', 'batch_job') IN ('batch_job', 'retry')
     ORDER BY request_id, "timestamp"
 """)
 

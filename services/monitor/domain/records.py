@@ -24,6 +24,8 @@ class Kind(IntEnum):
 
 CALLER_KINDS = (Kind.CALLER, Kind.BATCH_JOB)
 """The kinds that count as traffic."""
+ANSWERED_KINDS = (Kind.CALLER, Kind.RETRY, Kind.BATCH_JOB)
+"""The kinds whose answers callers got. A retry is no traffic of its own, but the caller knows its answer and no other."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import pytest
 
 from services.monitor.domain.aggregate import SECOND_US
 from services.monitor.domain.evidence import SECONDS_KEPT, MetricSum, WatchKey
+from services.monitor.domain.measures import REQUESTS
 from services.monitor.domain.outcomes import Outcome, OutcomeKey, Truth
 from services.monitor.domain.records import Labels, StreamKey
 from services.monitor.engines.stream import RecorderLimits, Stream
@@ -124,15 +125,42 @@ async def test_numbers_give_errors_and_classes_accuracy(evidence_stores: Evidenc
     }
 
 
-async def test_copies_retries_and_warm_ups_are_not_what_callers_got(evidence_stores: EvidenceStores) -> None:
+async def test_copies_and_warm_ups_are_not_what_callers_got(evidence_stores: EvidenceStores) -> None:
     stores = evidence_stores
-    labels = [Labels(["cat"])] * 3
-    await stores.log.apply(batch(1, "one", "one", "one", kinds=[1, 2, 3], version="v9.0.0", labels=labels))
-    await stores.log.apply(batch(2, "two", "two", "two", kinds=[1, 2, 3], version="v9.0.0"))
+    labels = [Labels(["cat"])] * 2
+    await stores.log.apply(batch(1, "one", "one", kinds=[2, 3], version="v9.0.0", labels=labels))
+    await stores.log.apply(batch(2, "two", "two", kinds=[2, 3], version="v9.0.0"))
     assert await matched(stores, outcome("one", ctr=1.0), outcome("two", ctr=1.0)) == [False, False]
     await stores.log.apply(batch(3, "one", labels=labels[:1]))
     await stores.log.apply(batch(4, "two", kinds=[4]))
     assert await sums(stores) == {"v1.0.0": {"ctr": MetricSum(2, 2.0, 2.0)}}
+
+
+async def test_what_a_retry_answered_is_what_the_caller_got(evidence_stores: EvidenceStores) -> None:
+    stores = evidence_stores
+    # The first attempt failed at another batcher, at once or with it; what the second one answered is known.
+    await matched(stores, outcome("early", "cat"))
+    await stores.log.apply(batch(1, "tried", "other", labels=[Labels(), Labels(["dog"])]))
+    await stores.log.apply(
+        batch(
+            2,
+            "early",
+            "early",
+            "tried",
+            "lost",
+            second=1,
+            labels=[Labels(), *[Labels(["cat"])] * 3],
+            kinds=[0, 1, 1, 1],
+        )
+    )
+    await stores.log.apply(batch(3, "sampled", kinds=[1]))
+    assert (
+        await matched(stores, outcome("tried", "cat"), outcome("lost", "dog"), outcome("sampled", ctr=1.0))
+        == [True] * 3
+    )
+    assert await sums(stores) == {"v1.0.0": {"accuracy": MetricSum(3, 2.0, 2.0), "ctr": MetricSum(1, 1.0, 1.0)}}
+    read = (await stores.evidence.read([WHOLE], now=NOON))[WHOLE].cells["v1.0.0"]
+    assert read.counts[REQUESTS] == 3, "a retry is no traffic"
 
 
 async def test_versions_that_are_not_under_test_are_joined_by_what_is_logged_of_them(

@@ -25,7 +25,7 @@ class Kind(IntEnum):
 CALLER_KINDS = (Kind.CALLER, Kind.BATCH_JOB)
 """The kinds that count as traffic."""
 ANSWERED_KINDS = (Kind.CALLER, Kind.RETRY, Kind.BATCH_JOB)
-"""The kinds whose answers callers got. A retry is no traffic of its own, but the caller knows its answer and no other."""
+"""The kinds whose answers callers got: a retry is no traffic of its own, but its answer is the only one they know."""
 
 
 @dataclass(frozen=True, slots=True)

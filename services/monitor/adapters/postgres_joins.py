@@ -43,8 +43,9 @@ async def join_arrivals(connection: AsyncConnection, predictions: Sequence[Predi
         return
     by_id: dict[str, Prediction] = {}
     for prediction in predictions:
-        known = by_id.get(prediction.request_id, prediction)
-        by_id[prediction.request_id] = min(known, prediction, key=lambda found: found.rank)
+        known = by_id.setdefault(prediction.request_id, prediction)
+        if known is not prediction and prediction.rank < known.rank:
+            by_id[prediction.request_id] = prediction
     joined = []
     for request_id, instance, truth, metrics, observed_at in await connection.execute(_WAITING, {"ids": list(by_id)}):
         outcome = Outcome(OutcomeKey(request_id, instance), truth_of(truth), metrics, observed_at)

@@ -11,6 +11,7 @@ and whatever that is, it is no older than ours.
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import inf
 
 from services.gateway.domain.messages import Configuration, Kept, Request, Response, in_part, is_complete
 
@@ -98,7 +99,13 @@ class Stream:
     @property
     def waiting(self) -> bool:
         """Whether the gateway has asked for something that nobody has answered."""
-        return any(known.waiting for known in self._types.values())
+        return self.waiting_since() is not None
+
+    def waiting_since(self, *, after_s: float = -inf) -> float | None:
+        """When the gateway first asked, later than `after_s`, for something that nobody has answered; None: it waits for
+        nothing of that."""
+        asked_s = [known.asked_s for known in self._types.values() if known.waiting and known.asked_s > after_s]
+        return min(asked_s, default=None)
 
     def lacking(self, kept: Configuration, *, asked_by_s: float) -> Sequence[Response]:
         """What is kept of all that the gateway has asked for by then and nobody has answered. It counts as answered

@@ -7,6 +7,7 @@ to the router which versions it has, so the router sends what differs: mostly no
 """
 
 import asyncio
+from math import inf
 
 from services.common.clock import Clock
 from services.common.telemetry.logging import get_logger
@@ -103,11 +104,17 @@ class _Session:
 
     async def fill_in(self) -> None:
         """Answers what the router leaves unanswered for too long. Returns never."""
+        looked_s = -inf
         while True:
-            await self._waiting.wait()
-            self._waiting.clear()
-            await self._clock.sleep(self._patience_s)
-            if await self._say_kept(asked_by_s=self._clock.monotonic() - self._patience_s):
+            asked_s = self._stream.waiting_since(after_s=looked_s)
+            if asked_s is None:
+                self._waiting.clear()
+                await self._waiting.wait()
+                continue
+            # An Envoy that starts asks for one type after the other: each waits as long as the first, and no longer.
+            await self._clock.sleep(max(0.0, asked_s + self._patience_s - self._clock.monotonic()))
+            looked_s = asked_s
+            if await self._say_kept(asked_by_s=asked_s):
                 log.warning("the router does not answer; the gateway got what is kept", gateway=self.gateway_id)
 
     async def go_on_alone(self) -> None:

@@ -104,6 +104,19 @@ async def test_a_router_that_is_silent_is_waited_for_and_then_helped() -> None:
         assert scene.shelf.of("gateway-0").version(ROUTES) == "r2"
 
 
+async def test_what_is_asked_for_later_waits_no_longer_than_what_came_first() -> None:
+    async with Scene(router_there=True).serving() as scene:
+        scene.gateway.says(request(CLUSTERS))
+        await settle()
+        scene.router.lines[0].says(response("c1", "1", CLUSTERS))
+        await asyncio.sleep(1)
+        scene.gateway.says(request(ROUTES))
+        await asyncio.sleep(PATIENCE_S - 0.1)
+        assert scene.gateway.told == [("c1", "1")]
+        await asyncio.sleep(0.2)
+        assert [version for version, _ in scene.gateway.told] == ["c1", "r1"]
+
+
 async def test_a_router_that_answers_in_time_is_not_helped() -> None:
     async with Scene(router_there=True).serving() as scene:
         scene.gateway.says(request())

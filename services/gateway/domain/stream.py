@@ -102,8 +102,7 @@ class Stream:
         return self.waiting_since() is not None
 
     def waiting_since(self, *, after_s: float = -inf) -> float | None:
-        """When the gateway first asked, later than `after_s`, for something that nobody has answered; None: it waits for
-        nothing of that."""
+        """When the gateway first asked, after `after_s`, for what nobody has answered; None: it waits for nothing."""
         asked_s = [known.asked_s for known in self._types.values() if known.waiting and known.asked_s > after_s]
         return min(asked_s, default=None)
 

@@ -5,6 +5,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.router.adapters.postgres import transaction
 
+_LONGEST_S = 120.0
+"""No lease is given for so long. One that ends later was given before the clock was set back, and is over."""
 _ACQUIRE = text("""
     INSERT INTO leases (name, holder, token, expires_at)
     VALUES (:name, :holder, 1, clock_timestamp() + make_interval(secs => :ttl))
@@ -12,6 +14,7 @@ _ACQUIRE = text("""
         holder = excluded.holder, token = leases.token + 1,
         expires_at = clock_timestamp() + make_interval(secs => :ttl)
     WHERE leases.expires_at <= clock_timestamp()
+        OR leases.expires_at > clock_timestamp() + make_interval(secs => :longest)
     RETURNING token
 """)
 _RENEW = text("""
@@ -31,7 +34,7 @@ class PostgresLeases:
 
     async def acquire(self, name: str, holder: str, *, ttl_s: float) -> int | None:
         """A token, or None."""
-        parameters = {"name": name, "holder": holder, "ttl": ttl_s}
+        parameters = {"name": name, "holder": holder, "ttl": ttl_s, "longest": _LONGEST_S}
         async with transaction(self._engine) as connection:
             token: int | None = (await connection.execute(_ACQUIRE, parameters)).scalar_one_or_none()
         return token

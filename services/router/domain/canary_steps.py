@@ -170,13 +170,13 @@ def paused(canary: Canary, *, now: datetime, actor: str, reason: str) -> Step:
     return Step(stopped, why=why, events=_freed(canary, why, now))
 
 
-def resumed(canary: Canary, *, now: datetime, actor: str, reason: str) -> Step:
+def resumed(canary: Canary, *, now: datetime, actor: str, reason: str, results: Sequence[CriterionResult] = ()) -> Step:
     """Its stage begins anew. One that is not paused stays as it is. Raises ROLLOUT_STATE_INVALID."""
     _check_running(canary, "resumed")
     if canary.status is CanaryStatus.RUNNING:
         return Step(canary)
     why = _by_hand("resumed", actor, reason)
-    anew = _recorded(canary, now, StageOutcome.RESTARTED, ())
+    anew = _recorded(canary, now, StageOutcome.RESTARTED, results)
     running = replace(anew, status=CanaryStatus.RUNNING, status_reason=why, stage_started_at=now)
     return Step(running, why=why, results=())
 

@@ -72,10 +72,12 @@ class Canaries:
 
     async def resume(self, call: Call) -> CanaryView:
         """Lets it go on; its stage begins anew."""
-        now = self._clock.now()
-        return await self._by_hand(
-            call, lambda view: resumed(view.canary, now=now, actor=call.actor, reason=call.reason)
-        )
+
+        def wish(view: CanaryView) -> Step:
+            now = self._clock.now()
+            return resumed(view.canary, now=now, actor=call.actor, reason=call.reason, results=view.results)
+
+        return await self._by_hand(call, wish)
 
     async def promote(self, call: Call) -> CanaryView:
         """Gives it all traffic."""

@@ -241,9 +241,10 @@ def test_a_paused_one_keeps_its_share_and_its_limits() -> None:
 def test_a_resumed_one_begins_its_stage_anew() -> None:
     now = NOON + timedelta(seconds=500)
     stopped = paused(begun().canary, now=NOON, actor="", reason="").canary
-    step = resumed(stopped, now=now, actor="", reason="")
+    shown = (GOOD,)
+    step = resumed(stopped, now=now, actor="", reason="", results=shown)
     assert (step.canary.status, step.canary.stage_started_at, step.canary.stage) == (CanaryStatus.RUNNING, now, 0)
-    assert step.canary.history[-1].outcome is StageOutcome.RESTARTED
+    assert (step.canary.history[-1].outcome, step.canary.history[-1].results) == (StageOutcome.RESTARTED, shown)
     assert (step.shares, step.results) == (None, ())
     assert decided(step.canary, look(559.0)) is None
     assert went(step.canary, look(560.0)).canary.stage == 1

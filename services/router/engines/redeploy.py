@@ -166,9 +166,10 @@ class Redeploy:
         ]
         await self._specs.keep(specs)
         self._noted.update(looked_at)
-        gone = [(name, version) for name, version in self._noted if name not in backends]
-        for one in gone:
-            del self._noted[one]
+        # Versions come and go for years: those that are gone are noted anew when they are back.
+        for name, version in list(self._noted):
+            if name not in backends or version not in backends[name].version_names:
+                del self._noted[name, version]
 
 
 def _request_id(call: Call, version: str) -> str:

@@ -12,8 +12,9 @@ from services.batcher.domain.shadow_sums import CopyCounts, PairSums
 _ONE_SHARE = 16
 """A copy of more than this part of all bytes is none to make: to compare it would hold the loop for long."""
 REST_MIN_S = 0.1
-REST_MAX_S = 1.0
-"""How long a version that nothing can run gets no copies; it doubles."""
+REST_MAX_S = 30.0
+"""How long a version that nothing can run gets no copies; it doubles. Perhaps it is what brings its server down, and
+callers with it."""
 
 
 @dataclass(slots=True)
@@ -71,7 +72,9 @@ class Course:
         self.pair(primary_version).dropped += 1
 
     def rest(self, now_s: float) -> None:
-        """Nothing can run the version: it is asked again after a while."""
+        """Nothing can run the version: it is asked again after a while. Copies that fail together are one failure."""
+        if now_s < self.rests_until_s:
+            return
         self.rest_s = min(REST_MAX_S, max(REST_MIN_S, 2 * self.rest_s))
         self.rests_until_s = now_s + self.rest_s
 

@@ -65,7 +65,8 @@ class Recoveries:
             self._placement.confirm_elsewhere(place, now_s)
             self._put([(flight.group, members)])
             return
-        attempts_max = self._options.attempts_max
+        # A copy is not worth a second try of what may have broken the server.
+        attempts_max = 1 if flight.group.priority is Priority.SHADOW else self._options.attempts_max
         recovery = recover(failure.kind, members, sent=len(flight.members), attempts_max=attempts_max)
         if recovery.costs_budget and recovery.again and not self.budget.spend():
             recovery.given_up += [member for batch in recovery.again for member in batch]

@@ -6,11 +6,12 @@ from random import Random
 
 import pytest
 
+from services.batcher.domain.failure import FailureKind
 from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferResult
 from services.batcher.domain.serving import Batching
 from services.batcher.engines.engine import Engine
-from services.common.errors import MeshError
+from services.common.errors import MeshError, Reason
 from tests.support.batcher_engine_fakes import FakeServer, Fleet, backend, request, served
 from tests.unit.batcher.engine_driving import begin, failure, guilty, new_engine, now_s, numbers
 
@@ -173,6 +174,15 @@ async def test_a_server_that_no_caller_uses_takes_copies_without_a_pause(engine:
     copies = begin(engine, *(request(version, [-1], priority=Priority.SHADOW) for _ in range(50)))
     await asyncio.gather(*copies)
     assert now_s() == pytest.approx(50 * server.latency_s)
+
+
+async def test_a_copy_that_was_lost_with_its_server_is_not_sent_again(engine: Engine, server: FakeServer) -> None:
+    server.answer = guilty(-2, kind=FailureKind.LOST)
+    copies = begin(engine, *(request(served(), [-number], priority=Priority.SHADOW) for number in range(1, 4)))
+    errors = await asyncio.gather(*copies, return_exceptions=True)
+    assert [error.reason for error in errors if isinstance(error, MeshError)] == [Reason.BACKEND_UNAVAILABLE] * 3
+    assert [sent.numbers for sent in server.sent] == [[-1, -2, -3]]
+    assert numbers(await engine.infer(request(served(), [1]))) == [1]
 
 
 async def test_copies_of_a_batch_that_failed_are_asked_one_by_one(engine: Engine, server: FakeServer) -> None:

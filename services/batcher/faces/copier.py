@@ -109,10 +109,7 @@ class ShadowCopier:
         """Makes no more copies, and drops those on their way."""
         self._closed = True
         for course in self._courses.values():
-            for copy in course.pending:
-                self._room.give_back(copy.size)
-                course.drop(copy.answered.plan.served.version)
-            course.pending.clear()
+            self._drop_waiting(course)
         for task in self._tasks:
             task.cancel()
 
@@ -255,10 +252,17 @@ class ShadowCopier:
             return
         if reason is Reason.BACKEND_UNAVAILABLE:
             course.rest(now_s)
+            self._drop_waiting(course)
         course.last_failure = error.message
         course.counts.failed += 1
         course.pair(copy.answered.plan.served.version).fail(reason)
         self._note(copy, plan, now_s, now_s - began_s, reason=reason)
+
+    def _drop_waiting(self, course: Course) -> None:
+        while course.pending:
+            copy = course.pending.popleft()
+            self._room.give_back(copy.size)
+            course.drop(copy.answered.plan.served.version)
 
     def _had_time(self, error: MeshError) -> bool:
         """Whether a copy that was late was with the model for long: else it had waited for something idle, which says

@@ -370,14 +370,15 @@ async def test_copies_that_fail_together_are_one_failure() -> None:
     async with running(Mesh(ShadowTarget("v2.0.0", 100))) as mesh:
         mesh.versions.answers["v2.0.0"] = MeshError(Reason.BACKEND_UNAVAILABLE, "away")
         mesh.versions.delay_s["v2.0.0"] = 0.01
-        for _ in range(20):
+        for _ in range(AT_ONCE_MAX + 8):
             await mesh.predict()
         await asyncio.sleep(0.15)
         mesh.versions.answers["v2.0.0"] = says(1)
         await mesh.predict()
         await asyncio.sleep(0.1)
         (sums,) = mesh.sums().values()
-        assert (sums.failed, sums.compared) == ({Reason.BACKEND_UNAVAILABLE: 20}, 1)
+        assert (sums.failed, sums.compared) == ({Reason.BACKEND_UNAVAILABLE: AT_ONCE_MAX}, 1)
+        assert sums.dropped == 8, "what had not been sent by then"
 
 
 async def test_a_thread_that_has_no_time_sends_no_copies_until_it_has() -> None:

@@ -13,8 +13,8 @@ _ONE_SHARE = 16
 """A copy of more than this part of all bytes is none to make: to compare it would hold the loop for long."""
 REST_MIN_S = 0.1
 REST_MAX_S = 30.0
-"""How long a version that nothing can run gets no copies; it doubles. Perhaps it is what brings its server down, and
-callers with it."""
+"""How long a version that nothing can run in time gets no copies; it doubles. Perhaps it is what brings its server
+down, and callers with it."""
 
 
 @dataclass(slots=True)
@@ -71,11 +71,11 @@ class Course:
         self.counts.dropped += 1
         self.pair(primary_version).dropped += 1
 
-    def rest(self, now_s: float) -> None:
+    def rest(self, now_s: float, *, at_least_s: float = 0.0) -> None:
         """Nothing can run the version: it is asked again after a while. Copies that fail together are one failure."""
         if now_s < self.rests_until_s:
             return
-        self.rest_s = min(REST_MAX_S, max(REST_MIN_S, 2 * self.rest_s))
+        self.rest_s = min(REST_MAX_S, max(REST_MIN_S, at_least_s, 2 * self.rest_s))
         self.rests_until_s = now_s + self.rest_s
 
     def answers(self) -> None:

@@ -34,6 +34,7 @@ AT_ONCE_MAX = 32
 """Copies of one version in the engine: as many land in one turn of the loop."""
 _SAYS_SOMETHING = 0.5
 """Of a copy's time, that it must have been with the model to have failed by being late."""
+_NOT_FOR_NOW = (Reason.BACKEND_UNAVAILABLE, Reason.DEADLINE_TOO_SHORT)
 _NEVER_SENT = (Reason.QUEUE_FULL, Reason.SHUTTING_DOWN)
 
 
@@ -250,8 +251,9 @@ class ShadowCopier:
         if reason in _NEVER_SENT or (reason is Reason.DEADLINE_TOO_SHORT and not self._had_time(error)):
             course.drop(copy.answered.plan.served.version)
             return
-        if reason is Reason.BACKEND_UNAVAILABLE:
-            course.rest(now_s)
+        if reason in _NOT_FOR_NOW:
+            # What was late still runs: more of it would take from callers what idle servers have no more.
+            course.rest(now_s, at_least_s=self._timeout_s if reason is Reason.DEADLINE_TOO_SHORT else 0.0)
             self._drop_waiting(course)
         course.last_failure = error.message
         course.counts.failed += 1

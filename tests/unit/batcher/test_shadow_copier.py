@@ -381,6 +381,17 @@ async def test_copies_that_fail_together_are_one_failure() -> None:
         assert sums.dropped == 8, "what had not been sent by then"
 
 
+async def test_a_version_that_is_too_late_rests_for_as_long_as_it_may_still_run() -> None:
+    async with running(Mesh(ShadowTarget("v2.0.0", 100))) as mesh:
+        mesh.versions.answers["v2.0.0"] = MeshError(Reason.DEADLINE_TOO_SHORT, "", metadata={"running_ms": "5000"})
+        mesh.versions.delay_s["v2.0.0"] = 5.0
+        for _ in range(30):
+            await mesh.predict()
+            await asyncio.sleep(1)
+        sent = len(mesh.versions.copies("v2.0.0"))
+        assert sent <= 5 + 5 + 5, "while five seconds are over, and then ten"
+
+
 async def test_a_thread_that_has_no_time_sends_no_copies_until_it_has() -> None:
     async with running(Mesh(ShadowTarget("v2.0.0", 100))) as mesh:
         mesh.wants = BUSY_SHARE + 0.05

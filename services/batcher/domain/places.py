@@ -22,6 +22,9 @@ _TIE = 1.15
 _NOT_MET = 199
 """For each batch of callers that met a batch of shadow copies on a server, as many must not. Of callers, one in 200
 then meets one: too few to show at their 99th percentile, whatever a copy costs them."""
+COPIES_AT_ONCE_MAX = 8
+"""Batches of shadow copies and batch jobs on a server with which it takes no more copies: of however many versions they
+are, a caller who comes finds connections and processors."""
 _QUIET_S = 1.0
 """A server that no caller has used for so long may take copies whatever was before."""
 SLOW_START_SHARE = 0.1
@@ -82,7 +85,10 @@ class ServerState:
         return self.batches == self.background and not self.awaited
 
     def takes_copies(self, now_s: float) -> bool:
-        """Whether shadow copies may use it, once it is idle: few enough callers have met any lately, or none came."""
+        """Whether shadow copies may use it, once it is idle: few are there, and few enough callers have met any lately,
+        or none came."""
+        if self.background >= COPIES_AT_ONCE_MAX:
+            return False
         return self.served >= self.copies_after or now_s > self.served_s + _QUIET_S
 
     def met(self, served_before: int) -> None:

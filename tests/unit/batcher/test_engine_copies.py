@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from services.batcher.domain.failure import FailureKind
+from services.batcher.domain.places import COPIES_AT_ONCE_MAX
 from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferResult
 from services.batcher.domain.serving import Batching
@@ -99,6 +100,20 @@ async def test_a_version_has_one_batch_of_copies_on_its_way_to_a_server(engine: 
         server.release()
     assert sizes == [2, 2, 1]
     await asyncio.gather(*copies)
+
+
+async def test_a_server_has_few_batches_of_copies_of_however_many_versions(engine: Engine, server: FakeServer) -> None:
+    versions = [served(version=f"v{number}.0.0") for number in range(3 * COPIES_AT_ONCE_MAX)]
+    server.held = True
+    copies = begin(engine, *(request(version, [-1], priority=Priority.SHADOW) for version in versions))
+    await asyncio.sleep(1)
+    assert len(server.waiting) == COPIES_AT_ONCE_MAX
+    calls = begin(engine, request(versions[0], [1]))
+    await asyncio.sleep(0.001)
+    assert server.sent[-1].numbers == [1]
+    await released(server)
+    assert len(server.sent) == len(versions) + 1
+    await asyncio.gather(*calls, *copies)
 
 
 async def test_copies_go_before_batch_jobs_which_are_not_starved_by_them(engine: Engine, server: FakeServer) -> None:

@@ -183,7 +183,7 @@ def view_to_proto(view: TrafficView) -> traffic_pb2.Traffic:
     )
     if view.rule is not None:
         shown.governing_rule = view.rule.governing or SPLIT_RULE
-        shown.updated_at.CopyFrom(_timestamp(view.rule.updated_at))
+        shown.updated_at.CopyFrom(timestamp(view.rule.updated_at))
         shown.updated_by = view.rule.updated_by
         shown.reason = view.rule.reason
     return shown
@@ -205,7 +205,7 @@ def change_to_proto(change: Change) -> traffic_pb2.TrafficChange:
         change_id=change.change_id,
         model_name=change.model_name,
         deployment_name=change.deployment_name,
-        time=_timestamp(change.time),
+        time=timestamp(change.time),
         action=change.action,
         actor=change.actor,
         reason=change.reason,
@@ -229,15 +229,15 @@ def rule_to_proto(rule: ShownRule) -> traffic_rule_pb2.TrafficRule:
         routing_strategy=rule.strategy,
         sticky_key_header=rule.sticky_header,
         conditions=[condition_to_proto(one) for one in rule.conditions],
-        start_time=_timestamp(rule.start_time),
+        start_time=timestamp(rule.start_time),
         status=rule.status,
         auto_promote=rule.auto_promote,
         created_by=rule.created_by,
-        created_at=_timestamp(rule.created_at),
-        updated_at=_timestamp(rule.updated_at),
+        created_at=timestamp(rule.created_at),
+        updated_at=timestamp(rule.updated_at),
     )
     if rule.end_time is not None:
-        shown.end_time.CopyFrom(_timestamp(rule.end_time))
+        shown.end_time.CopyFrom(timestamp(rule.end_time))
     if rule.success_criteria:
         json_format.Parse(rule.success_criteria, shown.success_criteria, ignore_unknown_fields=True)
     return shown
@@ -272,7 +272,7 @@ def batcher_to_proto(session: Session, *, newest: int) -> receiver_pb2.Batcher:
         acknowledged_revision=session.acknowledged_revision,
         current=session.acknowledged_revision >= newest,
         error_message=session.error_message,
-        connected_at=_timestamp(session.connected_at),
+        connected_at=timestamp(session.connected_at),
         connected=True,
     )
 
@@ -282,7 +282,8 @@ def missed_to_proto(name: str, address: str) -> receiver_pb2.Batcher:
     return receiver_pb2.Batcher(batcher_id=name, address=address)
 
 
-def _timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
+def timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
+    """A moment."""
     stamp = timestamp_pb2.Timestamp()
     stamp.FromDatetime(moment)
     return stamp

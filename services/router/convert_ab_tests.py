@@ -1,10 +1,8 @@
 """Protobuf ⇄ domain values of A/B tests."""
 
-from datetime import datetime
-
-from google.protobuf import timestamp_pb2
 from infermesh.router.v1 import ab_test_pb2, router_service_pb2
 
+from services.router.convert import timestamp
 from services.router.domain.ab_results import AbTestResults, Arm, Compared
 from services.router.domain.ab_test import AbTestWish
 from services.router.engines.ab_tests import AbTestView
@@ -47,8 +45,8 @@ def ab_test_to_proto(view: AbTestView, *, with_results: bool = True) -> ab_test_
         sticky_key_header=plan.sticky_header,
         status=test.status.value,
         status_reason=test.status_reason,
-        start_time=_timestamp(test.started_at),
-        end_time=_timestamp(rollout.ended_at or test.ends_at),
+        start_time=timestamp(test.started_at),
+        end_time=timestamp(rollout.ended_at or test.ends_at),
         results=_results_to_proto(view.results) if with_results else None,
         created_by=rollout.created_by,
         etag=rollout.etag,
@@ -62,7 +60,7 @@ def _results_to_proto(results: AbTestResults) -> ab_test_pb2.AbTestResults:
         comparisons=[_comparison_to_proto(row) for row in results.comparisons],
         winner=results.winner,
         conclusion=results.conclusion,
-        as_of=_timestamp(results.as_of) if results.as_of is not None else None,
+        as_of=timestamp(results.as_of) if results.as_of is not None else None,
         outcome=results.outcome.value,
         sample_ratio_p_value=results.sample_ratio_p_value,
         sample_ratio_mismatch=results.sample_ratio_mismatch,
@@ -100,9 +98,3 @@ def _comparison_to_proto(row: Compared) -> ab_test_pb2.AbTestComparison:
         sequential_low=row.sequential_low,
         sequential_high=row.sequential_high,
     )
-
-
-def _timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
-    stamp = timestamp_pb2.Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp

@@ -1,11 +1,10 @@
 """Protobuf ⇄ domain values of canaries."""
 
 from collections.abc import Sequence
-from datetime import datetime
 
-from google.protobuf import timestamp_pb2
 from infermesh.router.v1 import canary_pb2, router_service_pb2, traffic_rule_pb2
 
+from services.router.convert import timestamp
 from services.router.domain.canary import CanaryConfig, CanaryStatus, StageRecord
 from services.router.domain.canary_wish import CanaryWish, StageWish
 from services.router.domain.criteria import CriterionResult, MetricCriterion, SuccessCriteria
@@ -59,22 +58,22 @@ def canary_to_proto(view: CanaryView) -> canary_pb2.Canary:
         config=_config_to_proto(canary.config),
         stage=canary.stage,
         percent=canary.percent,
-        stage_started_at=_timestamp(canary.stage_started_at),
+        stage_started_at=timestamp(canary.stage_started_at),
         results=_results_to_proto(view.results),
         status_reason=canary.status_reason,
         created_by=rollout.created_by,
-        created_at=_timestamp(rollout.created_at),
+        created_at=timestamp(rollout.created_at),
         etag=rollout.etag,
         history=[_record_to_proto(record) for record in canary.history],
         evidence_error=view.evidence_error,
     )
     if canary.status is CanaryStatus.RUNNING:
-        shown.stage_ends_at.CopyFrom(_timestamp(canary.stage_ends_at))
+        shown.stage_ends_at.CopyFrom(timestamp(canary.stage_ends_at))
     if rollout.ended_at is not None:
-        shown.ended_at.CopyFrom(_timestamp(rollout.ended_at))
+        shown.ended_at.CopyFrom(timestamp(rollout.ended_at))
     if canary.held_since is not None and canary.hold_ends_at is not None:
-        shown.held_since.CopyFrom(_timestamp(canary.held_since))
-        shown.hold_ends_at.CopyFrom(_timestamp(canary.hold_ends_at))
+        shown.held_since.CopyFrom(timestamp(canary.held_since))
+        shown.hold_ends_at.CopyFrom(timestamp(canary.hold_ends_at))
     return shown
 
 
@@ -114,8 +113,8 @@ def _record_to_proto(record: StageRecord) -> canary_pb2.CanaryStageRecord:
     return canary_pb2.CanaryStageRecord(
         stage=record.stage,
         percent=record.percent,
-        started_at=_timestamp(record.started_at),
-        ended_at=_timestamp(record.ended_at),
+        started_at=timestamp(record.started_at),
+        ended_at=timestamp(record.ended_at),
         outcome=record.outcome.value,
         results=_results_to_proto(record.results),
     )
@@ -135,9 +134,3 @@ def _results_to_proto(results: Sequence[CriterionResult]) -> list[canary_pb2.Cri
         )
         for result in results
     ]
-
-
-def _timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
-    stamp = timestamp_pb2.Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp

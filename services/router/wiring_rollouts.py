@@ -75,7 +75,6 @@ def add_rollouts(
     saving = CanarySaving(
         rollouts=rollouts,
         rules=base.rules,
-        rule_store=base.rule_store,
         publisher=base.publisher,
         options=base.options,
         clock=clock,
@@ -83,12 +82,13 @@ def add_rollouts(
     starts = CanaryStarts(
         saving=saving,
         rollouts=rollouts,
+        rules=base.rules,
         changing=Changing(store=base.rule_store, rules=base.rules, publisher=base.publisher, options=base.options),
         publisher=base.publisher,
         traffic=base.traffic,
         clock=clock,
     )
-    canaries = Canaries(starts=starts, rollouts=rollouts, saving=saving, clock=clock)
+    canaries = Canaries(starts=starts, rollouts=rollouts, rules=base.rules, saving=saving, clock=clock)
     driver = CanaryDriver(
         saving=saving,
         rollouts=rollouts,

@@ -167,7 +167,6 @@ class RolloutRouter:
         saving = CanarySaving(
             rollouts=self.rollouts,
             rules=self.rules,
-            rule_store=rule_store,
             publisher=self.publisher,
             options=options,
             clock=clock,
@@ -175,12 +174,13 @@ class RolloutRouter:
         starts = CanaryStarts(
             saving=saving,
             rollouts=self.rollouts,
+            rules=self.rules,
             changing=Changing(store=rule_store, rules=self.rules, publisher=self.publisher, options=options),
             publisher=self.publisher,
             traffic=self.traffic,
             clock=clock,
         )
-        self.canaries = Canaries(starts=starts, rollouts=self.rollouts, saving=saving, clock=clock)
+        self.canaries = Canaries(starts=starts, rollouts=self.rollouts, rules=self.rules, saving=saving, clock=clock)
         driver = CanaryDriver(
             saving=saving,
             rollouts=self.rollouts,

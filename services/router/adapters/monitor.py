@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 
 import grpc
-from google.protobuf import timestamp_pb2
 from infermesh.monitor.v1 import (
     evidence_pb2,
     evidence_service_pb2_grpc,
@@ -12,6 +11,7 @@ from infermesh.monitor.v1 import (
     rollout_event_service_pb2_grpc,
 )
 
+from services.router.convert import timestamp
 from services.router.domain.evidence import Evidence, Latencies, MetricSum, VersionEvidence
 from services.router.domain.rollouts import RolloutEvent
 
@@ -27,7 +27,7 @@ class MonitorEvidenceSource:
     async def watch(self, model_name: str, versions: Sequence[str], start: datetime) -> AsyncIterator[Evidence]:
         """What each version did since `start`."""
         request = evidence_pb2.WatchEvidenceRequest(
-            model_name=model_name, versions=versions, start_time=_timestamp(start)
+            model_name=model_name, versions=versions, start_time=timestamp(start)
         )
         async for message in self._evidence.WatchEvidence(request):
             yield evidence_from_proto(message)
@@ -90,11 +90,5 @@ def _event_to_proto(event: RolloutEvent) -> rollout_event_pb2.RolloutEvent:
         probable_cause=event.probable_cause,
         undo_command=event.undo_command,
         value=event.value,
-        time=_timestamp(event.time),
+        time=timestamp(event.time),
     )
-
-
-def _timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
-    stamp = timestamp_pb2.Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp

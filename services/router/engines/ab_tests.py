@@ -17,7 +17,14 @@ from services.router.domain.rollouts import Mismatch, Rollout, RolloutKind, Save
 from services.router.domain.rules import NewChange, Rule, Split
 from services.router.domain.view import split_in_force
 from services.router.domain.wishes import check_free
-from services.router.engines.changing import Call, Changing, TrafficOptions, check_call, etag_mismatch
+from services.router.engines.changing import (
+    Call,
+    Changing,
+    TrafficOptions,
+    check_call,
+    etag_mismatch,
+    rollout_in_progress,
+)
 from services.router.engines.publisher import Publisher
 from services.router.engines.rollouts import Rollouts
 from services.router.engines.rules import RuleBook
@@ -25,8 +32,6 @@ from services.router.ports import RuleStore
 
 _TRIES = 5
 _REASON_MAX = 1000
-_ENDING_S = 2.0
-"""How long a start waits for a rollout that was overtaken to be put down as ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,6 @@ class AbTests:
     ) -> None:
         self._rollouts = rollouts
         self._rules = rules
-        self._rule_store = rule_store
         self._publisher = publisher
         self._changing = Changing(store=rule_store, rules=rules, publisher=publisher, options=options)
         self._options = options
@@ -73,7 +77,7 @@ class AbTests:
             if await self._rollouts.store.find(call.model_name, wish.name) is not None:
                 raise _exists(call.model_name, wish.name)
             # Another router may have ended what governed.
-            await self.fresh_rule(call.model_name)
+            await self._rules.fresh(call.model_name)
             rule, before, step = await self._first_step(call, wish.name, plan, test_id)
             saved = await self._rollouts.save(
                 new_rollout(step.test, created_by=call.actor, request_id=call.request_id, digest=digest),
@@ -85,11 +89,8 @@ class AbTests:
                 return self._view(saved.rollout)
             mismatch = saved
             if saved is Mismatch.RUNNING:
-                await self._rollouts.load()
-                await self._rollouts.changed.until(
-                    lambda: call.model_name not in self._rollouts.running, timeout_s=_ENDING_S
-                )
-        raise _in_progress(call.model_name) if mismatch is Mismatch.RUNNING else etag_mismatch(call.model_name)
+                await self._rollouts.let_end(call.model_name)
+        raise (rollout_in_progress if mismatch is Mismatch.RUNNING else etag_mismatch)(call.model_name)
 
     async def get(self, model_name: str, name: str) -> AbTestView:
         """A test with its results up to now. Raises AB_TEST_NOT_FOUND."""
@@ -155,19 +156,12 @@ class AbTests:
         rule = self._rules.rules.get(test.model_name)
         if rule is not None and rule.governing == test.name:
             return None
-        rule = await self.fresh_rule(test.model_name)
+        rule = await self._rules.fresh(test.model_name)
         if rule is None or rule.governing == test.name:
             return None
         said = f"the traffic was changed by {rule.updated_by or 'hand'}, which ended the test"
         reason = f"{said}: {rule.reason}" if rule.reason else said
         return overtaken(test, now=self._clock.now(), reason=reason, last=self.results(rollout))
-
-    async def fresh_rule(self, model_name: str) -> Rule | None:
-        """The rule of a model as it is stored now; it holds here from then on."""
-        rule = await self._rule_store.find(model_name)
-        if rule is not None:
-            self._rules.put(rule)
-        return rule
 
     def in_force(self, model_name: str) -> tuple[Rule | None, Split]:
         """The rule of a model as it is known here, and the split that holds."""
@@ -189,7 +183,7 @@ class AbTests:
             if call.etag and call.etag != rollout.etag:
                 raise _test_mismatch(call.model_name, name)
             view = self._view(rollout)
-            await self.fresh_rule(call.model_name)
+            await self._rules.fresh(call.model_name)
             ended = await self.overtaken(rollout) if view.test.running else None
             step = ended or wish(view, self.in_force(call.model_name)[1])
             saved = await self.carry_out(rollout, step, actor=call.actor)
@@ -239,8 +233,7 @@ class AbTests:
         return AbTestView(test, rollout, self.results(rollout) or nothing)
 
     async def _published(self, model_name: str) -> None:
-        ticket = self._publisher.touch([model_name])
-        await self._publisher.caught_up(ticket, timeout_s=self._options.patience_s)
+        await self._publisher.brought(model_name, timeout_s=self._options.patience_s)
 
 
 def _change(
@@ -279,14 +272,6 @@ def _exists(model_name: str, name: str) -> MeshError:
         Reason.AB_TEST_EXISTS,
         f"model {model_name!r} has, or had, an A/B test {name!r}; choose another name",
         metadata={"model_name": model_name, "name": name},
-    )
-
-
-def _in_progress(model_name: str) -> MeshError:
-    return MeshError(
-        Reason.ROLLOUT_IN_PROGRESS,
-        f"model {model_name!r} has a rollout that runs already; end it first, or wait until it has ended",
-        metadata={"model_name": model_name},
     )
 
 

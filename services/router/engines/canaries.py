@@ -22,6 +22,7 @@ from services.router.engines.canary_saving import CanarySaving
 from services.router.engines.canary_starts import CanaryStarts
 from services.router.engines.changing import Call, check_call
 from services.router.engines.rollouts import Rollouts
+from services.router.engines.rules import RuleBook
 
 _TRIES = 5
 
@@ -39,10 +40,13 @@ class CanaryView:
 class Canaries:
     """The calls on canaries, in domain values."""
 
-    def __init__(self, *, starts: CanaryStarts, rollouts: Rollouts, saving: CanarySaving, clock: Clock) -> None:
+    def __init__(
+        self, *, starts: CanaryStarts, rollouts: Rollouts, rules: RuleBook, saving: CanarySaving, clock: Clock
+    ) -> None:
         self.starts = starts
         """What begins them."""
         self._rollouts = rollouts
+        self._rules = rules
         self._saving = saving
         self._clock = clock
 
@@ -104,7 +108,7 @@ class Canaries:
             if call.etag and call.etag != rollout.etag:
                 raise _canary_mismatch(call.model_name)
             view = self._view(rollout)
-            await self._saving.fresh_rule(call.model_name)
+            await self._rules.fresh(call.model_name)
             ended = await self._saving.overtaken(view.canary, view.results) if view.canary.running else None
             step = ended or wish(view)
             if step.canary == view.canary:

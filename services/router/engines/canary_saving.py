@@ -8,13 +8,12 @@ from services.router.domain.canary_document import with_canary
 from services.router.domain.canary_steps import Step, overtaken, split_after
 from services.router.domain.criteria import CriterionResult
 from services.router.domain.rollouts import Mismatch, Rollout, Saved
-from services.router.domain.rules import NewChange, Rule, Split
+from services.router.domain.rules import NewChange, Split
 from services.router.domain.view import split_in_force
 from services.router.engines.changing import TrafficOptions
 from services.router.engines.publisher import Publisher
 from services.router.engines.rollouts import Rollouts
 from services.router.engines.rules import RuleBook
-from services.router.ports import RuleStore
 
 _REASON_MAX = 1000
 
@@ -27,14 +26,12 @@ class CanarySaving:
         *,
         rollouts: Rollouts,
         rules: RuleBook,
-        rule_store: RuleStore,
         publisher: Publisher,
         options: TrafficOptions,
         clock: Clock,
     ) -> None:
         self._rollouts = rollouts
         self._rules = rules
-        self._rule_store = rule_store
         self._publisher = publisher
         self._options = options
         self._clock = clock
@@ -64,19 +61,12 @@ class CanarySaving:
         rule = self._rules.rules.get(canary.model_name)
         if rule is not None and rule.governing == canary.name:
             return None
-        rule = await self.fresh_rule(canary.model_name)
+        rule = await self._rules.fresh(canary.model_name)
         if rule is None or rule.governing == canary.name:
             return None
         said = f"the traffic was changed by {rule.updated_by or 'hand'}, which ended the canary"
         reason = f"{said}: {rule.reason}" if rule.reason else said
         return overtaken(canary, now=self._clock.now(), reason=reason, results=results)
-
-    async def fresh_rule(self, model_name: str) -> Rule | None:
-        """The rule of a model as it is stored now; it holds here from then on."""
-        rule = await self._rule_store.find(model_name)
-        if rule is not None:
-            self._rules.put(rule)
-        return rule
 
     def change(self, step: Step, before: Split, after: Split, *, actor: str) -> NewChange:
         """The change of the rule that a step is."""
@@ -95,5 +85,4 @@ class CanarySaving:
 
     async def published(self, model_name: str) -> None:
         """Returns once gateways have what was stored, or after the time that calls wait."""
-        ticket = self._publisher.touch([model_name])
-        await self._publisher.caught_up(ticket, timeout_s=self._options.patience_s)
+        await self._publisher.brought(model_name, timeout_s=self._options.patience_s)

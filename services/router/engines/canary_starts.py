@@ -4,7 +4,7 @@ import uuid
 from dataclasses import replace
 
 from services.common.clock import Clock
-from services.common.errors import MeshError, Reason, invalid
+from services.common.errors import invalid
 from services.router.domain.canary import CanaryConfig
 from services.router.domain.canary_document import new_rollout
 from services.router.domain.canary_steps import Step, split_after, started
@@ -21,14 +21,13 @@ from services.router.domain.wishes import (
     wanted_split,
 )
 from services.router.engines.canary_saving import CanarySaving
-from services.router.engines.changing import Call, Changing, check_call, etag_mismatch
+from services.router.engines.changing import Call, Changing, check_call, etag_mismatch, rollout_in_progress
 from services.router.engines.publisher import Publisher
 from services.router.engines.rollouts import Rollouts
+from services.router.engines.rules import RuleBook
 from services.router.engines.traffic import Plan, Traffic
 
 _TRIES = 5
-_ENDING_S = 2.0
-"""How long a start waits for a rollout that was overtaken to be put down as ended."""
 
 
 class CanaryStarts:
@@ -39,6 +38,7 @@ class CanaryStarts:
         *,
         saving: CanarySaving,
         rollouts: Rollouts,
+        rules: RuleBook,
         changing: Changing,
         publisher: Publisher,
         traffic: Traffic,
@@ -46,6 +46,7 @@ class CanaryStarts:
     ) -> None:
         self._saving = saving
         self._rollouts = rollouts
+        self._rules = rules
         self._changing = changing
         self._publisher = publisher
         self._traffic = traffic
@@ -64,7 +65,7 @@ class CanaryStarts:
             if await self._changing.repeated(call, digest):
                 return self._traffic.get(call.model_name)
             # Another router may have ended what governed.
-            await self._saving.fresh_rule(call.model_name)
+            await self._rules.fresh(call.model_name)
             rule, before, after, step = await self._first_step(call, wish, asked, canary_id)
             await self._changing.check_etag(call)
             now = self._clock.now()
@@ -84,12 +85,9 @@ class CanaryStarts:
                 return self._traffic.get(call.model_name)
             mismatch = saved
             if saved is Mismatch.RUNNING:
-                await self._rollouts.load()
-                await self._rollouts.changed.until(
-                    lambda: call.model_name not in self._rollouts.running, timeout_s=_ENDING_S
-                )
+                await self._rollouts.let_end(call.model_name)
         if mismatch is Mismatch.RUNNING:
-            raise _in_progress(call.model_name)
+            raise rollout_in_progress(call.model_name)
         raise etag_mismatch(call.model_name)
 
     async def plan(self, call: Call, wish: SplitWish, asked: CanaryWish) -> Plan:
@@ -163,11 +161,3 @@ def _check_shadowed(config: CanaryConfig, split: Split, version: str) -> None:
     if limit is not None and all(shadow.version != version for shadow in split.shadows):
         allowed = f"a limit only where the model has a shadow of {version}; without its copies nothing could be judged"
         raise invalid("canary_config.success_criteria.shadow_disagreement_max", limit, allowed)
-
-
-def _in_progress(model_name: str) -> MeshError:
-    return MeshError(
-        Reason.ROLLOUT_IN_PROGRESS,
-        f"model {model_name!r} has a rollout that runs already; end it first, or wait until it has ended",
-        metadata={"model_name": model_name},
-    )

@@ -70,7 +70,7 @@ class Changing:
             ends = ends_rollout and rule is not None and bool(rule.governing)
             if rule is not None and after.same_as(before) and not call.request_id and not ends:
                 # Unless another router has changed it a moment ago.
-                await self._refresh(call.model_name)
+                await self._rules.fresh(call.model_name)
                 if self._rules.rules[call.model_name].generation == rule.generation:
                     return
                 continue
@@ -88,10 +88,9 @@ class Changing:
                 log_labels=rule is not None and rule.log_labels and not ends,
             )
             if await self._saved(change, generation=rule.generation if rule is not None else 0):
-                ticket = self._publisher.touch([call.model_name])
-                await self._publisher.caught_up(ticket, timeout_s=self._options.patience_s)
+                await self._publisher.brought(call.model_name, timeout_s=self._options.patience_s)
                 return
-            await self._refresh(call.model_name)
+            await self._rules.fresh(call.model_name)
         raise etag_mismatch(call.model_name)
 
     async def decided(self, call: Call, decide: Decide) -> tuple[Rule | None, Split, Split]:
@@ -136,7 +135,7 @@ class Changing:
         if self._is_newest(call):
             return
         # It may have been read from another router, which knew of a change before this one did.
-        await self._refresh(call.model_name)
+        await self._rules.fresh(call.model_name)
         if not self._is_newest(call):
             raise etag_mismatch(call.model_name)
 
@@ -161,11 +160,6 @@ class Changing:
                 metadata={"model_name": call.model_name, "deployment_name": call.deployment_name},
             )
         return model.version_names
-
-    async def _refresh(self, model_name: str) -> None:
-        fresh = await self._store.find(model_name)
-        if fresh is not None:
-            self._rules.put(fresh)
 
     def _is_newest(self, call: Call) -> bool:
         rule = self._rules.rules.get(call.model_name)
@@ -199,6 +193,15 @@ def not_served(model_name: str) -> MeshError:
     return MeshError(
         Reason.MODEL_NOT_SERVED,
         f"nothing of model {model_name!r} is ready; deploy a version of it and wait until it is active",
+        metadata={"model_name": model_name},
+    )
+
+
+def rollout_in_progress(model_name: str) -> MeshError:
+    """The model has one already."""
+    return MeshError(
+        Reason.ROLLOUT_IN_PROGRESS,
+        f"model {model_name!r} has a rollout that runs already; end it first, or wait until it has ended",
         metadata={"model_name": model_name},
     )
 

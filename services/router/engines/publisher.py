@@ -150,6 +150,11 @@ class Publisher:
         """Returns once what was touched has reached the gateways, or after `timeout_s` seconds; whether it has."""
         return await self._changed.until(lambda: self._done >= ticket, timeout_s=timeout_s)
 
+    async def brought(self, model_name: str, *, timeout_s: float) -> bool:
+        """Returns once what was stored of a model has reached the gateways, or after `timeout_s` seconds; whether it
+        has."""
+        return await self.caught_up(self.touch([model_name]), timeout_s=timeout_s)
+
     async def run(self) -> None:
         """Publishes whenever something changed. Never ends by itself."""
         if self.known:

@@ -18,6 +18,8 @@ from services.router.ports import RolloutStore
 
 log = get_logger(__name__)
 
+_ENDING_S = 2.0
+
 
 class Rollouts:
     """All that run or are paused, by model."""
@@ -76,10 +78,18 @@ class Rollouts:
         for model_name in [name for name in self._woken if name not in running]:
             self._woken.pop(model_name).fire()
 
+    async def let_end(self, model_name: str) -> None:
+        """Returns once no rollout of the model runs, or after 2 s: one that was overtaken is put down as ended soon."""
+        await self.load()
+        await self.changed.until(lambda: model_name not in self._running, timeout_s=_ENDING_S)
+
     async def run(self) -> None:
         """Reads them every period, and whenever they are suspect. Never ends by itself."""
+        suspected = self._suspected.current
         while True:
-            await wait_at_most(self._suspected.current, self._period_s)
+            await wait_at_most(suspected, self._period_s)
+            # What is suspected while they are read counts again.
+            suspected = self._suspected.current
             try:
                 await self.load()
             except MeshError as error:

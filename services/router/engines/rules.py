@@ -70,6 +70,13 @@ class RuleBook:
         """Takes a rule that was just stored."""
         self._keep([rule])
 
+    async def fresh(self, model_name: str) -> Rule | None:
+        """The rule of a model as it is stored now; it holds here from then on. None: there is none."""
+        rule = await self._store.find(model_name)
+        if rule is not None:
+            self.put(rule)
+        return rule
+
     def suspect(self) -> None:
         """Something may have been stored without being told here: reads all rules soon."""
         self._suspected.fire()

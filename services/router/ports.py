@@ -180,10 +180,6 @@ class RolloutStore(Protocol):
         """The rollout of that name, also where it has ended."""
         ...
 
-    async def by_request(self, request_id: str) -> Rollout | None:
-        """The rollout that was started under this id."""
-        ...
-
     async def page(
         self, model_name: str, kind: RolloutKind, *, status: str = "", before: int | None = None, limit: int
     ) -> Sequence[Rollout]:

@@ -116,11 +116,6 @@ class MemoryRolloutStore:
         self._reach()
         return next((one for one in self._rollouts.values() if (one.model_name, one.name) == (model_name, name)), None)
 
-    async def by_request(self, request_id: str) -> Rollout | None:
-        """The rollout that was started under this id."""
-        self._reach()
-        return next((one for one in self._rollouts.values() if request_id and one.request_id == request_id), None)
-
     async def page(
         self, model_name: str, kind: RolloutKind, *, status: str = "", before: int | None = None, limit: int
     ) -> Sequence[Rollout]:

@@ -26,7 +26,6 @@ from services.router.domain.rules import NewChange, Rule
 
 _RUNNING = text("SELECT * FROM rollouts WHERE status IN ('running', 'paused') ORDER BY number")
 _FIND = text("SELECT * FROM rollouts WHERE model_id = :model AND name = :name")
-_BY_REQUEST = text("SELECT * FROM rollouts WHERE request_id = :request_id")
 _PAGE = text("""
     SELECT * FROM rollouts
     WHERE model_id = :model AND kind = :kind AND (:status = '' OR status = :status)
@@ -108,12 +107,6 @@ class PostgresRolloutStore:
         """The rollout of that name."""
         async with transaction(self._engine) as connection:
             row = (await connection.execute(_FIND, {"model": model_name, "name": name})).mappings().one_or_none()
-        return _rollout(row) if row is not None else None
-
-    async def by_request(self, request_id: str) -> Rollout | None:
-        """The rollout that was started under this id."""
-        async with transaction(self._engine) as connection:
-            row = (await connection.execute(_BY_REQUEST, {"request_id": request_id})).mappings().one_or_none()
         return _rollout(row) if row is not None else None
 
     async def page(

@@ -1,11 +1,12 @@
 """Reference samples on disk, each a file named by the SHA-256 of what is in it."""
 
-import os
 import re
 from collections.abc import Set
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
+
+from services.common.disk import replace_file
 
 FILES_MAX = 2048
 """The most samples that are kept; each has at most 1 MiB."""
@@ -58,12 +59,7 @@ class SampleFiles:
             self._put(digest, content)
 
     def _put(self, digest: str, content: bytes) -> None:
-        staged = self._path(digest).with_suffix(".new")
-        with staged.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(self._path(digest))
+        replace_file(self._path(digest), (content,))
         self._digests |= {digest}
 
     def _make_room(self, keep: Set[str]) -> None:

@@ -1,9 +1,9 @@
 """The last good serving table on disk, so that a restart serves while the router is away."""
 
 import hashlib
-import os
 from pathlib import Path
 
+from services.common.disk import replace_file
 from services.common.errors import MeshError, Reason
 
 _MAGIC = b"infermesh serving table 1\n"
@@ -34,15 +34,4 @@ class Snapshot:
     def save(self, body: bytes) -> None:
         """Replaces the file, atomically and durably. Raises OSError."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        staged = self.path.with_suffix(".new")
-        with staged.open("wb") as file:
-            file.write(_MAGIC + hashlib.sha256(body).digest() + body)
-            file.flush()
-            os.fsync(file.fileno())
-        staged.replace(self.path)
-        # The folder too: a rename that a power failure takes back would bring an older table to life.
-        folder = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(self.path, (_MAGIC, hashlib.sha256(body).digest(), body))

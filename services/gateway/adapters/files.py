@@ -1,13 +1,13 @@
 """Configurations on disk: one file a gateway, replaced as a whole."""
 
 import hashlib
-import os
 import threading
 from pathlib import Path
 from urllib.parse import quote
 
 import orjson
 
+from services.common.disk import replace_file
 from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
 from services.gateway.domain.messages import Configuration, Kept
@@ -79,20 +79,4 @@ class FileStore:
             digest.update(body)
         with self._writing:
             self._folder.mkdir(parents=True, exist_ok=True)
-            staged = path.with_suffix(".new")
-            with staged.open("wb") as file:
-                file.writelines((_MAGIC, digest.digest(), head, *bodies))
-                size = file.tell()
-                file.flush()
-                os.fsync(file.fileno())
-            staged.replace(path)
-            self._sync_folder()
-        return size
-
-    def _sync_folder(self) -> None:
-        """A rename that a power failure takes back would bring an older configuration to life."""
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+            return replace_file(path, (_MAGIC, digest.digest(), head, *bodies))

@@ -21,8 +21,9 @@ from datetime import UTC, datetime
 from io import FileIO
 from pathlib import Path
 
+from services.common.disk import sync_folder
 from services.common.errors import MeshError, Reason
-from services.registry.adapters.incoming import Incoming, clear_incoming, store_errors, sync_folder
+from services.registry.adapters.incoming import Incoming, clear_incoming, store_errors
 from services.registry.domain.artifact_uri import DIGEST, ArtifactPlace, filename_of
 from services.registry.domain.version import Artifact, Stored
 

@@ -29,6 +29,7 @@ log = get_logger(__name__)
 
 _RETRY_MIN_S = 0.1
 _RETRY_MAX_S = 2.0
+_FAILED_PAUSE_S = 10.0
 _MESSAGE_MAX = 500
 _ANSWERS_MAX = 16
 _SLICE_S = 0.0015
@@ -94,7 +95,7 @@ class TableWatcher:
             delay_s = min(delay_s * 2, _RETRY_MAX_S)
 
     async def keep(self) -> None:
-        """Writes each new table to disk, the newest where several came at once."""
+        """Writes each new table to disk, the newest where several came at once; what it does not take now, later."""
         while True:
             await self._changed.wait()
             self._changed.clear()
@@ -103,6 +104,8 @@ class TableWatcher:
                 await asyncio.to_thread(self._write, head, self._pieces)
             except OSError as error:
                 log.warning("the serving table cannot be kept on disk", path=str(self._snapshot.path), error=str(error))
+                self._changed.set()
+                await self._clock.sleep(_FAILED_PAUSE_S)
 
     def _write(self, head: bytes, pieces: Mapping[str, bytes]) -> None:
         """In a thread: a mapping of pieces is replaced by the next table and never changed."""

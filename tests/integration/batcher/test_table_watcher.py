@@ -23,6 +23,7 @@ class Taken:
     """What a watcher handed on."""
 
     folder: Path
+    clock: SystemClock = field(default_factory=SystemClock)
     catalog: Catalog = field(default_factory=Catalog)
     prepared: list[str] = field(default_factory=list)
     applied: list[ServingTable] = field(default_factory=list)
@@ -47,7 +48,7 @@ class Taken:
                 snapshot=Snapshot(self.folder),
                 prepare=self.prepare,
                 apply=self.apply,
-                clock=SystemClock(),
+                clock=self.clock,
             )
             await watcher.restore()
             tasks = [asyncio.create_task(run(), name=run.__name__) for run in (watcher.run, watcher.keep)]
@@ -97,6 +98,23 @@ async def test_what_is_on_disk_is_the_table_in_force(tmp_path: Path) -> None:
         assert second.applied == [first.applied[-1]]
         await eventually(lambda: silent.heard)
         assert silent.heard[0].acknowledged_revision == 4
+
+
+async def test_a_table_that_a_full_disk_did_not_take_is_there_once_it_does(tmp_path: Path) -> None:
+    class HastyClock(SystemClock):
+        async def sleep(self, seconds: float) -> None:
+            """Sleeps a hundredth."""
+            await super().sleep(seconds / 100)
+
+    router = FakeRouter(full_table(served_model("v1.0.0"), revision=3))
+    in_the_way = tmp_path / "serving_table.new"
+    in_the_way.mkdir()
+    async with Taken(tmp_path, clock=HastyClock()).watching(router):
+        await eventually(lambda: len(router.heard) == 2)
+        await asyncio.sleep(0.05)
+        assert Snapshot(tmp_path).load() is None
+        in_the_way.rmdir()
+        await eventually(lambda: Snapshot(tmp_path).load(), what="the table is on disk")
 
 
 async def test_a_large_table_lets_requests_through_while_it_is_read(tmp_path: Path) -> None:

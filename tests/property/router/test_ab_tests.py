@@ -6,43 +6,21 @@ whoever has lost the lease changes nothing; every test that ended has said so on
 a test runs to its time and gives the shares back, or the traffic to who won.
 """
 
-import asyncio
-from collections.abc import Coroutine, Sequence
-from datetime import UTC, datetime
-from typing import TypeVar
+from collections.abc import Mapping
+from functools import partial
 
-import looptime
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import invariant, rule
 
-from services.common.clock import LoopClock
-from services.common.errors import MeshError, Reason
 from services.router.domain.ab_document import ab_test_of, shown_by
 from services.router.domain.ab_test import AbTest, AbTestWish
-from services.router.domain.rollouts import Mismatch, Rollout, RolloutEvent, RolloutKind, Saved
-from services.router.domain.rules import NewChange
+from services.router.domain.rollouts import Rollout, RolloutKind
 from services.router.engines.changing import Call
 from tests.support.ab_test_router import AbTestRouter
-from tests.support.rollout_fakes import MemoryRolloutStore
-from tests.support.rollout_router import World
-from tests.support.router_fakes import ready, without
+from tests.support.rollout_machine import MODEL, NAMES, NEW, OLD, RolloutMachine, names
 
-T = TypeVar("T")
-MODEL, OLD, NEW = "digits", "v1.0.0", "v1.1.0"
-BOTH = ready(MODEL, OLD, NEW, deployments={OLD: "old", NEW: "new"})
 LENGTH_S = 60.0
-NAMES = ("router-0", "router-1")
-names = st.sampled_from(NAMES)
-EXPECTED_REFUSALS = {
-    Reason.DEPENDENCY_UNAVAILABLE,
-    Reason.ROLLOUT_IN_PROGRESS,
-    Reason.ROLLOUT_STATE_INVALID,
-    Reason.ETAG_MISMATCH,
-    Reason.AB_TEST_NOT_FOUND,
-    Reason.VERSION_NOT_DEPLOYED,
-    Reason.MODEL_NOT_SERVED,
-}
 
 
 def wish(name: str, *, auto_promote: bool = False) -> AbTestWish:
@@ -56,88 +34,34 @@ def wish(name: str, *, auto_promote: bool = False) -> AbTestWish:
     )
 
 
-class WatchedStore(MemoryRolloutStore):
-    """Keeps the tokens of those who have written."""
-
-    machine: "AbTestMachine"
-
-    async def save(
-        self,
-        rollout: Rollout,
-        *,
-        generation: int,
-        change: NewChange | None = None,
-        rule_generation: int = 0,
-        fence: int | None = None,
-        events: Sequence[RolloutEvent] = (),
-    ) -> Saved | Mismatch:
-        """As the port says."""
-        saved = await super().save(
-            rollout,
-            generation=generation,
-            change=change,
-            rule_generation=rule_generation,
-            fence=fence,
-            events=events,
-        )
-        if isinstance(saved, Saved) and fence is not None:
-            assert fence >= self.machine.token, "an earlier leader has written after a later one"
-            self.machine.token = fence
-        return saved
+async def created(router: AbTestRouter, *, asked: AbTestWish) -> None:
+    await router.ab_tests.create(Call(MODEL), asked)
 
 
-class AbTestMachine(RuleBasedStateMachine):
+class AbTestMachine(RolloutMachine[AbTestRouter]):
     """Two routers and their world."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.loop = looptime.new_event_loop()
-        self.token = 0
-        self.faults = 0.0
         self.made = 0
-        self.world = World(LoopClock(datetime(2026, 1, 15, tzinfo=UTC)))
-        store = WatchedStore(self.world.rule_store, self.world.leases, self.world.events)
-        store.machine = self
-        self.world.rollout_store = store
-        self.store = store
-        self.world.deployer.put(BOTH)
-        self.routers: dict[str, AbTestRouter] = {}
-        for name in NAMES:
-            self.run(self.started(name))
-        self.run(self.live(2))
         assert self.asked(NAMES[0], lambda router: router.traffic.roll_back(Call(MODEL), OLD))
 
-    def run(self, work: Coroutine[object, object, T]) -> T:
-        return self.loop.run_until_complete(work)
+    def new_router(self, name: str) -> AbTestRouter:
+        return AbTestRouter(self.world, name)
 
-    async def started(self, name: str) -> None:
-        self.routers[name] = AbTestRouter(self.world, name)
-        await self.routers[name].start()
-
-    async def live(self, length_s: int) -> None:
-        """Seconds in which callers ask, by the shares that hold; the old version fails 2 % of them."""
-        for _ in range(length_s):
-            await asyncio.sleep(1.0)
-            split = await self.shares()
-            self.world.monitor.count(
-                {
-                    version: (2 * share, round(2 * share * (self.faults if version == NEW else 0.02)))
-                    for version, share in split.items()
-                }
-            )
-
-    async def shares(self) -> dict[str, int]:
-        kept = await self.world.rule_store.find(MODEL)
-        return dict(kept.split.positive) if kept is not None else {}
+    def asked_by_callers(self, split: Mapping[str, int]) -> None:
+        """The old version fails 2 % of them."""
+        self.world.monitor.count(
+            {
+                version: (2 * share, round(2 * share * (self.faults if version == NEW else 0.02)))
+                for version, share in split.items()
+            }
+        )
 
     def tests(self) -> list[tuple[Rollout, AbTest]]:
         return [(one, ab_test_of(one)) for one in self.run(self.store.page(MODEL, RolloutKind.AB_TEST, limit=1000))]
 
     # --- what happens
-
-    @rule(length_s=st.sampled_from((1, 3, 8, 40)))
-    def time_passes(self, length_s: int) -> None:
-        self.run(self.live(length_s))
 
     @rule(name=names, auto_promote=st.booleans())
     def a_test_is_created(self, name: str, auto_promote: bool) -> None:
@@ -159,48 +83,9 @@ class AbTestMachine(RuleBasedStateMachine):
             if promote:
                 assert self.run(self.shares()) == {promote: 100}
 
-    @rule(name=names, version=st.sampled_from((OLD, NEW)))
-    def traffic_is_rolled_back(self, name: str, version: str) -> None:
-        self.asked(name, lambda router: router.traffic.roll_back(Call(MODEL, reason="enough"), version))
-
     @rule(faults=st.sampled_from((0.0, 0.02, 0.5)))
     def the_new_version_behaves(self, faults: float) -> None:
         self.faults = faults
-
-    @rule(there=st.booleans())
-    def the_new_version_comes_and_goes(self, there: bool) -> None:
-        self.world.deployer.put(BOTH if there else without(BOTH, NEW))
-
-    @rule(away=st.booleans())
-    def the_monitor_comes_and_goes(self, away: bool) -> None:
-        self.world.monitor.away = away
-
-    @rule(name=names, cut=st.booleans(), delay_s=st.sampled_from((0.0, 0.1, 4.0, 9.0)))
-    def a_line_changes(self, name: str, cut: bool, delay_s: float) -> None:
-        self.routers[name].set_lines(cut=cut, delay_s=delay_s)
-
-    @rule(name=names)
-    def a_router_dies(self, name: str) -> None:
-        self.run(self.routers[name].die())
-
-    @rule(name=names)
-    def a_router_starts(self, name: str) -> None:
-        if not self.routers[name].alive:
-            self.run(self.started(name))
-
-    def asked(self, name: str, call: object) -> bool:
-        """Whether a call was answered."""
-        if not self.routers[name].alive:
-            return False
-        try:
-            self.run(asyncio.wait_for(call(self.routers[name]), 60.0))  # type: ignore[operator]
-        except TimeoutError:
-            return False
-        except MeshError as error:
-            if error.reason not in EXPECTED_REFUSALS:
-                raise
-            return False
-        return True
 
     # --- what must hold
 
@@ -224,19 +109,14 @@ class AbTestMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Everything is mended, and goes on."""
-        self.faults, self.world.monitor.away = 0.0, False
-        self.world.deployer.put(BOTH)
-        for name, router in self.routers.items():
-            router.set_lines()
-            if not router.alive:
-                self.run(self.started(name))
+        self.mended()
         self.run(self.live(round(LENGTH_S) + 30))
         assert not any(test.running for _, test in self.tests())
         assert self.asked(NAMES[0], lambda router: router.traffic.roll_back(Call(MODEL), OLD))
         for auto_promote, shares in ((False, {OLD: 100}), (True, {NEW: 100})):
             self.made += 1
             asked = wish(f"test-{self.made}", auto_promote=auto_promote)
-            assert self.asked(NAMES[1], lambda router, asked=asked: router.ab_tests.create(Call(MODEL), asked))
+            assert self.asked(NAMES[1], partial(created, asked=asked))
             self.run(self.live(round(LENGTH_S) + 10))
             rollout, test = self.tests()[0]
             results = shown_by(rollout)
@@ -244,11 +124,7 @@ class AbTestMachine(RuleBasedStateMachine):
             assert (test.status, results.winner, results.basis) == ("completed", NEW, "fixed_horizon"), results
             for router in self.routers.values():
                 assert router.shares(MODEL) == shares
-        taken = [event.event_id for event in self.world.monitor.taken]
-        assert sorted(taken) == sorted({event.event_id for event in self.store.told})
-        for router in self.routers.values():
-            self.run(router.die())
-        self.loop.close()
+        self.over()
 
 
 TestAbTests = AbTestMachine.TestCase

@@ -1,18 +1,16 @@
 """The keeper between a real Envoy and the real control plane: deaths of each, in every order, and no request lost."""
 
 import socket
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from services.gateway.domain.messages import is_complete
 from services.router.domain.routing import ModelRoutes, Share
-from tests.support.envoy_gateway import TIMEOUT_S, running_gateway, split
+from tests.support.envoy_gateway import running_gateway, split
+from tests.support.gateway_load import Load
 from tests.support.kept_gateway import KeptGateway
 from tests.support.waiting import until
 
@@ -25,40 +23,6 @@ def gateway(tmp_path: Path) -> Iterator[KeptGateway]:
     with running_gateway(tmp_path, publish=DIGITS, kind=KeptGateway) as running:
         yield running
     assert [line for line in running.keeper_log() if line["level"] == "error"] == []
-
-
-class Load:
-    """Predicts without pause over one connection, and counts versions and failures."""
-
-    def __init__(self, gateway: KeptGateway) -> None:
-        self._gateway = gateway
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="load")
-        self.versions: Counter[str] = Counter()
-        self.failures: list[str] = []
-
-    def __enter__(self) -> "Load":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join(TIMEOUT_S)
-
-    def _run(self) -> None:
-        with httpx.Client(base_url=f"http://{self._gateway.address}", timeout=TIMEOUT_S, trust_env=False) as client:
-            while not self._stop.is_set():
-                try:
-                    answer = client.post("/v1/models/digits/predict", json={})
-                    assert answer.status_code == 200, answer.text
-                    self.versions[answer.json()["headers"]["x-route-version"]] += 1
-                except (AssertionError, httpx.HTTPError) as error:
-                    self.failures.append(repr(error)[:300])
-
-    def goes_on(self) -> None:
-        """Waits until it has got some more answers."""
-        before = self.versions.total()
-        until(lambda: self.versions.total() > before + 30, what="predictions go on")
 
 
 def version_of(gateway: KeptGateway) -> str:
@@ -99,7 +63,7 @@ def test_a_gateway_starts_without_its_router_and_does_not_notice_its_return(
     assert versions_in_force(gateway) == before
     listeners, updates = gateway.listeners(), route_updates(gateway)
 
-    with Load(gateway) as load:
+    with Load(gateway, threads=1) as load:
         load.goes_on()
         # A router that has not restored its rules: it tells of the rest, which is the same.
         gateway.do(gateway.restart_router())
@@ -140,7 +104,7 @@ def test_what_was_refused_is_not_what_a_gateway_starts_with(gateway: KeptGateway
 
 
 def test_the_death_of_the_keeper_changes_nothing(gateway: KeptGateway) -> None:
-    with Load(gateway) as load:
+    with Load(gateway, threads=1) as load:
         load.goes_on()
         listeners = gateway.listeners()
         gateway.do(gateway.kill_keeper())
@@ -159,7 +123,7 @@ def test_the_death_of_the_keeper_changes_nothing(gateway: KeptGateway) -> None:
 def test_a_disk_that_lost_it_gets_it_from_the_router_again(gateway: KeptGateway) -> None:
     until(lambda: all_is_kept(gateway), what="everything is on disk")
     kept, listeners = gateway.kept_versions(), gateway.listeners()
-    with Load(gateway) as load:
+    with Load(gateway, threads=1) as load:
         gateway.do(gateway.kill_keeper())
         gateway.kept_file.unlink()
         gateway.do(gateway.start_keeper())

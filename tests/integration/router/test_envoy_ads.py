@@ -1,9 +1,7 @@
 """The control plane and a real Envoy: first configuration, changes, refusals, restarts of either, no request lost."""
 
 import asyncio
-import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 
 import httpx
@@ -15,7 +13,8 @@ from services.router.domain.routing import GatewayState, ModelRoutes, Share
 from services.router.domain.table import ServingTable
 from services.router.engines.batchers import Batchers, Session
 from services.router.engines.fleet import FleetKeeper
-from tests.support.envoy_gateway import TIMEOUT_S, Gateway, running_gateway, split, table
+from tests.support.envoy_gateway import Gateway, running_gateway, split, table
+from tests.support.gateway_load import Load
 from tests.support.waiting import until
 
 OLD, NEW = "v1.0.0", "v2.0.0"
@@ -44,37 +43,6 @@ def updates(gateway: Gateway) -> dict[str, int]:
     }
     routes = [count for name, count in gateway.stats("http.gateway.rds.").items() if name.endswith("config_reload")]
     return {**{kind: gateway.stats(name)[name] for kind, name in found.items()}, "routes": sum(routes)}
-
-
-class Load:
-    """Predicts without pause from several threads, each over one connection, and counts versions and failures."""
-
-    def __init__(self, gateway: Gateway, *, threads: int = 3) -> None:
-        self._gateway = gateway
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, name=f"load-{number}") for number in range(threads)]
-        self.versions: Counter[str] = Counter()
-        self.failures: list[str] = []
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join(TIMEOUT_S)
-
-    def _run(self) -> None:
-        with httpx.Client(base_url=f"http://{self._gateway.address}", timeout=TIMEOUT_S, trust_env=False) as client:
-            while not self._stop.is_set():
-                try:
-                    answer = client.post("/v1/models/digits/predict", json={})
-                    assert answer.status_code == 200, answer.text
-                    self.versions[answer.json()["headers"]["x-route-version"]] += 1
-                except (AssertionError, httpx.HTTPError, KeyError) as error:
-                    self.failures.append(repr(error))
 
 
 def test_a_publication_returns_when_envoy_routes_by_it(gateway: Gateway) -> None:

@@ -1,7 +1,6 @@
 """Who shares a batch, when it leaves, who gets what, and what a caller's leaving changes: nothing for anybody else."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -17,25 +16,6 @@ from tests.support.batcher_engine_fakes import FakeServer, Fleet, request, serve
 from tests.unit.batcher.engine_driving import begin, failure, new_engine, now_s, numbers
 
 pytestmark = [pytest.mark.looptime, pytest.mark.asyncio]
-
-
-@pytest.fixture
-def fleet() -> Fleet:
-    return Fleet("a:1")
-
-
-@pytest.fixture
-def server(fleet: Fleet) -> FakeServer:
-    return fleet.servers["a:1"]
-
-
-@pytest.fixture
-async def engine(fleet: Fleet) -> AsyncIterator[Engine]:
-    made = new_engine(fleet)
-    await made.start()
-    yield made
-    await made.stop(0)
-    assert made.bytes_held == 0
 
 
 async def test_what_arrives_together_leaves_together_and_comes_back_apart(engine: Engine, server: FakeServer) -> None:

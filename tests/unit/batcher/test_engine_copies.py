@@ -1,7 +1,6 @@
 """Shadow copies in the engine: they get what is idle, and nothing else."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from random import Random
 
 import pytest
@@ -14,28 +13,9 @@ from services.batcher.domain.serving import Batching
 from services.batcher.engines.engine import Engine
 from services.common.errors import MeshError, Reason
 from tests.support.batcher_engine_fakes import FakeServer, Fleet, backend, request, served
-from tests.unit.batcher.engine_driving import begin, failure, guilty, new_engine, now_s, numbers
+from tests.unit.batcher.engine_driving import begin, failure, guilty, now_s, numbers
 
 pytestmark = [pytest.mark.looptime, pytest.mark.asyncio]
-
-
-@pytest.fixture
-def fleet() -> Fleet:
-    return Fleet("a:1", "b:1")
-
-
-@pytest.fixture
-def server(fleet: Fleet) -> FakeServer:
-    return fleet.servers["a:1"]
-
-
-@pytest.fixture
-async def engine(fleet: Fleet) -> AsyncIterator[Engine]:
-    made = new_engine(fleet)
-    await made.start()
-    yield made
-    await made.stop(0)
-    assert made.bytes_held == 0
 
 
 async def released(server: FakeServer) -> None:

@@ -1,7 +1,6 @@
 """Models that refuse, servers that go away and come back: only the guilty see errors, whoever has time is answered."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -28,24 +27,6 @@ from tests.unit.batcher.engine_driving import (
 pytestmark = [pytest.mark.looptime, pytest.mark.asyncio]
 ONE = served()
 TWO = served(backend("a:1"), backend("b:1"))
-
-
-@pytest.fixture
-def fleet() -> Fleet:
-    return Fleet("a:1", "b:1")
-
-
-@pytest.fixture
-def server(fleet: Fleet) -> FakeServer:
-    return fleet.servers["a:1"]
-
-
-@pytest.fixture
-async def engine(fleet: Fleet) -> AsyncIterator[Engine]:
-    made = new_engine(fleet)
-    await made.start()
-    yield made
-    await made.stop(0)
 
 
 async def test_only_the_guilty_see_the_models_error(engine: Engine, server: FakeServer) -> None:

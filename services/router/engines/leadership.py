@@ -69,12 +69,16 @@ class Leadership:
 
     async def run(self) -> None:
         """Takes the lease and holds it. Never ends by itself."""
+        away = False
         while True:
             try:
                 async with asyncio.timeout(self._options.renew_s):
                     await self._ask()
+                away = False
             except (MeshError, TimeoutError) as error:
-                log.warning("the lease of rollouts cannot be asked for", error=str(error) or "it takes too long")
+                if not away:
+                    log.warning("the lease of rollouts cannot be asked for", error=str(error) or "it takes too long")
+                away = True
             if self._token is not None and not self.leader:
                 self._lose("it could not be renewed in time")
             await self._clock.sleep(self._pause_s())

@@ -85,15 +85,18 @@ class Rollouts:
 
     async def run(self) -> None:
         """Reads them every period, and whenever they are suspect. Never ends by itself."""
-        suspected = self._suspected.current
+        suspected, away = self._suspected.current, False
         while True:
             await wait_at_most(suspected, self._period_s)
             # What is suspected while they are read counts again.
             suspected = self._suspected.current
             try:
                 await self.load()
+                away = False
             except MeshError as error:
-                log.warning("the rollouts cannot be read; those in memory hold", error=error.message)
+                if not away:
+                    log.warning("the rollouts cannot be read; those in memory hold", error=error.message)
+                away = True
 
     async def save(
         self,

@@ -84,7 +84,7 @@ class RuleBook:
     async def run(self) -> None:
         """Looks for what others have changed; reads all rules every period, and whenever they are suspect. Never ends
         by itself."""
-        suspected, waited_s = self._suspected.current, 0.0
+        suspected, waited_s, away = self._suspected.current, 0.0, False
         while True:
             await wait_at_most(suspected, self._news_s)
             waited_s += self._news_s
@@ -97,8 +97,11 @@ class RuleBook:
                     await self.load()
                 else:
                     await self._look()
+                away = False
             except MeshError as error:
-                log.warning("the traffic rules cannot be read; those in memory hold", error=error.message)
+                if not away:
+                    log.warning("the traffic rules cannot be read; those in memory hold", error=error.message)
+                away = True
 
     def _keep(self, rules: Iterable[Rule]) -> None:
         newer = [rule for rule in rules if rule.generation > self._generation(rule.model_name)]

@@ -59,6 +59,18 @@ async def test_what_was_read_from_one_router_can_be_changed_at_another_at_once()
         assert raised.value.reason is Reason.ETAG_MISMATCH
 
 
+async def test_a_database_that_is_away_for_long_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with two_routers() as (one, _):
+        for _ in range(2):
+            caplog.clear()
+            one.set_lines(cut=True)
+            await asyncio.sleep(60.0)
+            said = [record.getMessage() for record in caplog.records]
+            assert len([text for text in said if "cannot be" in text]) == 3, said
+            one.set_lines()
+            await asyncio.sleep(10.0)
+
+
 async def test_more_changes_than_are_looked_at_in_one_go_are_all_found() -> None:
     store = MemoryRuleStore(LoopClock(datetime(2026, 1, 15, 12, tzinfo=UTC)))
     book = RuleBook(store=store, period_s=1e9)

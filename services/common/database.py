@@ -11,6 +11,10 @@ from sqlalchemy.pool import NullPool
 _STATEMENT_TIMEOUT_MS = 15_000
 _CONNECT_TIMEOUT_S = 5
 _POOL_WAIT_S = 5.0
+_SILENT_S = 15
+"""A host that has gone without a word (power, network, a failover) is given up after so long, and not after the quarter
+of an hour that TCP goes on: until then whoever asked would wait, on each connection of the pool in turn."""
+_PROBE_S = 5
 _MIGRATION_LOCK = 0x1F3A
 """The advisory lock under which one process migrates while the others wait."""
 _SERVICES = Path(__file__).parent.parent
@@ -53,4 +57,13 @@ def _upgrade(connection: Connection, service: str) -> None:
 
 def _connect_args(schema: str, statement_timeout_ms: int) -> dict[str, object]:
     options = f"-c search_path={schema},public -c statement_timeout={statement_timeout_ms}"
-    return {"options": options, "connect_timeout": _CONNECT_TIMEOUT_S, "application_name": f"infermesh-{schema}"}
+    return {
+        "options": options,
+        "connect_timeout": _CONNECT_TIMEOUT_S,
+        "application_name": f"infermesh-{schema}",
+        # Bytes that were sent and not acknowledged; and probes while an answer is waited for.
+        "tcp_user_timeout": _SILENT_S * 1000,
+        "keepalives_idle": _PROBE_S,
+        "keepalives_interval": _PROBE_S,
+        "keepalives_count": _SILENT_S // _PROBE_S,
+    }

@@ -33,7 +33,7 @@ class Columns:
     """Makes groups, and knows what was told before."""
 
     def __init__(self) -> None:
-        self._reported: dict[int, _Reported] = {}
+        self._reported: dict[VersionStats, _Reported] = {}
 
     def group(self, key: VersionPlan | str, entries: Sequence[Entry], *, epoch_us: float) -> pb.PredictionGroup:
         """Of at least one entry. `epoch_us`: microseconds since 1970 at which the monotonic clock was at 0."""
@@ -62,7 +62,7 @@ class Columns:
     def _add_scores(self, group: pb.PredictionGroup, plan: VersionPlan) -> None:
         """What was predicted since the last chunk."""
         stats = plan.stats
-        before = self._reported.get(id(stats)) or _Reported({})
+        before = self._reported.get(stats) or _Reported({})
         named = stats.classes(plan.outputs)
         _add(group.predictions_by_class, {name: count - before.by_class.get(name, 0) for name, count in named.items()})
         _add(
@@ -73,7 +73,7 @@ class Columns:
                 "low": stats.confidence_low - before.low,
             },
         )
-        self._reported[id(stats)] = _reported(named, stats)
+        self._reported[stats] = _reported(named, stats)
 
 
 def compared_group(plan: VersionPlan) -> pb.PredictionGroup:

@@ -120,6 +120,18 @@ class Catalog:
         self._table, self._models, self.ready = table, models, True
         for model in changed:
             _follow(model)
+        for name in {model.served.model_name for model in changed} | (before.keys() - models.keys()):
+            if name in before:
+                self._forget_unused(before[name], models.get(name))
+
+    def _forget_unused(self, before: ModelPlan, now: ModelPlan | None) -> None:
+        """Lets go of the counts of versions that went and never got a request: over months they would be most."""
+        gone = before.served.versions.keys() - (now.served.versions.keys() if now is not None else ())
+        unused = [version for version in gone if not before.versions[version].stats.requests]
+        if now is None and not before.stats.requests:
+            unused.append("")
+        for version in unused:
+            self._stats.pop((before.served.model_name, version), None)
 
     def model(self, name: str) -> ModelPlan:
         """A model. Raises MODEL_NOT_SERVED."""
@@ -144,7 +156,7 @@ class Catalog:
         return sorted(self._models)
 
     def stats(self) -> Iterable[tuple[VersionStats, OutputPlan | None]]:
-        """The counts of all versions that were ever served and got requests."""
+        """The counts of all versions that are served, or were and got requests."""
         return [(self.unknown, None), *self._stats.values()]
 
     def _model(self, served: ServedModel) -> ModelPlan:

@@ -86,6 +86,21 @@ def test_unchanged_versions_keep_their_plans_and_no_count_is_ever_lost() -> None
     assert {(stats.version, stats.ok) for stats, _ in catalog.stats()} >= {("v2.0.0", 5)}
 
 
+def test_versions_and_models_that_went_without_a_request_leave_nothing() -> None:
+    catalog = Catalog()
+    for number in range(1, 50):
+        name = f"v{number}.0.0"
+        catalog.apply(table(version(name), revision=number, default=name))
+        if number == 7:
+            catalog.model("m").versions[name].stats.answered(None)
+    counted = {(stats.model_name, stats.version) for stats, _ in catalog.stats()}
+    assert counted == {("", ""), ("m", ""), ("m", "v7.0.0"), ("m", "v49.0.0")}
+    catalog.apply(ServingTable(50, {}))
+    assert {stats.version for stats, _ in catalog.stats() if stats.model_name} == {"v7.0.0"}
+    catalog.apply(table(version("v7.0.0"), revision=51, default="v7.0.0"))
+    assert catalog.model("m").versions["v7.0.0"].stats.ok == 1
+
+
 def test_a_table_that_the_engine_refuses_changes_nothing() -> None:
     def refuse(new: ServingTable) -> None:
         if new.revision == 2:

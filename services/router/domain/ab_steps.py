@@ -205,7 +205,7 @@ def _ended(test: AbTest, now: datetime, end: _End, *, split: Split | None, resul
         said = f"Not concluded: {end.why}."
         results = replace(results, outcome=Outcome.INCONCLUSIVE, winner="", conclusion=said)
     after = replace(test, status=end.status, status_reason=end.why)
-    return AbStep(after, split, end.why, results, (_event(test, now, end),))
+    return AbStep(after, split, end.why, results, (_event(test, now, end, moved=split is not None),))
 
 
 def _all_for(version: str, test: AbTest, split: Split) -> Split:
@@ -226,7 +226,7 @@ def _as_before(test: AbTest, split: Split) -> Split:
     )
 
 
-def _event(test: AbTest, now: datetime, end: _End) -> RolloutEvent:
+def _event(test: AbTest, now: datetime, end: _End, *, moved: bool) -> RolloutEvent:
     critical = end.severity is Severity.CRITICAL
     return RolloutEvent(
         # The same decision made twice is the same event.
@@ -241,7 +241,8 @@ def _event(test: AbTest, now: datetime, end: _End) -> RolloutEvent:
         probable_cause="the version behaves otherwise than the control; it stays deployed and can be asked by name"
         if critical
         else "",
-        undo_command=f"infermesh traffic undo {test.model_name}",
+        # Where someone else has moved the traffic, that is not for this to undo.
+        undo_command=f"infermesh traffic undo {test.model_name}" if moved else "",
         value=end.value,
     )
 

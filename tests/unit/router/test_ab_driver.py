@@ -181,6 +181,9 @@ async def test_a_roll_back_without_a_version_leads_back_from_the_test(world: Wor
     assert router.shares(MODEL) == {OLD: 100}
     await asyncio.sleep(3.0)
     assert (await seen(router)).test.status == "stopped"
+    (event,) = world.rollout_store.told
+    # The roll-back was somebody's wish: nothing is offered that would take it back.
+    assert (event.kind, event.undo_command) == ("ab_test_ended", "")
 
 
 async def test_errors_end_a_test_within_seconds(world: World, router: AbTestRouter) -> None:

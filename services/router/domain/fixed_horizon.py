@@ -48,8 +48,9 @@ def welch(control: MetricSum, version: MetricSum) -> Comparison:
     difference, error = means[1] - means[0], sqrt(sum(errors))
     if error == 0.0:
         return Comparison(difference, difference, difference, 1.0 if difference == 0.0 else 0.0, 0.0)
-    # Welch and Satterthwaite.
-    freedom = sum(errors) ** 2 / (errors[0] ** 2 / (control.count - 1) + errors[1] ** 2 / (version.count - 1))
+    # Welch and Satterthwaite; by parts of the sum, because squares of tiny variances are zeros.
+    parts = [one / sum(errors) for one in errors]
+    freedom = 1.0 / (parts[0] ** 2 / (control.count - 1) + parts[1] ** 2 / (version.count - 1))
     p_value = 2.0 * float(special.stdtr(freedom, -abs(difference) / error))
     reach = float(special.stdtrit(freedom, (1.0 + CONFIDENCE) / 2.0)) * error
     pooled = sqrt((spreads[0] * (control.count - 1) + spreads[1] * (version.count - 1)) / (_both(control, version) - 2))

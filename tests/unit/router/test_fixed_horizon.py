@@ -44,6 +44,13 @@ def test_welch_on_values_that_never_differ() -> None:
     assert (welch(same, other).p_value, welch(same, other).low) == (0.0, 1.0)
 
 
+def test_welch_says_the_same_of_tiny_values() -> None:
+    random = np.random.default_rng(21)
+    control, version = random.lognormal(3.0, 0.5, 1200), random.lognormal(3.03, 0.7, 3000)
+    found, tiny = welch(sums(control), sums(version)), welch(sums(control * 1e-90), sums(version * 1e-90))
+    assert (tiny.p_value, tiny.effect_size) == pytest.approx((found.p_value, found.effect_size), rel=1e-6)
+
+
 def test_two_proportions_of_a_textbook() -> None:
     # 15 % of 1000 against 12 % of 1000: z = 0.03 / sqrt(0.135 * 0.865 * 0.002) = 1.96305.
     found = two_proportions(shares(120, 1000), shares(150, 1000))

@@ -11,7 +11,7 @@ from services.common.clock import Clock
 from services.common.errors import MeshError
 from services.common.telemetry.logging import get_logger
 from services.router.domain.canary import Canary
-from services.router.domain.canary_document import canary_of, shown
+from services.router.domain.canary_document import canary_of, results_of, shown
 from services.router.domain.canary_steps import Look, Step, decided, next_look_s, stage_criteria
 from services.router.domain.criteria import CriterionResult, judged
 from services.router.domain.evidence import Evidence, VersionEvidence
@@ -180,7 +180,8 @@ class _Drive:
     def __init__(self, rollout: Rollout, *, now_s: float) -> None:
         self.rollout = rollout
         self.canary = canary_of(rollout)
-        self.results: Sequence[CriterionResult] = ()
+        self.results: Sequence[CriterionResult] = results_of(rollout)[0]
+        """How it stands; until it is judged here, as it was kept."""
         self.incomplete = ""
         """Why the evidence proves nothing although there is some; empty: it does."""
         self.noted: object = None

@@ -230,6 +230,22 @@ async def test_a_roll_back_without_a_version_leads_back_from_the_canary() -> Non
     await router.die()
 
 
+async def test_what_was_known_is_kept_where_another_router_finds_no_monitor() -> None:
+    async with opened() as (stage, first):
+        second = await stage.router()
+        await stage.live(30)
+        known = (await seen(first)).results[0].request_count
+        stage.world.monitor.away = True
+        await first.die()
+        await stage.live(15)
+        assert second.leadership.leader
+        view = await seen(second)
+        assert "nothing is judged" in view.evidence_error
+        assert view.results[0].request_count >= known - 110
+        aborted = await second.canaries.abort(Call(MODEL))
+        assert aborted.canary.history[-1].results == view.results
+
+
 async def test_a_pause_stops_the_stage_and_not_the_limits() -> None:
     async with opened() as (stage, router):
         await stage.live(10)

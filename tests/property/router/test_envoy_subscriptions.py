@@ -112,6 +112,29 @@ def test_in_the_end_it_has_all_that_was_published_last(begun: Table, steps: list
     assert (envoy.stream.revision, envoy.stream.error_message) == (revision + 1, "")
 
 
+@given(st.sets(st.sampled_from(NAMES)), st.lists(TABLES, max_size=4), GOOD, st.booleans())
+def test_what_it_refuses_for_good_keeps_nothing_else_from_it(
+    bad: set[str], tables: list[Table], last: Table, dials: bool
+) -> None:
+    envoy = PlayedEnvoy(wants=set(NAMES))
+    envoy.dial()
+    final = {name: BAD if name in bad else said for name, said in last.items()}
+    for revision, table in enumerate([*tables, final, {**final, "d": final["d"]}], start=1):
+        now = published(revision, table)
+        heard = 0
+        while envoy.hear(now):
+            heard += 1
+            assert heard < RESPONSES_MAX
+        assert envoy.stream.answered(now.version)
+        if dials:
+            envoy.dial()
+    assert {name: said for name, said in envoy.has.items() if name not in bad} == {
+        name: said for name, said in final.items() if name not in bad
+    }
+    if not dials:
+        assert (envoy.stream.error_message != "") == bool(bad)
+
+
 @given(GOOD, st.lists(GOOD, max_size=6))
 def test_it_is_told_only_what_it_does_not_have(begun: Table, later: list[Table]) -> None:
     envoy = PlayedEnvoy(wants=set(NAMES))

@@ -2,7 +2,8 @@
 
 An Envoy asks once for each type and then answers every response, with its nonce: version as sent means taken; an
 `error_detail` means refused, and the Envoy goes on with what it had. What was refused is not sent again; it is with the
-next version.
+next version. Of routes that were refused together each is sent alone, since one may be to blame: that one is not sent
+again until it changes, and the others do not wait for it.
 
 Of routes a response holds what an Envoy lacks and no more, which xDS allows, since they are asked for by name: a change
 of one model sends its bucket. A response after which the Envoy still lacks some has a version of its own, so that an
@@ -50,10 +51,50 @@ class _Subscription:
     refused: str = ""
     """Why what was sent last was refused; empty: it was not, or is not answered yet."""
     owed: bool = True
+    suspects: dict[str, str] = field(default_factory=dict)
+    """The digests of routes that were refused together with others, by name."""
+    guilty: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """The digests of routes that were refused alone, and why, by name."""
+    more: bool = False
+    """Whether there is more to send of the version that was sent last."""
     has: dict[str, str] = field(default_factory=dict)
     """The digests of what it was sent and has not refused, by name."""
     last: Sequence[Resource] = ()
     """What the last response held."""
+
+    def blame(self) -> None:
+        """The last response was refused."""
+        self.more = len(self.last) > 1
+        for one in self.last:
+            self.has.pop(one.name, None)
+            if self.more:
+                self.suspects[one.name] = one.digest
+            else:
+                self.guilty[one.name] = (one.digest, self.refused)
+
+    def acquit(self) -> None:
+        """The last response was taken."""
+        for one in self.last:
+            self.suspects.pop(one.name, None)
+            self.guilty.pop(one.name, None)
+
+    def lacking(self, asked: Sequence[Resource]) -> Sequence[Resource]:
+        """What of routes that are asked for may be sent and was not."""
+        unsent = [one for one in asked if self.has.get(one.name) != one.digest]
+        return [one for one in unsent if self.guilty.get(one.name, ("", ""))[0] != one.digest]
+
+    def first_of(self, lacking: Sequence[Resource]) -> Sequence[Resource]:
+        """As much of it as one response may hold."""
+        found: list[Resource] = []
+        size = 0
+        for item in lacking:
+            if self.suspects.get(item.name) == item.digest:
+                continue
+            if found and size + len(item.value) > RESPONSE_MAX_BYTES:
+                break
+            found.append(item)
+            size += len(item.value)
+        return found or lacking[:1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +139,13 @@ class Subscriptions:
         known.names = names
         if request.HasField("error_detail"):
             known.refused = request.error_detail.message or "refused without a reason"
-            for resource in known.last:
-                known.has.pop(resource.name, None)
-        elif _INCOMPLETE not in version:
-            known.complete = version
+            if first_word:
+                known.blame()
+        else:
+            if first_word:
+                known.acquit()
+            if _INCOMPLETE not in version:
+                known.complete = version
         return Refusal(request.type_url, known.sent, known.refused) if first_word and known.refused else None
 
     def due(self, snapshot: Snapshot) -> Iterator[discovery_pb2.DiscoveryResponse]:
@@ -111,8 +155,8 @@ class Subscriptions:
             resources = snapshot.get(type_url)
             if subscription is None or resources is None or not subscription.answered:
                 continue
-            if subscription.sent == resources.version and not subscription.owed and not subscription.has:
-                # It said so on a new stream.
+            if subscription.sent == resources.version and not subscription.owed and not subscription.nonce:
+                # It said so on a new stream, and was told nothing since.
                 subscription.has = {item.name: item.digest for item in resources.named(subscription.names)}
             response = self._response(type_url, subscription, resources)
             if response is None:
@@ -129,10 +173,12 @@ class Subscriptions:
     ) -> discovery_pb2.DiscoveryResponse | None:
         """The next one; None where there is none."""
         sent = asked = resources.named(subscription.names)
+        lacking: Sequence[Resource] = ()
         if type_url == ROUTES:
-            sent = _first_of(asked, subscription.has)
+            lacking = subscription.lacking(asked)
+            sent = subscription.first_of(lacking)
         told = subscription.sent.partition(_INCOMPLETE)[0] == resources.version
-        if told and not subscription.owed and (type_url != ROUTES or not sent or subscription.refused):
+        if told and not subscription.owed and not (type_url == ROUTES and sent):
             return None
         subscription.has.update((item.name, item.digest) for item in sent)
         lacks = type_url == ROUTES and any(
@@ -142,6 +188,7 @@ class Subscriptions:
         subscription.nonce = str(self._nonces)
         subscription.answered = False
         subscription.last = sent
+        subscription.more = len(lacking) > len(sent)
         subscription.sent = f"{resources.version}{_INCOMPLETE}{self._nonces}" if lacks else resources.version
         subscription.owed = False
         subscription.refused = ""
@@ -161,25 +208,22 @@ class Subscriptions:
     @property
     def error_message(self) -> str:
         """Why this Envoy refused what it was sent last, of whatever type; empty: it did not."""
-        return next((one.refused for one in self._subscriptions.values() if one.refused), "")
+        told = (
+            why
+            for one in self._subscriptions.values()
+            for why in (one.refused, *(message for _, message in one.guilty.values()))
+        )
+        return next((why for why in told if why), "")
 
     def answered(self, version: str) -> bool:
         """Whether this Envoy has taken or refused the routes of this version."""
         routes = self._subscriptions.get(ROUTES)
         return routes is not None and (
-            routes.taken == version or (routes.sent.partition(_INCOMPLETE)[0] == version and routes.refused != "")
+            routes.taken == version
+            or (
+                routes.sent.partition(_INCOMPLETE)[0] == version
+                and routes.answered
+                and not routes.more
+                and bool(routes.refused or routes.guilty)
+            )
         )
-
-
-def _first_of(asked: Sequence[Resource], has: dict[str, str]) -> Sequence[Resource]:
-    """What is lacking of `asked`, as much of it as one response may hold."""
-    found: list[Resource] = []
-    size = 0
-    for item in asked:
-        if has.get(item.name) == item.digest:
-            continue
-        if found and size + len(item.value) > RESPONSE_MAX_BYTES:
-            break
-        found.append(item)
-        size += len(item.value)
-    return found

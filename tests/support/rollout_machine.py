@@ -2,6 +2,7 @@
 of canaries and of A/B tests have in common."""
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
@@ -85,13 +86,13 @@ class RolloutMachine(RuleBasedStateMachine, Generic[R]):
             self.run(self.started(name))
         self.run(self.live(2))
 
+    @abstractmethod
     def new_router(self, name: str) -> R:
         """One that was not started yet."""
-        raise NotImplementedError
 
+    @abstractmethod
     def asked_by_callers(self, split: Mapping[str, int]) -> None:
         """Has the monitor count what callers ask in a second, where these shares hold."""
-        raise NotImplementedError
 
     def run(self, work: Coroutine[object, object, T]) -> T:
         """What `work` returns."""

@@ -151,6 +151,24 @@ def test_a_refusal_is_logged_in_envoys_words_and_shown_and_the_next_version_is_t
     assert version_of(gateway) == NEW
 
 
+@pytest.mark.logs_errors
+def test_a_model_that_envoy_refuses_keeps_no_other_from_it(gateway: Gateway) -> None:
+    wrong = ModelRoutes("wrong", (OLD, NEW), (Share(OLD, 0), Share(NEW, 0)))
+    others = [f"model-{number}" for number in range(15)]
+    gateway.publish(wrong, *(split(name, {OLD: 100}) for name in others))
+    assert {version_of(gateway, name) for name in others} == {OLD}
+    gateway.publish(wrong, *(split(name, {NEW: 100}) for name in others))
+    assert {version_of(gateway, name) for name in others} == {NEW}
+    assert "weight" in gateway.plane.connected()[0].error_message
+    gateway.do(gateway.envoy.stop())
+    gateway.envoy = gateway.do(gateway.start_part(gateway.envoy_part()))
+    until(lambda: version_of(gateway, others[0]) == NEW, what="the gateway that started anew has its routes")
+    until(lambda: {version_of(gateway, name) for name in others} == {NEW}, what="all of them")
+    gateway.publish(*(split(name, {OLD: 100}) for name in ("wrong", *others)))
+    assert gateway.plane.connected() == [GatewayState("gateway-0", gateway.revision)]
+    assert {version_of(gateway, name) for name in ("wrong", *others)} == {OLD}
+
+
 def test_batchers_are_exchanged_without_a_failure(gateway: Gateway) -> None:
     with Load(gateway) as load:
         until(lambda: load.versions[OLD] > 20, what="the load runs")

@@ -15,6 +15,9 @@ _SILENT_S = 15
 """A host that has gone without a word (power, network, a failover) is given up after so long, and not after the quarter
 of an hour that TCP goes on: until then whoever asked would wait, on each connection of the pool in turn."""
 _PROBE_S = 5
+_STANDSTILL_TIMEOUT_MS = 10_000
+"""Who stands still (a paused machine, a debugger) in the middle of a transaction keeps what it has locked for
+so long, and is then rolled back: a lease among it would otherwise stay with it for good."""
 _MIGRATION_LOCK = 0x1F3A
 """The advisory lock under which one process migrates while the others wait."""
 _SERVICES = Path(__file__).parent.parent
@@ -28,14 +31,17 @@ def create_engine(url: str, *, schema: str, pool_size: int = 10) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=_POOL_WAIT_S,
         pool_pre_ping=True,
-        connect_args=_connect_args(schema, _STATEMENT_TIMEOUT_MS),
+        connect_args=_connect_args(
+            schema, statement_timeout_ms=_STATEMENT_TIMEOUT_MS, standstill_timeout_ms=_STANDSTILL_TIMEOUT_MS
+        ),
     )
 
 
 async def migrate(url: str, *, service: str) -> None:
     """Brings the schema `service` to the newest revision in services/<service>/migrations. Safe to run in parallel."""
-    # No statement timeout: a migration may rewrite a large table.
-    engine = create_async_engine(url, poolclass=NullPool, connect_args=_connect_args(service, 0))
+    # No timeouts: a migration may rewrite a large table, and think for long.
+    connect_args = _connect_args(service, statement_timeout_ms=0, standstill_timeout_ms=0)
+    engine = create_async_engine(url, poolclass=NullPool, connect_args=connect_args)
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
@@ -55,10 +61,14 @@ def _upgrade(connection: Connection, service: str) -> None:
     command.upgrade(config, "head")
 
 
-def _connect_args(schema: str, statement_timeout_ms: int) -> dict[str, object]:
-    options = f"-c search_path={schema},public -c statement_timeout={statement_timeout_ms}"
+def _connect_args(schema: str, *, statement_timeout_ms: int, standstill_timeout_ms: int) -> dict[str, object]:
+    settings = {
+        "search_path": f"{schema},public",
+        "statement_timeout": statement_timeout_ms,
+        "idle_in_transaction_session_timeout": standstill_timeout_ms,
+    }
     return {
-        "options": options,
+        "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
         "connect_timeout": _CONNECT_TIMEOUT_S,
         "application_name": f"infermesh-{schema}",
         # Bytes that were sent and not acknowledged; and probes while an answer is waited for.

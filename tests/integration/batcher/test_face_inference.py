@@ -124,7 +124,7 @@ def with_parameter(name: str) -> pb.ModelInferRequest:
     [
         (lambda: infer(1, model_name="absent"), grpc.StatusCode.NOT_FOUND, ["absent", "digits"]),
         (lambda: infer(1, model_version="v7.0.0"), grpc.StatusCode.NOT_FOUND, ["v7.0.0"]),
-        (lambda: infer(1, model_version="seven"), grpc.StatusCode.INVALID_ARGUMENT, ["seven"]),
+        (lambda: infer(1, model_version="seven"), grpc.StatusCode.NOT_FOUND, ["seven", "v1.0.0"]),
         (lambda: with_parameter("sequence_id"), grpc.StatusCode.UNIMPLEMENTED, ["sequence"]),
         (
             lambda: infer(1, outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name="no")]),

@@ -3,6 +3,8 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q
+# How many processes `make test` spreads the files of tests over: they wait more than they compute.
+WORKERS ?= 3
 
 .PHONY: help setup run test unit integration e2e check fmt lint types layers native-check protos protos-check clients bench lock clean-data clean
 
@@ -16,7 +18,7 @@ run: setup ## start the whole mesh on this machine; Ctrl-C stops it
 	@exec $(BIN)/python -m services.supervisor
 
 test: setup ## unit, property, contract and integration tests; starts the real parts that it needs
-	$(PYTEST) tests/unit tests/property tests/contract tests/integration
+	$(PYTEST) -n $(WORKERS) --dist loadfile tests/unit tests/property tests/contract tests/integration
 
 unit: setup ## the fast tests alone: no sockets, no processes
 	$(PYTEST) tests/unit tests/property

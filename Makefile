@@ -4,7 +4,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q
 # How many processes `make test` spreads the files of tests over: they wait more than they compute.
-WORKERS ?= 3
+WORKERS ?= 2
 
 .PHONY: help setup run test unit integration e2e check fmt lint types layers native-check protos protos-check clients bench lock clean-data clean
 

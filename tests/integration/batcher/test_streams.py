@@ -16,8 +16,8 @@ from tests.support.batcher_faces_calls import address_of, digits_request, scrape
 from tests.support.waiting import eventually
 
 ROWS = 200
-MANY = 1200
-"""Requests of `ROWS` rows: some 5 MB, where everything on the way holds some 3."""
+MANY = 2000
+"""Requests of `ROWS` rows: some 8 MB. Everything on the way holds some 3, and the kernel more where the machine is busy."""
 
 WIDE = 4000
 UNREAD = 200

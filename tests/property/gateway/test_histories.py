@@ -85,6 +85,9 @@ class Histories(RuleBasedStateMachine):
         self.wants: dict[str, frozenset[str]] = {}
         self.kept = Configuration()
         self.disk = Configuration()
+        self.lost: set[str] = set()
+        """Of which types the keeper has lost what the gateway goes by. Only the router can tell it again, and does not
+        have it any more where it has something that the gateway refuses."""
         self.stream: Stream | None = None
         self.with_router = False
         self.up: deque[Request] = deque()
@@ -141,6 +144,7 @@ class Histories(RuleBasedStateMachine):
         self.hang_up()
         self.disk = Configuration() if damaged else self.disk
         self.kept = self.disk
+        self.lost |= {kind for kind, version in self.versions.items() if self.kept.version(kind) != version}
 
     # What passes through the keeper.
 
@@ -202,11 +206,13 @@ class Histories(RuleBasedStateMachine):
                 assert self.kept.types[kind].resources == now
         self.write()
         before, versions = self.goes_by, self.versions
+        self.lost -= {kind for kind, version in versions.items() if self.kept.version(kind) == version}
+        gone = {kind for kind in self.lost if set(self.router.now[kind].values()) & self.refused}
         self.gateway_dies()
         self.dial(with_router=False, first=first)
         self._say_all()
         for kind, version in versions.items():
-            if is_complete(version):
+            if is_complete(version) and kind not in gone:
                 assert self.goes_by[kind] == before[kind]
                 assert self.versions[kind] == version
 

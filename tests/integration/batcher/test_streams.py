@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 ROWS = 200
 MANY = 2000
-"""Requests of `ROWS` rows: some 8 MB. Everything on the way holds some 3, and the kernel more where the machine is busy."""
+"""Requests of `ROWS` rows: some 8 MB. All on the way holds some 3, and the kernel more where the machine is busy."""
 
 WIDE = 4000
 UNREAD = 200

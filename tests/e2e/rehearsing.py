@@ -120,7 +120,7 @@ def _read(answer: httpx.Response, value: float) -> Answered:
     if answer.status_code == 200:
         label = str(body["predictions"][0]["class"])
         return Answered(str(body["model_version"]), 200, str(body["request_id"]), value, label)
-    metadata = next((item.get("metadata", {}) for item in body["details"] if "metadata" in item), {})
+    metadata: dict[str, str] = next((item.get("metadata", {}) for item in body["details"] if "metadata" in item), {})
     return Answered(str(metadata.get("version", "?")), answer.status_code, "", value, "")
 
 

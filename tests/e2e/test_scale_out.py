@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from tests.e2e.driving import MODEL, NEW, OLD, TIMEOUT_S, Rest
-from tests.e2e.test_survival import BACK_WITHIN_S, Load, wait_restarted
+from tests.e2e.loading import Load
+from tests.e2e.test_survival import BACK_WITHIN_S, wait_restarted
 from tests.support.mesh import Mesh, start_mesh, stop_mesh
 from tests.support.waiting import until
 

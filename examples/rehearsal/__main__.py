@@ -1,7 +1,7 @@
 """Rehearses a release on a running mesh: deploys both versions, then asks them, with faults for the new one.
 
     python -m examples.rehearsal setup                          # registers and deploys; all traffic on the old version
-    infermesh canary start rehearsal v2-0-0 --stage 10%/1m --stage 100%/0m
+    infermesh canary start rehearsal v2-0-0 --stage 10%/1m
     python -m examples.rehearsal load --fault error --seconds 60
 
 While the load runs it shows what each version answers; `infermesh canary status rehearsal --watch` shows the rest.

@@ -153,14 +153,9 @@ class AbTests:
     async def overtaken(self, rollout: Rollout) -> AbStep | None:
         """The end of a test whose model's shares someone else has decided meanwhile; None: it decides them."""
         test = ab_test_of(rollout)
-        rule = self._rules.rules.get(test.model_name)
-        if rule is not None and rule.governing == test.name:
+        reason = await self._rules.overtaken(test.model_name, test.name, what="test")
+        if reason is None:
             return None
-        rule = await self._rules.fresh(test.model_name)
-        if rule is None or rule.governing == test.name:
-            return None
-        said = f"the traffic was changed by {rule.updated_by or 'hand'}, which ended the test"
-        reason = f"{said}: {rule.reason}" if rule.reason else said
         return overtaken(test, now=self._clock.now(), reason=reason, last=self.results(rollout))
 
     def in_force(self, model_name: str) -> tuple[Rule | None, Split]:

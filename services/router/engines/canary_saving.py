@@ -58,14 +58,9 @@ class CanarySaving:
 
     async def overtaken(self, canary: Canary, results: Sequence[CriterionResult]) -> Step | None:
         """The end of a canary whose model's shares someone else has decided meanwhile; None: it decides them."""
-        rule = self._rules.rules.get(canary.model_name)
-        if rule is not None and rule.governing == canary.name:
+        reason = await self._rules.overtaken(canary.model_name, canary.name, what="canary")
+        if reason is None:
             return None
-        rule = await self._rules.fresh(canary.model_name)
-        if rule is None or rule.governing == canary.name:
-            return None
-        said = f"the traffic was changed by {rule.updated_by or 'hand'}, which ended the canary"
-        reason = f"{said}: {rule.reason}" if rule.reason else said
         return overtaken(canary, now=self._clock.now(), reason=reason, results=results)
 
     def change(self, step: Step, before: Split, after: Split, *, actor: str) -> NewChange:

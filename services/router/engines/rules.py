@@ -70,6 +70,17 @@ class RuleBook:
         """Takes a rule that was just stored."""
         self._keep([rule])
 
+    async def overtaken(self, model_name: str, governing: str, *, what: str) -> str | None:
+        """Why the rollout `governing`, a canary or a test as `what` says, decides the shares no more; None: it does."""
+        rule = self._rules.get(model_name)
+        if rule is not None and rule.governing == governing:
+            return None
+        rule = await self.fresh(model_name)
+        if rule is None or rule.governing == governing:
+            return None
+        said = f"the traffic was changed by {rule.updated_by or 'hand'}, which ended the {what}"
+        return f"{said}: {rule.reason}" if rule.reason else said
+
     async def fresh(self, model_name: str) -> Rule | None:
         """The rule of a model as it is stored now; it holds here from then on. None: there is none."""
         rule = await self._store.find(model_name)

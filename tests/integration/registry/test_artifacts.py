@@ -64,8 +64,10 @@ async def test_what_is_sent_is_registered_by_its_digest_and_fetched_again(
     [
         ([], Reason.INVALID_FIELD),
         ([Upload(filename="empty")], Reason.INVALID_FIELD),
-        (list(pieces(CONTENT, 1000, filename="a/b")), Reason.INVALID_FIELD),
-        (list(pieces(CONTENT, 1000, size_bytes=1)), Reason.INVALID_FIELD),
+        # The first piece is refused, and no other is to be under way then: grpc.aio gives a write that
+        # meets the end of its call before the status of that for an internal error.
+        (list(pieces(CONTENT, 1000, filename="a/b"))[:1], Reason.INVALID_FIELD),
+        (list(pieces(CONTENT, 1000, size_bytes=1))[:1], Reason.INVALID_FIELD),
         (list(pieces(CONTENT, 1000, digest="0" * 64)), Reason.ARTIFACT_CORRUPT),
         (list(pieces(bytes(4 * 1024 * 1024 + 1), 2**30)), Reason.MESSAGE_TOO_LARGE),
     ],

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +54,12 @@ class Evidence:
     """Every version that was asked for; zeros where it took nothing."""
     dropped: int = 0
     """Requests that batchers dropped from their log within the window."""
+
+
+def counted_since(moment: datetime) -> datetime:
+    """The first whole second from `moment` on: since when a stage that began then is judged. Evidence is kept by the
+    second, and in the second that holds `moment` may be what happened before it: the faults of the rollout before this
+    one must not end this one.
+    """
+    whole = moment.replace(microsecond=0)
+    return whole if whole == moment else whole + timedelta(seconds=1)

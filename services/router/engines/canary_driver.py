@@ -14,7 +14,7 @@ from services.router.domain.canary import Canary
 from services.router.domain.canary_document import canary_of, results_of, shown
 from services.router.domain.canary_steps import Look, Step, decided, next_look_s, stage_criteria
 from services.router.domain.criteria import CriterionResult, judged
-from services.router.domain.evidence import Evidence, VersionEvidence
+from services.router.domain.evidence import Evidence, VersionEvidence, counted_since
 from services.router.domain.rollouts import Mismatch, Rollout
 from services.router.engines.canary_saving import CanarySaving
 from services.router.engines.evidence import EvidenceWatch
@@ -93,7 +93,7 @@ class CanaryDriver:
             self._source,
             canary.model_name,
             (canary.version, canary.baseline_version),
-            canary.stage_started_at.replace(microsecond=0),
+            counted_since(canary.stage_started_at),
             clock=self._clock,
             told=lambda: self._rollouts.woken(canary.model_name).fire(),
         )

@@ -71,6 +71,20 @@ async def seen(router: RolloutRouter) -> CanaryView:
     return await router.canaries.get(MODEL)
 
 
+async def test_faults_of_the_rollout_before_do_not_end_one_that_begins_in_the_same_second() -> None:
+    stage = Stage()
+    router = await stage.router()
+    await asyncio.sleep(0.25)
+    stage.world.monitor.count({OLD: (90, 0), NEW: (100, 90)})
+    await asyncio.sleep(0.25)
+    await router.canaries.starts.start(Call(MODEL, "new"), SplitWish(), WISH)
+    await stage.live(4)
+    assert (await seen(router)).canary.status == "running"
+    await stage.live(20, BROKEN)
+    assert (await seen(router)).canary.status == "rolled_back", "those of its own do"
+    await router.die()
+
+
 async def test_stages_follow_each_other_when_they_are_due() -> None:
     async with opened() as (stage, router):
         await stage.live(58)

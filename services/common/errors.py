@@ -72,6 +72,11 @@ class Reason(StrEnum):
     ARTIFACT_CORRUPT = auto()
     RESOURCE_IN_USE = auto()
     TEAM_NOT_FOUND = auto()
+    KEY_NOT_FOUND = auto()
+    MEMBER_NOT_FOUND = auto()
+    TEAM_EXISTS = auto()
+    UPLOAD_NOT_FOUND = auto()
+    SIGNATURE_REQUIRED = auto()
 
     DEPLOYMENT_NOT_FOUND = auto()
     DEPLOYMENT_EXISTS = auto()
@@ -139,6 +144,11 @@ CATALOGUE: Mapping[Reason, Code] = MappingProxyType(
         Reason.ARTIFACT_CORRUPT: Code.DATA_LOSS,
         Reason.RESOURCE_IN_USE: Code.FAILED_PRECONDITION,
         Reason.TEAM_NOT_FOUND: Code.NOT_FOUND,
+        Reason.KEY_NOT_FOUND: Code.NOT_FOUND,
+        Reason.MEMBER_NOT_FOUND: Code.NOT_FOUND,
+        Reason.TEAM_EXISTS: Code.ALREADY_EXISTS,
+        Reason.UPLOAD_NOT_FOUND: Code.NOT_FOUND,
+        Reason.SIGNATURE_REQUIRED: Code.FAILED_PRECONDITION,
         Reason.DEPLOYMENT_NOT_FOUND: Code.NOT_FOUND,
         Reason.DEPLOYMENT_EXISTS: Code.ALREADY_EXISTS,
         Reason.DEPLOYMENT_TERMINATING: Code.FAILED_PRECONDITION,

@@ -59,3 +59,6 @@ class LaterMonitorMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
     DeleteSilence = later(_SILENCES)
 
     ListTeamUsage = later(_USAGE)
+    ExportTeamUsage = later(_USAGE)
+    GetPriceTable = later(_USAGE)
+    UpdatePriceTable = later(_USAGE)

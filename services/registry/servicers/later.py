@@ -66,4 +66,8 @@ class LaterTeamMethods(team_service_pb2_grpc.TeamServiceServicer):
     ListApiKeys = later(_TEAMS)
     RevokeApiKey = later(_TEAMS)
     GetKeySet = later(_TEAMS)
+    ExchangeToken = later(_TEAMS)
+    CreateOperatorKey = later(_TEAMS)
     WatchAccess = later(_TEAMS)
+    ReportKeyUse = later(_TEAMS)
+    ListStorage = later(_TEAMS)

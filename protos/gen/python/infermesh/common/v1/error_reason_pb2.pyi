@@ -76,6 +76,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. Something still uses the resource."""
     ERROR_REASON_TEAM_NOT_FOUND: _ErrorReason.ValueType  # 111
     """NOT_FOUND. No team of that name."""
+    ERROR_REASON_KEY_NOT_FOUND: _ErrorReason.ValueType  # 112
+    """NOT_FOUND. The team has no key of that id."""
+    ERROR_REASON_MEMBER_NOT_FOUND: _ErrorReason.ValueType  # 113
+    """NOT_FOUND. The user is no member of the team."""
+    ERROR_REASON_TEAM_EXISTS: _ErrorReason.ValueType  # 114
+    """ALREADY_EXISTS. There is a team of that name, or one with that namespace."""
+    ERROR_REASON_UPLOAD_NOT_FOUND: _ErrorReason.ValueType  # 115
+    """NOT_FOUND. There is no such upload, or it was forgotten because it did not go on."""
+    ERROR_REASON_SIGNATURE_REQUIRED: _ErrorReason.ValueType  # 116
+    """FAILED_PRECONDITION. The team requires signatures, and the version has none that is verified."""
     ERROR_REASON_DEPLOYMENT_NOT_FOUND: _ErrorReason.ValueType  # 200
     """NOT_FOUND. No deployment of that name for the model."""
     ERROR_REASON_DEPLOYMENT_EXISTS: _ErrorReason.ValueType  # 201
@@ -209,6 +219,16 @@ ERROR_REASON_RESOURCE_IN_USE: ErrorReason.ValueType  # 110
 """FAILED_PRECONDITION. Something still uses the resource."""
 ERROR_REASON_TEAM_NOT_FOUND: ErrorReason.ValueType  # 111
 """NOT_FOUND. No team of that name."""
+ERROR_REASON_KEY_NOT_FOUND: ErrorReason.ValueType  # 112
+"""NOT_FOUND. The team has no key of that id."""
+ERROR_REASON_MEMBER_NOT_FOUND: ErrorReason.ValueType  # 113
+"""NOT_FOUND. The user is no member of the team."""
+ERROR_REASON_TEAM_EXISTS: ErrorReason.ValueType  # 114
+"""ALREADY_EXISTS. There is a team of that name, or one with that namespace."""
+ERROR_REASON_UPLOAD_NOT_FOUND: ErrorReason.ValueType  # 115
+"""NOT_FOUND. There is no such upload, or it was forgotten because it did not go on."""
+ERROR_REASON_SIGNATURE_REQUIRED: ErrorReason.ValueType  # 116
+"""FAILED_PRECONDITION. The team requires signatures, and the version has none that is verified."""
 ERROR_REASON_DEPLOYMENT_NOT_FOUND: ErrorReason.ValueType  # 200
 """NOT_FOUND. No deployment of that name for the model."""
 ERROR_REASON_DEPLOYMENT_EXISTS: ErrorReason.ValueType  # 201

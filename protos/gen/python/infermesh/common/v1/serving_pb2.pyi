@@ -188,6 +188,7 @@ class ServedVersion(_message.Message):
     DETERMINISTIC_FIELD_NUMBER: _builtins.int
     FEATURE_VIEWS_FIELD_NUMBER: _builtins.int
     REFERENCE_DIGEST_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The semantic version with its leading v, for instance "v2.1.0"."""
     artifact_digest: _builtins.str
@@ -200,6 +201,8 @@ class ServedVersion(_message.Message):
     """SHA-256 of the reference sample that explanations are made against, lower-case hexadecimal; the registry gives it out.
     Empty: the version has none, and `explain` is refused with EXPLANATION_UNAVAILABLE.
     """
+    gpus: _builtins.float
+    """GPUs that one replica of the deployment has. 0: none. What a request used of them is charged to its team."""
     @_builtins.property
     def schema(self) -> _schema_pb2.ModelSchema:
         """The tensors it takes and gives."""
@@ -233,10 +236,11 @@ class ServedVersion(_message.Message):
         deterministic: _builtins.bool = ...,
         feature_views: _abc.Iterable[_feature_pb2.FeatureView] | None = ...,
         reference_digest: _builtins.str = ...,
+        gpus: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["batching", b"batching", "mapping", b"mapping", "schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "backends", b"backends", "batching", b"batching", "deployment_name", b"deployment_name", "deterministic", b"deterministic", "feature_views", b"feature_views", "mapping", b"mapping", "reference_digest", b"reference_digest", "schema", b"schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "backends", b"backends", "batching", b"batching", "deployment_name", b"deployment_name", "deterministic", b"deterministic", "feature_views", b"feature_views", "gpus", b"gpus", "mapping", b"mapping", "reference_digest", b"reference_digest", "schema", b"schema", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -352,6 +356,7 @@ class ServedModel(_message.Message):
     SHADOWS_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     LOG_LABELS_FIELD_NUMBER: _builtins.int
+    SHARED_WITH_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name."""
     default_version: _builtins.str
@@ -372,6 +377,10 @@ class ServedModel(_message.Message):
     def aliases(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The registry's aliases whose version is one of `versions`: what callers may ask for instead of a version."""
 
+    @_builtins.property
+    def shared_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The teams that may call the model beside the one that owns it, in alphabetical order."""
+
     def __init__(
         self,
         *,
@@ -382,10 +391,11 @@ class ServedModel(_message.Message):
         shadows: _abc.Iterable[Global___ShadowTarget] | None = ...,
         aliases: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         log_labels: _builtins.bool = ...,
+        shared_with: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_version", b"default_version", "log_labels", b"log_labels", "model_name", b"model_name", "shadows", b"shadows", "team", b"team", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "default_version", b"default_version", "log_labels", b"log_labels", "model_name", b"model_name", "shadows", b"shadows", "shared_with", b"shared_with", "team", b"team", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -259,6 +259,11 @@ class TeamUsage(_message.Message):
     REQUEST_COUNT_FIELD_NUMBER: _builtins.int
     PREDICTION_COUNT_FIELD_NUMBER: _builtins.int
     SERVING_SECONDS_FIELD_NUMBER: _builtins.int
+    COMPUTE_SECONDS_FIELD_NUMBER: _builtins.int
+    GPU_SECONDS_FIELD_NUMBER: _builtins.int
+    STORED_GB_HOURS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    COST_PER_1000_PREDICTIONS_FIELD_NUMBER: _builtins.int
     team_name: _builtins.str
     """The team's name."""
     model_name: _builtins.str
@@ -271,6 +276,18 @@ class TeamUsage(_message.Message):
     """Predictions (instances) made. A whole number."""
     serving_seconds: _builtins.float
     """Time that the requests took in the batcher and at the model server, in seconds, added up."""
+    compute_seconds: _builtins.float
+    """Time that model servers computed for the team, in seconds: each request's share, by rows, of its batch."""
+    gpu_seconds: _builtins.float
+    """The same times the GPUs of the replica, in seconds."""
+    stored_gb_hours: _builtins.float
+    """Bytes stored times the time that they were, in GB-hours (1 GB is 10^9 bytes). Artifacts that several versions share
+    are counted once for each team that has one of them. In entries without a version.
+    """
+    cost: _builtins.float
+    """What that costs by the price table, in its currency."""
+    cost_per_1000_predictions: _builtins.float
+    """`cost` for each 1,000 predictions. 0 where none were made."""
     def __init__(
         self,
         *,
@@ -280,11 +297,66 @@ class TeamUsage(_message.Message):
         request_count: _builtins.float = ...,
         prediction_count: _builtins.float = ...,
         serving_seconds: _builtins.float = ...,
+        compute_seconds: _builtins.float = ...,
+        gpu_seconds: _builtins.float = ...,
+        stored_gb_hours: _builtins.float = ...,
+        cost: _builtins.float = ...,
+        cost_per_1000_predictions: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "prediction_count", b"prediction_count", "request_count", b"request_count", "serving_seconds", b"serving_seconds", "team_name", b"team_name", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compute_seconds", b"compute_seconds", "cost", b"cost", "cost_per_1000_predictions", b"cost_per_1000_predictions", "gpu_seconds", b"gpu_seconds", "model_name", b"model_name", "prediction_count", b"prediction_count", "request_count", b"request_count", "serving_seconds", b"serving_seconds", "stored_gb_hours", b"stored_gb_hours", "team_name", b"team_name", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TeamUsage: _TypeAlias = TeamUsage  # noqa: Y015
+
+@_typing.final
+class PriceTable(_message.Message):
+    """What usage costs. Prices of 0 cost nothing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CURRENCY_FIELD_NUMBER: _builtins.int
+    PER_1000_REQUESTS_FIELD_NUMBER: _builtins.int
+    PER_COMPUTE_HOUR_FIELD_NUMBER: _builtins.int
+    PER_GPU_HOUR_FIELD_NUMBER: _builtins.int
+    PER_GB_MONTH_FIELD_NUMBER: _builtins.int
+    UPDATED_AT_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
+    currency: _builtins.str
+    """What prices are in, for instance "USD"; at most 16 characters."""
+    per_1000_requests: _builtins.float
+    """For 1,000 requests."""
+    per_compute_hour: _builtins.float
+    """For an hour of computing (`TeamUsage.compute_seconds`)."""
+    per_gpu_hour: _builtins.float
+    """For an hour of one GPU."""
+    per_gb_month: _builtins.float
+    """For a GB stored for 30 days (720 hours)."""
+    etag: _builtins.str
+    """Changes with the table. Sent with an update it makes that fail with ETAG_MISMATCH where someone else changed it since.
+    Empty: no check.
+    """
+    @_builtins.property
+    def updated_at(self) -> _timestamp_pb2.Timestamp:
+        """Output only. When it last changed."""
+
+    def __init__(
+        self,
+        *,
+        currency: _builtins.str = ...,
+        per_1000_requests: _builtins.float = ...,
+        per_compute_hour: _builtins.float = ...,
+        per_gpu_hour: _builtins.float = ...,
+        per_gb_month: _builtins.float = ...,
+        updated_at: _timestamp_pb2.Timestamp | None = ...,
+        etag: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["updated_at", b"updated_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "etag", b"etag", "per_1000_requests", b"per_1000_requests", "per_compute_hour", b"per_compute_hour", "per_gb_month", b"per_gb_month", "per_gpu_hour", b"per_gpu_hour", "updated_at", b"updated_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PriceTable: _TypeAlias = PriceTable  # noqa: Y015

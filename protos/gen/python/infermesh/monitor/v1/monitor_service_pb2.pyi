@@ -1581,6 +1581,81 @@ class ListTeamUsageRequest(_message.Message):
 Global___ListTeamUsageRequest: _TypeAlias = ListTeamUsageRequest  # noqa: Y015
 
 @_typing.final
+class ExportTeamUsageRequest(_message.Message):
+    """Whose usage to write out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_NAME_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    team_name: _builtins.str
+    """The team. Empty: every team that the caller may see."""
+    @_builtins.property
+    def start_time(self) -> _timestamp_pb2.Timestamp:
+        """Where the window begins, rounded down to the hour. Default: the first of the month, in UTC."""
+
+    @_builtins.property
+    def end_time(self) -> _timestamp_pb2.Timestamp:
+        """Where the window ends, rounded up to the hour. Default: now."""
+
+    def __init__(
+        self,
+        *,
+        team_name: _builtins.str = ...,
+        start_time: _timestamp_pb2.Timestamp | None = ...,
+        end_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time", "team_name", b"team_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportTeamUsageRequest: _TypeAlias = ExportTeamUsageRequest  # noqa: Y015
+
+@_typing.final
+class GetPriceTableRequest(_message.Message):
+    """Asks for the prices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetPriceTableRequest: _TypeAlias = GetPriceTableRequest  # noqa: Y015
+
+@_typing.final
+class UpdatePriceTableRequest(_message.Message):
+    """New prices."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PRICE_TABLE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def price_table(self) -> _model_metrics_pb2.PriceTable:
+        """The whole table. Its `etag`, where given, must be the current one."""
+
+    def __init__(
+        self,
+        *,
+        price_table: _model_metrics_pb2.PriceTable | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price_table", b"price_table"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["price_table", b"price_table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdatePriceTableRequest: _TypeAlias = UpdatePriceTableRequest  # noqa: Y015
+
+@_typing.final
 class ListTeamUsageResponse(_message.Message):
     """Usage by team, model and version."""
 

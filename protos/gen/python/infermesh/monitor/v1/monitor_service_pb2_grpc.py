@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 from infermesh.monitor.v1 import alert_pb2 as infermesh_dot_monitor_dot_v1_dot_alert__pb2
 from infermesh.monitor.v1 import drift_pb2 as infermesh_dot_monitor_dot_v1_dot_drift__pb2
@@ -237,6 +238,21 @@ class MonitorServiceStub:
                 '/infermesh.monitor.v1.MonitorService/ListTeamUsage',
                 request_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListTeamUsageRequest.SerializeToString,
                 response_deserializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListTeamUsageResponse.FromString,
+                _registered_method=True)
+        self.ExportTeamUsage = channel.unary_stream(
+                '/infermesh.monitor.v1.MonitorService/ExportTeamUsage',
+                request_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ExportTeamUsageRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+                _registered_method=True)
+        self.GetPriceTable = channel.unary_unary(
+                '/infermesh.monitor.v1.MonitorService/GetPriceTable',
+                request_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.GetPriceTableRequest.SerializeToString,
+                response_deserializer=infermesh_dot_monitor_dot_v1_dot_model__metrics__pb2.PriceTable.FromString,
+                _registered_method=True)
+        self.UpdatePriceTable = channel.unary_unary(
+                '/infermesh.monitor.v1.MonitorService/UpdatePriceTable',
+                request_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.UpdatePriceTableRequest.SerializeToString,
+                response_deserializer=infermesh_dot_monitor_dot_v1_dot_model__metrics__pb2.PriceTable.FromString,
                 _registered_method=True)
 
 
@@ -520,6 +536,27 @@ class MonitorServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportTeamUsage(self, request, context):
+        """The same as a file of comma-separated values with a header line, streamed: everything in the window, by hour.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetPriceTable(self, request, context):
+        """What usage costs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdatePriceTable(self, request, context):
+        """Changes what usage costs, of all time: costs are computed when they are asked for. For platform admins.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MonitorServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -717,6 +754,21 @@ def add_MonitorServiceServicer_to_server(servicer, server):
                     servicer.ListTeamUsage,
                     request_deserializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListTeamUsageRequest.FromString,
                     response_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListTeamUsageResponse.SerializeToString,
+            ),
+            'ExportTeamUsage': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportTeamUsage,
+                    request_deserializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ExportTeamUsageRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
+            ),
+            'GetPriceTable': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetPriceTable,
+                    request_deserializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.GetPriceTableRequest.FromString,
+                    response_serializer=infermesh_dot_monitor_dot_v1_dot_model__metrics__pb2.PriceTable.SerializeToString,
+            ),
+            'UpdatePriceTable': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdatePriceTable,
+                    request_deserializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.UpdatePriceTableRequest.FromString,
+                    response_serializer=infermesh_dot_monitor_dot_v1_dot_model__metrics__pb2.PriceTable.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1775,6 +1827,87 @@ class MonitorService:
             '/infermesh.monitor.v1.MonitorService/ListTeamUsage',
             infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListTeamUsageRequest.SerializeToString,
             infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ListTeamUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportTeamUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/infermesh.monitor.v1.MonitorService/ExportTeamUsage',
+            infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.ExportTeamUsageRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetPriceTable(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/infermesh.monitor.v1.MonitorService/GetPriceTable',
+            infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.GetPriceTableRequest.SerializeToString,
+            infermesh_dot_monitor_dot_v1_dot_model__metrics__pb2.PriceTable.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdatePriceTable(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/infermesh.monitor.v1.MonitorService/UpdatePriceTable',
+            infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.UpdatePriceTableRequest.SerializeToString,
+            infermesh_dot_monitor_dot_v1_dot_model__metrics__pb2.PriceTable.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,6 +4,7 @@ isort:skip_file
 Metrics, prediction log, outcomes, drift, alerts and usage."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 from infermesh.monitor.v1 import alert_pb2 as _alert_pb2
@@ -122,6 +123,12 @@ class MonitorServiceStub:
     """Ends a silence."""
     ListTeamUsage: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.ListTeamUsageRequest, _monitor_service_pb2.ListTeamUsageResponse]
     """What a team used, per model and version, over a window; for charge-back."""
+    ExportTeamUsage: _grpc.UnaryStreamMultiCallable[_monitor_service_pb2.ExportTeamUsageRequest, _httpbody_pb2.HttpBody]
+    """The same as a file of comma-separated values with a header line, streamed: everything in the window, by hour."""
+    GetPriceTable: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.GetPriceTableRequest, _model_metrics_pb2.PriceTable]
+    """What usage costs."""
+    UpdatePriceTable: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.UpdatePriceTableRequest, _model_metrics_pb2.PriceTable]
+    """Changes what usage costs, of all time: costs are computed when they are asked for. For platform admins."""
 
 @_typing.type_check_only
 class MonitorServiceAsyncStub(MonitorServiceStub):
@@ -211,6 +218,12 @@ class MonitorServiceAsyncStub(MonitorServiceStub):
     """Ends a silence."""
     ListTeamUsage: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.ListTeamUsageRequest, _monitor_service_pb2.ListTeamUsageResponse]  # type: ignore[assignment]
     """What a team used, per model and version, over a window; for charge-back."""
+    ExportTeamUsage: _aio.UnaryStreamMultiCallable[_monitor_service_pb2.ExportTeamUsageRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """The same as a file of comma-separated values with a header line, streamed: everything in the window, by hour."""
+    GetPriceTable: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.GetPriceTableRequest, _model_metrics_pb2.PriceTable]  # type: ignore[assignment]
+    """What usage costs."""
+    UpdatePriceTable: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.UpdatePriceTableRequest, _model_metrics_pb2.PriceTable]  # type: ignore[assignment]
+    """Changes what usage costs, of all time: costs are computed when they are asked for. For platform admins."""
 
 class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
     """How models do and who must know. Errors carry google.rpc details with an `infermesh.common.v1.ErrorReason`. Lists are
@@ -531,5 +544,29 @@ class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_monitor_service_pb2.ListTeamUsageResponse, _abc.Awaitable[_monitor_service_pb2.ListTeamUsageResponse]]:
         """What a team used, per model and version, over a window; for charge-back."""
+
+    @_abc_1.abstractmethod
+    def ExportTeamUsage(
+        self,
+        request: _monitor_service_pb2.ExportTeamUsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_httpbody_pb2.HttpBody], _abc.AsyncIterator[_httpbody_pb2.HttpBody]]:
+        """The same as a file of comma-separated values with a header line, streamed: everything in the window, by hour."""
+
+    @_abc_1.abstractmethod
+    def GetPriceTable(
+        self,
+        request: _monitor_service_pb2.GetPriceTableRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_metrics_pb2.PriceTable, _abc.Awaitable[_model_metrics_pb2.PriceTable]]:
+        """What usage costs."""
+
+    @_abc_1.abstractmethod
+    def UpdatePriceTable(
+        self,
+        request: _monitor_service_pb2.UpdatePriceTableRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_model_metrics_pb2.PriceTable, _abc.Awaitable[_model_metrics_pb2.PriceTable]]:
+        """Changes what usage costs, of all time: costs are computed when they are asked for. For platform admins."""
 
 def add_MonitorServiceServicer_to_server(servicer: MonitorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -127,12 +127,16 @@ class PredictionGroup(_message.Message):
     FEATURE_SUMMARIES_FIELD_NUMBER: _builtins.int
     REQUEST_LABELS_FIELD_NUMBER: _builtins.int
     SHADOW_COMPARISONS_FIELD_NUMBER: _builtins.int
+    REQUEST_COMPUTE_US_FIELD_NUMBER: _builtins.int
+    GPUS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name."""
     version: _builtins.str
     """The version that answered; for a request refused before a version was chosen, empty."""
     deployment_name: _builtins.str
     """The deployment that served it."""
+    gpus: _builtins.float
+    """GPUs that each replica of the deployment has (`ServedVersion.gpus`)."""
     @_builtins.property
     def request_times_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """When each request was answered, in microseconds since the Unix epoch."""
@@ -203,6 +207,12 @@ class PredictionGroup(_message.Message):
     def shadow_comparisons(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowComparisons]:
         """How this version's answers to shadow copies compared with what callers got, by the version that answered them."""
 
+    @_builtins.property
+    def request_compute_us(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """What each request used of the model server, in microseconds: its share by rows of the time that its batch took there.
+        0 for answers out of the cache.
+        """
+
     def __init__(
         self,
         *,
@@ -226,10 +236,12 @@ class PredictionGroup(_message.Message):
         feature_summaries: _abc.Iterable[Global___FeatureSummary] | None = ...,
         request_labels: _abc.Iterable[Global___RequestLabels] | None = ...,
         shadow_comparisons: _abc.Iterable[Global___ShadowComparisons] | None = ...,
+        request_compute_us: _abc.Iterable[_builtins.int] | None = ...,
+        gpus: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_name", b"deployment_name", "feature_summaries", b"feature_summaries", "model_name", b"model_name", "predictions_by_class", b"predictions_by_class", "predictions_by_confidence", b"predictions_by_confidence", "request_codes", b"request_codes", "request_ids", b"request_ids", "request_input_hashes", b"request_input_hashes", "request_kinds", b"request_kinds", "request_labels", b"request_labels", "request_latencies_us", b"request_latencies_us", "request_outputs", b"request_outputs", "request_reasons", b"request_reasons", "request_rows", b"request_rows", "request_teams", b"request_teams", "request_times_us", b"request_times_us", "request_trace_ids", b"request_trace_ids", "request_users", b"request_users", "shadow_comparisons", b"shadow_comparisons", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_name", b"deployment_name", "feature_summaries", b"feature_summaries", "gpus", b"gpus", "model_name", b"model_name", "predictions_by_class", b"predictions_by_class", "predictions_by_confidence", b"predictions_by_confidence", "request_codes", b"request_codes", "request_compute_us", b"request_compute_us", "request_ids", b"request_ids", "request_input_hashes", b"request_input_hashes", "request_kinds", b"request_kinds", "request_labels", b"request_labels", "request_latencies_us", b"request_latencies_us", "request_outputs", b"request_outputs", "request_reasons", b"request_reasons", "request_rows", b"request_rows", "request_teams", b"request_teams", "request_times_us", b"request_times_us", "request_trace_ids", b"request_trace_ids", "request_users", b"request_users", "shadow_comparisons", b"shadow_comparisons", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

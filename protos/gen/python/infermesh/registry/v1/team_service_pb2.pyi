@@ -572,8 +572,262 @@ class GetKeySetRequest(_message.Message):
 Global___GetKeySetRequest: _TypeAlias = GetKeySetRequest  # noqa: Y015
 
 @_typing.final
+class ExchangeTokenRequest(_message.Message):
+    """A request for a key of one's own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_NAME_FIELD_NUMBER: _builtins.int
+    SCOPES_FIELD_NUMBER: _builtins.int
+    team_name: _builtins.str
+    """The team to act for."""
+    @_builtins.property
+    def scopes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What it may do. Empty: all that the role allows."""
+
+    def __init__(
+        self,
+        *,
+        team_name: _builtins.str = ...,
+        scopes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["scopes", b"scopes", "team_name", b"team_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExchangeTokenRequest: _TypeAlias = ExchangeTokenRequest  # noqa: Y015
+
+@_typing.final
+class CreateOperatorKeyRequest(_message.Message):
+    """A request for an operator's key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    FIRST_ONLY_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """What it is for; at most 128 characters. Required."""
+    first_only: _builtins.bool
+    """True: only where there has been no operator's key without an end yet; RESOURCE_IN_USE otherwise. For the first start."""
+    @_builtins.property
+    def expires_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ends. Absent: never."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        expires_at: _timestamp_pb2.Timestamp | None = ...,
+        first_only: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "first_only", b"first_only", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CreateOperatorKeyRequest: _TypeAlias = CreateOperatorKeyRequest  # noqa: Y015
+
+@_typing.final
 class WatchAccessRequest(_message.Message):
-    """Asks for what gateways need."""
+    """Asks for what tells callers apart."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WATCHER_ID_FIELD_NUMBER: _builtins.int
+    watcher_id: _builtins.str
+    """Stable name of who watches, for instance "router-0", for the log."""
+    def __init__(
+        self,
+        *,
+        watcher_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["watcher_id", b"watcher_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchAccessRequest: _TypeAlias = WatchAccessRequest  # noqa: Y015
+
+@_typing.final
+class WatchAccessResponse(_message.Message):
+    """What tells callers apart: keys and teams whole with every message; models whole in the first, then those that changed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    REVOKED_KEY_IDS_FIELD_NUMBER: _builtins.int
+    TEAMS_FIELD_NUMBER: _builtins.int
+    KEY_LIMITS_FIELD_NUMBER: _builtins.int
+    KEY_SET_FIELD_NUMBER: _builtins.int
+    MODELS_RESET_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    REMOVED_MODELS_FIELD_NUMBER: _builtins.int
+    revision: _builtins.str
+    """Grows with every change."""
+    key_set: _builtins.str
+    """The public keys that API keys are signed with, as a JSON Web Key Set."""
+    models_reset: _builtins.bool
+    """True: forget all models that were said before. In the first message of a stream."""
+    @_builtins.property
+    def revoked_key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of keys that are revoked and not expired, in ascending order."""
+
+    @_builtins.property
+    def teams(self) -> _containers.RepeatedCompositeFieldContainer[_team_pb2.Team]:
+        """The teams, with their limits and quotas, in alphabetical order."""
+
+    @_builtins.property
+    def key_limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyLimit]:
+        """Keys that have a limit of their own and are neither revoked nor expired."""
+
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelAccess]:
+        """Who owns which model: all of them where `models_reset`, else those that are new or changed."""
+
+    @_builtins.property
+    def removed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models that are gone."""
+
+    def __init__(
+        self,
+        *,
+        revision: _builtins.str = ...,
+        revoked_key_ids: _abc.Iterable[_builtins.str] | None = ...,
+        teams: _abc.Iterable[_team_pb2.Team] | None = ...,
+        key_limits: _abc.Iterable[Global___KeyLimit] | None = ...,
+        key_set: _builtins.str = ...,
+        models_reset: _builtins.bool = ...,
+        models: _abc.Iterable[Global___ModelAccess] | None = ...,
+        removed_models: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_limits", b"key_limits", "key_set", b"key_set", "models", b"models", "models_reset", b"models_reset", "removed_models", b"removed_models", "revision", b"revision", "revoked_key_ids", b"revoked_key_ids", "teams", b"teams"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchAccessResponse: _TypeAlias = WatchAccessResponse  # noqa: Y015
+
+@_typing.final
+class KeyLimit(_message.Message):
+    """The limit of one key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    RATE_LIMIT_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The key."""
+    @_builtins.property
+    def rate_limit(self) -> _team_pb2.RateLimit:
+        """Its limit."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        rate_limit: _team_pb2.RateLimit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["rate_limit", b"rate_limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "rate_limit", b"rate_limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyLimit: _TypeAlias = KeyLimit  # noqa: Y015
+
+@_typing.final
+class ModelAccess(_message.Message):
+    """Who may see a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    TEAM_FIELD_NUMBER: _builtins.int
+    SHARED_WITH_FIELD_NUMBER: _builtins.int
+    model_name: _builtins.str
+    """The model."""
+    team: _builtins.str
+    """The team that owns it. Empty: none; everybody may see it, and platform admins alone may change it."""
+    @_builtins.property
+    def shared_with(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Teams that may read and call it without owning it, in alphabetical order."""
+
+    def __init__(
+        self,
+        *,
+        model_name: _builtins.str = ...,
+        team: _builtins.str = ...,
+        shared_with: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "shared_with", b"shared_with", "team", b"team"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelAccess: _TypeAlias = ModelAccess  # noqa: Y015
+
+@_typing.final
+class ReportKeyUseRequest(_message.Message):
+    """Keys that were used."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyUse]:
+        """Each key, with when it was used last."""
+
+    def __init__(
+        self,
+        *,
+        uses: _abc.Iterable[Global___KeyUse] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReportKeyUseRequest: _TypeAlias = ReportKeyUseRequest  # noqa: Y015
+
+@_typing.final
+class KeyUse(_message.Message):
+    """One key's last use."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    USED_AT_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """The key."""
+    @_builtins.property
+    def used_at(self) -> _timestamp_pb2.Timestamp:
+        """When, at most a minute old."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        used_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["used_at", b"used_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_id", b"key_id", "used_at", b"used_at"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___KeyUse: _TypeAlias = KeyUse  # noqa: Y015
+
+@_typing.final
+class ReportKeyUseResponse(_message.Message):
+    """It is noted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -586,38 +840,75 @@ class WatchAccessRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___WatchAccessRequest: _TypeAlias = WatchAccessRequest  # noqa: Y015
+Global___ReportKeyUseResponse: _TypeAlias = ReportKeyUseResponse  # noqa: Y015
 
 @_typing.final
-class WatchAccessResponse(_message.Message):
-    """What gateways need to refuse and to limit, whole at first, then again with every change."""
+class ListStorageRequest(_message.Message):
+    """Asks what is stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    REVISION_FIELD_NUMBER: _builtins.int
-    REVOKED_KEY_IDS_FIELD_NUMBER: _builtins.int
-    TEAMS_FIELD_NUMBER: _builtins.int
-    revision: _builtins.str
-    """Grows with every change."""
-    @_builtins.property
-    def revoked_key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of keys that are revoked and not expired."""
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+Global___ListStorageRequest: _TypeAlias = ListStorageRequest  # noqa: Y015
+
+@_typing.final
+class ListStorageResponse(_message.Message):
+    """What is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USES_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def teams(self) -> _containers.RepeatedCompositeFieldContainer[_team_pb2.Team]:
-        """The teams, with their limits."""
+    def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___StorageUse]:
+        """By team and model."""
 
     def __init__(
         self,
         *,
-        revision: _builtins.str = ...,
-        revoked_key_ids: _abc.Iterable[_builtins.str] | None = ...,
-        teams: _abc.Iterable[_team_pb2.Team] | None = ...,
+        uses: _abc.Iterable[Global___StorageUse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "revoked_key_ids", b"revoked_key_ids", "teams", b"teams"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["uses", b"uses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___WatchAccessResponse: _TypeAlias = WatchAccessResponse  # noqa: Y015
+Global___ListStorageResponse: _TypeAlias = ListStorageResponse  # noqa: Y015
+
+@_typing.final
+class StorageUse(_message.Message):
+    """What one model has stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEAM_FIELD_NUMBER: _builtins.int
+    MODEL_NAME_FIELD_NUMBER: _builtins.int
+    STORED_BYTES_FIELD_NUMBER: _builtins.int
+    team: _builtins.str
+    """The team that owns it. Empty: none."""
+    model_name: _builtins.str
+    """The model."""
+    stored_bytes: _builtins.float
+    """Bytes of its versions' artifacts as they are stored, each artifact once."""
+    def __init__(
+        self,
+        *,
+        team: _builtins.str = ...,
+        model_name: _builtins.str = ...,
+        stored_bytes: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["model_name", b"model_name", "stored_bytes", b"stored_bytes", "team", b"team"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StorageUse: _TypeAlias = StorageUse  # noqa: Y015

@@ -110,10 +110,30 @@ class TeamServiceStub:
                 request_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.GetKeySetRequest.SerializeToString,
                 response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
+        self.ExchangeToken = channel.unary_unary(
+                '/infermesh.registry.v1.TeamService/ExchangeToken',
+                request_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.ExchangeTokenRequest.SerializeToString,
+                response_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateApiKeyResponse.FromString,
+                _registered_method=True)
+        self.CreateOperatorKey = channel.unary_unary(
+                '/infermesh.registry.v1.TeamService/CreateOperatorKey',
+                request_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateOperatorKeyRequest.SerializeToString,
+                response_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateApiKeyResponse.FromString,
+                _registered_method=True)
         self.WatchAccess = channel.unary_stream(
                 '/infermesh.registry.v1.TeamService/WatchAccess',
                 request_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.WatchAccessRequest.SerializeToString,
                 response_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.WatchAccessResponse.FromString,
+                _registered_method=True)
+        self.ReportKeyUse = channel.unary_unary(
+                '/infermesh.registry.v1.TeamService/ReportKeyUse',
+                request_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.ReportKeyUseRequest.SerializeToString,
+                response_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.ReportKeyUseResponse.FromString,
+                _registered_method=True)
+        self.ListStorage = channel.unary_unary(
+                '/infermesh.registry.v1.TeamService/ListStorage',
+                request_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.ListStorageRequest.SerializeToString,
+                response_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.ListStorageResponse.FromString,
                 _registered_method=True)
 
 
@@ -221,9 +241,39 @@ class TeamServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExchangeToken(self, request, context):
+        """Makes a key of a team for the user who asks, for an hour, with the user's role in that team: for users whose own token
+        names no team. TEAM_NOT_FOUND where the user is no member. UNAUTHENTICATED where the caller is no user.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateOperatorKey(self, request, context):
+        """Makes a key of an operator of the mesh, role "platform-admin", that belongs to no team. Between services and from the
+        machine itself only; not reachable through the gateway: whoever is inside may have one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchAccess(self, request, context):
-        """Streams what gateways need to refuse and to limit: revoked keys that have not expired, and teams with their limits.
-        First all of it, then each change. Between services only; not reachable through the gateway.
+        """Streams what the mesh needs to tell callers apart, to refuse and to limit: all of it first, then each change, within
+        100 ms of its commit. Between services only; not reachable through the gateway.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReportKeyUse(self, request, context):
+        """Takes word of the keys that were used, for `ApiKey.last_used_at`. Between services only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListStorage(self, request, context):
+        """The bytes that each model of each team has stored now, for metering. Between services only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -302,10 +352,30 @@ def add_TeamServiceServicer_to_server(servicer, server):
                     request_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.GetKeySetRequest.FromString,
                     response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
+            'ExchangeToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExchangeToken,
+                    request_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.ExchangeTokenRequest.FromString,
+                    response_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateApiKeyResponse.SerializeToString,
+            ),
+            'CreateOperatorKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateOperatorKey,
+                    request_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateOperatorKeyRequest.FromString,
+                    response_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateApiKeyResponse.SerializeToString,
+            ),
             'WatchAccess': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchAccess,
                     request_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.WatchAccessRequest.FromString,
                     response_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.WatchAccessResponse.SerializeToString,
+            ),
+            'ReportKeyUse': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportKeyUse,
+                    request_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.ReportKeyUseRequest.FromString,
+                    response_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.ReportKeyUseResponse.SerializeToString,
+            ),
+            'ListStorage': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStorage,
+                    request_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.ListStorageRequest.FromString,
+                    response_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.ListStorageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -700,6 +770,60 @@ class TeamService:
             _registered_method=True)
 
     @staticmethod
+    def ExchangeToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/infermesh.registry.v1.TeamService/ExchangeToken',
+            infermesh_dot_registry_dot_v1_dot_team__service__pb2.ExchangeTokenRequest.SerializeToString,
+            infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateOperatorKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/infermesh.registry.v1.TeamService/CreateOperatorKey',
+            infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateOperatorKeyRequest.SerializeToString,
+            infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def WatchAccess(request,
             target,
             options=(),
@@ -716,6 +840,60 @@ class TeamService:
             '/infermesh.registry.v1.TeamService/WatchAccess',
             infermesh_dot_registry_dot_v1_dot_team__service__pb2.WatchAccessRequest.SerializeToString,
             infermesh_dot_registry_dot_v1_dot_team__service__pb2.WatchAccessResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportKeyUse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/infermesh.registry.v1.TeamService/ReportKeyUse',
+            infermesh_dot_registry_dot_v1_dot_team__service__pb2.ReportKeyUseRequest.SerializeToString,
+            infermesh_dot_registry_dot_v1_dot_team__service__pb2.ReportKeyUseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStorage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/infermesh.registry.v1.TeamService/ListStorage',
+            infermesh_dot_registry_dot_v1_dot_team__service__pb2.ListStorageRequest.SerializeToString,
+            infermesh_dot_registry_dot_v1_dot_team__service__pb2.ListStorageResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -67,10 +67,22 @@ class TeamServiceStub:
     """Ends a key; within a second no gateway takes it any more. Of a key that is revoked already it returns the same."""
     GetKeySet: _grpc.UnaryUnaryMultiCallable[_team_service_pb2.GetKeySetRequest, _httpbody_pb2.HttpBody]
     """The public keys that API keys are signed with, as a JSON Web Key Set; needs no credential."""
-    WatchAccess: _grpc.UnaryStreamMultiCallable[_team_service_pb2.WatchAccessRequest, _team_service_pb2.WatchAccessResponse]
-    """Streams what gateways need to refuse and to limit: revoked keys that have not expired, and teams with their limits.
-    First all of it, then each change. Between services only; not reachable through the gateway.
+    ExchangeToken: _grpc.UnaryUnaryMultiCallable[_team_service_pb2.ExchangeTokenRequest, _team_service_pb2.CreateApiKeyResponse]
+    """Makes a key of a team for the user who asks, for an hour, with the user's role in that team: for users whose own token
+    names no team. TEAM_NOT_FOUND where the user is no member. UNAUTHENTICATED where the caller is no user.
     """
+    CreateOperatorKey: _grpc.UnaryUnaryMultiCallable[_team_service_pb2.CreateOperatorKeyRequest, _team_service_pb2.CreateApiKeyResponse]
+    """Makes a key of an operator of the mesh, role "platform-admin", that belongs to no team. Between services and from the
+    machine itself only; not reachable through the gateway: whoever is inside may have one.
+    """
+    WatchAccess: _grpc.UnaryStreamMultiCallable[_team_service_pb2.WatchAccessRequest, _team_service_pb2.WatchAccessResponse]
+    """Streams what the mesh needs to tell callers apart, to refuse and to limit: all of it first, then each change, within
+    100 ms of its commit. Between services only; not reachable through the gateway.
+    """
+    ReportKeyUse: _grpc.UnaryUnaryMultiCallable[_team_service_pb2.ReportKeyUseRequest, _team_service_pb2.ReportKeyUseResponse]
+    """Takes word of the keys that were used, for `ApiKey.last_used_at`. Between services only."""
+    ListStorage: _grpc.UnaryUnaryMultiCallable[_team_service_pb2.ListStorageRequest, _team_service_pb2.ListStorageResponse]
+    """The bytes that each model of each team has stored now, for metering. Between services only."""
 
 @_typing.type_check_only
 class TeamServiceAsyncStub(TeamServiceStub):
@@ -108,10 +120,22 @@ class TeamServiceAsyncStub(TeamServiceStub):
     """Ends a key; within a second no gateway takes it any more. Of a key that is revoked already it returns the same."""
     GetKeySet: _aio.UnaryUnaryMultiCallable[_team_service_pb2.GetKeySetRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
     """The public keys that API keys are signed with, as a JSON Web Key Set; needs no credential."""
-    WatchAccess: _aio.UnaryStreamMultiCallable[_team_service_pb2.WatchAccessRequest, _team_service_pb2.WatchAccessResponse]  # type: ignore[assignment]
-    """Streams what gateways need to refuse and to limit: revoked keys that have not expired, and teams with their limits.
-    First all of it, then each change. Between services only; not reachable through the gateway.
+    ExchangeToken: _aio.UnaryUnaryMultiCallable[_team_service_pb2.ExchangeTokenRequest, _team_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
+    """Makes a key of a team for the user who asks, for an hour, with the user's role in that team: for users whose own token
+    names no team. TEAM_NOT_FOUND where the user is no member. UNAUTHENTICATED where the caller is no user.
     """
+    CreateOperatorKey: _aio.UnaryUnaryMultiCallable[_team_service_pb2.CreateOperatorKeyRequest, _team_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
+    """Makes a key of an operator of the mesh, role "platform-admin", that belongs to no team. Between services and from the
+    machine itself only; not reachable through the gateway: whoever is inside may have one.
+    """
+    WatchAccess: _aio.UnaryStreamMultiCallable[_team_service_pb2.WatchAccessRequest, _team_service_pb2.WatchAccessResponse]  # type: ignore[assignment]
+    """Streams what the mesh needs to tell callers apart, to refuse and to limit: all of it first, then each change, within
+    100 ms of its commit. Between services only; not reachable through the gateway.
+    """
+    ReportKeyUse: _aio.UnaryUnaryMultiCallable[_team_service_pb2.ReportKeyUseRequest, _team_service_pb2.ReportKeyUseResponse]  # type: ignore[assignment]
+    """Takes word of the keys that were used, for `ApiKey.last_used_at`. Between services only."""
+    ListStorage: _aio.UnaryUnaryMultiCallable[_team_service_pb2.ListStorageRequest, _team_service_pb2.ListStorageResponse]  # type: ignore[assignment]
+    """The bytes that each model of each team has stored now, for metering. Between services only."""
 
 class TeamServiceServicer(metaclass=_abc_1.ABCMeta):
     """Who may touch what. Errors carry google.rpc details with an `infermesh.common.v1.ErrorReason`. Lists are paginated:
@@ -232,13 +256,49 @@ class TeamServiceServicer(metaclass=_abc_1.ABCMeta):
         """The public keys that API keys are signed with, as a JSON Web Key Set; needs no credential."""
 
     @_abc_1.abstractmethod
+    def ExchangeToken(
+        self,
+        request: _team_service_pb2.ExchangeTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_team_service_pb2.CreateApiKeyResponse, _abc.Awaitable[_team_service_pb2.CreateApiKeyResponse]]:
+        """Makes a key of a team for the user who asks, for an hour, with the user's role in that team: for users whose own token
+        names no team. TEAM_NOT_FOUND where the user is no member. UNAUTHENTICATED where the caller is no user.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateOperatorKey(
+        self,
+        request: _team_service_pb2.CreateOperatorKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_team_service_pb2.CreateApiKeyResponse, _abc.Awaitable[_team_service_pb2.CreateApiKeyResponse]]:
+        """Makes a key of an operator of the mesh, role "platform-admin", that belongs to no team. Between services and from the
+        machine itself only; not reachable through the gateway: whoever is inside may have one.
+        """
+
+    @_abc_1.abstractmethod
     def WatchAccess(
         self,
         request: _team_service_pb2.WatchAccessRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_team_service_pb2.WatchAccessResponse], _abc.AsyncIterator[_team_service_pb2.WatchAccessResponse]]:
-        """Streams what gateways need to refuse and to limit: revoked keys that have not expired, and teams with their limits.
-        First all of it, then each change. Between services only; not reachable through the gateway.
+        """Streams what the mesh needs to tell callers apart, to refuse and to limit: all of it first, then each change, within
+        100 ms of its commit. Between services only; not reachable through the gateway.
         """
+
+    @_abc_1.abstractmethod
+    def ReportKeyUse(
+        self,
+        request: _team_service_pb2.ReportKeyUseRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_team_service_pb2.ReportKeyUseResponse, _abc.Awaitable[_team_service_pb2.ReportKeyUseResponse]]:
+        """Takes word of the keys that were used, for `ApiKey.last_used_at`. Between services only."""
+
+    @_abc_1.abstractmethod
+    def ListStorage(
+        self,
+        request: _team_service_pb2.ListStorageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_team_service_pb2.ListStorageResponse, _abc.Awaitable[_team_service_pb2.ListStorageResponse]]:
+        """The bytes that each model of each team has stored now, for metering. Between services only."""
 
 def add_TeamServiceServicer_to_server(servicer: TeamServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -42,7 +42,7 @@ class Change(_message.Message):
     resource_name: _builtins.str
     """What changed, for instance "digits", "digits@v1.0.0", "digits/champion"."""
     action: _builtins.str
-    """"created", "updated", "deleted", "shared", "unshared", "stage", "revoked"."""
+    """"created", "updated", "deleted", "shared", "unshared", "transferred", "stage" or "revoked"."""
     actor: _builtins.str
     """Who. Empty: the registry itself."""
     team: _builtins.str

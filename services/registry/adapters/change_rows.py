@@ -12,7 +12,8 @@ from services.registry.domain.version import JsonObject
 # misses nothing.
 _ORDER = text("SELECT pg_advisory_xact_lock(hashtext('registry.changes'))")
 _ADD = text("""
-    INSERT INTO changes (resource_type, resource_name, model_name, action, actor, team, request_id, reason, before, after)
+    INSERT INTO changes
+        (resource_type, resource_name, model_name, action, actor, team, request_id, reason, before, after)
     VALUES (:resource_type, :resource_name, :model_name, :action, :actor, :team, :request_id, :reason,
         CAST(:before AS jsonb), CAST(:after AS jsonb))
 """)

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.errors import MeshError, Reason
 from services.registry.adapters.database import transaction
-from services.registry.adapters.queries import ALIASES
+from services.registry.adapters.queries import ALIASES, SEEN
 from services.registry.domain.alias import Alias, AliasMove, Move
 
 _FIND = text(f"{ALIASES} AND m.name = :model AND a.alias = :alias")
@@ -31,13 +31,13 @@ _POINT = text("""
         revision = EXCLUDED.revision, updated_at = now()
 """)
 _DROP = text("DELETE FROM model_aliases WHERE model_id = :model_id AND alias = :alias")
-_MOVES = text("""
+_MOVES = text(f"""
     SELECT h.id, h.from_version, h.to_version, h.reason, h.moved_by, h.moved_at
     FROM alias_moves h JOIN models m ON m.id = h.model_id LEFT JOIN teams t ON t.id = m.team_id
-    WHERE (:viewer = '' OR m.team_id IS NULL OR t.name = :viewer) AND m.name = :model AND h.alias = :alias
+    WHERE {SEEN} AND m.name = :model AND h.alias = :alias
       AND (:before = 0 OR h.id < :before)
     ORDER BY h.id DESC LIMIT :limit
-""")
+""")  # noqa: S608 - the module's own text
 _NOBODY = ""
 
 

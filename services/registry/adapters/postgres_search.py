@@ -7,7 +7,7 @@ from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.registry.adapters.database import transaction
-from services.registry.adapters.queries import VERSIONS
+from services.registry.adapters.queries import SEEN, VERSIONS
 from services.registry.adapters.rows import Parameters, version_of
 from services.registry.domain.pages import invalid_page_token
 from services.registry.domain.search import Found, Order, Search
@@ -16,11 +16,11 @@ _TEXT = (
     "lower(concat_ws(' ', m.name, m.description, array_to_string(m.tags || v.tags, ' '), m.model_card, v.model_card))"
 )
 # What is compared and sorted; the rest is read of those alone that are shown.
-_KEYS = """
+_KEYS = f"""
     SELECT v.id, v.model_id, v.precedence, v.created_at, v.updated_at, v.training_metrics, m.name AS model_name
     FROM model_versions v JOIN models m ON m.id = v.model_id LEFT JOIN teams t ON t.id = m.team_id
-    WHERE (:viewer = '' OR m.team_id IS NULL OR t.name = :viewer)
-"""
+    WHERE {SEEN}
+"""  # noqa: S608 - the module's own text
 _METRIC = "CAST(v.training_metrics ->> :{} AS double precision)"
 _OPERATORS = {"<": "<", "<=": "<=", "=": "=", "!=": "<>", ">=": ">=", ">": ">"}
 _FIXED = """

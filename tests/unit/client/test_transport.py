@@ -11,13 +11,14 @@ from infermesh.client.transport import Pacer, Transport, new_request_id, plain_a
         ("http://127.0.0.1:8080/", "127.0.0.1:8080"),
         ("mesh.example", "mesh.example:8080"),
         (" localhost:9 ", "localhost:9"),
+        ("https://mesh:443", "mesh:443"),
     ],
 )
 def test_addresses(pasted: str, plain: str) -> None:
     assert plain_address(pasted) == plain
 
 
-@pytest.mark.parametrize("pasted", ["", "https://mesh:443", "mesh:80/path"])
+@pytest.mark.parametrize("pasted", ["", "https://", "mesh:80/path"])
 def test_refused_addresses_show_what_is_wanted(pasted: str) -> None:
     with pytest.raises(ValueError, match="host:port"):
         plain_address(pasted)

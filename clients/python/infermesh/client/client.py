@@ -7,13 +7,16 @@ from infermesh.client.ab_tests import AbTests
 from infermesh.client.alerts import Alerts
 from infermesh.client.batch import Batch
 from infermesh.client.canaries import Canaries
+from infermesh.client.credentials import Credentials
 from infermesh.client.deployments import Deployments
 from infermesh.client.health import Health
+from infermesh.client.keys import Keys
 from infermesh.client.metrics import Metrics
 from infermesh.client.models import Models
 from infermesh.client.outcomes import Outcomes
 from infermesh.client.predictions import Predictions
 from infermesh.client.shadows import Shadows
+from infermesh.client.teams import Teams
 from infermesh.client.traffic import Traffic
 from infermesh.client.transport import TIMEOUT_DEFAULT_S, Transport
 
@@ -23,11 +26,18 @@ GATEWAY_DEFAULT = "127.0.0.1:8080"
 class Client:
     """A mesh, seen from its gateway. Safe to use from many threads; use it as a context manager, or close it.
 
-    `timeout_s` is the deadline in seconds of every call that states none of its own.
+    `timeout_s` is the deadline in seconds of every call that states none of its own. `credentials` are by default what
+    the environment says (INFERMESH_API_KEY, INFERMESH_CA_FILE). A gateway that speaks TLS is "https://host:port".
     """
 
-    def __init__(self, gateway: str = GATEWAY_DEFAULT, *, timeout_s: float = TIMEOUT_DEFAULT_S) -> None:
-        self._transport = Transport(gateway, timeout_s=timeout_s)
+    def __init__(
+        self,
+        gateway: str = GATEWAY_DEFAULT,
+        *,
+        timeout_s: float = TIMEOUT_DEFAULT_S,
+        credentials: Credentials | None = None,
+    ) -> None:
+        self._transport = Transport(gateway, timeout_s=timeout_s, credentials=credentials)
         self.models = Models(self._transport)
         self.deployments = Deployments(self._transport)
         self.traffic = Traffic(self._transport)
@@ -39,6 +49,8 @@ class Client:
         self.metrics = Metrics(self._transport)
         self.outcomes = Outcomes(self._transport)
         self.alerts = Alerts(self._transport)
+        self.teams = Teams(self._transport)
+        self.keys = Keys(self._transport)
         self.health = Health(self._transport)
 
     @property

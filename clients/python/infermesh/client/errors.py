@@ -186,7 +186,7 @@ _ADVICE_BY_CODE = {
     grpc.StatusCode.UNAVAILABLE: "Try again in a moment; `infermesh status` says which part is away.",
     grpc.StatusCode.DEADLINE_EXCEEDED: "Allow more time with --timeout, or look at `infermesh status`.",
     grpc.StatusCode.INTERNAL: "This is a defect or a broken part: the services' logs hold the rest.",
-    grpc.StatusCode.UNAUTHENTICATED: "Send a valid key.",
+    grpc.StatusCode.UNAUTHENTICATED: "Put a valid key into INFERMESH_API_KEY; `infermesh whoami` shows what it may do.",
     grpc.StatusCode.PERMISSION_DENIED: "Ask an administrator of your team for the role that this needs.",
 }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol, TypeVar
 
 import grpc
+from infermesh.client.credentials import Credentials
 from infermesh.client.errors import error_from_rpc, unreachable
 
 MESSAGE_MAX_BYTES = 12 * 1024 * 1024
@@ -41,14 +42,20 @@ Metadata = tuple[tuple[str, str], ...]
 
 
 class Transport:
-    """A channel to one gateway. Safe to use from many threads."""
+    """A channel to one gateway, with TLS where the address begins with https://. Safe to use from many threads.
 
-    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_DEFAULT_S) -> None:
+    `credentials` are by default what the environment says.
+    """
+
+    def __init__(
+        self, address: str, *, timeout_s: float = TIMEOUT_DEFAULT_S, credentials: Credentials | None = None
+    ) -> None:
         if timeout_s <= 0:
             raise ValueError(f"timeout_s is {timeout_s}; it must be more than 0 seconds")
         self.address = plain_address(address)
         self.timeout_s = timeout_s
-        self.channel = grpc.insecure_channel(self.address, options=CHANNEL_OPTIONS)
+        shown = credentials if credentials is not None else Credentials.from_environment()
+        self.channel = shown.open_channel(self.address, tls=wants_tls(address), options=CHANNEL_OPTIONS)
 
     def call(
         self,
@@ -176,10 +183,18 @@ class Pacer:
 
 def plain_address(address: str) -> str:
     """host:port out of what people paste: a URL's scheme and last slash are taken off; without a port it is 8080."""
-    plain = address.strip().removeprefix("http://").removeprefix("dns:///").rstrip("/")
-    if not plain or plain.startswith("https://") or "/" in plain:
-        raise ValueError(f"the gateway address is {address!r}; it must be host:port, for instance 127.0.0.1:8080")
+    plain = address.strip().removeprefix("http://").removeprefix("https://").removeprefix("dns:///").rstrip("/")
+    if not plain or "/" in plain:
+        raise ValueError(
+            f"the gateway address is {address!r}; it must be host:port, for instance 127.0.0.1:8080, with https:// in "
+            "front where the gateway speaks TLS"
+        )
     return plain if ":" in plain else f"{plain}:8080"
+
+
+def wants_tls(address: str) -> bool:
+    """Whether an address is one to speak TLS with."""
+    return address.strip().startswith("https://")
 
 
 def new_request_id() -> str:

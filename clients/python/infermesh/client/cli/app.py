@@ -12,12 +12,14 @@ from infermesh.client.cli.commands import (
     deployments,
     features,
     jobs,
+    keys,
     metrics,
     models,
     outcomes,
     predict,
     shadows,
     status,
+    teams,
     traffic,
     up,
 )
@@ -34,7 +36,7 @@ _EPILOG = (
 _GROUPS = (
     *(up, status, models, deployments, predict, features),
     *(traffic, canaries, ab_tests, shadows, outcomes, alerts),
-    *(jobs, metrics),
+    *(jobs, metrics, teams, keys),
 )
 
 

@@ -79,6 +79,26 @@ def complete_deployment(context: typer.Context, incomplete: str) -> Sequence[Off
     return [offer for offer in offers if offer[0].startswith(incomplete)]
 
 
+def complete_team(context: typer.Context, incomplete: str) -> Sequence[Offer]:
+    """Names of teams that begin with what is typed."""
+    offers = _asked(context, lambda mesh: ((one.name, one.description) for one in mesh.teams.list(limit=_OFFERED_MAX)))
+    return [offer for offer in offers if offer[0].startswith(incomplete)]
+
+
+def complete_key(context: typer.Context, incomplete: str) -> Sequence[Offer]:
+    """Ids of the keys of the team that is on the command line already, but for those that are revoked."""
+    team = context.params.get("team")
+    if not isinstance(team, str):
+        return []
+    offers = _asked(
+        context,
+        lambda mesh: (
+            (one.key_id, one.name) for one in mesh.keys.list(team, limit=_OFFERED_MAX) if not one.HasField("revoked_at")
+        ),
+    )
+    return [offer for offer in offers if offer[0].startswith(incomplete)]
+
+
 def _asked(context: typer.Context, ask: Callable[[Client], Iterable[Offer]]) -> list[Offer]:
     given = context.params.get("gateway") or (context.find_root().params or {}).get("gateway")
     gateway = str(given or os.environ.get(GATEWAY_VARIABLE) or GATEWAY_DEFAULT)

@@ -120,6 +120,11 @@ class TeamServiceStub:
                 request_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateOperatorKeyRequest.SerializeToString,
                 response_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateApiKeyResponse.FromString,
                 _registered_method=True)
+        self.CreateServiceToken = channel.unary_unary(
+                '/infermesh.registry.v1.TeamService/CreateServiceToken',
+                request_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateServiceTokenRequest.SerializeToString,
+                response_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateServiceTokenResponse.FromString,
+                _registered_method=True)
         self.WatchAccess = channel.unary_stream(
                 '/infermesh.registry.v1.TeamService/WatchAccess',
                 request_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.WatchAccessRequest.SerializeToString,
@@ -257,6 +262,14 @@ class TeamServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateServiceToken(self, request, context):
+        """Makes a token for a quarter of an hour by which a service of the mesh calls the gateway in the name of a team: batch jobs
+        do. It is signed and not kept. Between services only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchAccess(self, request, context):
         """Streams what the mesh needs to tell callers apart, to refuse and to limit: all of it first, then each change, within
         100 ms of its commit. Between services only; not reachable through the gateway.
@@ -361,6 +374,11 @@ def add_TeamServiceServicer_to_server(servicer, server):
                     servicer.CreateOperatorKey,
                     request_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateOperatorKeyRequest.FromString,
                     response_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateApiKeyResponse.SerializeToString,
+            ),
+            'CreateServiceToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateServiceToken,
+                    request_deserializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateServiceTokenRequest.FromString,
+                    response_serializer=infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateServiceTokenResponse.SerializeToString,
             ),
             'WatchAccess': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchAccess,
@@ -813,6 +831,33 @@ class TeamService:
             '/infermesh.registry.v1.TeamService/CreateOperatorKey',
             infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateOperatorKeyRequest.SerializeToString,
             infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateServiceToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/infermesh.registry.v1.TeamService/CreateServiceToken',
+            infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateServiceTokenRequest.SerializeToString,
+            infermesh_dot_registry_dot_v1_dot_team__service__pb2.CreateServiceTokenResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -75,6 +75,10 @@ class TeamServiceStub:
     """Makes a key of an operator of the mesh, role "platform-admin", that belongs to no team. Between services and from the
     machine itself only; not reachable through the gateway: whoever is inside may have one.
     """
+    CreateServiceToken: _grpc.UnaryUnaryMultiCallable[_team_service_pb2.CreateServiceTokenRequest, _team_service_pb2.CreateServiceTokenResponse]
+    """Makes a token for a quarter of an hour by which a service of the mesh calls the gateway in the name of a team: batch jobs
+    do. It is signed and not kept. Between services only.
+    """
     WatchAccess: _grpc.UnaryStreamMultiCallable[_team_service_pb2.WatchAccessRequest, _team_service_pb2.WatchAccessResponse]
     """Streams what the mesh needs to tell callers apart, to refuse and to limit: all of it first, then each change, within
     100 ms of its commit. Between services only; not reachable through the gateway.
@@ -127,6 +131,10 @@ class TeamServiceAsyncStub(TeamServiceStub):
     CreateOperatorKey: _aio.UnaryUnaryMultiCallable[_team_service_pb2.CreateOperatorKeyRequest, _team_service_pb2.CreateApiKeyResponse]  # type: ignore[assignment]
     """Makes a key of an operator of the mesh, role "platform-admin", that belongs to no team. Between services and from the
     machine itself only; not reachable through the gateway: whoever is inside may have one.
+    """
+    CreateServiceToken: _aio.UnaryUnaryMultiCallable[_team_service_pb2.CreateServiceTokenRequest, _team_service_pb2.CreateServiceTokenResponse]  # type: ignore[assignment]
+    """Makes a token for a quarter of an hour by which a service of the mesh calls the gateway in the name of a team: batch jobs
+    do. It is signed and not kept. Between services only.
     """
     WatchAccess: _aio.UnaryStreamMultiCallable[_team_service_pb2.WatchAccessRequest, _team_service_pb2.WatchAccessResponse]  # type: ignore[assignment]
     """Streams what the mesh needs to tell callers apart, to refuse and to limit: all of it first, then each change, within
@@ -273,6 +281,16 @@ class TeamServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_team_service_pb2.CreateApiKeyResponse, _abc.Awaitable[_team_service_pb2.CreateApiKeyResponse]]:
         """Makes a key of an operator of the mesh, role "platform-admin", that belongs to no team. Between services and from the
         machine itself only; not reachable through the gateway: whoever is inside may have one.
+        """
+
+    @_abc_1.abstractmethod
+    def CreateServiceToken(
+        self,
+        request: _team_service_pb2.CreateServiceTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_team_service_pb2.CreateServiceTokenResponse, _abc.Awaitable[_team_service_pb2.CreateServiceTokenResponse]]:
+        """Makes a token for a quarter of an hour by which a service of the mesh calls the gateway in the name of a team: batch jobs
+        do. It is signed and not kept. Between services only.
         """
 
     @_abc_1.abstractmethod

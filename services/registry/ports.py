@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence, Set
 from datetime import datetime
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from services.registry.domain.alias import Alias, AliasMove, Move
 from services.registry.domain.artifact_uri import ArtifactPlace
@@ -128,6 +128,14 @@ class ArtifactStore(Protocol):
     def read(self, digest: str, *, offset_bytes: int = 0) -> AsyncIterator[bytes]:
         """The bytes from an offset on, in pieces of at most 1 MiB. Raises ARTIFACT_NOT_FOUND, and at the end
         ARTIFACT_CORRUPT where they changed."""
+        ...
+
+    async def open(self, digest: str) -> BinaryIO:
+        """The bytes as they were sent, as a file to read and seek in, for one thread at a time and off the event loop;
+        the caller closes it. Wherever the store is, only the parts that are read are fetched, so a folder's or an
+        archive's entries can be read by `tarfile.open(fileobj=…)`.
+
+        Raises ARTIFACT_NOT_FOUND; reading raises ARTIFACT_CORRUPT or DEPENDENCY_UNAVAILABLE."""
         ...
 
     async def find(self, digest: str) -> Stored | None:

@@ -5,7 +5,9 @@ import operator
 from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime
+from io import BytesIO
 from itertools import count
+from typing import BinaryIO
 from uuid import uuid4
 
 from services.common.clock import Clock
@@ -373,6 +375,12 @@ class MemoryArtifactStore:
         data = self.kept[digest][0]
         for begin in range(offset_bytes, len(data), 1024 * 1024):
             yield data[begin : begin + 1024 * 1024]
+
+    async def open(self, digest: str) -> BinaryIO:
+        """The bytes as a file."""
+        if digest not in self.kept:
+            raise MeshError(Reason.ARTIFACT_NOT_FOUND, f"no artifact {digest} is kept")
+        return BytesIO(self.kept[digest][0])
 
     async def old(self, before: datetime) -> Sequence[Stored]:
         """Everything that was last sent or named before then."""

@@ -18,8 +18,9 @@ import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from io import FileIO
+from io import BufferedReader, FileIO
 from pathlib import Path
+from typing import BinaryIO
 
 from services.common.disk import sync_folder
 from services.common.errors import MeshError, Reason
@@ -49,6 +50,10 @@ class FileArtifactStore:
     def path_of(self, digest: str) -> str:
         """Absolute path of the copy."""
         return str(self._place(digest))
+
+    async def open(self, digest: str) -> BinaryIO:
+        """The copy, open for reading."""
+        return BufferedReader(await asyncio.to_thread(_opened, self._place(digest), ArtifactPlace(digest=digest)))
 
     async def find(self, digest: str) -> Stored | None:
         """What the file system knows of the copy."""

@@ -1,20 +1,20 @@
 """What an ONNX file states, without loading it.
 
-Weights make up nearly all of a model and say nothing about its tensors. So the file is mapped into memory and its
-protobuf fields are walked by their length prefixes: only names, types and shapes are read, everything else is stepped
-over. Memory stays small for models of any size, and no code nor further file of the model is touched.
+Weights make up nearly all of a model and say nothing about its tensors. So the protobuf fields of the file are walked
+by their length prefixes: only names, types and shapes are read, everything else is stepped over. Memory stays small for
+models of any size, and no code nor further file of the model is touched.
 """
 
 import asyncio
-import mmap
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from typing import BinaryIO
 
 import onnx
 from google.protobuf.message import DecodeError
 
 from services.common.errors import MeshError, Reason, shown
 from services.common.schema import DataType
+from services.registry.adapters.window import Window
 from services.registry.domain.schemas import StatedSchema, StatedTensor
 from services.registry.domain.version import Artifact
 from services.registry.ports import ArtifactStore
@@ -62,20 +62,19 @@ class OnnxReader:
         """The tensors that the file states, read off the event loop."""
         if artifact.kind != "file":
             raise _invalid(artifact, f"it is packed as {artifact.kind}", "register the .onnx file itself")
-        path = Path(self._store.path_of(artifact.digest))
-        return await asyncio.to_thread(read_onnx, path, artifact)
+        with await self._store.open(artifact.digest) as stream:
+            return await asyncio.to_thread(read_onnx, stream, artifact)
 
 
-def read_onnx(path: Path, artifact: Artifact) -> StatedSchema:
-    """The inputs and outputs of the model at `path`, in its order. Raises ARTIFACT_INVALID."""
+def read_onnx(stream: BinaryIO, artifact: Artifact) -> StatedSchema:
+    """The inputs and outputs of the model in a file, in its order. Raises ARTIFACT_INVALID."""
     if not 0 < artifact.size_bytes <= _BYTES_MAX:
         raise _invalid(artifact, f"it has {artifact.size_bytes} bytes", f"an ONNX file has 1 to {_BYTES_MAX}")
-    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
-            return _Walk(data, artifact).schema()
-        except (_BrokenError, DecodeError, UnicodeDecodeError) as error:
-            problem = str(error) if isinstance(error, _BrokenError) else "a name or type in it is broken"
-            raise _invalid(artifact, problem, "export the model to ONNX again") from error
+    try:
+        return _Walk(Window(stream), artifact).schema()
+    except (_BrokenError, DecodeError, UnicodeDecodeError) as error:
+        problem = str(error) if isinstance(error, _BrokenError) else "a name or type in it is broken"
+        raise _invalid(artifact, problem, "export the model to ONNX again") from error
 
 
 class _BrokenError(Exception):
@@ -85,7 +84,7 @@ class _BrokenError(Exception):
 class _Walk:
     """One pass over a file."""
 
-    def __init__(self, data: mmap.mmap, artifact: Artifact) -> None:
+    def __init__(self, data: Window, artifact: Artifact) -> None:
         self._data = data
         self._artifact = artifact
         self._left = _FIELDS_MAX

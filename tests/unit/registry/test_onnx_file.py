@@ -18,7 +18,8 @@ from tests.support.registry_onnx import model, tensor
 def read(content: bytes, folder: Path) -> StatedSchema:
     path = folder / "model.onnx"
     path.write_bytes(content)
-    return read_onnx(path, Artifact("0" * 64, "file", "model.onnx", len(content)))
+    with path.open("rb") as stream:
+        return read_onnx(stream, Artifact("0" * 64, "file", "model.onnx", len(content)))
 
 
 def problem(content: bytes, folder: Path) -> str:
@@ -66,7 +67,8 @@ def test_weights_of_any_size_cost_no_memory(tmp_path: Path) -> None:
     path.write_bytes(content)
     tracemalloc.start()
     try:
-        read_onnx(path, Artifact("0" * 64, "file", "model.onnx", len(content)))
+        with path.open("rb") as stream:
+            read_onnx(stream, Artifact("0" * 64, "file", "model.onnx", len(content)))
         assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
     finally:
         tracemalloc.stop()

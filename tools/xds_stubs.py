@@ -26,6 +26,8 @@ ROOTS = (
     "envoy/config/endpoint/v3/endpoint.proto",
     "envoy/config/listener/v3/listener.proto",
     "envoy/config/route/v3/route.proto",
+    "envoy/config/rbac/v3/rbac.proto",
+    "envoy/extensions/access_loggers/filters/cel/v3/cel.proto",
     "envoy/extensions/access_loggers/stream/v3/stream.proto",
     "envoy/extensions/filters/http/buffer/v3/buffer.proto",
     "envoy/extensions/filters/http/dynamic_modules/v3/dynamic_modules.proto",
@@ -34,7 +36,11 @@ ROOTS = (
     "envoy/extensions/filters/http/grpc_stats/v3/config.proto",
     "envoy/extensions/filters/http/header_mutation/v3/header_mutation.proto",
     "envoy/extensions/filters/http/health_check/v3/health_check.proto",
+    "envoy/extensions/filters/http/jwt_authn/v3/config.proto",
+    "envoy/extensions/filters/http/local_ratelimit/v3/local_rate_limit.proto",
     "envoy/extensions/filters/http/lua/v3/lua.proto",
+    "envoy/extensions/filters/http/ratelimit/v3/rate_limit.proto",
+    "envoy/extensions/filters/http/rbac/v3/rbac.proto",
     "envoy/extensions/filters/http/router/v3/router.proto",
     "envoy/extensions/filters/http/set_filter_state/v3/set_filter_state.proto",
     "envoy/extensions/filters/network/http_connection_manager/v3/http_connection_manager.proto",
@@ -43,13 +49,16 @@ ROOTS = (
     "envoy/extensions/http/early_header_mutation/header_mutation/v3/header_mutation.proto",
     "envoy/extensions/request_id/uuid/v3/uuid.proto",
     "envoy/extensions/retry/host/previous_hosts/v3/previous_hosts.proto",
+    "envoy/extensions/transport_sockets/tls/v3/tls.proto",
     "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
     "envoy/service/discovery/v3/ads.proto",
+    "envoy/type/matcher/v3/http_inputs.proto",
 )
 """What the router speaks. Everything that these import comes along."""
 
 PREFIX = "meshxds"
-_OURS = ("envoy/", "xds/", "udpa/", "validate/")
+_OURS = ("envoy/", "xds/", "udpa/", "validate/", "google/api/expr/")
+"""What no package that we install has."""
 _NAME = re.compile(
     rb"\n([\x08-\x7f])((?:envoy|xds|udpa|validate|google|opencensus|opentelemetry|cel|io)[\w/.\-]*\.proto)"
 )
@@ -109,7 +118,7 @@ def generate(out: Path, binary: bytes) -> int:
     subprocess.run([*protoc, f"--python_out={package}", f"--pyi_out={package}", *names], check=True)
     services = [file.name for file in own if file.service]
     subprocess.run([*protoc, f"--grpc_python_out={package}", *services], check=True)
-    imports = re.compile(r"^(from|import) (envoy|xds|udpa|validate)(\.|\b)", re.MULTILINE)
+    imports = re.compile(r"^(from|import) (envoy|xds|udpa|validate|google\.api\.expr)(\.|\b)", re.MULTILINE)
     for path in package.rglob("*.py*"):
         path.write_text(imports.sub(rf"\1 {PREFIX}.\2\3", path.read_text()))
     for folder in (package, *(path for path in package.rglob("*") if path.is_dir())):

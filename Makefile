@@ -6,7 +6,7 @@ PYTEST := $(BIN)/python -m pytest -q
 # How many processes `make test` spreads the files of tests over: they wait more than they compute.
 WORKERS ?= 2
 
-.PHONY: help setup run test unit integration e2e check fmt lint types layers native-check protos protos-check clients bench lock clean-data clean
+.PHONY: help setup run key test unit integration e2e check fmt lint types layers native-check protos protos-check clients bench lock clean-data clean
 
 help: ## what can be done
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ setup: ## environments, Envoy's API stubs, the digits models; quick when nothing
 
 run: setup ## start the whole mesh on this machine; Ctrl-C stops it
 	@exec $(BIN)/python -m services.supervisor
+
+key: ## another key for an operator of the mesh that runs on this machine
+	@exec $(BIN)/python -m services.supervisor key
 
 test: setup ## unit, property, contract and integration tests; starts the real parts that it needs
 	$(PYTEST) -n $(WORKERS) --dist loadfile tests/unit tests/property tests/contract tests/integration

@@ -1,8 +1,11 @@
 """A typed prediction over gRPC, with nothing but generated stubs.
 
 python -m examples.clients.typed_grpc 127.0.0.1:8080
+
+The mesh's key, where it asks for one, is in INFERMESH_API_KEY.
 """
 
+import os
 import sys
 
 import grpc
@@ -19,10 +22,12 @@ def main() -> None:
     """Asks which digit a picture shows."""
     gateway = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:8080"
     pixels, truth = digit()
+    key = [("authorization", f"Bearer {os.environ.get('INFERMESH_API_KEY', '')}")]
     instance = Instance(features={"X": Feature(float_list=FloatList(values=pixels))})
     with grpc.insecure_channel(gateway) as channel:
         stub = PredictionServiceStub(channel)
-        answer = stub.Predict(PredictRequest(model_name="digits", instances=[instance]), timeout=_TIMEOUT_S)
+        request = PredictRequest(model_name="digits", instances=[instance])
+        answer = stub.Predict(request, timeout=_TIMEOUT_S, metadata=key)
     prediction = answer.predictions[0]
     print(drawn(pixels))
     print(

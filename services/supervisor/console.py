@@ -71,6 +71,14 @@ class ConsoleReporter:
             self._console.print(f"\n[bold]{what}[/]", highlight=False)
             self._console.print(command, highlight=False, markup=False, soft_wrap=True)
 
+    def key(self, first: str | None) -> None:
+        """The operator's key, the one time that it is there; later where to get another one."""
+        if first is None:
+            self.say("\nCallers need a key in INFERMESH_API_KEY; `make key` makes another one for an operator.")
+            return
+        self._console.print("\n[bold]The operator's key; keep it now, it is not shown again[/]", highlight=False)
+        self._console.print(f"export INFERMESH_API_KEY={first}", highlight=False, markup=False, soft_wrap=True)
+
     def _line(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
 

@@ -13,22 +13,32 @@ DIGITS = ROOT / ".build" / "digits"
 """What `make setup` trained: two versions of the model, samples, a file for a batch job."""
 
 
-def lines_to_try(ports: MeshPorts) -> Sequence[tuple[str, str]]:
-    """What each does, and the command."""
-    gateway = f"127.0.0.1:{ports.gateway}"
+def lines_to_try(
+    ports: MeshPorts, *, key: bool = False, tls: bool = False, authority: Path | None = None
+) -> Sequence[tuple[str, str]]:
+    """What each does, and the command.
+
+    `key`: callers need one, which is in INFERMESH_API_KEY. `tls`: the gateway speaks it, with a certificate that
+    `authority` signed where that is given.
+    """
+    address = f"127.0.0.1:{ports.gateway}"
     body = orjson.dumps({"instances": [{"X": _pixels()}]}).decode()
-    python, buf = (_shown(Path(sys.executable).parent / name) for name in ("python", "buf"))
+    python, buf, infermesh = (_shown(Path(sys.executable).parent / name) for name in ("python", "buf", "infermesh"))
+    # In double quotes: the shell puts the key in.
+    bearer = ' -H "authorization: Bearer $INFERMESH_API_KEY"' if key else ""
+    url = f"https://{address}" if tls else f"http://{address}"
+    trust = f" --cacert {_shown(authority)}" if authority else ""
+    post = f"{url}/v1/models/digits/predict{bearer} -H 'content-type: application/json' -d '{body}'"
+    rest = ("REST: a prediction", f"curl -s{trust} {post}")
+    if tls:
+        trusted = f"INFERMESH_CA_FILE={_shown(authority)} " if authority else ""
+        return (rest, ("The command line, over TLS", f"{trusted}{infermesh} status --gateway {url}"))
+    listing = f"{buf} curl --protocol grpc --http2-prior-knowledge{bearer} --list-methods {url}"
     return (
-        (
-            "REST: a prediction",
-            f"curl -s http://{gateway}/v1/models/digits/predict -H 'content-type: application/json' -d '{body}'",
-        ),
-        ("gRPC: a typed prediction", f"{python} -m examples.clients.typed_grpc {gateway}"),
-        ("Open Inference Protocol: tritonclient as it comes", f"{python} -m examples.clients.open_inference {gateway}"),
-        (
-            "Reflection: every public service",
-            f"{buf} curl --protocol grpc --http2-prior-knowledge --list-methods http://{gateway}",
-        ),
+        rest,
+        ("gRPC: a typed prediction", f"{python} -m examples.clients.typed_grpc {address}"),
+        ("Open Inference Protocol: tritonclient as it comes", f"{python} -m examples.clients.open_inference {address}"),
+        ("Reflection: every public service", listing),
     )
 
 

@@ -14,12 +14,13 @@ from services.supervisor.console import ConsoleReporter
 from services.supervisor.engine import Supervisor
 from services.supervisor.examples import DIGITS, lines_to_try
 from services.supervisor.holds import HoldFiles
+from services.supervisor.keys import OperatorKeys
 from services.supervisor.ports import MeshPorts
 from services.supervisor.process import PartFailedError
 from services.supervisor.settings import ROOT, SupervisorSettings
-from services.supervisor.state import StateFile, sole_owner
+from services.supervisor.state import StateFile, read_ports, sole_owner
 from services.supervisor.tether import tethered
-from services.supervisor.wiring import build_stages
+from services.supervisor.wiring import authority_file, build_stages
 
 _BOOTSTRAP_TIMEOUT_S = 60.0
 
@@ -33,19 +34,25 @@ async def run_local(settings: SupervisorSettings, ports: MeshPorts) -> int:
         state = StateFile(settings.data_dir, ports)
         console.say(f"Starting the mesh; its data is in {settings.data_dir}")
         supervisor = Supervisor(
-            build_stages(settings, ports),
+            build_stages(settings, ports, clock=clock),
             clock=clock,
             reporters=(console, state),
             holds=HoldFiles(settings.data_dir, clock=clock),
         )
         began_s = clock.monotonic()
 
+        keys = OperatorKeys(f"127.0.0.1:{ports.registry}", clock) if settings.auth == "on" else None
+
         async def welcome() -> None:
+            first = await keys.first() if keys is not None else None
             if settings.bootstrap:
-                await _bootstrap(ports)
+                await _bootstrap(settings, ports, await keys.passing("the mesh's own start") if keys else "")
             console.table()
             if settings.bootstrap:
-                console.lines_to_try(lines_to_try(ports))
+                tls, authority = settings.tls != "off", authority_file(settings)
+                console.lines_to_try(lines_to_try(ports, key=keys is not None, tls=tls, authority=authority))
+            if keys is not None:
+                console.key(first)
             console.say(f"\nReady after {clock.monotonic() - began_s:.1f} s. Ctrl-C stops everything.")
             state.complete()
             await asked.wait()
@@ -73,18 +80,28 @@ def _stop_asked(console: ConsoleReporter) -> asyncio.Event:
     return asked
 
 
-async def _bootstrap(ports: MeshPorts) -> None:
+async def make_key(settings: SupervisorSettings, name: str) -> str:
+    """Another key for an operator of the mesh that runs on the settings' data. Raises SystemExit where none runs."""
+    ports = read_ports(settings.data_dir)
+    return await OperatorKeys(f"127.0.0.1:{ports['registry']}", SystemClock()).another(name)
+
+
+async def _bootstrap(settings: SupervisorSettings, ports: MeshPorts, key: str) -> None:
     """Registers and deploys digits through the public API, as any user would; quick when that is done already."""
+    scheme = "" if settings.tls == "off" else "https://"
+    shown = {"INFERMESH_API_KEY": key} if key else {}
+    if authority := authority_file(settings):
+        shown["INFERMESH_CA_FILE"] = str(authority)
     process = await asyncio.create_subprocess_exec(
         *tethered(
             (
                 *(sys.executable, "-m", "examples.digits.bootstrap"),
-                *("--gateway", f"127.0.0.1:{ports.gateway}", "--data", str(DIGITS)),
+                *("--gateway", f"{scheme}127.0.0.1:{ports.gateway}", "--data", str(DIGITS)),
             ),
             signal_number=signal.SIGTERM,
         ),
         cwd=ROOT,
-        env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8"},
+        env={"PATH": os.environ.get("PATH", os.defpath), "LANG": "C.UTF-8", **shown},
         stdin=asyncio.subprocess.DEVNULL,
     )
     try:

@@ -1,8 +1,9 @@
 """What the local mesh can be told, by variables INFERMESH_…"""
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.supervisor.parts.valkey import MEMORY_MB
@@ -30,9 +31,28 @@ class SupervisorSettings(BaseSettings):
     """Memory of the Redis with features, in MB. When it is full no more are taken, and none goes before its time."""
     cache_memory_mb: int = Field(default=MEMORY_MB, ge=16)
     """Memory of the Redis with kept predictions, in MB. When it is full the least recently used goes first."""
+    auth: Literal["on", "off"] = "off"
+    """Whether the gateway asks callers for a key. "off": whoever reaches the gateway may do everything; for a machine
+    of one's own."""
+    tls: str = "off"
+    """Whether the gateway speaks TLS. "local": with a certificate made for this machine, whose authority is in
+    `.data/tls/ca.crt`. The path of a folder: with its `tls.crt` and `tls.key`, taken up anew when they change."""
     log_level: str = "info"
     """debug, info, warning or error; for all services."""
     otlp_endpoint: str = ""
     """host:port of an OTLP gRPC receiver for traces. Empty: no traces."""
     bootstrap: bool = True
     """Register and deploy the digits model once the mesh stands."""
+
+    @field_validator("tls")
+    @classmethod
+    def _tls(cls, value: str) -> str:
+        if value in ("off", "local"):
+            return value
+        folder = Path(value).absolute()
+        missing = [name for name in ("tls.crt", "tls.key") if not (folder / name).is_file()]
+        if missing:
+            raise ValueError(
+                f'allowed: "off", "local", or a folder with tls.crt and tls.key; {missing[0]} is not there'
+            )
+        return str(folder)

@@ -31,6 +31,15 @@ def sole_owner(data_dir: Path) -> Iterator[None]:
         yield
 
 
+def read_ports(data_dir: Path) -> dict[str, int]:
+    """The ports of the mesh that runs on `data_dir`, by their names in MeshPorts. Raises SystemExit where none runs."""
+    try:
+        state: dict[str, dict[str, int]] = orjson.loads((data_dir / _STATE).read_bytes())
+    except FileNotFoundError:
+        raise SystemExit(f"no mesh runs on {data_dir}; start one with `make run`") from None
+    return state["ports"]
+
+
 class StateFile:
     """A reporter that keeps `mesh.json` true: ports, and the process id of each part that runs."""
 

@@ -1,10 +1,13 @@
 """The local mesh as stages of parts: servers that keep things, services that decide, the gateway in front."""
 
 import hashlib
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from services.common.clock import Clock
+from services.supervisor.certificates import LocalAuthority
 from services.supervisor.parts.envoy import carrying_gateway, envoy_part
 from services.supervisor.parts.keeper import keeper_part
 from services.supervisor.parts.part import Part
@@ -20,13 +23,14 @@ _SERVER_STOP_TIMEOUT_S = 3.0
 _GATEWAY_STOP_TIMEOUT_S = 1.5
 
 
-def build_stages(settings: SupervisorSettings, ports: MeshPorts) -> Sequence[Sequence[Part]]:
+def build_stages(settings: SupervisorSettings, ports: MeshPorts, *, clock: Clock) -> Sequence[Sequence[Part]]:
     """What starts together, in order. A stop takes at most the sum of the stages' bounds: under 10 s.
 
     A gateway that carries a batcher starts with the services: what the router publishes first waits for batchers. Its
     keeper is there before it, and needs nobody.
     """
-    servers, services, gateway = _servers(settings, ports), _services(settings, ports), _gateway(settings, ports)
+    servers, gateway = _servers(settings, ports), _gateway(settings, ports)
+    services = _services(settings, ports, clock)
     servers.append(_keeper(settings, ports))
     batchers = [_batcher(settings, ports, place) for place in range(settings.batchers)]
     stages = [servers, [*services, *batchers], [gateway]] if batchers else [servers, [*services, gateway]]
@@ -72,7 +76,7 @@ def _servers(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
     return [replace(server, stop_timeout_s=_SERVER_STOP_TIMEOUT_S) for server in servers]
 
 
-def _services(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
+def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> list[Part]:
     logs, work_dir = settings.data_dir / "logs", settings.data_dir / "tmp"
     work_dir.mkdir(parents=True, exist_ok=True)
     database = database_url(port=ports.postgres, password=read_password(settings.data_dir / "postgres"))
@@ -88,6 +92,8 @@ def _services(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
             "monitor_address": monitor,
             "batcher_address": ",".join(batchers),
             "gateway_port": ports.gateway,
+            "authentication": settings.auth == "on",
+            **_tls(settings, clock),
         },
         "deployer": {
             "data_dir": settings.data_dir / "deployer",
@@ -120,6 +126,24 @@ def _services(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
         )
         for name, told in own.items()
     ]
+
+
+def authority_file(settings: SupervisorSettings) -> Path | None:
+    """The certificate by which clients know the gateway; None where they have it from elsewhere, or need none."""
+    return settings.data_dir / "tls" / "ca.crt" if settings.tls == "local" else None
+
+
+def _tls(settings: SupervisorSettings, clock: Clock) -> Mapping[str, object]:
+    """What the router is told of the gateway's certificate; nothing where the gateway speaks no TLS."""
+    if settings.tls == "off":
+        return {}
+    if settings.tls == "local":
+        authority = LocalAuthority(settings.data_dir / "tls", now=clock.now())
+        issued = authority.issue("gateway", hosts=("localhost", "127.0.0.1", "::1", socket.gethostname()))
+        certificate, key = issued.certificate, issued.private_key
+    else:
+        certificate, key = Path(settings.tls) / "tls.crt", Path(settings.tls) / "tls.key"
+    return {"tls_certificate": certificate, "tls_private_key": key}
 
 
 def _said_to_all(settings: SupervisorSettings) -> Mapping[str, object]:
@@ -156,8 +180,9 @@ def _keeper(settings: SupervisorSettings, ports: MeshPorts) -> Part:
         port=ports.keeper,
         router_address=f"127.0.0.1:{ports.router}",
         data_dir=settings.data_dir / "gateway",
-        # A listener for another port, or with a batcher in it where there is none, would be of no use.
-        layout=f"batchers {settings.batchers}, ports {digest}",
+        # A listener for another port, or with a batcher in it where there is none, would be of no use; one that asks
+        # nobody for a key would be open.
+        layout=f"batchers {settings.batchers}, ports {digest}, auth {settings.auth}, tls {settings.tls}",
         work_dir=settings.data_dir / "tmp",
         log_path=settings.data_dir / "logs" / "keeper.log",
         more={"log_level": settings.log_level},

@@ -38,7 +38,9 @@ async def batcher(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Par
     """A mesh's batcher, which is not started, with the stores that it is told of, which are."""
     folder = tmp_path_factory.mktemp("mesh")
     settings = SupervisorSettings(data_dir=folder, batchers=1, feature_memory_mb=MEMORY_MB, cache_memory_mb=MEMORY_MB)
-    parts = {part.name: part for stage in build_stages(settings, MeshPorts.free()) for part in stage}
+    parts = {
+        part.name: part for stage in build_stages(settings, MeshPorts.free(), clock=SystemClock()) for part in stage
+    }
     async with running(parts["redis"]), running(parts["redis-cache"]):
         yield parts["batcher"]
 

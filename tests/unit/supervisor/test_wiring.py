@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from services.common.clock import SystemClock
 from services.supervisor.parts.part import Part
 from services.supervisor.ports import BATCHERS_MAX, MeshPorts, variable_of
 from services.supervisor.settings import SupervisorSettings
@@ -16,7 +17,7 @@ PORTS = MeshPorts()
 
 def parts(folder: Path, batchers: int) -> Mapping[str, Part]:
     settings = SupervisorSettings(data_dir=folder, batchers=batchers)
-    found = [part for stage in build_stages(settings, PORTS) for part in stage]
+    found = [part for stage in build_stages(settings, PORTS, clock=SystemClock()) for part in stage]
     assert len({part.name for part in found}) == len(found)
     return {part.name: part for part in found}
 
@@ -49,7 +50,7 @@ def test_a_mesh_without_batchers_of_their_own_carries_one(tmp_path: Path) -> Non
 @pytest.mark.parametrize("batchers", [0, 2])
 def test_the_gateway_dials_its_keeper_which_is_there_before_it(tmp_path: Path, batchers: int) -> None:
     settings = SupervisorSettings(data_dir=tmp_path, batchers=batchers)
-    stages = [[part.name for part in stage] for stage in build_stages(settings, PORTS)]
+    stages = [[part.name for part in stage] for stage in build_stages(settings, PORTS, clock=SystemClock())]
     [keeper_stage] = [place for place, names in enumerate(stages) if "keeper" in names]
     [gateway_stage] = [place for place, names in enumerate(stages) if "gateway" in names]
     assert keeper_stage < gateway_stage
@@ -69,12 +70,52 @@ def test_only_what_predictions_pass_ends_the_mesh_when_it_keeps_dying(tmp_path: 
 
 def test_a_kept_configuration_is_for_the_ports_and_the_batchers_that_it_was_made_for(tmp_path: Path) -> None:
     def layout(batchers: int, ports: MeshPorts) -> str:
-        settings = SupervisorSettings(data_dir=tmp_path, batchers=batchers)
-        found = [part for stage in build_stages(settings, ports) for part in stage if part.name == "keeper"]
-        return found[0].env["INFERMESH_GATEWAY_LAYOUT"]
+        return _layout(SupervisorSettings(data_dir=tmp_path, batchers=batchers), ports)
 
     assert layout(0, PORTS) == layout(0, MeshPorts())
     assert len({layout(0, PORTS), layout(1, PORTS), layout(0, MeshPorts(gateway=9000))}) == 3
+
+
+def test_a_configuration_that_asked_nobody_for_a_key_is_not_used_where_keys_are_asked_for(tmp_path: Path) -> None:
+    known = {
+        _layout(SupervisorSettings(data_dir=tmp_path, auth=auth, tls=tls), PORTS)
+        for auth in ("on", "off")
+        for tls in ("off", "local")
+    }
+    assert len(known) == 4
+
+
+def _layout(settings: SupervisorSettings, ports: MeshPorts) -> str:
+    stages = build_stages(settings, ports, clock=SystemClock())
+    [keeper] = [part for stage in stages for part in stage if part.name == "keeper"]
+    return keeper.env["INFERMESH_GATEWAY_LAYOUT"]
+
+
+def test_the_router_is_told_whether_callers_need_keys_and_of_the_certificate(tmp_path: Path) -> None:
+    def router(**settings: str) -> Mapping[str, str]:
+        made = SupervisorSettings(data_dir=tmp_path, **settings)  # type: ignore[arg-type]
+        stages = build_stages(made, PORTS, clock=SystemClock())
+        [part] = [part for stage in stages for part in stage if part.name == "router"]
+        return part.env
+
+    assert router(auth="on")["INFERMESH_ROUTER_AUTHENTICATION"] == "True"
+    assert router(auth="off")["INFERMESH_ROUTER_AUTHENTICATION"] == "False"
+    assert "INFERMESH_ROUTER_TLS_CERTIFICATE" not in router()
+    told = router(tls="local")
+    certificate, key = (Path(told[f"INFERMESH_ROUTER_TLS_{name}"]) for name in ("CERTIFICATE", "PRIVATE_KEY"))
+    assert certificate.read_bytes().startswith(b"-----BEGIN CERTIFICATE-----")
+    assert key.stat().st_mode & 0o777 == 0o600
+    # The same one again: clients that trust it need nothing new.
+    before = certificate.read_bytes()
+    assert router(tls="local")["INFERMESH_ROUTER_TLS_CERTIFICATE"] == str(certificate)
+    assert certificate.read_bytes() == before
+    own = tmp_path / "own"
+    own.mkdir()
+    with pytest.raises(ValidationError, match=r"tls\.crt is not there"):
+        router(tls=str(own))
+    for name in ("tls.crt", "tls.key"):
+        (own / name).touch()
+    assert router(tls=str(own))["INFERMESH_ROUTER_TLS_PRIVATE_KEY"] == str(own / "tls.key")
 
 
 @pytest.mark.parametrize("batchers", [0, 1, 3])

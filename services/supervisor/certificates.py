@@ -1,0 +1,129 @@
+"""Certificates of the local mesh: an authority of its own in a folder, and what it signs.
+
+Made where they are missing, broken or near their end; private keys are for their owner's eyes alone.
+"""
+
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from services.common.disk import replace_file
+
+_LASTS = timedelta(days=825)
+"""The longest that common clients take."""
+_RENEWED_BEFORE = timedelta(days=30)
+_EARLIER = timedelta(hours=1)
+"""Clocks of other machines may be behind."""
+_AUTHORITY = "infermesh local authority"
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """Files in PEM."""
+
+    certificate: Path
+    private_key: Path
+    authority: Path
+
+
+class LocalAuthority:
+    """An authority in `folder`: `ca.crt` to be trusted, `ca.key` to be kept."""
+
+    def __init__(self, folder: Path, *, now: datetime) -> None:
+        self._folder = folder
+        self._now = now
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)
+
+    def issue(self, name: str, *, hosts: tuple[str, ...]) -> Issued:
+        """A certificate called `name`, for servers and clients, good for `hosts` (names and IP addresses)."""
+        certificate, key, authority = (self._folder / file for file in (f"{name}.crt", f"{name}.key", "ca.crt"))
+        renewed = self._renew_authority()
+        if renewed or not self._good(certificate, key):
+            private = ec.generate_private_key(ec.SECP256R1())
+            signer = _read_key(self._folder / "ca.key")
+            made = (
+                self._begun(name, issuer=_AUTHORITY, public_key=private.public_key())
+                .add_extension(x509.SubjectAlternativeName([_host(host) for host in (name, *hosts)]), critical=False)
+                .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+                .add_extension(
+                    x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                    critical=False,
+                )
+                .sign(signer, hashes.SHA256())
+            )
+            _write_key(key, private)
+            replace_file(certificate, [made.public_bytes(serialization.Encoding.PEM)])
+        return Issued(certificate, key, authority)
+
+    def _renew_authority(self) -> bool:
+        certificate, key = self._folder / "ca.crt", self._folder / "ca.key"
+        if self._good(certificate, key):
+            return False
+        private = ec.generate_private_key(ec.SECP256R1())
+        made = (
+            self._begun(_AUTHORITY, issuer=_AUTHORITY, public_key=private.public_key())
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .sign(private, hashes.SHA256())
+        )
+        _write_key(key, private)
+        replace_file(certificate, [made.public_bytes(serialization.Encoding.PEM)])
+        return True
+
+    def _begun(self, name: str, *, issuer: str, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(_named(name))
+            .issuer_name(_named(issuer))
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(self._now - _EARLIER)
+            .not_valid_after(self._now + _LASTS)
+        )
+
+    def _good(self, certificate: Path, key: Path) -> bool:
+        """Whether both are there, belong together and last for a while."""
+        try:
+            read = x509.load_pem_x509_certificate(certificate.read_bytes())
+            private = _read_key(key)
+        except (OSError, ValueError):
+            return False
+        if read.not_valid_after_utc < self._now + _RENEWED_BEFORE:
+            return False
+        return read.public_key() == private.public_key()
+
+
+def _named(name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError(f"{path} holds another kind of key")  # noqa: TRY004 - it is the file that is wrong
+    return key
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )

@@ -22,7 +22,7 @@ def main() -> None:
     """Asks which digit a picture shows."""
     gateway = sys.argv[1] if len(sys.argv) > 1 else "127.0.0.1:8080"
     pixels, truth = digit()
-    key = [("authorization", f"Bearer {os.environ.get('INFERMESH_API_KEY', '')}")]
+    key = (("authorization", f"Bearer {os.environ.get('INFERMESH_API_KEY', '')}"),)
     instance = Instance(features={"X": Feature(float_list=FloatList(values=pixels))})
     with grpc.insecure_channel(gateway) as channel:
         stub = PredictionServiceStub(channel)

@@ -15,11 +15,16 @@ TIMEOUT_S = 30.0
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def bearer(key: str) -> dict[str, str]:
+    """The header that shows a key; none for an empty one."""
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
 class Rest:
     """The REST API, as curl would call it. Every answer is checked to be JSON."""
 
-    def __init__(self, gateway: str) -> None:
-        self._http = httpx.Client(base_url=f"http://{gateway}", timeout=TIMEOUT_S, trust_env=False)
+    def __init__(self, gateway: str, key: str = "") -> None:
+        self._http = httpx.Client(base_url=f"http://{gateway}", timeout=TIMEOUT_S, trust_env=False, headers=bearer(key))
 
     def close(self) -> None:
         """Closes the connections."""

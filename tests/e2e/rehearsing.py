@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from examples.rehearsal.models import CLASSES, NEW, OLD, Fault, write
-from tests.e2e.driving import TIMEOUT_S, Rest, deploy
+from tests.e2e.driving import TIMEOUT_S, Rest, bearer, deploy
 
 HIGH_SHARE = 0.8
 """Values are mostly above a half, so that answering the opposite changes the classes' shares."""
@@ -52,7 +52,8 @@ def install(rest: Rest, folder: Path) -> str:
 class Callers:
     """Some who ask without pause until the end of the `with` block. What they ask for may be changed meanwhile."""
 
-    def __init__(self, gateway: str, model: str, *, callers: int = 4) -> None:
+    def __init__(self, gateway: str, model: str, *, key: str = "", callers: int = 4) -> None:
+        self._bearer = bearer(key)
         self._url = f"http://{gateway}/v1/models/{model}/predict"
         self._over = threading.Event()
         self._lock = threading.Lock()
@@ -99,7 +100,7 @@ class Callers:
 
     def _run(self, seed: int) -> None:
         draw = Random(seed)
-        with httpx.Client(timeout=TIMEOUT_S, trust_env=False) as http:
+        with httpx.Client(timeout=TIMEOUT_S, trust_env=False, headers=self._bearer) as http:
             while not self._over.is_set():
                 value = draw.uniform(0.55, 1.0) if draw.random() < HIGH_SHARE else draw.uniform(0.0, 0.45)
                 fault = self.fault if draw.random() < self.share else Fault.NONE

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(400)
 
 @pytest.fixture(scope="module")
 def rest(mesh: Mesh) -> Iterator[Rest]:
-    client = Rest(mesh.gateway)
+    client = Rest(mesh.gateway, mesh.key)
     yield client
     client.close()
 
@@ -35,7 +35,7 @@ def model(rest: Rest, tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def callers(mesh: Mesh, rest: Rest, model: str) -> Iterator[Callers]:
     rest.ok("POST", f"/v1/models/{model}/rollback", json={"to_version": OLD, "reason": "the next test begins"})
-    with Callers(mesh.gateway, model) as asking:
+    with Callers(mesh.gateway, model, key=mesh.key) as asking:
         yield asking
 
 

@@ -27,6 +27,7 @@ def run(
         "HOME": os.environ.get("HOME", "/"),
         "COLUMNS": "140",
         "INFERMESH_GATEWAY": gateway or (mesh.gateway if mesh else ""),
+        "INFERMESH_API_KEY": mesh.key if mesh else "",
     }
     finished = subprocess.run(
         [Path(sys.executable).with_name("infermesh"), *arguments],

@@ -22,7 +22,7 @@ BACK_WITHIN_S = 60.0
 
 @pytest.fixture
 def rest(mesh: Mesh) -> Iterator[Rest]:
-    client = Rest(mesh.gateway)
+    client = Rest(mesh.gateway, mesh.key)
     yield client
     client.close()
 
@@ -50,7 +50,7 @@ def texts(found: Mapping[str, str]) -> Mapping[str, str]:
 
 def right(mesh: Mesh) -> bool:
     """Whether a stranger gets right answers of the version that has the traffic."""
-    fresh = Rest(mesh.gateway)
+    fresh = Rest(mesh.gateway, mesh.key)
     try:
         answer = fresh.predict({"instances": [sample["instance"] for sample in mesh.samples]})
     finally:

@@ -10,6 +10,7 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from infermesh.client import Client, InfermeshError
+from infermesh.client.credentials import Credentials
 from infermesh.client.predictions import Answer
 from infermesh.prediction.v1 import instance_pb2, prediction_pb2, prediction_service_pb2_grpc
 
@@ -19,13 +20,13 @@ from tests.support.mesh import Mesh
 
 @pytest.fixture
 def stub(mesh: Mesh) -> Iterator[prediction_service_pb2_grpc.PredictionServiceStub]:
-    with grpc.insecure_channel(mesh.gateway) as channel:
+    with Credentials(mesh.key).open_channel(mesh.gateway, tls=False, options=()) as channel:
         yield prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
 
 @pytest.fixture
 def client(mesh: Mesh) -> Iterator[Client]:
-    with Client(mesh.gateway, timeout_s=TIMEOUT_S) as made:
+    with Client(mesh.gateway, timeout_s=TIMEOUT_S, credentials=Credentials(mesh.key)) as made:
         yield made
 
 

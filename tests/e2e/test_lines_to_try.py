@@ -1,5 +1,6 @@
 """Each line that `make run` prints works when pasted."""
 
+import os
 import subprocess
 
 import orjson
@@ -17,9 +18,16 @@ TIMEOUT_S = 90
 def pasted(mesh: Mesh) -> list[str]:
     """What each printed line prints."""
     outputs = []
-    for what, command in lines_to_try(MeshPorts(gateway=mesh.port("gateway"))):
+    for what, command in lines_to_try(MeshPorts(gateway=mesh.port("gateway")), key=bool(mesh.key)):
         run = subprocess.run(
-            command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+            command,
+            shell=True,
+            cwd=ROOT,
+            env={**os.environ, "INFERMESH_API_KEY": mesh.key},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_S,
+            check=False,
         )
         assert run.returncode == 0, f"{what}: {run.stdout}{run.stderr}"
         outputs.append(run.stdout)

@@ -18,7 +18,7 @@ SEEN_WITHIN_S = 60.0
 
 @pytest.fixture
 def rest(mesh: Mesh) -> Iterator[Rest]:
-    client = Rest(mesh.gateway)
+    client = Rest(mesh.gateway, mesh.key)
     yield client
     client.close()
 

@@ -18,7 +18,7 @@ TRAFFIC_WITHIN_S = 30.0
 
 @pytest.fixture(scope="module")
 def rest(mesh: Mesh) -> Iterator[Rest]:
-    client = Rest(mesh.gateway)
+    client = Rest(mesh.gateway, mesh.key)
     yield client
     client.close()
 

@@ -18,13 +18,13 @@ RUN_TIMEOUT_S = 60.0
 NOT_FOUND, INVALID_ARGUMENT = 5, 3
 
 
-def run(*argv: str, stdin: str = "", timeout_s: float) -> str:
+def run(*argv: str, stdin: str = "", timeout_s: float, key: str = "") -> str:
     """What the program prints. Fails with all that it said where it fails."""
     finished = subprocess.run(
         argv,
         cwd=ROOT,
         # All of it: how the package registry is reached may be said there.
-        env={**os.environ, "LANG": "C.UTF-8"},
+        env={**os.environ, "LANG": "C.UTF-8", "INFERMESH_API_KEY": key},
         input=stdin,
         capture_output=True,
         text=True,
@@ -45,7 +45,7 @@ def compiled() -> Path:
 def test_a_node_program_predicts_streams_looks_around_and_understands_errors(compiled: Path, mesh: Mesh) -> None:
     samples = mesh.samples[:3]
     task = {"model": "digits", "instances": [sample["instance"] for sample in samples]}
-    printed = run(str(NODE), str(compiled), mesh.gateway, stdin=json.dumps(task), timeout_s=RUN_TIMEOUT_S)
+    printed = run(str(NODE), str(compiled), mesh.gateway, stdin=json.dumps(task), timeout_s=RUN_TIMEOUT_S, key=mesh.key)
     seen: dict[str, Any] = json.loads(printed)
 
     predicted = seen["predicted"]

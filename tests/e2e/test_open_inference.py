@@ -1,6 +1,7 @@
 """The Open Inference Protocol: an unchanged `tritonclient` works against the gateway, over gRPC and over HTTP."""
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -17,6 +18,7 @@ def seen(request: pytest.FixtureRequest, mesh: Mesh) -> dict[str, Any]:
     finished = subprocess.run(
         [sys.executable, "-m", "tests.e2e.triton_clients", request.param, mesh.gateway],
         cwd=ROOT,
+        env={**os.environ, "INFERMESH_API_KEY": mesh.key},
         input=json.dumps([sample["instance"]["X"] for sample in mesh.samples]),
         capture_output=True,
         text=True,

@@ -16,7 +16,7 @@ WRITTEN_WITHIN_S = 10.0
 
 @pytest.fixture
 def rest(mesh: Mesh) -> Iterator[Rest]:
-    client = Rest(mesh.gateway)
+    client = Rest(mesh.gateway, mesh.key)
     yield client
     client.close()
 

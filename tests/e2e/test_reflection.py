@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from infermesh.client.credentials import Credentials
 
 from tests.e2e.driving import ROOT, TIMEOUT_S
 from tests.support.mesh import Mesh
@@ -29,7 +30,7 @@ PUBLIC = {
 
 @pytest.fixture
 def channel(mesh: Mesh) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(mesh.gateway) as opened:
+    with Credentials(mesh.key).open_channel(mesh.gateway, tls=False, options=()) as opened:
         yield opened
 
 
@@ -51,9 +52,11 @@ def test_reflection_describes_every_public_service(channel: grpc.Channel) -> Non
 
 def test_buf_curl_lists_and_calls(mesh: Mesh, tmp_path: Path) -> None:
     buf = Path(sys.executable).with_name("buf")
+    key = f"authorization: Bearer {mesh.key}"
+    curl = (buf, "curl", "--protocol", "grpc", "--http2-prior-knowledge", "-H", key)
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "BUF_CACHE_DIR": str(tmp_path)}
     listed = subprocess.run(
-        [buf, "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--list-services", f"http://{mesh.gateway}"],
+        [*curl, "--list-services", f"http://{mesh.gateway}"],
         env=environment,
         cwd=ROOT,
         capture_output=True,
@@ -65,7 +68,7 @@ def test_buf_curl_lists_and_calls(mesh: Mesh, tmp_path: Path) -> None:
     assert set(listed.stdout.split()) >= PUBLIC - {"grpc.health.v1.Health"}
     called = subprocess.run(
         [
-            *(buf, "curl", "--http2-prior-knowledge", "--protocol", "grpc", "-d", '{"model_name": "digits"}'),
+            *(*curl, "-d", '{"model_name": "digits"}'),
             f"http://{mesh.gateway}/infermesh.registry.v1.RegistryService/GetModel",
         ],
         env=environment,

@@ -39,7 +39,7 @@ BREACHES = {
 
 @pytest.fixture(scope="module")
 def rest(mesh: Mesh) -> Iterator[Rest]:
-    client = Rest(mesh.gateway)
+    client = Rest(mesh.gateway, mesh.key)
     yield client
     client.close()
 
@@ -53,7 +53,7 @@ def model(rest: Rest, tmp_path_factory: pytest.TempPathFactory) -> str:
 def callers(mesh: Mesh, rest: Rest, model: str) -> Iterator[Callers]:
     """Callers of the model, which has all its traffic on the old version and no rollout when they begin."""
     rest.ok("POST", f"/v1/models/{model}/rollback", json={"to_version": OLD, "reason": "the next test begins"})
-    with Callers(mesh.gateway, model) as asking:
+    with Callers(mesh.gateway, model, key=mesh.key) as asking:
         until(lambda: asking.answered()[OLD] > 20, within_s=30, what="the old version answers")
         asking.taken()
         yield asking

@@ -17,7 +17,7 @@ BODY_MAX_BYTES = 10_000_000
 
 @pytest.fixture
 def rest(mesh: Mesh) -> Iterator[Rest]:
-    client = Rest(mesh.gateway)
+    client = Rest(mesh.gateway, mesh.key)
     yield client
     client.close()
 

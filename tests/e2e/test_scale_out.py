@@ -31,7 +31,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
 
 @pytest.fixture
 def callers(three: Mesh) -> Iterator[Sequence[Rest]]:
-    found = [Rest(three.gateway) for _ in range(CALLERS)]
+    found = [Rest(three.gateway, three.key) for _ in range(CALLERS)]
     yield found
     for caller in found:
         caller.close()

@@ -12,6 +12,7 @@ import pytest
 from services.supervisor.parts.triton import shared_memory_prefix
 from services.supervisor.ports import MeshPorts
 from services.supervisor.settings import ROOT
+from tests.e2e.driving import bearer
 from tests.support.mesh import Mesh, start_mesh, stop_mesh
 
 STOP_S = 10.0
@@ -68,6 +69,7 @@ def _label(mesh: Mesh) -> str:
     answer = httpx.post(
         f"http://{mesh.gateway}/v1/models/digits/predict",
         json={"instances": [mesh.samples[0]["instance"]]},
+        headers=bearer(mesh.key),
         timeout=30,
     )
     assert answer.status_code == 200, answer.text
@@ -96,7 +98,7 @@ def test_stopping_leaves_nothing_and_starting_again_keeps_everything(tmp_path: P
     assert set(filter(of_mesh, _names() - before)) == set()
     assert not (mesh.data_dir / "mesh.json").exists()
 
-    again = start_mesh(mesh.data_dir)
+    again = start_mesh(mesh.data_dir, key=mesh.key)
     try:
         assert _label(again) == first == str(again.samples[0]["expected"]["v1.0.0"])
     finally:

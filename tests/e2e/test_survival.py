@@ -19,7 +19,7 @@ BACK_WITHIN_S = 60.0
 
 @pytest.fixture
 def rest(mesh: Mesh) -> Iterator[Rest]:
-    client = Rest(mesh.gateway)
+    client = Rest(mesh.gateway, mesh.key)
     yield client
     client.close()
 
@@ -67,7 +67,7 @@ def test_predictions_come_back_after_the_death_of(mesh: Mesh, rest: Rest, part: 
     wait_restarted(mesh, part, old)
 
     def right() -> bool:
-        fresh = Rest(mesh.gateway)
+        fresh = Rest(mesh.gateway, mesh.key)
         try:
             return [item["output"] for item in fresh.predict(body)["predictions"]] == expected
         finally:

@@ -38,6 +38,7 @@ def pasted(mesh: Mesh, home: Path, *argv: str) -> str:
             "LANG": "C.UTF-8",
             "COLUMNS": "140",
             "INFERMESH_GATEWAY": mesh.gateway,
+            "INFERMESH_API_KEY": mesh.key,
             "INFERMESH_FEATURE_STORE": f"redis://127.0.0.1:{mesh.port('redis')}/0",
             "INFERMESH_DATA_DIR": str(mesh.data_dir),
         },

@@ -1,13 +1,14 @@
 """The whole mesh, started as `make run` does, on free ports and in a folder of its own."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypedDict
 
@@ -37,6 +38,8 @@ class Mesh:
     data_dir: Path
     process: "subprocess.Popen[bytes]"
     output: Path
+    key: str = ""
+    """The operator's key, where the mesh asks callers for one."""
 
     @property
     def gateway(self) -> str:
@@ -88,8 +91,9 @@ class Mesh:
         return state
 
 
-def start_mesh(data_dir: Path) -> Mesh:
-    """Starts a mesh over `data_dir` and waits until it is complete."""
+def start_mesh(data_dir: Path, *, key: str = "") -> Mesh:
+    """Starts a mesh over `data_dir` and waits until it is complete. `key` is the operator's, for one that was started
+    before: it is shown once."""
     output = data_dir.with_name(data_dir.name + ".out")
     with output.open("ab") as stream:
         process = subprocess.Popen(
@@ -101,7 +105,7 @@ def start_mesh(data_dir: Path) -> Mesh:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    mesh = Mesh(data_dir=data_dir, process=process, output=output)
+    mesh = Mesh(data_dir=data_dir, process=process, output=output, key=key)
     try:
         until(lambda: mesh.complete() or process.poll() is not None, within_s=START_TIMEOUT_S, what="the mesh is up")
         assert process.poll() is None, "it has ended"
@@ -109,7 +113,8 @@ def start_mesh(data_dir: Path) -> Mesh:
         process.kill()
         process.wait()
         pytest.fail(f"the mesh did not start: {error}: {output.read_text()}", pytrace=False)
-    return mesh
+    shown = re.search(r"^export INFERMESH_API_KEY=(\S+)$", output.read_text(), re.MULTILINE)
+    return replace(mesh, key=shown[1]) if shown else mesh
 
 
 def stop_mesh(mesh: Mesh) -> float:

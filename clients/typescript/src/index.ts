@@ -3,7 +3,13 @@
  *
  * Messages and stubs are generated from protos/ into gen/; this file only puts them together.
  */
-import { credentials, type ChannelCredentials, type ChannelOptions } from "@grpc/grpc-js";
+import {
+  credentials,
+  InterceptingCall,
+  type ChannelCredentials,
+  type ChannelOptions,
+  type Interceptor,
+} from "@grpc/grpc-js";
 
 import { BatchServiceClient } from "../gen/infermesh/batch/v1/batch_service.js";
 import { DeployerServiceClient } from "../gen/infermesh/deployer/v1/deployer_service.js";
@@ -18,7 +24,9 @@ export * from "./calls.js";
 
 /** How to reach a mesh. */
 export interface ConnectOptions {
-  /** TLS or call credentials. Default: none, as the local mesh has it. */
+  /** A key of the mesh, or a user's token; sent with every call. Default: what INFERMESH_API_KEY says. */
+  readonly apiKey?: string;
+  /** TLS. Default: none, as the local mesh has it. */
   readonly credentials?: ChannelCredentials;
   /** Passed on to `@grpc/grpc-js`. */
   readonly channel?: ChannelOptions;
@@ -47,8 +55,10 @@ export function connect(address: string, options: ConnectOptions = {}): Mesh {
     ...options.channel,
   };
   const secured = options.credentials ?? credentials.createInsecure();
-  const prediction = new PredictionServiceClient(address, secured, channel);
-  const shared = { ...channel, channelOverride: prediction.getChannel() };
+  const key = options.apiKey ?? process.env["INFERMESH_API_KEY"] ?? "";
+  const own = { ...channel, interceptors: key === "" ? [] : [bearing(key)] };
+  const prediction = new PredictionServiceClient(address, secured, own);
+  const shared = { ...own, channelOverride: prediction.getChannel() };
   return {
     prediction,
     registry: new RegistryServiceClient(address, secured, shared),
@@ -58,4 +68,15 @@ export function connect(address: string, options: ConnectOptions = {}): Mesh {
     monitor: new MonitorServiceClient(address, secured, shared),
     close: () => prediction.close(),
   };
+}
+
+/** Adds the key to every call. Not as call credentials: those are refused on connections without TLS. */
+function bearing(key: string): Interceptor {
+  return (options, nextCall) =>
+    new InterceptingCall(nextCall(options), {
+      start: (metadata, listener, next) => {
+        metadata.set("authorization", `Bearer ${key}`);
+        next(metadata, listener);
+      },
+    });
 }

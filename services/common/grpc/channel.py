@@ -1,4 +1,7 @@
-"""One way to call another service: a deadline on every call, identity handed on, errors rebuilt as `MeshError`."""
+"""One way to call another service: a deadline on every call, identity handed on, errors rebuilt as `MeshError`.
+
+The caller's identity is not handed on to methods that are between services only: there the service speaks for itself.
+"""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -7,8 +10,9 @@ import grpc
 from google.rpc import status_pb2
 from grpc.aio import ClientCallDetails, Metadata
 
+from services.common.access.policy import rule_of
 from services.common.errors import Code, MeshError, Reason
-from services.common.grpc.identity import current_identity, identity_headers
+from services.common.grpc.identity import Identity, current_identity, identity_headers
 from services.common.grpc.server import MESSAGE_MAX_BYTES
 from services.common.grpc.status import STATUS_DETAILS_KEY, error_from_status
 from services.common.telemetry.tracing import inject_context
@@ -57,7 +61,7 @@ def error_from_rpc(error: grpc.aio.AioRpcError, address: str) -> MeshError:
 def _details(details: ClientCallDetails, *, deadline_s: float | None) -> ClientCallDetails:
     metadata = Metadata(*(details.metadata or ()))
     present = {key for key, _ in metadata}
-    for key, value in identity_headers(current_identity()):
+    for key, value in _identity_headers(_method(details)):
         if key not in present:
             metadata.add(key, value)
     trace_headers: dict[str, str] = {}
@@ -67,6 +71,19 @@ def _details(details: ClientCallDetails, *, deadline_s: float | None) -> ClientC
             metadata.add(key, value)
     timeout = details.timeout if details.timeout is not None else deadline_s
     return ClientCallDetails(details.method, timeout, metadata, details.credentials, details.wait_for_ready)
+
+
+def _identity_headers(method: str) -> list[tuple[str, str]]:
+    identity = current_identity()
+    if identity.role and rule_of(method).internal_only:
+        identity = Identity(request_id=identity.request_id)
+    return identity_headers(identity)
+
+
+def _method(details: ClientCallDetails) -> str:
+    # Bytes, whatever the stubs say.
+    method: str | bytes = details.method
+    return method.decode() if isinstance(method, bytes) else method
 
 
 class _UnaryUnary(grpc.aio.UnaryUnaryClientInterceptor):

@@ -1,4 +1,4 @@
-"""What happens around every RPC of a server: identity, trace, deadline, errors, metrics. In this order, in one place.
+"""What happens around every RPC of a server: identity, trace, access, deadline, errors, metrics. In one place.
 
 One interceptor rather than five: each `grpc.aio` interceptor wraps the handler anew, and the order of five would be
 hidden in a list. Errors become `google.rpc` details here and nowhere else.
@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import grpc
 from opentelemetry import trace
 
+from services.common.access.guard import Guard
+from services.common.access.policy import OPEN_PREFIXES
+from services.common.access.rule import Rule
 from services.common.clock import Clock
 from services.common.errors import Code, MeshError, Reason
-from services.common.grpc.identity import set_identity
+from services.common.grpc.identity import Identity, set_identity
 from services.common.grpc.status import STATUS_DETAILS_KEY, status_from_error
 from services.common.telemetry.logging import get_logger
 from services.common.telemetry.metrics import RpcMetrics
@@ -33,16 +36,16 @@ DEADLINE_DEFAULT_S = 30.0
 """A unary call whose caller set no deadline gets this one: no wait is without end."""
 DEADLINE_MIN_S = 0.002
 """With less than this left, a call is refused at once: it could only waste work."""
-_UNBOUNDED_PREFIXES = ("/grpc.health.", "/grpc.reflection.")
 
 
 class MeshInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps every method of a server."""
+    """Wraps every method of a server. Callers who may not use it never reach the servicer."""
 
-    def __init__(self, *, clock: Clock, metrics: RpcMetrics, tracing: Tracing) -> None:
+    def __init__(self, *, clock: Clock, metrics: RpcMetrics, tracing: Tracing, guard: Guard) -> None:
         self._clock = clock
         self._metrics = metrics
         self._tracing = tracing
+        self._guard = guard
 
     async def intercept_service(
         self,
@@ -52,12 +55,14 @@ class MeshInterceptor(grpc.aio.ServerInterceptor):
         """Returns the method's handler, wrapped; None where there is no such method, which gRPC answers itself."""
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or method.startswith(_UNBOUNDED_PREFIXES):
+        if handler is None or method.startswith(OPEN_PREFIXES):
             return handler
         headers = {
             key: value for key, value in handler_call_details.invocation_metadata or () if isinstance(value, str)
         }
-        call = _Call(self._clock, self._metrics, self._tracing, method, headers)
+        call = _Call(
+            method, headers, clock=self._clock, metrics=self._metrics, tracing=self._tracing, guard=self._guard
+        )
         return call.wrap(handler)
 
 
@@ -65,11 +70,19 @@ class _Call:
     """One RPC being answered."""
 
     def __init__(
-        self, clock: Clock, metrics: RpcMetrics, tracing: Tracing, method: str, headers: dict[str, str]
+        self,
+        method: str,
+        headers: dict[str, str],
+        *,
+        clock: Clock,
+        metrics: RpcMetrics,
+        tracing: Tracing,
+        guard: Guard,
     ) -> None:
         self._clock = clock
         self._metrics = metrics
         self._tracing = tracing
+        self._guard = guard
         self._method = method
         self._headers = headers
 
@@ -79,19 +92,22 @@ class _Call:
             "response_serializer": handler.response_serializer,
         }
         if handler.request_streaming and handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._stream(handler.stream_stream), **codecs)
+            stream = self._stream(handler.stream_stream, streamed=True)
+            return grpc.stream_stream_rpc_method_handler(stream, **codecs)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream), **codecs)
+            stream = self._stream(handler.unary_stream, streamed=False)
+            return grpc.unary_stream_rpc_method_handler(stream, **codecs)
         if handler.request_streaming:
-            return grpc.stream_unary_rpc_method_handler(self._unary(handler.stream_unary, bounded=False), **codecs)
-        return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, bounded=True), **codecs)
+            return grpc.stream_unary_rpc_method_handler(self._unary(handler.stream_unary, streamed=True), **codecs)
+        return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, streamed=False), **codecs)
 
-    def _unary(self, behaviour: Any, *, bounded: bool) -> Any:
+    def _unary(self, behaviour: Any, *, streamed: bool) -> Any:
         async def answer(request: Any, context: Context) -> Any:
             with _Outcome(self, context) as outcome:
                 try:
-                    async with asyncio.timeout(self._budget_s(context) if bounded else None):
-                        return await behaviour(request, context)
+                    async with asyncio.timeout(None if streamed else self._budget_s(context)):
+                        _, admitted = await self._admitted(outcome.identity, request, streamed=streamed)
+                        return await behaviour(admitted, context)
                 except TimeoutError as error:
                     await outcome.abort(_deadline_error(self._method, error))
                 except Exception as error:
@@ -99,13 +115,16 @@ class _Call:
 
         return answer
 
-    def _stream(self, behaviour: Any) -> Any:
+    def _stream(self, behaviour: Any, *, streamed: bool) -> Any:
         async def answer(request: Any, context: Context) -> AsyncIterator[Any]:
             with _Outcome(self, context) as outcome:
                 try:
-                    produced = behaviour(request, context)
+                    rule, admitted = await self._admitted(outcome.identity, request, streamed=streamed)
+                    produced = behaviour(admitted, context)
                     if hasattr(produced, "__aiter__"):
                         async for response in produced:
+                            if not streamed:
+                                self._guard.still(rule, outcome.identity, request)
                             yield response
                     else:  # a servicer that writes through the context
                         await produced
@@ -113,6 +132,15 @@ class _Call:
                     await outcome.abort(error)
 
         return answer
+
+    async def _admitted(self, identity: Identity, request: Any, *, streamed: bool) -> tuple[Rule, Any]:
+        """The method's rule, and the request, or the requests of a stream, once the caller may make it. A method that
+        reads its stream through the context is asked about once; those that name models in a stream do not."""
+        rule = self._guard.admit(self._method, identity)
+        if not streamed:
+            await self._guard.check(rule, identity, request)
+            return rule, request
+        return rule, self._guard.checked(rule, identity, request) if rule.model or rule.team else request
 
     def _budget_s(self, context: Context) -> float:
         # None where the caller set no deadline, whatever the stubs say.
@@ -137,9 +165,10 @@ class _Outcome:
         self._code = Code.OK
         self._began_s = call._clock.monotonic()  # noqa: SLF001 - the two are one
         self._span: trace.Span = trace.INVALID_SPAN
+        self.identity = Identity()
 
     def __enter__(self) -> "_Outcome":
-        set_identity(self._call._headers)  # noqa: SLF001
+        self.identity = set_identity(self._call._headers)  # noqa: SLF001
         tracing = self._call._tracing  # noqa: SLF001
         if tracing.exports:
             self._span = tracing.tracer.start_span(

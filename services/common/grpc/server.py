@@ -9,6 +9,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 from prometheus_client import CollectorRegistry
 
+from services.common.access.guard import Guard
 from services.common.clock import Clock
 from services.common.grpc.interceptors import MeshInterceptor
 from services.common.lifecycle import Lifecycle
@@ -52,11 +53,12 @@ class GrpcServer:
         registry: CollectorRegistry,
         tracing: Tracing,
         reflected: Sequence[str],
+        guard: Guard,
         health: HealthServicer | None = None,
     ) -> None:
         self._lifecycle = lifecycle
         self._settings = settings
-        interceptor = MeshInterceptor(clock=clock, metrics=RpcMetrics(registry), tracing=tracing)
+        interceptor = MeshInterceptor(clock=clock, metrics=RpcMetrics(registry), tracing=tracing, guard=guard)
         self._server = grpc.aio.server(interceptors=(interceptor,), options=_OPTIONS)
         self._health = health or HealthServicer()
         self._names = ["", *(name for _, name in services)]
@@ -114,11 +116,14 @@ def add_grpc_server(
     tracing: Tracing | None = None,
     reflected: Sequence[str] = (),
     health: HealthServicer | None = None,
+    guard: Guard | None = None,
 ) -> GrpcServer:
     """Adds a gRPC server and the metrics endpoint to `lifecycle`; call it last, so that it stops first.
 
     `registry` holds the process's own metrics (a new one by default); `reflected` names further services whose
-    descriptors are loaded and which reflection should list; `health` replaces the usual health service.
+    descriptors are loaded and which reflection should list; `health` replaces the usual health service. Callers are
+    always held to the role and scope that the table of rules asks for; `guard` also knows which models they see.
+    Without it the service's own engines look after models, as the registry's do.
     """
     registry = registry if registry is not None else new_registry()
     name = type(settings).model_config.get("env_prefix", "INFERMESH_").removeprefix("INFERMESH_").strip("_").lower()
@@ -134,6 +139,7 @@ def add_grpc_server(
         registry=registry,
         tracing=tracing,
         reflected=reflected,
+        guard=guard or Guard(),
         health=health,
     )
     lifecycle.add("traces", stop=tracing.stop)

@@ -41,11 +41,11 @@ DEADLINE_MIN_S = 0.002
 class MeshInterceptor(grpc.aio.ServerInterceptor):
     """Wraps every method of a server. Callers who may not use it never reach the servicer."""
 
-    def __init__(self, *, clock: Clock, metrics: RpcMetrics, tracing: Tracing, guard: Guard) -> None:
+    def __init__(self, *, clock: Clock, metrics: RpcMetrics, tracing: Tracing, guard: Guard | None = None) -> None:
         self._clock = clock
         self._metrics = metrics
         self._tracing = tracing
-        self._guard = guard
+        self._guard = guard or Guard()
 
     async def intercept_service(
         self,

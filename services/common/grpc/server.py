@@ -53,7 +53,7 @@ class GrpcServer:
         registry: CollectorRegistry,
         tracing: Tracing,
         reflected: Sequence[str],
-        guard: Guard,
+        guard: Guard | None = None,
         health: HealthServicer | None = None,
     ) -> None:
         self._lifecycle = lifecycle
@@ -139,7 +139,7 @@ def add_grpc_server(
         registry=registry,
         tracing=tracing,
         reflected=reflected,
-        guard=guard or Guard(),
+        guard=guard,
         health=health,
     )
     lifecycle.add("traces", stop=tracing.stop)

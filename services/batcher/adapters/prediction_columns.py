@@ -1,6 +1,6 @@
 """Finished requests of one version as a `PredictionGroup`: one column for each fact."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from infermesh.monitor.v1 import prediction_log_pb2 as pb
@@ -13,8 +13,9 @@ from services.batcher.telemetry.version_stats import VersionStats
 
 _UINT32_MAX = 0xFFFFFFFF
 
-Entry = tuple[VersionPlan | str, float, float, int, int, int, str, str, str, int, RowLabels | None]
-"""Version (or the model's name), end and duration in seconds, rows, code, reason, id, user, team, kind, labels."""
+Entry = tuple[VersionPlan | str, float, float, int, int, int, str, str, str, int, float, RowLabels | None]
+"""Version (or the model's name), end and duration in seconds, rows, code, reason, id, user, team, kind,
+seconds of model servers, labels."""
 Comparisons = Mapping[str, PairSums]
 """Of one shadow version, by the version that answered the callers."""
 
@@ -37,7 +38,7 @@ class Columns:
 
     def group(self, key: VersionPlan | str, entries: Sequence[Entry], *, epoch_us: float) -> pb.PredictionGroup:
         """Of at least one entry. `epoch_us`: microseconds since 1970 at which the monotonic clock was at 0."""
-        _, ended, took, rows, codes, reasons, ids, users, teams, kinds, labels = zip(*entries, strict=True)
+        _, ended, took, rows, codes, reasons, ids, users, teams, kinds, compute, labels = zip(*entries, strict=True)
         group = pb.PredictionGroup(
             request_times_us=[int(epoch_us + end_s * 1e6) for end_s in ended],
             request_latencies_us=[min(_UINT32_MAX, max(0, int(seconds * 1e6))) for seconds in took],
@@ -48,6 +49,7 @@ class Columns:
             request_users=users if any(users) else (),
             request_teams=teams if any(teams) else (),
             request_kinds=kinds if any(kinds) else (),
+            request_compute_us=_microseconds(compute) if any(compute) else (),
         )
         if any(labels):
             group.request_labels.extend([_labels(one or NOTHING) for one in labels])
@@ -117,6 +119,18 @@ def _name(group: pb.PredictionGroup, plan: VersionPlan) -> None:
         served.version,
         served.deployment_name,
     )
+    group.gpus = served.gpus
+
+
+def _microseconds(seconds: Iterable[float]) -> Iterator[int]:
+    """Whole microseconds that add up to what the seconds add up to: shares of large batches are less than one each, and
+    rounded one by one all of them would be nothing."""
+    total_s, told_us = 0.0, 0
+    for share_s in seconds:
+        total_s += share_s
+        share_us = min(_UINT32_MAX, max(0, round(total_s * 1e6) - told_us))
+        told_us += share_us
+        yield share_us
 
 
 def _add(counts: Mapping[str, int], more: Mapping[str, int]) -> None:

@@ -104,6 +104,7 @@ class PredictionLog:
                 call.user,
                 call.team,
                 call.kind,
+                call.compute_s,
                 labels if labels is None else self._room_for(labels),
             )
         )
@@ -126,6 +127,7 @@ class PredictionLog:
                 copy.user,
                 copy.team,
                 KIND_SHADOW,
+                copy.compute_s,
                 copy.labels if copy.labels is None else self._room_for(copy.labels),
             )
         )

@@ -26,6 +26,7 @@ _COMPARISON = ShadowComparison()
 _METHODS = ("label", "top_k", "tolerance")
 _PERCENT_MAX = 100
 _TOP_K_MAX = 100
+_GPUS_MAX = 10_000.0
 
 
 def models_from_proto(messages: Iterable[serving_pb2.ServedModel]) -> Mapping[str, ServedModel]:
@@ -56,6 +57,7 @@ def _model(message: serving_pb2.ServedModel) -> ServedModel:
         shadows=shadows,
         aliases=dict(message.aliases),
         log_labels=message.log_labels,
+        shared_with=tuple(message.shared_with),
     )
 
 
@@ -108,6 +110,7 @@ def _version(model: serving_pb2.ServedModel, message: serving_pb2.ServedVersion)
         team=model.team,
         feature_views=views_from_proto(message.feature_views),
         reference_digest=message.reference_digest,
+        gpus=_within("gpus", message.gpus, _GPUS_MAX),
     )
 
 

@@ -46,7 +46,19 @@ class Caller(Protocol):
 class Waiter:
     """One request, or one part of a large one, from its arrival to its answer."""
 
-    __slots__ = ("arrived_s", "attempts", "caller", "crashes", "deadline_s", "inputs", "line", "rows", "size", "trail")
+    __slots__ = (
+        "arrived_s",
+        "attempts",
+        "caller",
+        "compute_s",
+        "crashes",
+        "deadline_s",
+        "inputs",
+        "line",
+        "rows",
+        "size",
+        "trail",
+    )
 
     def __init__(  # noqa: PLR0917 - keywords cost a dictionary for each request
         self,
@@ -69,6 +81,8 @@ class Waiter:
         """How often it may have reached a model without an answer coming back."""
         self.crashes = 0
         """How often the model died over it."""
+        self.compute_s = 0.0
+        """Its share of batches that the model ran and that did not answer it."""
         self.line: Line | None = None
         """The line it stands in; None once it left."""
         self.trail = trail

@@ -60,6 +60,9 @@ class InferResult:
     outputs: tuple[Tensor, ...]
     batch: BatchRun | None = field(default=None, compare=False, repr=False)
     """The batch that it came out of, of a split request the last one; None where nobody measures."""
+    compute_s: float = field(default=0.0, compare=False, repr=False)
+    """The request's share, by rows, of the time that its batches took at the model server, those that the model refused
+    for the sake of others included. 0: it was answered without one."""
 
 
 def check_parameters(parameters: tuple[tuple[str, Parameter], ...]) -> None:

@@ -63,6 +63,8 @@ class ServedVersion:
     """Features that are added from a feature store."""
     reference_digest: str = ""
     """SHA-256 of the sample that explanations are made against; empty: there is none."""
+    gpus: float = 0.0
+    """That one replica of the deployment has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,8 @@ class ServedModel:
     """The version that each stands for."""
     log_labels: bool = False
     """Whether the prediction log says what was predicted for each row."""
+    shared_with: tuple[str, ...] = ()
+    """Teams that may call it without owning it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ def detached(result: InferResult) -> InferResult:
     if not any(isinstance(tensor.data, memoryview) for tensor in result.outputs):
         return result
     own = [Tensor(one.name, one.data_type, one.shape, bytes(one.data)) for one in result.outputs]
-    return InferResult(tuple(own), result.batch)
+    return InferResult(tuple(own), result.batch, result.compute_s)
 
 
 @dataclass(slots=True)

@@ -51,6 +51,8 @@ class _Work:
     whole: InferResult | None = None
     """The answer to the whole request, where the model gave it in one."""
     computed: int = 0
+    compute_s: float = 0.0
+    """What model servers took for it."""
 
 
 class PredictionCache:
@@ -139,14 +141,17 @@ class PredictionCache:
     async def _stitched(self, work: _Work, outcome: CacheOutcome) -> CachedAnswer:
         keys, found = work.rows.keys, work.found
         if len(keys) == 1:
-            return CachedAnswer(found[keys[0]], outcome)
+            return CachedAnswer(found[keys[0]], outcome)  # kept ones say that they took nothing
         if work.whole is not None:
             return CachedAnswer(work.whole, outcome)
         try:
-            return CachedAnswer(join_results([found[key] for key in keys]), outcome)
+            joined = join_results([found[key] for key in keys])
         except RowsError:
             # Rows of outputs of any size need not fit together: then they have to come out of one batch.
-            return CachedAnswer(await self._engine.infer(work.request), CacheOutcome.MISS)
+            joined, outcome = await self._engine.infer(work.request), CacheOutcome.MISS
+            work.compute_s += joined.compute_s
+        joined.compute_s = work.compute_s
+        return CachedAnswer(joined, outcome)
 
     async def _fill(self, work: _Work) -> None:
         """Finds or computes what is missing."""
@@ -207,6 +212,7 @@ class PredictionCache:
             result = work.whole = await self._engine.infer(request)
         else:
             result = await self._engine.infer(_part(request, work.rows, indices))
+        work.compute_s += result.compute_s
         work.computed += len(keys)
         work.common.counts.missed += len(keys)
         parts = split_outputs(result.outputs, [1] * len(keys), len(keys)) if len(keys) > 1 else [result]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _FAILURE_LENGTH_MAX = 300
 _RAN = frozenset({FailureKind.MODEL, FailureKind.CRASHED})
+_ANSWERED = frozenset({FailureKind.MODEL, FailureKind.PROTOCOL})
+"""The model ran, and ended by itself: what it took is its callers', who are tried again. A crash is the platform's."""
 
 
 class Flight:
@@ -62,6 +64,7 @@ class Flight:
         try:
             results = self.group.results(outputs, self)
         except RowsError as error:
+            self._charge(now_s)
             lane.recover(self, BackendFailure(FailureKind.PROTOCOL, str(error)))
             return
         except Exception as error:
@@ -73,9 +76,11 @@ class Flight:
                 result.batch = run
                 if member.trail is not None:
                     member.trail.append(run)
+        row_s = (now_s - self.sent_s) / self.rows
         for member, result in zip(members, results, strict=True):
             caller = member.caller
             if not caller.done():
+                result.compute_s = member.compute_s + row_s * member.rows
                 caller.set_result(result)
 
     def run(self, now_s: float, failure: str = "") -> BatchRun:
@@ -89,8 +94,17 @@ class Flight:
         """The lane decides who is tried again."""
         if self.exchange is None:
             return
-        self._lane.landed(self, self._lane.now_s(), ran=failure.kind in _RAN)
+        now_s = self._lane.now_s()
+        if failure.kind in _ANSWERED:
+            self._charge(now_s)
+        self._lane.landed(self, now_s, ran=failure.kind in _RAN)
         self._lane.recover(self, failure)
+
+    def _charge(self, now_s: float) -> None:
+        """The model ran in vain for its members, who are tried again."""
+        row_s = (now_s - self.sent_s) / self.rows
+        for member in self.members:
+            member.compute_s += row_s * member.rows
 
     def abort(self) -> None:
         """Nobody wants the answer any more."""

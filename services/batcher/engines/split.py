@@ -35,6 +35,7 @@ class SplitCall:
             self.future.set_exception(failed(served.model_name, served.version, why))
         else:
             joined.batch = result.batch
+            joined.compute_s = sum([part.compute_s for part in self._results if part is not None])
             self.future.set_result(joined)
 
 

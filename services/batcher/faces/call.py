@@ -12,9 +12,9 @@ from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest, InferResult
 from services.batcher.telemetry.traces import Trace
 from services.common.errors import invalid
-from services.common.grpc.identity import HEADER_TEAM, HEADER_USER
 
 if TYPE_CHECKING:
+    from services.batcher.faces.caller import Caller
     from services.batcher.faces.catalog import VersionPlan
 
 HEADER_VERSION = b"x-model-version"
@@ -30,8 +30,6 @@ HEADER_ATTEMPT = b"x-envoy-attempt-count"
 HEADER_GRPC_TIMEOUT = b"grpc-timeout"
 HEADER_CACHE = b"x-infermesh-cache"
 """Of answers: where their rows came from, for versions whose answers are cached."""
-_USER = HEADER_USER.encode()
-_TEAM = HEADER_TEAM.encode()
 
 KIND_CALLER = 0
 KIND_RETRY = 1
@@ -52,6 +50,8 @@ class Call:
         "answered",
         "arrived_s",
         "cached",
+        "caller",
+        "compute_s",
         "headers",
         "item",
         "model_name",
@@ -75,6 +75,7 @@ class Call:
         headers: Mapping[bytes, bytes],
         *,
         arrived_s: float,
+        caller: "Caller",
         item: bool = False,
     ) -> None:
         self.headers = headers
@@ -95,6 +96,8 @@ class Call:
         """What the engine was asked."""
         self.result: InferResult | None = None
         """What it answered."""
+        self.compute_s = 0.0
+        """What it used of model servers: its share, by rows, of the time of the batches that answered it."""
         self.predicted_s = 0.0
         """When the prediction was there that is still to be explained; 0: nothing is."""
         self.cached: CacheOutcome | None = None
@@ -107,10 +110,10 @@ class Call:
         """Checked when the request goes to the engine; nearly none has any."""
         self.shadow = get(HEADER_SHADOW) == b"1"
         """Whether it is a copy whose answer nobody reads."""
-        user, team = get(_USER), get(_TEAM)
-        self.user = user.decode("latin-1") if user else ""
+        self.caller = caller
         """Who asks, as the gateway authenticated it."""
-        self.team = team.decode("latin-1") if team else ""
+        self.user = caller.user
+        self.team = caller.team
         """The team that is charged."""
 
     @property

@@ -12,11 +12,14 @@ from services.batcher.domain.instances import InstancePlan
 from services.batcher.domain.outputs import OutputPlan
 from services.batcher.domain.serving import ServedModel, ServedVersion, ServingTable, ShadowTarget
 from services.batcher.domain.tensor_check import TensorPlan
+from services.batcher.faces.caller import Caller
 from services.batcher.telemetry.version_stats import VersionStats
 from services.common.errors import MeshError, Reason, shown
 from services.common.names import check_version
 
 _NAMED_MAX = 20
+_LISTS_MAX = 1024
+"""Kinds of callers for whom it is remembered what they may see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,7 @@ class Catalog:
         self._models: dict[str, ModelPlan] = {}
         self._prepared: dict[str, ModelPlan] = {}
         self._stats: dict[tuple[str, str], tuple[VersionStats, OutputPlan | None]] = {}
+        self._names: dict[tuple[object, ...], list[str]] = {}
         self.unknown = VersionStats("", "")
         """Requests for models that are not served: callers choose those names, so no label may hold them."""
 
@@ -118,6 +122,7 @@ class Catalog:
                 self._stats[plan.served.model_name, plan.served.version] = (plan.stats, plan.outputs)
         self._on_apply(table)
         self._table, self._models, self.ready = table, models, True
+        self._names.clear()
         for model in changed:
             _follow(model)
         for name in {model.served.model_name for model in changed} | (before.keys() - models.keys()):
@@ -133,15 +138,15 @@ class Catalog:
         for version in unused:
             self._stats.pop((before.served.model_name, version), None)
 
-    def model(self, name: str) -> ModelPlan:
-        """A model. Raises MODEL_NOT_SERVED."""
+    def model(self, name: str, caller: Caller) -> ModelPlan:
+        """A model. Raises MODEL_NOT_SERVED, and the very same for a model that the caller may not see."""
         model = self._models.get(name)
-        if model is None:
-            raise self._not_served(name)
+        if model is None or not (model.served.team == caller.home or caller.sees(model.served)):
+            raise self._not_served(name, caller)
         return model
 
     def find(self, name: str) -> ModelPlan | None:
-        """A model, where it is served."""
+        """A model, where it is served, whoever may see it."""
         return self._models.get(name)
 
     def version(self, model: ModelPlan, version: str) -> VersionPlan:
@@ -151,9 +156,18 @@ class Catalog:
             raise _version_not_served(model, version)
         return plan
 
-    def names(self) -> list[str]:
-        """The models, sorted."""
-        return sorted(self._models)
+    def names(self, caller: Caller) -> list[str]:
+        """The models that the caller may see, sorted. Looked through once for each table and kind of caller: among
+        thousands it takes milliseconds."""
+        identity = caller.identity
+        kind = (True,) if identity.unbounded else (identity.role, identity.team, identity.models)
+        names = self._names.get(kind)
+        if names is None:
+            if len(self._names) >= _LISTS_MAX:
+                self._names.clear()
+            visible = [name for name, model in self._models.items() if caller.sees(model.served)]
+            names = self._names[kind] = sorted(visible)
+        return names
 
     def stats(self) -> Iterable[tuple[VersionStats, OutputPlan | None]]:
         """The counts of all versions that are served, or were and got requests."""
@@ -181,12 +195,13 @@ class Catalog:
         known = self._stats.get((model, version))
         return known[0] if known is not None else VersionStats(model, version)
 
-    def _not_served(self, name: str) -> MeshError:
+    def _not_served(self, name: str, caller: Caller) -> MeshError:
+        served = _listed(self.names(caller))
         if not name:
-            return MeshError(Reason.MODEL_NOT_SERVED, f"no model is named; served are: {_listed(self.names())}")
+            return MeshError(Reason.MODEL_NOT_SERVED, f"no model is named; served are: {served}")
         return MeshError(
             Reason.MODEL_NOT_SERVED,
-            f"no model {shown(name, length_max=80)} is served; served are: {_listed(self.names())}. "
+            f"no model {shown(name, length_max=80)} is served; served are: {served}. "
             "Deploy it, or wait until its deployment is active",
             metadata={"model_name": name[:80]},
         )

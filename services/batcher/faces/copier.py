@@ -231,7 +231,9 @@ class ShadowCopier:
         if plan.after is not None and plan.after.log_labels:
             labels = row_labels(plan.outputs, result, theirs.scores, rows_max=ROWS_LOGGED_MAX)
         # Without its wait for something idle: that says nothing about the version.
-        self._note(copy, plan, now_s, run.seconds if run is not None else took_s, labels=labels)
+        self._note(
+            copy, plan, now_s, run.seconds if run is not None else took_s, labels=labels, compute_s=result.compute_s
+        )
         sums = course.pair(copy.answered.plan.served.version)
         sums.compared += 1
         if verdict.agree:
@@ -281,12 +283,23 @@ class ShadowCopier:
         *,
         labels: RowLabels | None = None,
         reason: Reason | None = None,
+        compute_s: float = 0.0,
     ) -> None:
         request = copy.request
         code, number = (int(CATALOGUE[reason]), REASON_NUMBERS[reason]) if reason is not None else (0, 0)
         self._log.add_copy(
             FinishedCopy(
-                plan, request.request_id, copy.user, request.tenant, request.rows, now_s, took_s, code, number, labels
+                plan,
+                request.request_id,
+                copy.user,
+                request.tenant,
+                request.rows,
+                now_s,
+                took_s,
+                code,
+                number,
+                labels,
+                compute_s,
             )
         )
 

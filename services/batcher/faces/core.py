@@ -10,6 +10,7 @@ from services.batcher.domain.request import InferRequest, InferResult, Parameter
 from services.batcher.domain.row_labels import ROWS_LOGGED_MAX, RowLabels, row_labels
 from services.batcher.domain.serving import ShadowTarget
 from services.batcher.faces.call import Call
+from services.batcher.faces.caller import Callers
 from services.batcher.faces.catalog import Aftermath, Catalog, VersionPlan
 from services.batcher.faces.ports import FeatureJoiner, InferEngine, RequestLog
 from services.batcher.faces.reasons import REASON_NUMBERS
@@ -71,6 +72,8 @@ class Core:
         self.features = features
         self._log = request_log
         self._copier = copier
+        self.callers = Callers()
+        """Who came lately."""
         self.monotonic = clock.monotonic
         self._traces = traces
         self.failures = LastFailures()
@@ -89,9 +92,9 @@ class Core:
 
     def resolve(self, call: Call, model_name: str, version: str) -> VersionPlan:
         """The version that answers. Precedence: the body's, `x-model-version`, the route's, the model's default. Raises
-        MODEL_NOT_SERVED, VERSION_NOT_SERVED, or INVALID_FIELD."""
+        MODEL_NOT_SERVED, also for models that the caller may not see, VERSION_NOT_SERVED, or INVALID_FIELD."""
         catalog = self.catalog
-        model = catalog.model(model_name)
+        model = catalog.model(model_name, call.caller)
         call.model_name = model_name
         plan = catalog.version(model, version or call.routed_version)
         call.plan = plan
@@ -133,6 +136,7 @@ class Core:
         else:
             result = await self._engine.infer(request)
         call.result = result
+        call.compute_s = result.compute_s
         call.scores = plan.outputs.scores(result, rows)
         return result
 

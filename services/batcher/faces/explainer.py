@@ -252,4 +252,5 @@ class _Work:
                 priority=max(call.priority, Priority.EXPLANATION),
             )
         )
+        call.compute_s += result.compute_s
         return self._target.table(outputs, result, rows)

@@ -6,12 +6,13 @@ HTTP/2's flow control holds the caller back.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from services.batcher.bridge.messages import Exchange, Pairs
 from services.batcher.codec.frames import FrameReader as Frames
 from services.batcher.codec.frames import error_trailers, frame
 from services.batcher.faces.call import Call
+from services.batcher.faces.caller import Asks
 from services.batcher.faces.core import Core
 from services.batcher.faces.grpc_unary import CONTENT_TYPE, speaks_grpc, unsupported
 from services.common.errors import MeshError, Reason
@@ -41,12 +42,34 @@ class StreamMethod:
             await exchange.send(body, headers=headers)
             exchange.end([])
             return
+        refusal = self._refusal(exchange.headers)
+        if refusal is not None:
+            # Nothing is read: none of its requests may be answered.
+            exchange.end(error_trailers(refusal), headers=_HEAD)
+            return
         stream = _Stream(self._name, self._answer, self._core, exchange)
         self._core.streams.add(stream)
         try:
             await stream.run()
         finally:
             self._core.streams.discard(stream)
+
+    def _refusal(self, headers: Mapping[bytes, bytes]) -> MeshError | None:
+        """Why the caller may not predict at all; which models it may ask is checked for each request."""
+        core = self._core
+        now_s = core.monotonic()
+        caller = core.callers.of(headers, now_s)
+        if not caller.limited:
+            return None
+        call = Call(headers, arrived_s=now_s, caller=caller)
+        core.begin(call)
+        try:
+            caller.check(Asks.PREDICTION)
+        except MeshError as error:
+            return core.failed(call, error, face=self._name)
+        finally:
+            core.end(call)
+        return None
 
 
 class _Stream:
@@ -123,7 +146,9 @@ class _Stream:
 
     async def _one(self, data: bytes) -> bytes:
         core = self._core
-        call = Call(self._exchange.headers, arrived_s=core.monotonic(), item=True)
+        headers, now_s = self._exchange.headers, core.monotonic()
+        # Found anew for each request: whoever keeps a stream open for days is not forgotten.
+        call = Call(headers, arrived_s=now_s, caller=core.callers.of(headers, now_s), item=True)
         core.begin(call)
         try:
             return await self._answer(call, data)

@@ -8,6 +8,7 @@ from services.batcher.codec.frames import error_trailers, frame, unframe
 from services.batcher.domain.cached import CacheOutcome
 from services.batcher.faces.bodies import whole_body
 from services.batcher.faces.call import HEADER_CACHE, Call
+from services.batcher.faces.caller import Asks
 from services.batcher.faces.core import Core
 from services.batcher.faces.precondition import precondition, transcoder_errs
 from services.common.errors import MeshError
@@ -32,22 +33,26 @@ _NOT_GRPC = (
 
 
 class UnaryMethod:
-    """One method. `predicts` False: a question about the server, which is not counted as a prediction."""
+    """One method. What asks for no prediction is not counted as one."""
 
-    __slots__ = ("_answer", "_core", "_name", "_predicts")
+    __slots__ = ("_answer", "_asks", "_core", "_name")
 
-    def __init__(self, name: str, answer: Method, *, core: Core, predicts: bool = True) -> None:
+    def __init__(self, name: str, answer: Method, *, core: Core, asks: Asks = Asks.PREDICTION) -> None:
         self._name = name
         self._answer = answer
         self._core = core
-        self._predicts = predicts
+        self._asks = asks
 
     async def __call__(self, request: Request) -> Answer:
         """Answers one call."""
-        core = self._core
-        call = Call(request.headers, arrived_s=core.monotonic())
+        core, headers = self._core, request.headers
+        now_s = core.monotonic()
+        caller = core.callers.of(headers, now_s)
+        call = Call(headers, arrived_s=now_s, caller=caller)
         core.begin(call)
         try:
+            if caller.limited:
+                caller.check(self._asks)
             reply = await self._answer(call, unframe(whole_body(request)))
         except asyncio.CancelledError as error:
             self._failed(call, error)
@@ -62,7 +67,7 @@ class UnaryMethod:
         return Answer(_HEADS[call.cached], frame(reply), _OK_TRAILERS)
 
     def _failed(self, call: Call, error: BaseException) -> MeshError:
-        if not self._predicts and isinstance(error, MeshError):
+        if self._asks is not Asks.PREDICTION and isinstance(error, MeshError):
             return error
         return self._core.failed(call, error, face=self._name)
 

@@ -7,6 +7,7 @@ from grpc_health.v1 import health_pb2
 from services.batcher.bridge.messages import Handler
 from services.batcher.codec.oip_proto import parse
 from services.batcher.faces.call import Call
+from services.batcher.faces.caller import Asks
 from services.batcher.faces.core import Core
 from services.batcher.faces.grpc_unary import UnaryMethod
 from services.common.errors import MeshError, Reason, shown
@@ -25,7 +26,7 @@ class HealthMethods:
     def handlers(self) -> Mapping[str, Handler]:
         """What answers each path."""
         return {
-            f"/{_SERVICE}/{name}": UnaryMethod(name, answer, core=self._core, predicts=False)
+            f"/{_SERVICE}/{name}": UnaryMethod(name, answer, core=self._core, asks=Asks.SERVER)
             for name, answer in (("Check", self._check), ("Watch", self._watch))
         }
 

@@ -10,6 +10,7 @@ from services.batcher.bridge.messages import Handler
 from services.batcher.codec.oip_proto import TensorRequests, parse
 from services.batcher.domain.tensors import count_of
 from services.batcher.faces.call import Call
+from services.batcher.faces.caller import Asks, Caller
 from services.batcher.faces.catalog import VersionPlan
 from services.batcher.faces.core import Core
 from services.batcher.faces.grpc_unary import UnaryMethod
@@ -55,13 +56,17 @@ class InferenceMethods:
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
             "ServerMetadata": self._server_metadata,
+            **{name: _refusal(name, instead) for name, instead in _NOT_OFFERED.items()},
+        }
+        about_models = {
             "ModelReady": self._model_ready,
             "ModelMetadata": self._model_metadata,
             "ModelConfig": self._model_config,
             "RepositoryIndex": self._repository_index,
-            **{name: _refusal(name, instead) for name, instead in _NOT_OFFERED.items()},
         }
-        methods = {name: UnaryMethod(name, answer, core=self._core, predicts=False) for name, answer in asked.items()}
+        methods = {name: UnaryMethod(name, answer, core=self._core, asks=Asks.SERVER) for name, answer in asked.items()}
+        for name, answer in about_models.items():
+            methods[name] = UnaryMethod(name, answer, core=self._core, asks=Asks.MODEL)
         methods["ModelInfer"] = UnaryMethod("ModelInfer", self.model_infer, core=self._core)
         return {f"/{SERVICE}/{name}": method for name, method in methods.items()}
 
@@ -79,11 +84,10 @@ class InferenceMethods:
     async def _server_metadata(self, _call: Call, _data: bytes) -> bytes:
         return _bytes(pb.ServerMetadataResponse(name=SERVER_NAME, version=SERVER_VERSION, extensions=EXTENSIONS))
 
-    async def _model_ready(self, _call: Call, data: bytes) -> bytes:
+    async def _model_ready(self, call: Call, data: bytes) -> bytes:
         request = parse(pb.ModelReadyRequest, data)
-        return _bytes(
-            pb.ModelReadyResponse(ready=self._ready() and is_served(self._core, request.name, request.version))
-        )
+        served = is_served(self._core, call.caller, request.name, request.version)
+        return _bytes(pb.ModelReadyResponse(ready=self._ready() and served))
 
     async def _model_metadata(self, call: Call, data: bytes) -> bytes:
         request = parse(pb.ModelMetadataRequest, data)
@@ -92,7 +96,7 @@ class InferenceMethods:
         return _bytes(
             pb.ModelMetadataResponse(
                 name=plan.served.model_name,
-                versions=sorted(self._core.catalog.model(request.name).served.versions),
+                versions=sorted(self._core.catalog.model(request.name, call.caller).served.versions),
                 platform=PLATFORM,
                 inputs=[_tensor_metadata(spec) for spec in schema.inputs],
                 outputs=[_tensor_metadata(spec) for spec in schema.outputs],
@@ -103,19 +107,23 @@ class InferenceMethods:
         request = parse(pb.ModelConfigRequest, data)
         return _bytes(pb.ModelConfigResponse(config=_config(self._core.resolve(call, request.name, request.version))))
 
-    async def _repository_index(self, _call: Call, data: bytes) -> bytes:
+    async def _repository_index(self, call: Call, data: bytes) -> bytes:
         parse(pb.RepositoryIndexRequest, data)
         catalog, index = self._core.catalog, pb.RepositoryIndexResponse()
-        for name in catalog.names():
-            for version in sorted(catalog.model(name).served.versions, key=SemanticVersion.parse):
+        for name in catalog.names(call.caller):
+            for version in sorted(catalog.model(name, call.caller).served.versions, key=SemanticVersion.parse):
                 index.models.add(name=name, version=version, state="READY")
         return _bytes(index)
 
 
-def is_served(core: Core, model_name: str, version: str) -> bool:
-    """Whether requests for it would be taken."""
+def is_served(core: Core, caller: Caller, model_name: str, version: str) -> bool:
+    """Whether requests of the caller for it would be taken."""
     model = core.catalog.find(model_name)
-    return model is not None and (model.versions.get(version) if version else model.default) is not None
+    return (
+        model is not None
+        and caller.sees(model.served)
+        and (model.versions.get(version) if version else model.default) is not None
+    )
 
 
 def _refusal(name: str, instead: str) -> Callable[[Call, bytes], Awaitable[bytes]]:

@@ -9,11 +9,12 @@ from services.batcher.bridge.messages import Answer, Handler, Request, answer
 from services.batcher.codec import oip_json
 from services.batcher.faces.bodies import whole_body
 from services.batcher.faces.call import HEADER_CACHE, Call
+from services.batcher.faces.caller import Asks
 from services.batcher.faces.core import Core
 from services.batcher.faces.oip import infer_tensors
 from services.batcher.faces.oip_grpc import EXTENSIONS, PLATFORM, SERVER_NAME, SERVER_VERSION, is_served
 from services.batcher.faces.plain import JSON_TYPE
-from services.common.errors import MeshError, Reason, shown
+from services.common.errors import Code, MeshError, Reason, shown
 from services.common.grpc.status import http_status
 from services.common.schema import TensorSpec
 
@@ -47,8 +48,7 @@ class RestFace:
         if action == "infer" and post:
             return await self._infer(request, name, version)
         if action == "ready" and not post:
-            served = self._ready() and is_served(self._core, name, version)
-            return answer(200 if served else 404, orjson.dumps({"ready": served}), [JSON_TYPE])
+            return self._model_ready(request, name, version)
         if action == "" and not post:
             return self._metadata(request, name, version)
         return answer(404, orjson.dumps({"error": f"nothing answers at {request.method} {request.path}"}), [JSON_TYPE])
@@ -64,16 +64,30 @@ class RestFace:
         ready = self._ready()
         return answer(200 if ready else 503, orjson.dumps({"ready": ready}), [JSON_TYPE])
 
-    def _metadata(self, request: Request, name: str, version: str) -> Answer:
-        call = Call(request.headers, arrived_s=self._core.monotonic())
+    def _call(self, request: Request) -> Call:
+        now_s, headers = self._core.monotonic(), request.headers
+        return Call(headers, arrived_s=now_s, caller=self._core.callers.of(headers, now_s))
+
+    def _model_ready(self, request: Request, name: str, version: str) -> Answer:
+        caller = self._call(request).caller
         try:
+            caller.check(Asks.MODEL)
+        except MeshError as error:
+            return _error(error)
+        served = self._ready() and is_served(self._core, caller, name, version)
+        return answer(200 if served else 404, orjson.dumps({"ready": served}), [JSON_TYPE])
+
+    def _metadata(self, request: Request, name: str, version: str) -> Answer:
+        call = self._call(request)
+        try:
+            call.caller.check(Asks.MODEL)
             plan = self._core.resolve(call, name, version)
         except MeshError as error:
             return _error(error)
         schema = plan.served.schema
         body = {
             "name": plan.served.model_name,
-            "versions": sorted(self._core.catalog.model(name).served.versions),
+            "versions": sorted(self._core.catalog.model(name, call.caller).served.versions),
             "platform": PLATFORM,
             "inputs": [_tensor(spec) for spec in schema.inputs],
             "outputs": [_tensor(spec) for spec in schema.outputs],
@@ -82,9 +96,11 @@ class RestFace:
 
     async def _infer(self, request: Request, name: str, version: str) -> Answer:
         core = self._core
-        call = Call(request.headers, arrived_s=core.monotonic())
+        call = self._call(request)
         core.begin(call)
         try:
+            if call.caller.limited:
+                call.caller.check(Asks.PREDICTION)
             body, header_length = await self._answer(call, whole_body(request), name, version)
         except asyncio.CancelledError as error:
             core.failed(call, error, face="REST infer")
@@ -120,7 +136,7 @@ class RestFace:
                 "allowed: the number of bytes of the JSON before the tensors",
             )
         # The model first: who asks for one that is not served learns that, whatever else is wrong.
-        self._core.catalog.model(name)
+        self._core.catalog.model(name, call.caller)
         call.model_name = name
         request = oip_json.read(body, int(stated) if stated else None, model_name=name, version=version)
         answered = await infer_tensors(self._core, call, request.tensors)
@@ -145,5 +161,7 @@ def _error(error: MeshError) -> Answer:
     headers = [JSON_TYPE]
     if error.retry_after_s is not None:
         headers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
+    if error.code is Code.UNAUTHENTICATED:
+        headers.append((b"www-authenticate", b"Bearer"))
     body = orjson.dumps({"error": error.message, "reason": error.reason.value})
     return answer(http_status(error.code), body, headers)

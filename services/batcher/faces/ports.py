@@ -30,6 +30,8 @@ class FinishedCopy:
     """A google.rpc.Code, 0 for success."""
     reason: int
     labels: RowLabels | None = None
+    compute_s: float = 0.0
+    """What it used of model servers."""
 
 
 class InferEngine(Protocol):

@@ -88,7 +88,7 @@ class PredictionMethods:
         message = parse(prediction_service_pb2.PredictJsonRequest, data)
         call.name_request("")
         # The model first: who asks for one that is not served learns that, whatever else is wrong.
-        core.catalog.model(message.model_name)
+        core.catalog.model(message.model_name, call.caller)
         call.model_name = message.model_name
         request = predict_json.read(message.body.data)
         if request.request_id:

@@ -11,6 +11,7 @@ from infermesh.router.v1 import serving_table_pb2
 from services.batcher.adapters.serving_table import TableWatcher
 from services.batcher.adapters.snapshot import Snapshot
 from services.batcher.domain.serving import ServedModel, ServingTable
+from services.batcher.faces.caller import INSIDE
 from services.batcher.faces.catalog import Catalog
 from services.common.clock import SystemClock
 from services.common.grpc.channel import open_channel
@@ -68,14 +69,14 @@ async def test_of_a_table_that_comes_again_only_what_changed_is_read_and_compile
     async with taken.watching(router):
         await eventually(lambda: len(router.heard) == 2)
         assert taken.prepared == names
-        plan = taken.catalog.model("model-004").default
+        plan = taken.catalog.model("model-004", INSIDE).default
         again = [served_model("v2.0.0" if name == "model-007" else "v1.0.0", name=name) for name in names]
         router.steps.put_nowait(full_table(*again, revision=2))
         await eventually(lambda: len(router.heard) == 3)
     assert taken.prepared[300:] == ["model-007"]
     assert taken.applied[1].models["model-004"] is taken.applied[0].models["model-004"]
-    assert taken.catalog.model("model-004").default is plan
-    changed = taken.catalog.model("model-007").default
+    assert taken.catalog.model("model-004", INSIDE).default is plan
+    changed = taken.catalog.model("model-007", INSIDE).default
     assert changed is not None
     assert changed.served.version == "v2.0.0"
 

@@ -6,12 +6,13 @@ import pytest
 
 from services.batcher.domain.priority import Priority
 from services.batcher.faces.call import KIND_BATCH, KIND_CALLER, KIND_RETRY, KIND_SHADOW, Call, new_request_id
+from services.batcher.faces.caller import Callers
 from services.common.errors import MeshError, Reason
 
 
 def call(headers: Mapping[str, bytes] | None = None, *, item: bool = False) -> Call:
     named = {name.encode(): value for name, value in (headers or {}).items()}
-    return Call(named, arrived_s=0.0, item=item)
+    return Call(named, arrived_s=0.0, caller=Callers().of(named, 0.0), item=item)
 
 
 def test_without_headers_nothing_is_known() -> None:

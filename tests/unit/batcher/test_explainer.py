@@ -12,6 +12,7 @@ from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest
 from services.batcher.domain.serving import Batching, ServedVersion
 from services.batcher.faces.call import Call
+from services.batcher.faces.caller import INSIDE
 from services.batcher.faces.catalog import VersionPlan
 from services.batcher.faces.explainer import Explainer, ExplainerOptions
 from services.batcher.telemetry.explanations import ExplanationStats
@@ -92,7 +93,7 @@ class Bench:
 
     async def explain(self, rows: Sequence[Row], *, within_s: float = 20.0, **parameters: str) -> Sequence[Explanation]:
         plan = self.plan
-        call = Call({}, arrived_s=self.clock.monotonic())
+        call = Call({}, arrived_s=self.clock.monotonic(), caller=INSIDE)
         call.plan, call.rows = plan, len(rows)
         self.explainer.check(plan, len(rows))
         inputs = plan.instances.tensors(rows)

@@ -9,6 +9,7 @@ from services.batcher.domain.request import InferRequest, InferResult
 from services.batcher.domain.row_labels import RowLabels
 from services.batcher.engines.features import Features
 from services.batcher.faces.call import Call
+from services.batcher.faces.caller import INSIDE
 from services.batcher.faces.catalog import Catalog
 from services.batcher.faces.core import Core
 from services.batcher.faces.drain import QUIET_S, Drain
@@ -82,7 +83,7 @@ class Ending:
 
     def request(self) -> Call:
         """A request that has begun."""
-        call = Call({}, arrived_s=self.clock.monotonic())
+        call = Call({}, arrived_s=self.clock.monotonic(), caller=INSIDE)
         self.core.begin(call)
         return call
 

@@ -14,6 +14,7 @@ from services.batcher.domain.outputs import Scores
 from services.batcher.domain.row_labels import RowLabels
 from services.batcher.domain.shadow_sums import Example, PairSums
 from services.batcher.faces.call import Call
+from services.batcher.faces.caller import Callers
 from services.batcher.faces.catalog import VersionPlan
 from services.batcher.faces.ports import FinishedCopy
 from services.batcher.telemetry.version_stats import VersionStats
@@ -78,7 +79,7 @@ class Logging:
     ) -> Call:
         """One finished request."""
         named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
-        call = Call(named, arrived_s=self.clock.monotonic())
+        call = Call(named, arrived_s=self.clock.monotonic(), caller=Callers().of(named, 0.0))
         call.model_name, call.plan, call.request_id, call.rows = "digits", self.plan if known else None, request_id, 2
         self.log.add(call, ended_s=self.clock.monotonic() + 0.5, code=code, reason=reason, labels=labels)
         return call

@@ -140,7 +140,8 @@ class Mesh:
         self, request_id: str = "", *, rows: int = 1, headers: dict[bytes, bytes] | None = None, asked: str = ""
     ) -> Call:
         """One request through the core, as the faces have it answered."""
-        call = Call(headers or {}, arrived_s=self.clock.monotonic())
+        said = headers or {}
+        call = Call(said, arrived_s=self.clock.monotonic(), caller=self.core.callers.of(said, 0.0))
         self.core.begin(call)
         try:
             plan = self.core.resolve(call, "digits", asked)

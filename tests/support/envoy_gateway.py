@@ -118,6 +118,7 @@ class Gateway:
         self._stack.push_async_callback(self.stop_services)
         self.batcher = await self.start_part(self.batcher_part())
         self.plane = self.new_plane()
+        await self.prepare()
         self.router, _ = await self.serve([self.plane.service], port=self.ads_port)
         self._stack.push_async_callback(self.stop_router)
         if publish is None:
@@ -161,6 +162,9 @@ class Gateway:
         }
         return EnvoyControlPlane(EnvoyOptions(**{**told, **changes}))
 
+    async def prepare(self) -> None:
+        """What else a router that starts tells its control plane."""
+
     async def stop_router(self) -> None:
         """As when the router's process ends."""
         await self.plane.close()
@@ -170,6 +174,7 @@ class Gateway:
         """A new router that has not published yet, with `changes` to its options."""
         await self.stop_router()
         self.plane = self.new_plane(**changes)
+        await self.prepare()
         self.router, _ = await self.serve([self.plane.service], port=self.ads_port)
 
     async def stop_services(self) -> None:

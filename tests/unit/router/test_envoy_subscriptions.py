@@ -6,9 +6,11 @@ from meshxds.envoy.service.discovery.v3 import discovery_pb2
 from services.router.adapters.envoy.resources import (
     CLUSTER,
     ENDPOINTS,
+    EXTENSIONS,
     LISTENER,
     ROUTES,
     SCOPES,
+    SECRETS,
     TYPES,
     ResourceSet,
     Snapshot,
@@ -19,7 +21,8 @@ from services.router.adapters.envoy.subscriptions import RESPONSE_MAX_BYTES, Ref
 
 
 def snapshot(routes: str = "1-a") -> Snapshot:
-    versions = {CLUSTER: "c", ENDPOINTS: "e", LISTENER: "l", SCOPES: "s", ROUTES: routes}
+    others = {CLUSTER: "c", ENDPOINTS: "e", SECRETS: "t", EXTENSIONS: "x", LISTENER: "l", SCOPES: "s"}
+    versions = {**others, ROUTES: routes}
     return {kind: ResourceSet(version, (serialised("only", version.encode()),)) for kind, version in versions.items()}
 
 
@@ -93,6 +96,33 @@ def taken(now: Snapshot) -> Subscriptions:
 def test_only_what_changed_is_sent() -> None:
     (changed,) = taken(snapshot()).due(snapshot("2-b"))
     assert (changed.type_url, changed.version_info) == (ROUTES, "2-b")
+
+
+def filters(**said: bytes) -> Snapshot:
+    return {EXTENSIONS: resource_set([serialised(name, value) for name, value in said.items()])}
+
+
+def test_revoked_keys_change_without_the_keys_that_sign() -> None:
+    state = taken(filters(keys=b"1", revoked=b""))
+    (response,) = state.due(filters(keys=b"1", revoked=b"k"))
+    assert values(response) == [b"k"]
+
+
+def test_a_key_set_that_is_refused_keeps_no_revocation_from_an_envoy() -> None:
+    state = taken(filters(keys=b"1", revoked=b""))
+    wrong = filters(keys=b"bad", revoked=b"k")
+    (both,) = state.due(wrong)
+    state.receive(answer(both, version="", error="no such keys"))
+    assert not state.answered(wrong[EXTENSIONS].version, EXTENSIONS)
+    (alone,) = state.due(wrong)
+    assert values(alone) == [b"bad"]
+    state.receive(answer(alone, version="", error="no such keys"))
+    (alone,) = state.due(wrong)
+    assert values(alone) == [b"k"]
+    state.receive(answer(alone))
+    assert list(state.due(wrong)) == []
+    assert state.error_message == "no such keys"
+    assert state.answered(wrong[EXTENSIONS].version, EXTENSIONS)
 
 
 def test_of_routes_what_changed_is_sent_alone() -> None:

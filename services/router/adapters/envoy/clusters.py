@@ -14,6 +14,7 @@ from meshxds.envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from meshxds.envoy.type.v3 import http_pb2, percent_pb2
 
 from services.router.adapters.envoy import actions, names
+from services.router.adapters.envoy.issuers import issuer_clusters
 from services.router.adapters.envoy.messages import count, flag, over_ads, packed, seconds, socket_address
 from services.router.adapters.envoy.options import EnvoyOptions
 from services.router.domain.address import split_address
@@ -49,7 +50,8 @@ def clusters(options: EnvoyOptions) -> list[cluster_pb2.Cluster]:
         (names.MONITOR, options.monitor_address),
     )
     batchers = [] if options.carried else [batcher_cluster(options.batchers)]
-    return [*batchers, *(_service_cluster(name, address) for name, address in services)]
+    issuers = issuer_clusters(options.issuers) if options.authentication else []
+    return [*batchers, *(_service_cluster(name, address) for name, address in services), *issuers]
 
 
 def batcher_cluster(addresses: Sequence[str]) -> cluster_pb2.Cluster:

@@ -1,10 +1,11 @@
 """Tells every connected Envoy what to do, and knows which of them do it.
 
 Until `publish` is first called nobody is told of routes: a router that has not yet restored its rules must not take
-them away from Envoys that have them. All else is told at once: a gateway that carries a batcher starts it when it has
-its listener, and what is published first waits for that batcher. What is published is a value; each stream compares it
-with what its Envoy has and sends the difference, so a publication is never queued and a slow Envoy gets the latest
-alone.
+them away from Envoys that have them. The same holds for `admit`, by which Envoys know their callers: until it is called
+none that starts anew listens, and none that serves changes whom it lets in. All else is told at once: a gateway that
+carries a batcher starts it when it has its listener, and what is published first waits for that batcher. What is
+published is a value; each stream compares it with what its Envoy has and sends the difference, so a publication is
+never queued and a slow Envoy gets the latest alone.
 """
 
 import asyncio
@@ -18,9 +19,10 @@ from meshxds.envoy.service.discovery.v3 import ads_pb2_grpc, discovery_pb2
 from services.common.grpc.server import Service
 from services.common.telemetry.logging import get_logger
 from services.router.adapters.envoy.options import EnvoyOptions
-from services.router.adapters.envoy.resources import ROUTES, ResourceSet
+from services.router.adapters.envoy.resources import EXTENSIONS, ROUTES, ResourceSet
 from services.router.adapters.envoy.snapshots import SnapshotBuilder
 from services.router.adapters.envoy.subscriptions import Refusal, Subscriptions
+from services.router.domain.access import Callers
 from services.router.domain.routing import GatewayState, RoutingTable
 
 if TYPE_CHECKING:  # generic in its stub alone
@@ -42,6 +44,7 @@ class EnvoyControlPlane:
         self._builder = SnapshotBuilder(options)
         self._foundation = self._builder.foundation(options.batchers)
         self._routes: ResourceSet | None = None
+        self._extensions: ResourceSet | None = None
         self._streams: list[_Stream] = []
         self._progress = asyncio.Event()
         self._closing = False
@@ -76,6 +79,19 @@ class EnvoyControlPlane:
             late=late,
         )
 
+    async def admit(self, callers: Callers) -> None:
+        """Makes these the callers that every Envoy lets in, also those that connect later. What
+        they take is in force a moment later; `admitted` waits for that."""
+        # Ten thousand revoked keys take some hundredths of a second.
+        self._extensions = await asyncio.to_thread(self._builder.extensions, callers)
+        self._wake()
+
+    async def admitted(self) -> Sequence[str]:
+        """Returns once every Envoy that is connected has taken or refused whom to let in, or 2 s have passed. Names
+        those that took too long."""
+        known = self._extensions
+        return await self._until_answered(known.version, EXTENSIONS) if known is not None else []
+
     def replace_batchers(self, addresses: Sequence[str]) -> None:
         """Makes these the batchers that Envoys send to. Raises INVALID_FIELD where an address is not host:port or there
         is none."""
@@ -109,8 +125,9 @@ class EnvoyControlPlane:
 
     def due(self, state: Subscriptions) -> Sequence[discovery_pb2.DiscoveryResponse]:
         """What an Envoy in this state is to be sent now."""
-        routes = {} if self._routes is None else {ROUTES: self._routes}
-        return list(state.due({**self._foundation, **routes}))
+        later = {ROUTES: self._routes, EXTENSIONS: self._extensions}
+        known = {type_url: resources for type_url, resources in later.items() if resources is not None}
+        return list(state.due({**self._foundation, **known}))
 
     def heard(self, state: Subscriptions, refusal: Refusal | None) -> None:
         """An Envoy answered."""
@@ -133,17 +150,17 @@ class EnvoyControlPlane:
         for stream in self._streams:
             stream.wake()
 
-    async def _until_answered(self, version: str) -> list[str]:
+    async def _until_answered(self, version: str, type_url: str = ROUTES) -> list[str]:
         """Waits, and names the Envoys that took too long."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ACKNOWLEDGED_WITHIN_S):
-                while self._waiting(version):
+                while self._waiting(version, type_url):
                     self._progress.clear()
                     await self._progress.wait()
-        return [stream.state.gateway_id for stream in self._waiting(version)]
+        return [stream.state.gateway_id for stream in self._waiting(version, type_url)]
 
-    def _waiting(self, version: str) -> "list[_Stream]":
-        return [stream for stream in self._streams if not stream.state.answered(version)]
+    def _waiting(self, version: str, type_url: str) -> "list[_Stream]":
+        return [stream for stream in self._streams if not stream.state.answered(version, type_url)]
 
 
 class _Stream:

@@ -8,7 +8,7 @@ model in a header meets the limit of its size and what finds the model's route, 
 way, since a script costs as much as the rest of the filters together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from google.protobuf import any_pb2, wrappers_pb2
@@ -29,7 +29,9 @@ from meshxds.envoy.extensions.filters.http.set_filter_state.v3 import set_filter
 from meshxds.envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from meshxds.envoy.type.v3 import percent_pb2
 
+from services.common.grpc.identity import ANONYMOUS, HEADER_ROLE
 from services.router.adapters.envoy import names
+from services.router.adapters.envoy.extensions import AUTHENTICATION, EXTENSIONS, discovered
 from services.router.adapters.envoy.known_fields import tables
 from services.router.adapters.envoy.messages import count, flag, overwritten, packed
 from services.router.adapters.envoy.public import descriptors, extracted_fields, transcoded
@@ -44,10 +46,12 @@ _BY_BUCKET = (names.FILTER_BUCKET, names.FILTER_ROUTE_ANEW, names.FILTER_VERSION
 _SCRIPTS = Path(__file__).parent / "scripts"
 
 
-def http_filters(*, carried: bool) -> Sequence[http_connection_manager_pb2.HttpFilter]:
-    """Requests pass them in this order, answers the other way round. `carried`: the gateway has a batcher inside."""
+def http_filters(*, carried: bool, authentication: bool = False) -> Sequence[http_connection_manager_pb2.HttpFilter]:
+    """Requests pass them in this order, answers the other way round. `carried`: the gateway has a batcher inside.
+    `authentication`: callers must show a credential, before anything else is done for them."""
     batcher = [_optional(names.FILTER_CARRIED, _carried_batcher())] if carried else []
     return [
+        *(_callers() if authentication else ()),
         _optional(names.FILTER_REST, _script("rest.lua", above=tables())),
         _optional(names.FILTER_READY, _ready()),
         _optional(names.FILTER_BODY_LIMIT, buffer_pb2.Buffer(max_request_bytes=count(names.BODY_MAX_BYTES))),
@@ -127,6 +131,19 @@ def rest_call() -> _Config:
 def readiness() -> _Config:
     """For the gateway's readiness."""
     return _on(names.FILTER_READY)
+
+
+def _callers() -> Iterator[http_connection_manager_pb2.HttpFilter]:
+    """Who calls, and whether they may come in. Verifying takes away what the headers said before, the role of nobody in
+    particular included; where the token says none, it is written again before anybody looks."""
+    anonymous = overwritten(HEADER_ROLE, ANONYMOUS)
+    anonymous.append_action = anonymous.HeaderAppendAction.ADD_IF_ABSENT
+    mutations = header_mutation_pb2.Mutations(request_mutations=[mutation_rules_pb2.HeaderMutation(append=anonymous)])
+    role = packed(header_mutation_pb2.HeaderMutation(mutations=mutations))
+    for extension in EXTENSIONS:
+        yield discovered(extension)
+        if extension is AUTHENTICATION:
+            yield _Filter(name=names.FILTER_ROLE, typed_config=role)
 
 
 def _on(*filters: str) -> _Config:

@@ -1,4 +1,5 @@
-"""The gateway's one listener: HTTP/1.1 and HTTP/2 without TLS on one port, told apart by their first bytes."""
+"""The gateway's one listener: HTTP/1.1 and HTTP/2 on one port. With TLS the two are told apart by what client and
+gateway agree on (ALPN), without it by their first bytes."""
 
 from google.protobuf import struct_pb2
 from meshxds.envoy.config.accesslog.v3 import accesslog_pb2
@@ -11,11 +12,13 @@ from meshxds.envoy.extensions.http.early_header_mutation.header_mutation.v3 impo
 from meshxds.envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from meshxds.envoy.type.matcher.v3 import string_pb2
 
+from services.common.grpc.identity import ANONYMOUS, HEADER_ROLE
 from services.router.adapters.envoy import names
 from services.router.adapters.envoy.filters import http_filters
 from services.router.adapters.envoy.messages import count, flag, over_ads, overwritten, packed, seconds, socket_address
 from services.router.adapters.envoy.options import EnvoyOptions
 from services.router.adapters.envoy.replies import local_replies
+from services.router.adapters.envoy.tls import own_certificate
 
 _HEADERS_WITHIN_S = 10.0
 _CONNECTION_IDLE_S = 600.0
@@ -36,22 +39,25 @@ def listener(options: EnvoyOptions) -> listener_pb2.Listener:
     """The listener. It opens its port once it has routes, and not before."""
     manager = listener_components_pb2.Filter(
         name="envoy.filters.network.http_connection_manager",
-        typed_config=packed(_connection_manager(carried=options.carried)),
+        typed_config=packed(_connection_manager(options)),
     )
+    chain = listener_components_pb2.FilterChain(filters=[manager])
+    if options.encrypted:
+        chain.transport_socket.CopyFrom(own_certificate())
     return listener_pb2.Listener(
         name=names.LISTENER,
         address=socket_address(f"{options.gateway_host}:{options.gateway_port}"),
         per_connection_buffer_limit_bytes=count(names.BODY_MAX_BYTES),
-        filter_chains=[listener_components_pb2.FilterChain(filters=[manager])],
+        filter_chains=[chain],
     )
 
 
-def _connection_manager(*, carried: bool) -> http_connection_manager_pb2.HttpConnectionManager:
+def _connection_manager(options: EnvoyOptions) -> http_connection_manager_pb2.HttpConnectionManager:
     return _Manager(
         stat_prefix="gateway",
         codec_type=_Manager.CodecType.AUTO,
         scoped_routes=_scoped_routes(),
-        http_filters=http_filters(carried=carried),
+        http_filters=http_filters(carried=options.carried, authentication=options.authentication),
         http2_protocol_options=_http2(),
         common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
             idle_timeout=seconds(_CONNECTION_IDLE_S), max_headers_count=count(_HEADERS_MAX)
@@ -63,7 +69,7 @@ def _connection_manager(*, carried: bool) -> http_connection_manager_pb2.HttpCon
         request_timeout=seconds(0),
         server_name="infermesh",
         use_remote_address=flag(True),
-        early_header_mutation_extensions=[_clean_headers()],
+        early_header_mutation_extensions=[_clean_headers(authentication=options.authentication)],
         generate_request_id=flag(True),
         preserve_external_request_id=True,
         always_set_request_id_in_response=True,
@@ -73,7 +79,7 @@ def _connection_manager(*, carried: bool) -> http_connection_manager_pb2.HttpCon
         ),
         normalize_path=flag(True),
         merge_slashes=True,
-        local_reply_config=local_replies(),
+        local_reply_config=local_replies(authentication=options.authentication),
         access_log=[_failures_log()],
     )
 
@@ -102,8 +108,9 @@ def _http2() -> protocol_pb2.Http2ProtocolOptions:
     )
 
 
-def _clean_headers() -> extension_pb2.TypedExtensionConfig:
-    """Takes away what clients may not say, before anything looks at it."""
+def _clean_headers(*, authentication: bool) -> extension_pb2.TypedExtensionConfig:
+    """Takes away what clients may not say, before anything looks at it. With `authentication` on, every caller is
+    nobody until a credential says otherwise: to services a request without a role comes from inside the mesh."""
     mutation = mutation_rules_pb2.HeaderMutation
     by_prefix = [
         mutation(remove_on_match=mutation.RemoveOnMatch(key_matcher=string_pb2.StringMatcher(prefix=prefix)))
@@ -111,7 +118,8 @@ def _clean_headers() -> extension_pb2.TypedExtensionConfig:
     ]
     # Envoy has no virtual host, not even the one for everything else, for a request without the header.
     unknown = ((names.HEADER_MODEL, names.NO_MODEL), (names.HEADER_BUCKET, names.NO_BUCKET))
-    set_first = [mutation(append=overwritten(name, value)) for name, value in unknown]
+    anonymous = ((HEADER_ROLE, ANONYMOUS),) if authentication else ()
+    set_first = [mutation(append=overwritten(name, value)) for name, value in (*unknown, *anonymous)]
     mutations = [*(mutation(remove=name) for name in _INSIDE_ONLY), *by_prefix, *set_first]
     return extension_pb2.TypedExtensionConfig(
         name="infermesh.clean_headers", typed_config=packed(header_mutation_pb2.HeaderMutation(mutations=mutations))

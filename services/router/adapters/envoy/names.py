@@ -5,6 +5,8 @@ SCOPES = "gateway"
 ROUTES = "start"
 """Where requests begin, and where all go that are for no model."""
 
+CERTIFICATE = "gateway-certificate"
+
 BATCHER = "batcher"
 REGISTRY = "registry"
 DEPLOYER = "deployer"
@@ -36,6 +38,9 @@ NO_MODEL = "-"
 HEADER_ORIGINAL_PATH = "x-envoy-original-path"
 """Set by the transcoder: the path as the caller wrote it. So its presence tells REST from gRPC."""
 
+FILTER_AUTHENTICATION = "infermesh.authentication"
+FILTER_ROLE = "infermesh.role"
+FILTER_ADMISSION = "infermesh.admission"
 FILTER_REST = "infermesh.rest"
 FILTER_READY = "infermesh.ready"
 FILTER_BODY_LIMIT = "infermesh.body_limit"

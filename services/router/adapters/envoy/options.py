@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass, fields
 
+from services.common.errors import invalid
 from services.router.domain.address import split_address
+from services.router.domain.issuers import Issuer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +22,37 @@ class EnvoyOptions:
     gateway_host: str = "127.0.0.1"
     """The IP address to listen on; loopback unless told otherwise."""
     gateway_port: int = 8080
+    authentication: bool = False
+    """Whether callers must show a credential. Nobody gets in before it is known who may: see `control_plane`."""
+    issuers: tuple[Issuer, ...] = ()
+    """Who beside the mesh vouches for callers."""
+    tls_certificate: str = ""
+    """File with the gateway's certificate and its chain, PEM, as the gateway sees it. Empty: no TLS."""
+    tls_private_key: str = ""
+    """File with the key of the certificate."""
 
     @property
     def carried(self) -> bool:
         """Whether batchers are inside the gateways."""
         return not self.batchers
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether the gateway speaks TLS."""
+        return bool(self.tls_certificate)
+
     def __post_init__(self) -> None:
+        if bool(self.tls_certificate) != bool(self.tls_private_key):
+            missing, given = (
+                ("tls_private_key", "tls_certificate")
+                if self.tls_certificate
+                else ("tls_certificate", "tls_private_key")
+            )
+            raise invalid(missing, "", f"the path of a file, since {given} is set; or neither of the two")
+        for name in ("tls_certificate", "tls_private_key"):
+            path = getattr(self, name)
+            if path and not path.startswith("/"):
+                raise invalid(name, path, "an absolute path, as the gateway sees it")
         for one in fields(self):
             value = getattr(self, one.name)
             if one.name.endswith("_address"):

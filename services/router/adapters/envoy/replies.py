@@ -4,7 +4,7 @@ REST gets `{"code", "message", "details"}`, the Open Inference Protocol's REST `
 it; gRPC gets a status with a sentence. Envoy's own words stay in the sentence: they say what it could not do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from google.protobuf import struct_pb2
@@ -17,6 +17,7 @@ from meshxds.envoy.type.matcher.v3 import string_pb2
 from services.common.errors import CATALOGUE, DOMAIN, Code, Reason
 from services.router.adapters.envoy import names
 from services.router.adapters.envoy.messages import overwritten
+from services.router.adapters.envoy.refusals import REFUSALS, Refusal
 
 _ENVOY_SAYS = "%LOCAL_REPLY_BODY%"
 _PATH = f"%REQ({names.HEADER_ORIGINAL_PATH.upper()}?:PATH)%"
@@ -74,18 +75,44 @@ _RETRY_AFTER = ("retry-after", "1")
 _RETRIED = (429, 502, 503)
 
 
-def local_replies() -> http_connection_manager_pb2.LocalReplyConfig:
-    """The mappers: gRPC first, then REST by status."""
+def local_replies(*, authentication: bool = False) -> http_connection_manager_pb2.LocalReplyConfig:
+    """The mappers: those who are not let in, where `authentication` is on; then gRPC, then REST by status."""
     return http_connection_manager_pb2.LocalReplyConfig(
         mappers=[
+            *(_refused() if authentication else ()),
             *_to_grpc(),
             *(
-                _to_rest(reply, _both(_is_inference(), _status_is(reply.status)), _inference(reply))
+                _to_rest(reply, _all(_is_inference(), _status_is(reply.status)), _inference(reply))
                 for reply in _REPLIES
             ),
             *(_to_rest(reply, _status_is(reply.status), _json(reply)) for reply in _REPLIES),
         ]
     )
+
+
+def _refused() -> Iterator[http_connection_manager_pb2.ResponseMapper]:
+    """The mappers of refusals, cheap questions first: whoever floods the gateway asks them all."""
+    for one in REFUSALS:
+        yield _Mapper(
+            filter=_all(_is_grpc(), _status_is(one.status), *one.holds()),
+            body_format_override=_text(one.message),
+            headers_to_add=[
+                overwritten("grpc-status", str(int(CATALOGUE[one.reason]))),
+                overwritten("grpc-status-details-bin", one.details),
+                *_challenge(one),
+            ],
+        )
+    for shape, body in (((_is_inference(),), _inference), ((), _json)):
+        for one in REFUSALS:
+            reply = _because(one.status, one.reason, one.message, said_as=one.said_as)
+            mapper = _to_rest(reply, _all(*shape, _status_is(one.status), *one.holds()), body(reply))
+            mapper.headers_to_add.extend(_challenge(one))
+            yield mapper
+
+
+def _challenge(refusal: Refusal) -> Sequence[base_pb2.HeaderValueOption]:
+    """Over Envoy's own, which repeats host and path."""
+    return [overwritten("www-authenticate", refusal.challenge)] if refusal.challenge else []
 
 
 def _to_rest(
@@ -96,7 +123,7 @@ def _to_rest(
     mapper = _Mapper(filter=holds, body_format_override=body)
     if reply.said_as:
         mapper.status_code.value = reply.said_as
-    if reply.status in _RETRIED:
+    if (reply.said_as or reply.status) in _RETRIED:
         mapper.headers_to_add.append(overwritten(*_RETRY_AFTER))
     return mapper
 
@@ -107,7 +134,7 @@ def _to_grpc() -> Sequence[http_connection_manager_pb2.ResponseMapper]:
     return [
         *(
             _Mapper(
-                filter=_both(_is_grpc(), _status_is(status)),
+                filter=_all(_is_grpc(), _status_is(status)),
                 body_format_override=_text(reply.message),
                 headers_to_add=[overwritten("grpc-status", str(int(reply.code)))],
             )
@@ -146,7 +173,7 @@ def _is_grpc() -> accesslog_pb2.AccessLogFilter:
     header = route_components_pb2.HeaderMatcher
     grpc = header(name="content-type", string_match=string_pb2.StringMatcher(prefix="application/grpc"))
     transcoded = header(name=names.HEADER_ORIGINAL_PATH, present_match=True, invert_match=True)
-    return _both(*(_Filter(header_filter=accesslog_pb2.HeaderFilter(header=one)) for one in (grpc, transcoded)))
+    return _all(*(_Filter(header_filter=accesslog_pb2.HeaderFilter(header=one)) for one in (grpc, transcoded)))
 
 
 def _is_inference() -> accesslog_pb2.AccessLogFilter:
@@ -164,5 +191,5 @@ def _status_is(status: int) -> accesslog_pb2.AccessLogFilter:
     return _Filter(status_code_filter=accesslog_pb2.StatusCodeFilter(comparison=comparison))
 
 
-def _both(*filters: accesslog_pb2.AccessLogFilter) -> accesslog_pb2.AccessLogFilter:
-    return _Filter(and_filter=accesslog_pb2.AndFilter(filters=filters))
+def _all(*filters: accesslog_pb2.AccessLogFilter) -> accesslog_pb2.AccessLogFilter:
+    return _Filter(and_filter=accesslog_pb2.AndFilter(filters=filters)) if len(filters) > 1 else filters[0]

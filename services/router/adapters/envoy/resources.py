@@ -8,13 +8,17 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 
 _PREFIX = "type.googleapis.com/envoy.config."
+SECRETS = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+EXTENSIONS = f"{_PREFIX}core.v3.TypedExtensionConfig"
 CLUSTER = f"{_PREFIX}cluster.v3.Cluster"
 ENDPOINTS = f"{_PREFIX}endpoint.v3.ClusterLoadAssignment"
 LISTENER = f"{_PREFIX}listener.v3.Listener"
 SCOPES = f"{_PREFIX}route.v3.ScopedRouteConfiguration"
 ROUTES = f"{_PREFIX}route.v3.RouteConfiguration"
-TYPES = (CLUSTER, ENDPOINTS, LISTENER, SCOPES, ROUTES)
+TYPES = (CLUSTER, ENDPOINTS, SECRETS, EXTENSIONS, LISTENER, SCOPES, ROUTES)
 """In the order in which they are sent, so that nothing is named before it is there."""
+IN_PARTS = (SECRETS, EXTENSIONS, ROUTES)
+"""Of these an Envoy is sent what it lacks and no more; one that is refused keeps no other from it."""
 
 _DIGEST_LENGTH = 12
 

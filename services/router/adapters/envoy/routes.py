@@ -38,8 +38,12 @@ class RouteBuilder:
     """Makes the route configurations of a table, and remembers what it made of each model and bucket: a change of one
     model costs what its bucket costs, and looking at the others."""
 
-    def __init__(self, *, carried: bool = False) -> None:
-        start = buckets.configuration(names.ROUTES, everything_else(carried=carried), buckets.some_model())
+    def __init__(self, *, carried: bool = False, authentication: bool = False) -> None:
+        everything = everything_else(carried=carried)
+        if authentication:
+            # One that was verified is gone by then; nobody shall have one that was sent where none is needed.
+            everything.request_headers_to_remove.append("authorization")
+        start = buckets.configuration(names.ROUTES, everything, buckets.some_model())
         self._start = resource(names.ROUTES, start)
         self._no_model = _field(buckets.no_model().SerializeToString(deterministic=True))
         self._made: dict[str, _Made] = {}

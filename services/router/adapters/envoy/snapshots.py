@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from services.router.adapters.envoy import buckets, clusters, names
+from services.router.adapters.envoy.extensions import resources
 from services.router.adapters.envoy.listener import listener
 from services.router.adapters.envoy.options import EnvoyOptions
 from services.router.adapters.envoy.resources import (
@@ -11,11 +12,14 @@ from services.router.adapters.envoy.resources import (
     ENDPOINTS,
     LISTENER,
     SCOPES,
+    SECRETS,
     ResourceSet,
     resource,
     resource_set,
 )
 from services.router.adapters.envoy.routes import RouteBuilder
+from services.router.adapters.envoy.tls import certificate
+from services.router.domain.access import Callers
 from services.router.domain.routing import RoutingTable
 
 
@@ -24,7 +28,7 @@ class SnapshotBuilder:
 
     def __init__(self, options: EnvoyOptions) -> None:
         self._options = options
-        self._routes = RouteBuilder(carried=options.carried)
+        self._routes = RouteBuilder(carried=options.carried, authentication=options.authentication)
 
     def foundation(self, batchers: Sequence[str]) -> Mapping[str, ResourceSet]:
         """Everything but the routes, by type. Raises INVALID_FIELD where an address is not host:port."""
@@ -36,7 +40,19 @@ class SnapshotBuilder:
             ),
             LISTENER: resource_set([resource(names.LISTENER, listener(options))]),
             SCOPES: resource_set([resource(scope.name, scope) for scope in buckets.scopes()]),
+            **self._secrets(),
         }
+
+    def extensions(self, callers: Callers) -> ResourceSet:
+        """The filters that know who may call."""
+        return resource_set(resources(callers, self._options))
+
+    def _secrets(self) -> Mapping[str, ResourceSet]:
+        options = self._options
+        if not options.encrypted:
+            return {}
+        files = certificate(options.tls_certificate, options.tls_private_key)
+        return {SECRETS: resource_set([resource(names.CERTIFICATE, files)])}
 
     def routes(self, table: RoutingTable) -> ResourceSet:
         """The routes of a table."""

@@ -2,10 +2,10 @@
 
 An Envoy asks once for each type and then answers every response, with its nonce: version as sent means taken; an
 `error_detail` means refused, and the Envoy goes on with what it had. What was refused is not sent again; it is with the
-next version. Of routes that were refused together each is sent alone, since one may be to blame: that one is not sent
-again until it changes, and the others do not wait for it.
+next version. Of what is asked for by name (routes, filters, certificates) each that was refused together with others is
+sent alone, since one may be to blame: that one is not sent again until it changes, and the others do not wait for it.
 
-Of routes a response holds what an Envoy lacks and no more, which xDS allows, since they are asked for by name: a change
+Of these a response holds what an Envoy lacks and no more, which xDS allows, since they are asked for by name: a change
 of one model sends its bucket. A response after which the Envoy still lacks some has a version of its own, so that an
 Envoy whose stream breaks there is not taken for one that has everything. The next response of a type waits until the
 last one is answered; what changes meanwhile goes into it.
@@ -19,6 +19,7 @@ from meshxds.envoy.service.discovery.v3 import discovery_pb2
 from services.router.adapters.envoy.resources import (
     CLUSTER,
     ENDPOINTS,
+    IN_PARTS,
     LISTENER,
     ROUTES,
     SCOPES,
@@ -174,14 +175,14 @@ class Subscriptions:
         """The next one; None where there is none."""
         sent = asked = resources.named(subscription.names)
         lacking: Sequence[Resource] = ()
-        if type_url == ROUTES:
+        if type_url in IN_PARTS:
             lacking = subscription.lacking(asked)
             sent = subscription.first_of(lacking)
         told = subscription.sent.partition(_INCOMPLETE)[0] == resources.version
-        if told and not subscription.owed and not (type_url == ROUTES and sent):
+        if told and not subscription.owed and not (type_url in IN_PARTS and sent):
             return None
         subscription.has.update((item.name, item.digest) for item in sent)
-        lacks = type_url == ROUTES and any(
+        lacks = type_url in IN_PARTS and any(
             subscription.has.get(item.name) != item.digest for item in resources.resources
         )
         self._nonces += 1
@@ -215,15 +216,15 @@ class Subscriptions:
         )
         return next((why for why in told if why), "")
 
-    def answered(self, version: str) -> bool:
-        """Whether this Envoy has taken or refused the routes of this version."""
-        routes = self._subscriptions.get(ROUTES)
-        return routes is not None and (
-            routes.taken == version
+    def answered(self, version: str, type_url: str = ROUTES) -> bool:
+        """Whether this Envoy has taken or refused what is of this version."""
+        known = self._subscriptions.get(type_url)
+        return known is not None and (
+            known.taken == version
             or (
-                routes.sent.partition(_INCOMPLETE)[0] == version
-                and routes.answered
-                and not routes.more
-                and bool(routes.refused or routes.guilty)
+                known.sent.partition(_INCOMPLETE)[0] == version
+                and known.answered
+                and not known.more
+                and bool(known.refused or known.guilty)
             )
         )

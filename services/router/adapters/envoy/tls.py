@@ -1,0 +1,72 @@
+"""TLS: at the gateway's own port, and towards servers elsewhere whose certificate is checked."""
+
+import ipaddress
+from pathlib import PurePosixPath
+
+from meshxds.envoy.config.core.v3 import base_pb2
+from meshxds.envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
+from meshxds.envoy.type.matcher.v3 import string_pb2
+
+from services.router.adapters.envoy import names
+from services.router.adapters.envoy.messages import over_ads, packed
+
+_Parameters = common_pb2.TlsParameters
+_PARAMETERS = _Parameters(tls_minimum_protocol_version=_Parameters.TlsProtocol.TLSv1_2)
+
+
+def own_certificate() -> base_pb2.TransportSocket:
+    """For the gateway's port. The certificate is a secret of its own, so that another one is no other listener."""
+    return _socket(
+        tls_pb2.DownstreamTlsContext(
+            common_tls_context=tls_pb2.CommonTlsContext(
+                tls_params=_PARAMETERS,
+                alpn_protocols=["h2", "http/1.1"],
+                tls_certificate_sds_secret_configs=[
+                    secret_pb2.SdsSecretConfig(name=names.CERTIFICATE, sds_config=over_ads(first_fetch_timeout_s=0))
+                ],
+            )
+        )
+    )
+
+
+def certificate(certificate_file: str, private_key_file: str) -> secret_pb2.Secret:
+    """The names of the files, as the gateway sees them, and no secret at all. It reads them, and reads them again
+    whenever a file is moved into the folder of the certificate, so certificates are renewed without a restart."""
+    return secret_pb2.Secret(
+        name=names.CERTIFICATE,
+        tls_certificate=common_pb2.TlsCertificate(
+            certificate_chain=base_pb2.DataSource(filename=certificate_file),
+            private_key=base_pb2.DataSource(filename=private_key_file),
+            watched_directory=base_pb2.WatchedDirectory(path=str(PurePosixPath(certificate_file).parent)),
+        ),
+    )
+
+
+def verified_server(host: str, *, ca_file: str) -> base_pb2.TransportSocket:
+    """Towards `host`, which must prove by an authority of `ca_file` (PEM, as the gateway sees it) that it is that."""
+    matcher = common_pb2.SubjectAltNameMatcher
+    kind = matcher.SanType.IP_ADDRESS if _is_ip(host) else matcher.SanType.DNS
+    named = matcher(san_type=kind, matcher=string_pb2.StringMatcher(exact=host))
+    return _socket(
+        tls_pb2.UpstreamTlsContext(
+            sni="" if _is_ip(host) else host,
+            common_tls_context=tls_pb2.CommonTlsContext(
+                tls_params=_PARAMETERS,
+                validation_context=common_pb2.CertificateValidationContext(
+                    trusted_ca=base_pb2.DataSource(filename=ca_file), match_typed_subject_alt_names=[named]
+                ),
+            ),
+        )
+    )
+
+
+def _socket(context: tls_pb2.DownstreamTlsContext | tls_pb2.UpstreamTlsContext) -> base_pb2.TransportSocket:
+    return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

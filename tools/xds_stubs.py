@@ -52,9 +52,10 @@ ROOTS = (
     "envoy/extensions/transport_sockets/tls/v3/tls.proto",
     "envoy/extensions/upstreams/http/v3/http_protocol_options.proto",
     "envoy/service/discovery/v3/ads.proto",
+    "envoy/service/ratelimit/v3/rls.proto",
     "envoy/type/matcher/v3/http_inputs.proto",
 )
-"""What the router speaks. Everything that these import comes along."""
+"""What the router and the limiter speak. Everything that these import comes along."""
 
 PREFIX = "meshxds"
 _OURS = ("envoy/", "xds/", "udpa/", "validate/", "google/api/expr/")

@@ -53,8 +53,8 @@ def decide(limit: Limit, full_at_s: float | None, now_s: float, hits: int = 1) -
 
 
 def bucket_of(caller: str, limit: Limit) -> str:
-    """The name of a caller's bucket. Who is given another limit begins with a full bucket: by the old rate it might have
-    to wait for hours."""
+    """The name of a caller's bucket. Whoever gets another limit begins with a full bucket: by the old rate it might
+    have to wait for hours."""
     return f"{caller}:{limit.rate:g}:{limit.burst:g}"
 
 

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
+import grpc
 from prometheus_client import Metric
 
 from services.batcher.adapters.envoy_admin import EnvoyAdmin
+from services.batcher.adapters.key_use import KeyUses
 from services.batcher.adapters.prediction_log import PredictionLog
 from services.batcher.adapters.redis_cache import RedisCache
 from services.batcher.adapters.references import References
@@ -53,6 +55,7 @@ from services.batcher.telemetry.policy_families import policy_metrics
 from services.batcher.telemetry.shadow_families import shadow_metrics
 from services.batcher.telemetry.traces import Traces
 from services.batcher.wiring_features import build_features
+from services.common.access.key_use import report_to_registry
 from services.common.clock import Clock
 from services.common.grpc.channel import open_channel
 from services.common.lifecycle import Lifecycle
@@ -135,8 +138,9 @@ def assemble(
         flush_s=settings.log_flush_ms / 1000,
     )
     labels = labels or LabelSets()
+    registry_channel = open_channel(settings.registry_address)
     references, explainer, explanations = _explainer(
-        settings, clock=clock, lifecycle=lifecycle, engine=engine, labels=labels
+        settings, registry_channel, clock=clock, lifecycle=lifecycle, engine=engine, labels=labels
     )
 
     def apply(table: ServingTable) -> None:
@@ -198,6 +202,9 @@ def assemble(
     lifecycle.add_task("prediction log", request_log.send)
     lifecycle.add("prediction log's last words", stop=request_log.stop)
     lifecycle.add_task("shadow copies", copier.run)
+    key_uses = KeyUses(report_to_registry(registry_channel), take=core.callers.take_uses, clock=clock)
+    lifecycle.add("last use of keys", stop=key_uses.stop)
+    lifecycle.add_task("use of keys", key_uses.run)
     lifecycle.add_task("drain", drain.run)
     lifecycle.on_health("the serving table", lambda: catalog.ready)
     lifecycle.on_health("draining", lambda: not drain.draining)
@@ -212,6 +219,7 @@ def assemble(
             **(shown or {}),
             "cache": lambda: cache.shown() if cache is not None else None,
             "shadows": copier.shown,
+            "callers": lambda: {"known": len(core.callers), "keys_to_tell": key_uses.held},
             "prediction_log": lambda: {"held": request_log.held, "dropped": request_log.dropped},
             "traces": lambda: exporter.shown() if exporter is not None else None,
             "last_failures": lambda: list(core.failures.lines(clock.monotonic())),
@@ -242,10 +250,15 @@ def assemble(
 
 
 def _explainer(
-    settings: BatcherSettings, *, clock: Clock, lifecycle: Lifecycle, engine: InferEngine, labels: LabelSets
+    settings: BatcherSettings,
+    registry: grpc.aio.Channel,
+    *,
+    clock: Clock,
+    lifecycle: Lifecycle,
+    engine: InferEngine,
+    labels: LabelSets,
 ) -> tuple[References, Explainer, ExplanationStats]:
     """Who has the reference samples, what explains predictions by them, and its counts."""
-    registry = open_channel(settings.registry_address)
     references = References(registry, files=SampleFiles(settings.data_dir / "references"), clock=clock)
     lifecycle.add("channel to the registry", stop=registry.close)
     lifecycle.add("kept reference samples", start=references.start)

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from enum import Enum, auto
 
 from services.batcher.domain.serving import ServedModel
-from services.common.errors import MeshError, Reason
+from services.common.access.decide import Facts, decide_caller
+from services.common.access.policy import rule_of
+from services.common.access.rule import Rule
 from services.common.grpc.identity import (
-    ANONYMOUS,
     HEADER_KEY,
     HEADER_MODELS,
     HEADER_ROLE,
@@ -30,19 +31,24 @@ _CALLERS_MAX = 4096
 _USES_MAX = 16_384
 """Keys whose use is not told yet and whose callers are forgotten; beyond it the least lately forgotten go untold."""
 
-SCOPE_PREDICT = "predict"
-SCOPE_READ = "models.read"
-
 
 class Asks(Enum):
     """What is asked of the batcher, as far as it decides who may."""
 
-    SERVER = auto()
-    """The server itself: health, its name. Anybody may."""
+    HEALTH = auto()
+    """Whether the server is there. Anybody may."""
     MODEL = auto()
-    """What a model is. Who may predict or read models may."""
+    """What the server and its models are. Who may predict or read models may."""
     PREDICTION = auto()
-    """Predictions. Who may predict may."""
+    """Predictions. Who may predict may, and so may ask the rest."""
+
+
+_RULES: Mapping[Asks, Rule] = {
+    Asks.HEALTH: rule_of("/inference.GRPCInferenceService/ServerLive"),
+    Asks.MODEL: rule_of("/inference.GRPCInferenceService/ModelMetadata"),
+    Asks.PREDICTION: rule_of("/infermesh.prediction.v1.PredictionService/Predict"),
+}
+_NOTHING = Facts()
 
 
 class Caller:
@@ -55,31 +61,20 @@ class Caller:
         self.user = identity.user
         self.team = identity.team
         """Who is charged."""
-        self.limited = identity.role == ANONYMOUS or (bool(identity.scopes) and SCOPE_PREDICT not in identity.scopes)
+        self.limited = decide_caller(_RULES[Asks.PREDICTION], identity, _NOTHING) is not None
         """Whether `check` has anything to refuse."""
-        anything = not identity.models and identity.role != ANONYMOUS
-        self.home = identity.team if anything else None
+        self.home = None if identity.models or self.limited else identity.team
         """The team whose models the caller sees, all of them; None where each has to be looked at."""
         self.used_s = 0.0
         """When it came last, on the monotonic clock."""
-        self.told_s = 0.0
+        self.told_s = -1.0
         """Of what use the registry was told."""
 
     def check(self, asks: Asks) -> None:
-        """Raises UNAUTHENTICATED for callers who are nobody, PERMISSION_DENIED for keys that may not do this."""
-        identity = self.identity
-        if asks is Asks.SERVER:
-            return
-        if identity.role == ANONYMOUS:
-            raise _nobody(identity)
-        scopes = identity.scopes
-        if scopes and SCOPE_PREDICT not in scopes and not (asks is Asks.MODEL and SCOPE_READ in scopes):
-            needed = SCOPE_PREDICT if asks is Asks.PREDICTION else f"{SCOPE_PREDICT} or {SCOPE_READ}"
-            raise MeshError(
-                Reason.PERMISSION_DENIED,
-                f"the key may {', '.join(sorted(scopes))}; this needs the scope {needed}: use a key that has it",
-                metadata={"scope": SCOPE_PREDICT},
-            )
+        """Raises UNAUTHENTICATED or PERMISSION_DENIED where the caller may not ask that, of whichever model."""
+        refusal = decide_caller(_RULES[asks], self.identity, _NOTHING)
+        if refusal is not None:
+            raise refusal
 
     def sees(self, model: ServedModel) -> bool:
         """Whether it may read and call the model."""
@@ -141,13 +136,3 @@ def _note_uses(callers: Mapping[tuple[bytes | None, ...], Caller], uses: dict[st
         if key_id and used_s > caller.told_s:
             caller.told_s = used_s
             uses[key_id] = max(used_s, uses.get(key_id, used_s))
-
-
-def _nobody(identity: Identity) -> MeshError:
-    if identity.user:
-        return MeshError(
-            Reason.UNAUTHENTICATED,
-            "the credential names no team to act for; exchange it for one of a team's with "
-            "POST /v1/teams/{team_name}/tokens and send that",
-        )
-    return MeshError(Reason.UNAUTHENTICATED, "the request has no credential; send a key as `authorization: Bearer …`")

@@ -26,7 +26,7 @@ class HealthMethods:
     def handlers(self) -> Mapping[str, Handler]:
         """What answers each path."""
         return {
-            f"/{_SERVICE}/{name}": UnaryMethod(name, answer, core=self._core, asks=Asks.SERVER)
+            f"/{_SERVICE}/{name}": UnaryMethod(name, answer, core=self._core, asks=Asks.HEALTH)
             for name, answer in (("Check", self._check), ("Watch", self._watch))
         }
 

@@ -55,16 +55,16 @@ class InferenceMethods:
         asked = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
-            "ServerMetadata": self._server_metadata,
-            **{name: _refusal(name, instead) for name, instead in _NOT_OFFERED.items()},
         }
         about_models = {
+            "ServerMetadata": self._server_metadata,
             "ModelReady": self._model_ready,
             "ModelMetadata": self._model_metadata,
             "ModelConfig": self._model_config,
             "RepositoryIndex": self._repository_index,
+            **{name: _refusal(name, instead) for name, instead in _NOT_OFFERED.items()},
         }
-        methods = {name: UnaryMethod(name, answer, core=self._core, asks=Asks.SERVER) for name, answer in asked.items()}
+        methods = {name: UnaryMethod(name, answer, core=self._core, asks=Asks.HEALTH) for name, answer in asked.items()}
         for name, answer in about_models.items():
             methods[name] = UnaryMethod(name, answer, core=self._core, asks=Asks.MODEL)
         methods["ModelInfer"] = UnaryMethod("ModelInfer", self.model_infer, core=self._core)

@@ -53,7 +53,11 @@ class RestFace:
             return self._metadata(request, name, version)
         return answer(404, orjson.dumps({"error": f"nothing answers at {request.method} {request.path}"}), [JSON_TYPE])
 
-    async def _server(self, _request: Request) -> Answer:
+    async def _server(self, request: Request) -> Answer:
+        try:
+            self._call(request).caller.check(Asks.MODEL)
+        except MeshError as error:
+            return _error(error)
         body = {"name": SERVER_NAME, "version": SERVER_VERSION, "extensions": EXTENSIONS}
         return answer(200, orjson.dumps(body), [JSON_TYPE])
 

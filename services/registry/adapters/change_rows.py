@@ -1,11 +1,12 @@
 """Changes on their way into the audit log, each in the transaction of what it tells of."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.common.grpc.identity import current_identity
 from services.registry.domain.version import JsonObject
 
 # Whoever adds a change holds this until the commit, so ids grow in the order of commits: who follows the log by them
@@ -36,6 +37,17 @@ class NewChange:
     reason: str = ""
     before: JsonObject | None = None
     after: JsonObject | None = None
+
+
+def by_caller(change: NewChange) -> NewChange:
+    """`change`, said to be made by the caller of the RPC that is being answered, unless it names somebody."""
+    caller = current_identity()
+    return replace(
+        change,
+        actor=change.actor or caller.actor,
+        team=change.team or caller.team,
+        request_id=change.request_id or caller.request_id,
+    )
 
 
 async def note(connection: AsyncConnection, change: NewChange) -> None:

@@ -9,9 +9,10 @@ from infermesh.registry.v1 import model_pb2, model_version_pb2, registry_service
 from services.common.errors import invalid
 from services.registry.convert.values import timestamp
 from services.registry.domain.alias import Alias, AliasMove
+from services.registry.domain.lineage import parse_nodes
 from services.registry.domain.metadata import check_tags
 from services.registry.domain.registration import DESCRIPTION_LENGTH_MAX, check_card
-from services.registry.domain.search import Search, parse_comparisons, parse_order, refuse_lineage
+from services.registry.domain.search import Search, parse_comparisons, parse_order
 from services.registry.domain.version import Model, Version
 from services.registry.domain.violations import Violations
 from services.registry.engines.reading import Comparison
@@ -52,8 +53,7 @@ def card_change_from_proto(message: registry_service_pb2.UpdateModelVersionReque
 
 
 def search_from_proto(message: registry_service_pb2.SearchModelsRequest) -> Search:
-    """What a search asks for. Raises INVALID_FIELD, NOT_IMPLEMENTED."""
-    refuse_lineage(message.lineage)
+    """What a search asks for. Raises INVALID_FIELD."""
     return Search(
         words=tuple(message.query.split()),
         prefix=message.name_prefix,
@@ -63,6 +63,7 @@ def search_from_proto(message: registry_service_pb2.SearchModelsRequest) -> Sear
         of_team=message.team,
         alias=message.alias,
         metrics=parse_comparisons(message.metrics),
+        lineage=parse_nodes(message.lineage),
         latest_only=message.latest_only,
         order=parse_order(message.order_by),
     )

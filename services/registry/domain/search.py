@@ -5,7 +5,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from services.common.errors import MeshError, Reason, invalid
+from services.common.errors import invalid
+from services.registry.domain.lineage import Node
 from services.registry.domain.metadata import check_tags
 from services.registry.domain.version import FRAMEWORKS, Stage, Version
 from services.registry.domain.violations import check_texts
@@ -48,6 +49,8 @@ class Search:
     of_team: str = ""
     alias: str = ""
     metrics: tuple[Comparison, ...] = ()
+    lineage: tuple[Node, ...] = ()
+    """What it was made from, directly or through others."""
     latest_only: bool = False
     order: Order = field(default_factory=Order)
 
@@ -92,15 +95,6 @@ def parse_order(text: str) -> Order:
         return Order(by or "name", descending=direction.strip() == "desc")
     allowed = '"name", "created_at", "updated_at" or "metric:<name>", with " desc" behind it for the opposite order'
     raise invalid("order_by", text, allowed)
-
-
-def refuse_lineage(nodes: Sequence[str]) -> None:
-    """Raises NOT_IMPLEMENTED where a search asks for what versions were made from."""
-    if nodes:
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            "lineage is set; search does not follow lineage yet: leave it out and read the lineage of what is found",
-        )
 
 
 def _comparison(text: str, named: str) -> Comparison:

@@ -1,23 +1,28 @@
 """What the engines need of the world, as small protocols. Each has a fake that passes the same tests."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from services.common.access.book import TeamTerms
+from services.common.access.decide import Standing
 from services.deployer.domain.catalog import Place
 from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Recipe, Wish
 from services.deployer.domain.package import Package
 from services.deployer.domain.plan import ServerState
+from services.deployer.domain.quota import Quota
 from services.deployer.domain.trial import Tensor, TensorShape
 
 
 class DeploymentStore(Protocol):
     """Where deployments are kept. Every call may raise DEPENDENCY_UNAVAILABLE."""
 
-    async def create(self, new: NewDeployment, recipe: Recipe) -> Deployment:
-        """Stores a deployment, pending, generation 1. Called again with the same `request_id` it returns the first one.
+    async def create(self, new: NewDeployment, recipe: Recipe, quota: Quota | None = None) -> Deployment:
+        """Stores a deployment, pending, generation 1. Called again with the same `request_id` of the same team it
+        returns the first one.
 
         Raises DEPLOYMENT_EXISTS where the name or the version is taken, DEPLOYMENT_TERMINATING where its owner is
-        about to go, REQUEST_ID_REUSED where the id belongs to another wish.
+        about to go, REQUEST_ID_REUSED where the id belongs to another wish, and what `check_quota` raises: of the
+        deployments of a team one is measured at a time.
         """
         ...
 
@@ -26,10 +31,17 @@ class DeploymentStore(Protocol):
         ...
 
     async def page(
-        self, *, model_name: str, status: str, environment: str, after: tuple[str, ...], limit: int
+        self,
+        *,
+        model_name: str,
+        status: str,
+        environment: str,
+        after: tuple[str, ...],
+        limit: int,
+        models: Collection[str] | None = None,
     ) -> Sequence[Deployment]:
         """At most `limit` deployments in order of (model, name), from behind `after` (empty: from the first). Empty
-        texts match all."""
+        texts match all; `models` None: of all models, else of these."""
         ...
 
     async def every(self) -> Sequence[Deployment]:
@@ -37,10 +49,14 @@ class DeploymentStore(Protocol):
         ...
 
     async def change(
-        self, deployment_id: str, wish: Wish, *, generation: int, reload: bool = False
+        self, deployment_id: str, wish: Wish, *, generation: int, reload: bool = False, quota: Quota | None = None
     ) -> Deployment | None:
         """Replaces the wish if `generation` is still the current one, which then rises; else None. Past failures are
-        forgotten; with `reload` all that is loaded counts as out of date."""
+        forgotten; with `reload` all that is loaded counts as out of date. Raises what `check_quota` raises."""
+        ...
+
+    async def hand_over(self, model_name: str, team: str) -> None:
+        """Notes that a model's deployments are that team's now."""
         ...
 
     async def request_deletion(self, deployment_id: str, *, generation: int) -> Deployment | None:
@@ -58,6 +74,18 @@ class DeploymentStore(Protocol):
 
     async def next_revision(self) -> int:
         """A number greater than all before, also across restarts."""
+        ...
+
+
+class Terms(Protocol):
+    """What the registry says of teams and of who owns what."""
+
+    def terms(self, team: str) -> TeamTerms:
+        """What a team may use. Raises DEPENDENCY_UNAVAILABLE where that was never heard."""
+        ...
+
+    def standing(self, model_name: str) -> Standing | None:
+        """Whose a model is; None where it is not known."""
         ...
 
 

@@ -10,6 +10,8 @@ from infermesh.deployer.v1 import (
 )
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.common.access.guard import Guard
+from services.common.access.parts import AccessParts, new_access
 from services.common.clock import Clock
 from services.common.database import create_engine, migrate
 from services.common.grpc.channel import open_channel
@@ -24,6 +26,7 @@ from services.deployer.domain.catalog import Place
 from services.deployer.engines.bringup import Bringer
 from services.deployer.engines.catalog import Catalog
 from services.deployer.engines.deployments import Deployments
+from services.deployer.engines.owners import Owners
 from services.deployer.engines.reconciler import Reconciler, ReconcilerOptions
 from services.deployer.engines.signal import Signal
 from services.deployer.ports import TrafficRouter, VersionSource
@@ -52,19 +55,33 @@ def build(settings: DeployerSettings, *, clock: Clock) -> Deployer:
     registry, router = open_channel(settings.registry_address), open_channel(settings.router_address)
     lifecycle.add("channel to the registry", stop=registry.close)
     lifecycle.add("channel to the router", stop=router.close)
+    access = new_access(
+        lifecycle,
+        registry=registry,
+        watcher_id=settings.instance,
+        path=settings.data_dir / "access.pb",
+        clock=clock,
+    )
     return assemble(
         settings,
         clock=clock,
         lifecycle=lifecycle,
         versions=RegistryVersionSource(registry),
         router=RouterTraffic(router),
+        access=access,
     )
 
 
 def assemble(
-    settings: DeployerSettings, *, clock: Clock, lifecycle: Lifecycle, versions: VersionSource, router: TrafficRouter
+    settings: DeployerSettings,
+    *,
+    clock: Clock,
+    lifecycle: Lifecycle,
+    versions: VersionSource,
+    router: TrafficRouter,
+    access: AccessParts,
 ) -> Deployer:
-    """A deployer over this registry and this router."""
+    """A deployer over this registry and this router, for callers whom `access` tells apart."""
     url = settings.database_url.get_secret_value()
     engine = create_engine(url, schema=SCHEMA)
     store = PostgresDeploymentStore(engine)
@@ -100,6 +117,7 @@ def assemble(
     deployments = Deployments(
         store=store,
         versions=versions,
+        terms=access.book,
         clock=clock,
         changed=changed,
         local_replicas_max=settings.local_replicas_max,
@@ -109,12 +127,16 @@ def assemble(
     lifecycle.add("model repository", start=packages.start)
     for name, triton in servers.items():
         lifecycle.add(f"client of {name}", stop=triton.close)
+    owners = Owners(store=store, terms=access.book, changes=access.book.changes, clock=clock)
+    lifecycle.add_task("deployments' owners", owners.run)
     lifecycle.add_task("reconciler", reconciler.run)
     lifecycle.add("work in hand", stop=reconciler.stop, stop_timeout_s=_WORK_STOP_TIMEOUT_S)
     lifecycle.on_health("what is published is restored", lambda: catalog.restored)
     lifecycle.on_health("the database answers", lambda: reconciler.reachable)
-    deployer = DeployerServicer(deployments=deployments, reconciler=reconciler, servers=servers)
-    server = _add_server(lifecycle, settings, clock, deployer, BackendServicer(catalog))
+    deployer = DeployerServicer(deployments=deployments, reconciler=reconciler, servers=servers, book=access.book)
+    server = _add_server(
+        lifecycle, settings, clock, guard=access.guard, deployer=deployer, backends=BackendServicer(catalog)
+    )
     return Deployer(lifecycle, server)
 
 
@@ -138,6 +160,8 @@ def _add_server(
     lifecycle: Lifecycle,
     settings: DeployerSettings,
     clock: Clock,
+    *,
+    guard: Guard,
     deployer: DeployerServicer,
     backends: BackendServicer,
 ) -> GrpcServer:
@@ -160,4 +184,5 @@ def _add_server(
             ),
         ],
         clock=clock,
+        guard=guard,
     )

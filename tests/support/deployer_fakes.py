@@ -1,7 +1,7 @@
 """The deployer's neighbours, in memory: each passes the contract tests that its real twin passes."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,6 +13,7 @@ from services.deployer.domain.catalog import Place
 from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Recipe, Status, Wish
 from services.deployer.domain.package import Package
 from services.deployer.domain.plan import ServerState
+from services.deployer.domain.quota import Quota, check_quota
 from services.deployer.domain.trial import Tensor, TensorShape
 
 DIGITS_SCHEMA = ModelSchema(
@@ -162,20 +163,20 @@ class MemoryStore:
         self._made = 0
         self.away = False
 
-    async def create(self, new: NewDeployment, recipe: Recipe) -> Deployment:
+    async def create(self, new: NewDeployment, recipe: Recipe, quota: Quota | None = None) -> Deployment:
         """Stores it, or says what stands in its way."""
         self._reach()
         rivals = [
-            (new.request_id != "" and row.new.request_id == new.request_id, same_name, row)
+            (same_request, same_name, row)
             for row in self._rows.values()
-            if row.new.model_name == new.model_name or row.new.request_id == new.request_id
+            for same_request in (bool(new.request_id) and _request(row.new) == _request(new),)
             for same_name in (_name(row.new) == _name(new),)
-            if same_name
-            or (new.request_id and row.new.request_id == new.request_id)
-            or (row.new.model_name, row.new.version) == (new.model_name, new.version)
+            if same_name or same_request or (row.new.model_name, row.new.version) == (new.model_name, new.version)
         ]
         if rivals:
             return same_or_refused(new, max(rivals, key=lambda rival: rival[:2])[2])
+        if quota is not None:
+            check_quota(quota, new.wish, others=[row.wish for row in self._of_team(quota.team)])
         self._made += 1
         now = self._clock.now()
         key = f"00000000-0000-0000-0000-{self._made:012}"
@@ -189,13 +190,21 @@ class MemoryStore:
         return next((row for row in self._rows.values() if _name(row.new) == (model_name, deployment_name)), None)
 
     async def page(
-        self, *, model_name: str, status: str, environment: str, after: tuple[str, ...], limit: int
+        self,
+        *,
+        model_name: str,
+        status: str,
+        environment: str,
+        after: tuple[str, ...],
+        limit: int,
+        models: Collection[str] | None = None,
     ) -> Sequence[Deployment]:
         """A page."""
         return [
             row
             for row in await self.every()
             if (not model_name or row.new.model_name == model_name)
+            and (models is None or row.new.model_name in models)
             and (not status or row.progress.status == status)
             and (not environment or row.new.environment == environment)
             and (not after or _name(row.new) > after)
@@ -207,18 +216,28 @@ class MemoryStore:
         return sorted(self._rows.values(), key=lambda row: _name(row.new))
 
     async def change(
-        self, deployment_id: str, wish: Wish, *, generation: int, reload: bool = False
+        self, deployment_id: str, wish: Wish, *, generation: int, reload: bool = False, quota: Quota | None = None
     ) -> Deployment | None:
         """Replaces the wish."""
         self._reach()
         row = self._rows.get(deployment_id)
         if row is None or row.generation != generation or row.deleting:
             return None
+        if quota is not None:
+            others = [one.wish for one in self._of_team(quota.team) if one.deployment_id != deployment_id]
+            check_quota(quota, wish, others=others, before=row.wish)
         progress = replace(row.progress, attempts=0, next_attempt_at=None)
         if reload:
             progress = replace(progress, loaded=dict.fromkeys(progress.loaded, ""))
         changed = replace(row, wish=wish, generation=generation + 1, progress=progress, new=replace(row.new, wish=wish))
         return self._put(changed)
+
+    async def hand_over(self, model_name: str, team: str) -> None:
+        """Notes whose they are now."""
+        self._reach()
+        for row in list(self._rows.values()):
+            if row.new.model_name == model_name and row.new.team != team:
+                self._put(replace(row, new=replace(row.new, team=team, request_id="")))
 
     async def request_deletion(self, deployment_id: str, *, generation: int) -> Deployment | None:
         """Marks it."""
@@ -252,6 +271,9 @@ class MemoryStore:
         self._revision += 1
         return self._revision
 
+    def _of_team(self, team: str) -> Sequence[Deployment]:
+        return [row for row in self._rows.values() if row.new.team == team and not row.deleting]
+
     def _put(self, row: Deployment) -> Deployment:
         moment = max(self._clock.now(), row.updated_at + timedelta(microseconds=1))
         self._rows[row.deployment_id] = replace(row, updated_at=moment)
@@ -260,6 +282,10 @@ class MemoryStore:
     def _reach(self) -> None:
         if self.away:
             raise MeshError(Reason.DEPENDENCY_UNAVAILABLE, "the store does not answer")
+
+
+def _request(new: NewDeployment) -> tuple[str, str]:
+    return (new.team, new.request_id)
 
 
 def _name(new: NewDeployment) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from services.common.access.changes import Changes
 from services.common.access.decide import Standing
 from services.common.errors import MeshError, Reason
 from services.common.grpc.identity import Identity
@@ -90,6 +91,8 @@ class AccessBook:
         self._teams: Mapping[str, TeamTerms] = {}
         self._revoked: frozenset[str] = frozenset()
         self.revision = ""
+        self.changes = Changes()
+        """Fired by each `apply`."""
 
     @property
     def known(self) -> bool:
@@ -105,6 +108,7 @@ class AccessBook:
             shelf.put(name, standing)
         self._shelf, self._teams, self._revoked = shelf, update.teams, update.revoked_keys
         self.revision = update.revision
+        self.changes.fire()
 
     def learn(self, model_name: str, standing: Standing) -> None:
         """Notes what the registry said when it was asked, until it says otherwise by itself."""
@@ -119,7 +123,10 @@ class AccessBook:
         return key_id in self._revoked
 
     def terms(self, team: str) -> TeamTerms:
-        """What a team may use; no limits where it is not known, or there is none."""
+        """What a team may use; no limits where there is no team. Raises DEPENDENCY_UNAVAILABLE before anything is
+        known."""
+        if team and not self.known:
+            raise not_known()
         return self._teams.get(team) or TeamTerms(team)
 
     def sight(self, identity: Identity) -> Sight:

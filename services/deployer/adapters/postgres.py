@@ -1,6 +1,6 @@
 """Deployments in PostgreSQL, in the schema `deployer`."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from sqlalchemy import text
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.common.errors import MeshError, Reason
 from services.deployer.adapters.rows import deployment_of, new_parameters, progress_parameters, wish_parameters
 from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Recipe, Wish
+from services.deployer.domain.quota import Quota, check_quota
 
 SCHEMA = "deployer"
 
@@ -26,9 +27,9 @@ _INSERT = text("""
 """)
 _RIVALS = text("""
     SELECT * FROM deployments
-    WHERE request_id = :request_id OR (model_id = :model AND deployment_name = :name)
+    WHERE (team_id = :team AND request_id = :request_id) OR (model_id = :model AND deployment_name = :name)
        OR (model_id = :model AND version_id = :version AND cluster = :cluster)
-    ORDER BY request_id = :request_id DESC NULLS LAST, deployment_name = :name DESC
+    ORDER BY team_id = :team AND request_id = :request_id DESC NULLS LAST, deployment_name = :name DESC
     LIMIT 1
 """)
 _FIND = text("SELECT * FROM deployments WHERE model_id = :model AND deployment_name = :name")
@@ -36,6 +37,7 @@ _EVERY = text("SELECT * FROM deployments ORDER BY model_id, deployment_name")
 _PAGE = text("""
     SELECT * FROM deployments
     WHERE (:model = '' OR model_id = :model) AND (:status = '' OR status = :status)
+      AND (CAST(:models AS text[]) IS NULL OR model_id = ANY(CAST(:models AS text[])))
       AND (:environment = '' OR environment = :environment)
       AND (model_id, deployment_name) > (:after_model, :after_name)
     ORDER BY model_id, deployment_name
@@ -73,6 +75,14 @@ _RECORD = text("""
         withdrawn_at = :withdrawn_at, traffic_routed = :traffic_routed, updated_at = now()
     WHERE id = CAST(:id AS uuid)
 """)
+# Request ids are of the team that sent them.
+_HAND_OVER = text("""
+    UPDATE deployments SET team_id = :team, request_id = NULL, updated_at = now()
+    WHERE model_id = :model AND team_id <> :team
+""")
+# Held to the end of the transaction, so that of two deployments that would fit one by one the second sees the first.
+_MEASURE_ALONE = text("SELECT pg_advisory_xact_lock(hashtextextended('deployer quota of ' || CAST(:team AS text), 0))")
+_OF_TEAM = text("SELECT * FROM deployments WHERE team_id = :team AND NOT deleting")
 _FORGET = text("DELETE FROM deployments WHERE id = CAST(:id AS uuid)")
 _REVISION = text("SELECT nextval('backend_revision')")
 
@@ -83,18 +93,20 @@ class PostgresDeploymentStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def create(self, new: NewDeployment, recipe: Recipe) -> Deployment:
+    async def create(self, new: NewDeployment, recipe: Recipe, quota: Quota | None = None) -> Deployment:
         """Stores a deployment, or says what stands in its way."""
         parameters = new_parameters(new, recipe)
         try:
             async with _transaction(self._engine) as connection:
+                if quota is not None:
+                    await _check_new(connection, parameters, new, quota)
                 return deployment_of((await connection.execute(_INSERT, parameters)).mappings().one())
         except IntegrityError:
             async with _transaction(self._engine) as connection:
                 row = (await connection.execute(_RIVALS, parameters)).mappings().one_or_none()
         if row is None:
             # It went between the two statements.
-            return await self.create(new, recipe)
+            return await self.create(new, recipe, quota)
         return same_or_refused(new, deployment_of(row))
 
     async def find(self, model_name: str, deployment_name: str) -> Deployment | None:
@@ -105,7 +117,14 @@ class PostgresDeploymentStore:
         return deployment_of(row) if row is not None else None
 
     async def page(
-        self, *, model_name: str, status: str, environment: str, after: tuple[str, ...], limit: int
+        self,
+        *,
+        model_name: str,
+        status: str,
+        environment: str,
+        after: tuple[str, ...],
+        limit: int,
+        models: Collection[str] | None = None,
     ) -> Sequence[Deployment]:
         """At most `limit` deployments from behind `after`."""
         after_model, after_name = after if len(after) == 2 else ("", "")
@@ -116,6 +135,7 @@ class PostgresDeploymentStore:
             "after_model": after_model,
             "after_name": after_name,
             "limit": limit,
+            "models": sorted(models) if models is not None else None,
         }
         async with _transaction(self._engine) as connection:
             return [deployment_of(row) for row in (await connection.execute(_PAGE, parameters)).mappings()]
@@ -126,13 +146,23 @@ class PostgresDeploymentStore:
             return [deployment_of(row) for row in (await connection.execute(_EVERY)).mappings()]
 
     async def change(
-        self, deployment_id: str, wish: Wish, *, generation: int, reload: bool = False
+        self, deployment_id: str, wish: Wish, *, generation: int, reload: bool = False, quota: Quota | None = None
     ) -> Deployment | None:
         """Replaces the wish if `generation` is still the current one."""
         parameters = {"id": deployment_id, "generation": generation, "reload": reload, **wish_parameters(wish)}
         async with _transaction(self._engine) as connection:
+            if quota is not None:
+                of_team = await _measured(connection, quota.team)
+                others = [one.wish for one in of_team if one.deployment_id != deployment_id]
+                before = next((one.wish for one in of_team if one.deployment_id == deployment_id), None)
+                check_quota(quota, wish, others=others, before=before)
             row = (await connection.execute(_CHANGE, parameters)).mappings().one_or_none()
         return deployment_of(row) if row is not None else None
+
+    async def hand_over(self, model_name: str, team: str) -> None:
+        """Notes whose they are now."""
+        async with _transaction(self._engine) as connection:
+            await connection.execute(_HAND_OVER, {"model": model_name, "team": team})
 
     async def request_deletion(self, deployment_id: str, *, generation: int) -> Deployment | None:
         """Marks for removal if `generation` is still the current one."""
@@ -161,6 +191,21 @@ class PostgresDeploymentStore:
         """The next number of a sequence: it survives restarts and never goes back."""
         async with _transaction(self._engine) as connection:
             return int((await connection.execute(_REVISION)).scalar_one())
+
+
+async def _check_new(
+    connection: AsyncConnection, parameters: Mapping[str, object], new: NewDeployment, quota: Quota
+) -> None:
+    of_team = await _measured(connection, quota.team)
+    # What is there already is not made beside it: the insertion says so, whatever the quota.
+    if (await connection.execute(_RIVALS, parameters)).first() is None:
+        check_quota(quota, new.wish, others=[one.wish for one in of_team])
+
+
+async def _measured(connection: AsyncConnection, team: str) -> Sequence[Deployment]:
+    """The team's deployments, while nobody else measures them."""
+    await connection.execute(_MEASURE_ALONE, {"team": team})
+    return [deployment_of(row) for row in (await connection.execute(_OF_TEAM, {"team": team})).mappings()]
 
 
 def same_or_refused(new: NewDeployment, rival: Deployment) -> Deployment:

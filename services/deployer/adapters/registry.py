@@ -31,4 +31,5 @@ class RegistryVersionSource:
             stage=found.stage,
             feature_views=views_from_proto(found.feature_views),
             reference_digest=found.reference_digest,
+            signature_verified=found.signature.verified,
         )

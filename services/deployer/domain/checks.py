@@ -67,6 +67,17 @@ def check_stage(new: NewDeployment, recipe: Recipe) -> None:
         )
 
 
+def check_signature(new: NewDeployment, recipe: Recipe, *, required: bool) -> None:
+    """Raises SIGNATURE_REQUIRED where the team deploys signed versions alone and this one is not."""
+    if required and not recipe.signature_verified:
+        raise MeshError(
+            Reason.SIGNATURE_REQUIRED,
+            f"team {recipe.team!r} deploys only versions with a verified signature, and {new.version} of model "
+            f"{new.model_name!r} has none; register a version with its signature",
+            metadata={"model_name": new.model_name, "version": new.version},
+        )
+
+
 def check_wish(wish: Wish, *, local_replicas_max: int) -> None:
     """As `check_new`, for a change."""
     violations = _Violations()

@@ -150,6 +150,8 @@ class Recipe:
     """What batchers add from a feature store."""
     reference_digest: str = ""
     """What batchers explain predictions against; empty: nothing."""
+    signature_verified: bool = False
+    """Whether the artifact had, when it was deployed, a signature of a signer whom the team trusts."""
 
 
 @dataclass(frozen=True, slots=True)

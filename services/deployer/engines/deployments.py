@@ -3,16 +3,18 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, replace
 
+from services.common.access.book import EVERYTHING, Sight
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason, invalid
 from services.common.names import check_deployment_name, check_model_name, check_version
 from services.common.page import check_page_size, decode_page_token, encode_page_token
-from services.deployer.domain.checks import ENVIRONMENTS, check_new, check_stage, check_wish
+from services.deployer.domain.checks import ENVIRONMENTS, check_new, check_signature, check_stage, check_wish
 from services.deployer.domain.deployment import Deployment, NewDeployment, Status, Wish
 from services.deployer.domain.package import check_framework
 from services.deployer.domain.padding import check_padding
+from services.deployer.domain.quota import Quota
 from services.deployer.engines.signal import Signal, wait_at_most
-from services.deployer.ports import DeploymentStore, VersionSource
+from services.deployer.ports import DeploymentStore, Terms, VersionSource
 
 _CHANGE_TRIES = 5
 """Concurrent changes of one deployment that a change without an etag outlasts."""
@@ -38,6 +40,7 @@ class Deployments:
         *,
         store: DeploymentStore,
         versions: VersionSource,
+        terms: Terms,
         clock: Clock,
         changed: Signal,
         local_replicas_max: int,
@@ -45,6 +48,7 @@ class Deployments:
     ) -> None:
         self._store = store
         self._versions = versions
+        self._terms = terms
         self._clock = clock
         self._changed = changed
         self._local_replicas_max = local_replicas_max
@@ -65,11 +69,13 @@ class Deployments:
         check_framework(recipe)
         check_padding(new.wish.batching.padding, recipe.schema)
         new = replace(new, team=new.team or recipe.team)
+        check_signature(new, recipe, required=self._terms.terms(new.team).require_signature)
+        quota = self._quota(new.team)
         deadline_s = self._clock.monotonic() + self._drain_wait_s
         while True:
             changed = self._changed.current
             try:
-                made = await self._store.create(new, recipe)
+                made = await self._store.create(new, recipe, quota)
             except MeshError as error:
                 left_s = deadline_s - self._clock.monotonic()
                 if error.reason is not Reason.DEPLOYMENT_TERMINATING or left_s <= 0:
@@ -92,8 +98,17 @@ class Deployments:
             )
         return found
 
-    async def page(self, *, model_name: str, status: str, environment: str, page_size: int, page_token: str) -> Page:
-        """A page of deployments, in order of model and name."""
+    async def page(
+        self,
+        *,
+        model_name: str,
+        status: str,
+        environment: str,
+        page_size: int,
+        page_token: str,
+        sight: Sight = EVERYTHING,
+    ) -> Page:
+        """A page of the deployments of models that the caller sees, in order of model and name."""
         if model_name:
             check_model_name(model_name)
         if status and status not in tuple(Status):
@@ -104,7 +119,12 @@ class Deployments:
         query = f"deployments\0{model_name}\0{status}\0{environment}"
         after = decode_page_token(page_token, query=query)
         found = await self._store.page(
-            model_name=model_name, status=status, environment=environment, after=after, limit=size + 1
+            model_name=model_name,
+            status=status,
+            environment=environment,
+            after=after,
+            limit=size + 1,
+            models=None if sight.everything else sight.names,
         )
         shown = found[:size]
         more = len(found) > size
@@ -123,7 +143,9 @@ class Deployments:
             check_padding(wish.batching.padding, current.recipe.schema)
             if wish == current.wish:
                 return current
-            changed = await self._store.change(current.deployment_id, wish, generation=current.generation)
+            changed = await self._store.change(
+                current.deployment_id, wish, generation=current.generation, quota=self._quota(current.new.team)
+            )
             if changed is not None:
                 self._changed.fire()
                 return changed
@@ -168,17 +190,21 @@ class Deployments:
                 return current
             await wait_at_most(changed, min(left_s, _LOOK_AGAIN_S))
 
-    async def watch(self, model_name: str) -> AsyncIterator[tuple[Deployment, bool]]:
-        """Deployments as they change (the flag says removed), beginning with those there are. Never ends by itself."""
+    async def watch(
+        self, model_name: str, sight: Callable[[], Sight] = lambda: EVERYTHING
+    ) -> AsyncIterator[tuple[Deployment, bool]]:
+        """Deployments of models that the caller sees, as they change (the flag says removed), beginning with those
+        there are. What the caller does not see any more counts as removed. Never ends by itself."""
         if model_name:
             check_model_name(model_name)
         known: dict[str, Deployment] = {}
         while True:
             changed = self._changed.current
+            stored, seen = await self._store.every(), sight()
             every = {
                 one.deployment_id: one
-                for one in await self._store.every()
-                if not model_name or one.new.model_name == model_name
+                for one in stored
+                if seen.shows(one.new.model_name) and (not model_name or one.new.model_name == model_name)
             }
             for key in [key for key in known if key not in every]:
                 yield known.pop(key), True
@@ -187,6 +213,11 @@ class Deployments:
                     known[key] = deployment
                     yield deployment, False
             await changed.wait()
+
+    def _quota(self, team: str) -> Quota | None:
+        terms = self._terms.terms(team)
+        quota = Quota(team, terms.cpu, terms.memory, terms.gpu)
+        return quota if team and quota.limits else None
 
     async def _changeable(self, model_name: str, deployment_name: str, etag: str) -> Deployment:
         current = await self.get(model_name, deployment_name)

@@ -6,6 +6,7 @@ from typing import Any
 import grpc
 from infermesh.deployer.v1 import deployer_service_pb2, deployer_service_pb2_grpc, deployment_pb2
 
+from services.common.access.book import AccessBook
 from services.common.errors import MeshError, Reason, invalid
 from services.common.grpc.identity import current_identity
 from services.common.page import check_page_size
@@ -31,8 +32,16 @@ _DEADLINE_SHAVE_S = 0.1
 class DeployerServicer(deployer_service_pb2_grpc.DeployerServiceServicer):
     """The public calls."""
 
-    def __init__(self, *, deployments: Deployments, reconciler: Reconciler, servers: Mapping[str, ModelServer]) -> None:
+    def __init__(
+        self,
+        *,
+        deployments: Deployments,
+        reconciler: Reconciler,
+        servers: Mapping[str, ModelServer],
+        book: AccessBook,
+    ) -> None:
         self._deployments = deployments
+        self._book = book
         self._reconciler = reconciler
         self._servers = servers
         self._pool: dict[str, Place] = {name: server.place for name, server in servers.items()}
@@ -41,7 +50,7 @@ class DeployerServicer(deployer_service_pb2_grpc.DeployerServiceServicer):
         self, request: deployer_service_pb2.CreateDeploymentRequest, _context: _Context
     ) -> deployment_pb2.Deployment:
         """Stores the wish."""
-        new = new_from_proto(request, created_by=current_identity().user)
+        new = new_from_proto(request, created_by=current_identity().actor)
         return self._shown(await self._deployments.create(new))
 
     async def GetDeployment(
@@ -60,6 +69,7 @@ class DeployerServicer(deployer_service_pb2_grpc.DeployerServiceServicer):
             environment=request.environment,
             page_size=request.page_size,
             page_token=request.page_token,
+            sight=self._book.sight(current_identity()),
         )
         return deployer_service_pb2.ListDeploymentsResponse(
             deployments=[self._shown(deployment) for deployment in page.deployments],
@@ -110,7 +120,9 @@ class DeployerServicer(deployer_service_pb2_grpc.DeployerServiceServicer):
         self, request: deployer_service_pb2.WatchDeploymentsRequest, _context: _Context
     ) -> AsyncIterator[deployer_service_pb2.WatchDeploymentsResponse]:
         """Streams changes."""
-        async for deployment, removed in self._deployments.watch(request.model_name):
+        identity = current_identity()
+        watched = self._deployments.watch(request.model_name, lambda: self._book.sight(identity))
+        async for deployment, removed in watched:
             yield deployer_service_pb2.WatchDeploymentsResponse(deployment=self._shown(deployment), removed=removed)
 
     async def RestartDeployment(

@@ -24,6 +24,7 @@ from services.deployer.domain.deployment import (
     Status,
     Wish,
 )
+from services.deployer.domain.quota import Quota
 from services.deployer.ports import DeploymentStore
 from tests.support.clock import NOON, FakeClock
 from tests.support.deployer_fakes import MemoryStore, recipe
@@ -192,3 +193,68 @@ async def test_pages_are_in_order_and_filtered(store: DeploymentStore) -> None:
 async def test_revisions_grow(store: DeploymentStore) -> None:
     revisions = [await store.next_revision() for _ in range(3)]
     assert revisions == sorted(set(revisions))
+
+
+def taking(cpu: str, replicas: int = 1, memory: str = "") -> Wish:
+    return Wish(Resources(replicas, cpu, memory))
+
+
+async def test_pages_show_only_the_models_that_are_asked_for_and_are_full(store: DeploymentStore) -> None:
+    for model in ("a", "b", "c", "d"):
+        await store.create(new(model=model), RECIPE)
+
+    async def models(of: set[str] | None, limit: int = 10, after: tuple[str, ...] = ()) -> list[str]:
+        page = await store.page(model_name="", status="", environment="", after=after, limit=limit, models=of)
+        return [one.new.model_name for one in page]
+
+    assert await models(None) == ["a", "b", "c", "d"]
+    assert await models({"b", "d", "z"}, limit=2) == ["b", "d"]
+    assert await models({"b", "d"}, after=("b", "main")) == ["d"]
+    assert await models(set()) == []
+
+
+async def test_one_teams_request_ids_are_nothing_to_anothers(store: DeploymentStore) -> None:
+    made = await store.create(new(model="a", team="red", request_id="r1"), RECIPE)
+    other = await store.create(new(model="b", team="blue", request_id="r1"), RECIPE)
+    assert other.deployment_id != made.deployment_id
+    assert await store.create(new(model="a", team="red", request_id="r1"), RECIPE) == made
+
+
+async def test_a_teams_deployments_stay_within_its_quota(store: DeploymentStore) -> None:
+    quota = Quota("red", cpu="4")
+    made = await store.create(new(model="a", team="red", wish=taking("1", 2)), RECIPE, quota)
+    await store.create(new(model="b", team="blue", wish=taking("64")), RECIPE, Quota("blue"))
+    with pytest.raises(MeshError) as caught:
+        await store.create(new(model="c", team="red", wish=taking("2500m")), RECIPE, quota)
+    assert caught.value.reason is Reason.QUOTA_EXCEEDED
+    assert caught.value.metadata == {"limit": "cpu", "team": "red", "asked": "2.5", "used": "2", "allowed": "4"}
+    await store.create(new(model="c", team="red", wish=taking("2")), RECIPE, quota)
+    with pytest.raises(MeshError, match="may use 4 cpu"):
+        await store.change(made.deployment_id, taking("1", 3), generation=1, quota=quota)
+    smaller = await store.change(made.deployment_id, taking("1", 1), generation=1, quota=quota)
+    assert smaller is not None
+    await store.request_deletion(made.deployment_id, generation=2)
+    await store.create(new(model="d", team="red", wish=taking("2")), RECIPE, quota)
+
+
+async def test_a_repeated_request_is_answered_also_where_the_quota_is_full(store: DeploymentStore) -> None:
+    asked, quota = new(team="red", wish=taking("4"), request_id="r1"), Quota("red", cpu="4")
+    assert await store.create(asked, RECIPE, quota) == await store.create(asked, RECIPE, quota)
+
+
+async def test_what_fits_one_by_one_and_not_together_is_not_made_together(store: DeploymentStore) -> None:
+    quota = Quota("red", cpu="3")
+    asked = [new(model=f"m{place}", team="red", wish=taking("1")) for place in range(8)]
+    made = await asyncio.gather(*(store.create(one, RECIPE, quota) for one in asked), return_exceptions=True)
+    refused = [one for one in made if isinstance(one, MeshError)]
+    assert len(made) - len(refused) == 3
+    assert {one.reason for one in refused} == {Reason.QUOTA_EXCEEDED}
+
+
+async def test_deployments_go_with_their_model_to_another_team(store: DeploymentStore) -> None:
+    await store.create(new(team="red", request_id="r1"), RECIPE)
+    await store.create(new(model="other", team="blue", request_id="r1"), RECIPE)
+    await store.hand_over("digits", "blue")
+    found = await store.find("digits", "main")
+    assert found is not None
+    assert found.new.team == "blue"

@@ -15,6 +15,7 @@ from infermesh.deployer.v1 import (
     deployment_pb2,
 )
 
+from services.common.access.parts import AccessParts, no_access
 from services.common.clock import SystemClock
 from services.common.grpc.channel import open_channel
 from services.common.lifecycle import Lifecycle
@@ -78,6 +79,7 @@ class Mesh:
     settings: DeployerSettings
     versions: FakeVersions
     traffic: FakeTraffic = field(default_factory=FakeTraffic)
+    access: AccessParts = field(default_factory=no_access)
     lifecycle: Lifecycle | None = None
     channel: grpc.aio.Channel | None = None
     service: "deployer_service_pb2_grpc.DeployerServiceAsyncStub | None" = None
@@ -86,7 +88,12 @@ class Mesh:
         clock = SystemClock()
         lifecycle = Lifecycle(name="deployer", clock=clock)
         deployer = assemble(
-            self.settings, clock=clock, lifecycle=lifecycle, versions=self.versions, router=self.traffic
+            self.settings,
+            clock=clock,
+            lifecycle=lifecycle,
+            versions=self.versions,
+            router=self.traffic,
+            access=self.access,
         )
         await lifecycle.start()
         self.lifecycle = lifecycle

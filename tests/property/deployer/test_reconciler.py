@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from services.common.access.book import AccessBook
 from services.common.clock import LoopClock
 from services.common.errors import MeshError, Reason
 from services.deployer.domain.deployment import Deployment, Health, NewDeployment, Status, Wish
@@ -102,6 +103,7 @@ class DeployerMachine(RuleBasedStateMachine):
         self.deployments = Deployments(
             store=self.store,
             versions=self.versions,
+            terms=AccessBook(),
             clock=self.clock,
             changed=self.changed,
             local_replicas_max=16,

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from services.common.access.book import AccessBook
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, ModelSchema, TensorSpec
 from services.deployer.domain.deployment import Batching, NewDeployment, Padding, Wish
@@ -87,6 +88,7 @@ async def test_a_deployment_that_cannot_be_padded_is_not_stored() -> None:
     engine = Deployments(
         store=store,
         versions=FakeVersions({("digits", "v1.0.0"): recipe()}),
+        terms=AccessBook(),
         clock=FakeClock(),
         changed=Signal(),
         local_replicas_max=16,

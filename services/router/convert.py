@@ -8,6 +8,7 @@ from infermesh.deployer.v1 import backend_service_pb2
 from infermesh.router.v1 import receiver_pb2, router_service_pb2, serving_table_pb2, traffic_pb2, traffic_rule_pb2
 
 from services.common.names import SemanticVersion
+from services.router.domain.access import Owner
 from services.router.domain.backends import BackendUpdate, ReadyModel, ReadyVersion
 from services.router.domain.conditions import EXACT, PREFIX, ConditionWish, RouteCondition
 from services.router.domain.merge import ServingModel
@@ -49,7 +50,8 @@ def serving_to_proto(model: ServingModel) -> serving_pb2.ServedModel:
         model_name=model.ready.model_name,
         default_version=model.default_version,
         versions=[serving_pb2.ServedVersion.FromString(version.served) for version in model.ready.versions],
-        team=model.ready.team,
+        team=model.owner.team,
+        shared_with=model.owner.shared_with,
         shadows=[
             serving_pb2.ShadowTarget(
                 version=one.version, percent=one.percent, comparison=comparison_to_proto(one.comparison)
@@ -71,6 +73,7 @@ def serving_from_proto(message: serving_pb2.ServedModel) -> ServingModel:
         ),
         aliases=dict(message.aliases),
         log_labels=message.log_labels,
+        owner=Owner(message.team, tuple(message.shared_with)),
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from services.router.domain.access import Access, AccessUpdate, Callers, Owners
 from services.router.domain.backends import BackendUpdate
 from services.router.domain.deployments import Deployed, Spec
 from services.router.domain.evidence import Evidence
@@ -32,6 +33,43 @@ class Gateways(Protocol):
 
     def connected(self) -> Sequence[GatewayState]:
         """Every gateway that is connected now, by name."""
+        ...
+
+
+class Admission(Protocol):
+    """Gateways that tell callers apart."""
+
+    async def admit(self, callers: Callers) -> None:
+        """Makes these the callers that every gateway lets in, also those that connect later. Gateways go by it a moment
+        later. Never raises for what a gateway does. Called one at a time."""
+        ...
+
+
+class AdmittingGateways(Gateways, Admission, Protocol):
+    """Both."""
+
+
+class AccessSource(Protocol):
+    """The registry, which knows who may call and whose models are."""
+
+    def watch(self) -> AsyncIterator[AccessUpdate]:
+        """All there is, then every change. Raises DEPENDENCY_UNAVAILABLE where the registry goes away."""
+        ...
+
+
+class AccessStore(Protocol):
+    """Where its last word is kept. Every call may raise DEPENDENCY_UNAVAILABLE."""
+
+    async def load(self) -> Access | None:
+        """What was kept last; None where nothing was."""
+        ...
+
+    async def keep_callers(self, callers: Callers) -> None:
+        """Keeps these in place of those before."""
+        ...
+
+    async def keep_owners(self, owners: Owners) -> None:
+        """Keeps these in place of those before."""
         ...
 
 

@@ -1,5 +1,7 @@
 """What the router can be told."""
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr
 
 from services.common.settings import ServiceSettings, settings_config
@@ -15,6 +17,9 @@ class RouterSettings(ServiceSettings):
     instance: str = "router-0"
     database_url: SecretStr
     """postgresql+psycopg://… of the database; the tables are in its schema `router`."""
+    data_dir: Path | None = None
+    """Folder where what the registry says of teams and models is kept, so that the router can tell callers apart after a
+    start without it. Empty: it is not kept."""
     deployer_address: str = "127.0.0.1:8103"
     """host:port of the deployer, which says what is ready."""
     registry_address: str = "127.0.0.1:8101"
@@ -35,6 +40,19 @@ class RouterSettings(ServiceSettings):
     """The address that the gateway listens on. Loopback by default: whoever exposes the mesh says so."""
     gateway_port: int = 8080
     """The port that the gateway listens on."""
+    authentication: bool = True
+    """Whether callers of the gateway must show an API key or a token of one of `oidc_issuers`, for everything but
+    health. Off: everybody may do everything; for a machine that nobody else reaches."""
+    oidc_issuers: str = ""
+    """JSON list of those who vouch for users beside the mesh: objects with `issuer` (as tokens have it in `iss`),
+    `audiences`, `jwks_uri` (where the gateway fetches their public keys) or `jwks` (a key set, or a file with one), and
+    the names of claims: `user_claim` (default "sub"), `team_claim` and `role_claim` (default: tokens say neither).
+    `ca_file`: whose certificates are believed at an https `jwks_uri`, as the gateway sees it."""
+    tls_certificate: str = ""
+    """File with the gateway's certificate and its chain, PEM, as the gateway sees it. With `tls_private_key` the
+    gateway speaks TLS and nothing else. A certificate that is moved into its place is taken up without a restart."""
+    tls_private_key: str = ""
+    """File with the private key of `tls_certificate`."""
     batchers_patience_s: float = Field(default=2.0, gt=0, le=60)
     """How long a change waits for the acknowledgement of connected batchers before gateways are told, in seconds."""
     first_batcher_s: float = Field(default=2.0, ge=0, le=60)

@@ -14,6 +14,7 @@ from infermesh.registry.v1 import artifact_service_pb2, registry_service_pb2, te
 from infermesh.router.v1 import router_service_pb2_grpc, serving_table_pb2_grpc
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.common.access.parts import new_access
 from services.common.clock import Clock
 from services.common.database import create_engine
 from services.common.grpc.channel import open_channel
@@ -36,11 +37,12 @@ from services.router.engines.neighbours import Neighbours
 from services.router.engines.publisher import Publisher, PublisherOptions
 from services.router.engines.rules import RuleBook
 from services.router.engines.traffic import Traffic, TrafficOptions
-from services.router.ports import Gateways, HealthSource
+from services.router.ports import AdmittingGateways, HealthSource
 from services.router.servicers.health import MeshHealthServicer
 from services.router.servicers.router import RouterServicer
 from services.router.servicers.serving_table import ServingTableServicer
 from services.router.settings import RouterSettings
+from services.router.wiring_access import add_access, issuers, told_by_settings
 from services.router.wiring_redeploy import add_followers, new_redeploy
 from services.router.wiring_rollouts import TrafficParts, add_rollouts
 
@@ -65,22 +67,29 @@ class Router:
 
 def build(settings: RouterSettings, *, clock: Clock) -> Router:
     """A router with Envoys as its gateways."""
-    gateways = EnvoyControlPlane(
-        EnvoyOptions(
-            batchers=_batchers(settings),
-            registry_address=settings.registry_address,
-            deployer_address=settings.deployer_address,
-            router_address=settings.own_address or f"{settings.host}:{settings.port}",
-            batch_address=settings.batch_address,
-            monitor_address=settings.monitor_address,
-            gateway_host=settings.gateway_host,
-            gateway_port=settings.gateway_port,
-        )
-    )
+    with told_by_settings():
+        gateways = EnvoyControlPlane(_envoy_options(settings))
     lifecycle = Lifecycle(name="router", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
     router = assemble(settings, clock=clock, lifecycle=lifecycle, gateways=gateways, internal=[gateways.service])
     lifecycle.add("streams of gateways", stop=gateways.close)
     return router
+
+
+def _envoy_options(settings: RouterSettings) -> EnvoyOptions:
+    return EnvoyOptions(
+        batchers=_batchers(settings),
+        registry_address=settings.registry_address,
+        deployer_address=settings.deployer_address,
+        router_address=settings.own_address or f"{settings.host}:{settings.port}",
+        batch_address=settings.batch_address,
+        monitor_address=settings.monitor_address,
+        gateway_host=settings.gateway_host,
+        gateway_port=settings.gateway_port,
+        authentication=settings.authentication,
+        issuers=issuers(settings),
+        tls_certificate=settings.tls_certificate,
+        tls_private_key=settings.tls_private_key,
+    )
 
 
 def assemble(
@@ -88,7 +97,7 @@ def assemble(
     *,
     clock: Clock,
     lifecycle: Lifecycle,
-    gateways: Gateways,
+    gateways: AdmittingGateways,
     internal: Sequence[Service] = (),
 ) -> Router:
     """A router with these gateways; `internal` are services that it answers beside its own and that callers need not
@@ -139,9 +148,26 @@ def assemble(
 
     _add_database(lifecycle, engine, settings, clock)
     lifecycle.add("traffic rules", start=rules.load)
+    if settings.authentication:
+        add_access(
+            lifecycle,
+            settings,
+            engine=engine,
+            registry=channels["registry"],
+            gateways=gateways,
+            publisher=publisher,
+            clock=clock,
+        )
     lifecycle.add("the last table", start=publisher.restore)
     for name, channel in channels.items():
         lifecycle.add(f"channel to {name}", stop=channel.close)
+    access = new_access(
+        lifecycle,
+        registry=channels["registry"],
+        watcher_id=settings.instance,
+        path=settings.data_dir / "access.pb" if settings.data_dir is not None else None,
+        clock=clock,
+    )
     lifecycle.add_task("rules", rules.run)
     lifecycle.add_task("saved table", publisher.save)
     lifecycle.add_task("publisher", publisher.run)
@@ -167,6 +193,7 @@ def assemble(
         gateways=gateways,
         canaries=rollouts.canaries,
         ab_tests=rollouts.ab_tests,
+        book=access.book,
     )
     server = add_grpc_server(
         lifecycle,
@@ -176,6 +203,7 @@ def assemble(
         registry=registry,
         reflected=_reflected(),
         health=MeshHealthServicer(neighbours),
+        guard=access.guard,
     )
     lifecycle.add("streams of batchers", stop=batchers.close)
     return Router(lifecycle, server)

@@ -8,6 +8,7 @@ from infermesh.common.v1 import serving_pb2
 
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
+from services.router.domain.access import Callers
 from services.router.domain.backends import BackendUpdate, ReadyModel, ReadyVersion
 from services.router.domain.health import Health
 from services.router.domain.merge import ServingModel
@@ -249,6 +250,11 @@ class FakeGateways:
         self.acknowledged: RoutingTable | None = None
         self.delay_s: float | None = 0.0
         self.batchers: Sequence[str] = ()
+        self.callers: Callers | None = None
+
+    async def admit(self, callers: Callers) -> None:
+        """Keeps them."""
+        self.callers = callers
 
     def replace_batchers(self, addresses: Sequence[str]) -> None:
         """Keeps them."""

@@ -29,6 +29,8 @@ class Owner:
     """Teams that may call it too, in alphabetical order."""
 
 
+NOBODYS = Owner()
+
 Owners = Mapping[str, Owner]
 
 

@@ -9,6 +9,7 @@ version that was just deployed gets nothing by itself, and one that comes back g
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from services.router.domain.access import NOBODYS, Owner
 from services.router.domain.backends import ReadyModel
 from services.router.domain.conditions import routed
 from services.router.domain.places import Runs, counted, proportional, reassigned
@@ -30,6 +31,8 @@ class ServingModel:
     """What callers may ask for instead of a version; each one's version is ready."""
     log_labels: bool = False
     """Whether the prediction log must say what was predicted for each row."""
+    owner: Owner = NOBODYS
+    """Whose it is, and with whom it is shared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +52,11 @@ def state_of(
     default: str,
     aliases: Mapping[str, str] | None = None,
     log_labels: bool = False,
+    owner: Owner | None = None,
 ) -> ModelState:
     """What holds for a model under its rule (None: it has none). `default`: its default up to now; empty: none yet.
-    `aliases`: all that the registry has for the model."""
+    `aliases`: all that the registry has for the model. `owner`: by the registry's word; None: it has said nothing, and
+    the deployer's holds."""
     versions = ready.version_names
     shares = effective_shares(split, versions) if split is not None else ()
     if not shares:
@@ -63,6 +68,7 @@ def state_of(
             shadows=tuple(one for one in split.shadows if one.version in versions) if split is not None else (),
             aliases={alias: version for alias, version in (aliases or {}).items() if version in versions},
             log_labels=log_labels,
+            owner=owner if owner is not None else Owner(ready.team),
         ),
         routes=ModelRoutes(
             model_name=ready.model_name,

@@ -69,6 +69,7 @@ def transitional(
             default,
             aliases={alias: version for alias, version in known.aliases.items() if version in names},
             log_labels=known.log_labels,
+            owner=known.owner,
         )
     versions = sorted((*wanted.ready.versions, *leaving), key=lambda one: SemanticVersion.parse(one.version))
     return replace(wanted, ready=ReadyModel(wanted.ready.model_name, tuple(versions), wanted.ready.team))

@@ -15,6 +15,7 @@ from typing import TypeVar
 from services.common.clock import Clock
 from services.common.errors import MeshError
 from services.common.telemetry.logging import get_logger
+from services.router.domain.access import Owners, changed_owners
 from services.router.domain.backends import Backends, BackendUpdate, updated
 from services.router.domain.merge import ModelState, ServingModel, state_of
 from services.router.domain.routing import ModelRoutes, RoutingTable
@@ -68,6 +69,7 @@ class Publisher:
         self._backends: Backends | None = None
         self._heard = False
         self._aliases: Mapping[str, Mapping[str, str]] = {}
+        self._owners: Owners = {}
         self._states: Mapping[str, ModelState] = {}
         self._routing = RoutingTable()
         self._dirty: set[str] = set()
@@ -112,7 +114,8 @@ class Publisher:
         self._backends = {name: model.ready for name, model in saved.items()}
         # The saved default is that of the model until something else is published.
         self._states = {
-            name: state_of(model.ready, None, default=model.default_version) for name, model in saved.items()
+            name: state_of(model.ready, None, default=model.default_version, owner=self._owners.get(name))
+            for name, model in saved.items()
         }
         self._aliases = {name: model.aliases for name, model in saved.items()}
         self.touch(saved)
@@ -137,6 +140,14 @@ class Publisher:
         self._aliases = dict(aliases)
         if changed:
             log.info("aliases have changed", models=sorted(changed)[:20])
+            self.touch(changed & set(self.backends))
+
+    def owners_changed(self, owners: Owners) -> None:
+        """Takes the registry's word: whose each model is, and with whom it is shared."""
+        changed = changed_owners(self._owners, owners)
+        self._owners = owners
+        if changed:
+            log.info("owners or shares have changed", models=sorted(changed)[:20])
             self.touch(changed & set(self.backends))
 
     def touch(self, models: Iterable[str]) -> int:
@@ -230,6 +241,7 @@ class Publisher:
                     default=default,
                     aliases=self._aliases.get(name),
                     log_labels=rule is not None and rule.log_labels,
+                    owner=self._owners.get(name),
                 )
         return states
 

@@ -106,6 +106,7 @@ class Surroundings:
                 "first_batcher_s": 0.05,
                 "ready_patience_s": 0.2,
                 "rules_period_s": 1.0,
+                "authentication": False,
             }
         )
         clock, gateways = SystemClock(), FakeGateways()

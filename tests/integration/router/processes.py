@@ -65,6 +65,7 @@ async def router_process(around: Surroundings, folder: Path, *, lease_s: float) 
         "BATCHER_ADDRESS": f"127.0.0.1:{around.batcher_port}",
         "FIRST_BATCHER_S": 0.05,
         "LEASE_S": lease_s,
+        "AUTHENTICATION": "false",
     }
     environment = os.environ | {f"INFERMESH_ROUTER_{name}": str(value) for name, value in settings.items()}
     with (folder / f"router-{port}.log").open("wb") as log:

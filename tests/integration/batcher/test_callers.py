@@ -3,6 +3,7 @@ answers as what does not exist, to the byte."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -311,3 +312,23 @@ async def test_what_was_refused_is_charged_to_nobody_and_what_was_answered_to_th
 
     await eventually(lambda: bool(charged()), what="the log of what was answered")
     assert charged() == [("lent-1", "charged-lent-1", "search")]
+
+
+async def test_a_batcher_that_starts_without_a_router_still_knows_whose_models_are(tmp_path: Path) -> None:
+    model = served_model("v1.0.0", name="mine-1")
+    model.team = "vision"
+    model.shared_with.append("search")
+    router = FakeRouter(full_table(model))
+    async with serving(router=router) as neighbours, running(batcher_part(tmp_path, router=neighbours)):
+        await eventually((tmp_path / "data" / "serving_table.bin").exists, what="the table is on disk")
+    part = batcher_part(tmp_path)
+    async with running(part), grpc.aio.insecure_channel(address_of(part)) as channel:
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        for team, seen in (("vision", True), ("search", True), ("risk", False)):
+            said = tuple(caller(team=team, role="viewer").items())
+            try:
+                await stub.Predict(digits_request(model_name="mine-1"), metadata=said, timeout=TIMEOUT_S)
+            except grpc.aio.AioRpcError as error:
+                assert (error.code(), seen) == (grpc.StatusCode.NOT_FOUND, False)  # noqa: PT017 - others are answered
+            else:
+                assert seen

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import cast
 
 import grpc
@@ -75,12 +76,14 @@ class Logging:
         reason: int = 0,
         known: bool = True,
         labels: RowLabels | None = None,
+        compute_s: float = 0.0,
         **headers: str,
     ) -> Call:
         """One finished request."""
         named = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
         call = Call(named, arrived_s=self.clock.monotonic(), caller=Callers().of(named, 0.0))
         call.model_name, call.plan, call.request_id, call.rows = "digits", self.plan if known else None, request_id, 2
+        call.compute_s = compute_s
         self.log.add(call, ended_s=self.clock.monotonic() + 0.5, code=code, reason=reason, labels=labels)
         return call
 
@@ -124,6 +127,30 @@ async def test_finished_requests_leave_in_columns() -> None:
     assert list(known.request_users) == ["ann", ""]
     assert not known.request_teams
     assert not known.request_kinds
+
+
+async def test_what_requests_computed_adds_up_to_the_microsecond_however_small_the_shares_are() -> None:
+    async with logging(rows_max=2000) as made:
+        made.add("a")
+        assert not (await made.chunk()).groups[0].request_compute_us, "nothing was computed"
+        for number in range(1000):
+            made.add(str(number), compute_s=0.4e-6)
+        made.add("large", compute_s=2.5)
+        made.add("kept")
+        (group,) = (await made.chunk()).groups
+    computed = list(group.request_compute_us)
+    assert len(computed) == 1002
+    assert sum(computed[:1000]) == 400
+    assert computed[1000:] == [2_500_000, 0]
+
+
+async def test_a_group_says_what_gpus_its_replicas_have() -> None:
+    async with logging() as made:
+        made.plan = VersionPlan(replace(version_of(), gpus=2.0), VersionStats("digits", "v1.0.0"))
+        made.add("a")
+        made.add("b", known=False)
+        known, unknown = (await made.chunk()).groups
+    assert (known.gpus, unknown.gpus) == (2.0, 0.0)
 
 
 async def test_columns_of_which_one_entry_says_something_are_whole() -> None:

@@ -107,6 +107,16 @@ def test_a_batch_without_a_size_has_the_default_one() -> None:
     assert models_from_proto([message])["digits"].versions["v1.0.0"].batching.max_batch_size == 32
 
 
+def test_who_may_call_and_what_a_replica_has_is_told() -> None:
+    message = model()
+    plain = models_from_proto([message])["digits"]
+    assert (plain.team, plain.shared_with, plain.versions["v1.0.0"].gpus) == ("vision", (), 0.0)
+    message.shared_with.extend(["risk", "search"])
+    message.versions[0].gpus = 0.5
+    shared = models_from_proto([message])["digits"]
+    assert (shared.shared_with, shared.versions["v1.0.0"].gpus) == (("risk", "search"), 0.5)
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [
@@ -124,6 +134,8 @@ def test_a_batch_without_a_size_has_the_default_one() -> None:
         (lambda it: setattr(it.versions[0].batching, "batch_timeout_ms", -1), "batching.batch_timeout_ms"),
         (lambda it: setattr(it.versions[0].batching, "batch_timeout_ms", 10_001), "batching.batch_timeout_ms"),
         (lambda it: setattr(it.versions[0].batching, "target_latency_ms", math.inf), "batching.target_latency_ms"),
+        (lambda it: setattr(it.versions[0], "gpus", -0.5), "gpus"),
+        (lambda it: setattr(it.versions[0], "gpus", math.nan), "gpus"),
         (lambda it: setattr(it.versions[0].backends[0], "capacity", -1), "backends.capacity"),
         (lambda it: setattr(it.versions[0].backends[0], "capacity", math.nan), "backends.capacity"),
         (lambda it: it.shadows.add(version="v2.0.0", percent=0), "shadows.percent"),

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from services.common.access.book import EVERYTHING, Sight
 from services.common.errors import MeshError, Reason
 from services.common.names import check_model_name, check_version
 from services.common.page import check_page_size, decode_page_token, encode_page_token
@@ -75,12 +76,12 @@ class Traffic:
         revision = self._publisher.routing.revision
         return traffic_view(model_name, rule, state, revision=revision, behind=self._behind())
 
-    def page(self, *, page_size: int, page_token: str) -> tuple[Sequence[TrafficView], str]:
-        """A page of models' traffic in alphabetical order, and the token of the next one."""
+    def page(self, *, page_size: int, page_token: str, sight: Sight = EVERYTHING) -> tuple[Sequence[TrafficView], str]:
+        """A page of the traffic of models that the caller sees, in alphabetical order, and the next one's token."""
         size = check_page_size(page_size)
         after = decode_page_token(page_token, query="traffic")
         names = sorted({*self._rules.rules, *self._publisher.states})
-        names = [name for name in names if not after or name > after[0]]
+        names = [name for name in names if sight.shows(name) and (not after or name > after[0])]
         token = encode_page_token(names[size - 1], query="traffic") if len(names) > size else ""
         return [self.get(name) for name in names[:size]], token
 

@@ -23,7 +23,7 @@ class AbTestCalls(router_service_pb2_grpc.RouterServiceServicer):
         self, request: router_service_pb2.CreateAbTestRequest, _context: _Context
     ) -> ab_test_pb2.AbTest:
         """Starts a test."""
-        call = Call(request.model_name, request_id=request.request_id, actor=current_identity().user)
+        call = Call(request.model_name, request_id=request.request_id, actor=current_identity().actor)
         return ab_test_to_proto(await self._ab_tests.create(call, ab_test_wish_from_proto(request)))
 
     async def GetAbTest(self, request: router_service_pb2.GetAbTestRequest, _context: _Context) -> ab_test_pb2.AbTest:
@@ -43,12 +43,12 @@ class AbTestCalls(router_service_pb2_grpc.RouterServiceServicer):
 
     async def StopAbTest(self, request: router_service_pb2.StopAbTestRequest, _context: _Context) -> ab_test_pb2.AbTest:
         """Ends a test without a conclusion."""
-        call = ab_test_call_from_proto(request, actor=current_identity().user)
+        call = ab_test_call_from_proto(request, actor=current_identity().actor)
         return ab_test_to_proto(await self._ab_tests.stop(call, request.name))
 
     async def ConcludeAbTest(
         self, request: router_service_pb2.ConcludeAbTestRequest, _context: _Context
     ) -> ab_test_pb2.AbTest:
         """Ends a test with a conclusion."""
-        call = ab_test_call_from_proto(request, actor=current_identity().user)
+        call = ab_test_call_from_proto(request, actor=current_identity().actor)
         return ab_test_to_proto(await self._ab_tests.conclude(call, request.name, promote=request.promote))

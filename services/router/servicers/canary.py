@@ -37,26 +37,26 @@ class CanaryCalls(router_service_pb2_grpc.RouterServiceServicer):
         self, request: router_service_pb2.PauseCanaryRequest, _context: _Context
     ) -> canary_pb2.Canary:
         """Keeps a canary at its stage."""
-        call = canary_call_from_proto(request, actor=current_identity().user)
+        call = canary_call_from_proto(request, actor=current_identity().actor)
         return canary_to_proto(await self._canaries.pause(call))
 
     async def ResumeCanary(
         self, request: router_service_pb2.ResumeCanaryRequest, _context: _Context
     ) -> canary_pb2.Canary:
         """Lets a canary go on."""
-        call = canary_call_from_proto(request, actor=current_identity().user)
+        call = canary_call_from_proto(request, actor=current_identity().actor)
         return canary_to_proto(await self._canaries.resume(call))
 
     async def AbortCanary(
         self, request: router_service_pb2.AbortCanaryRequest, _context: _Context
     ) -> canary_pb2.Canary:
         """Ends a canary."""
-        call = canary_call_from_proto(request, actor=current_identity().user)
+        call = canary_call_from_proto(request, actor=current_identity().actor)
         return canary_to_proto(await self._canaries.abort(call))
 
     async def PromoteCanary(
         self, request: router_service_pb2.PromoteCanaryRequest, _context: _Context
     ) -> canary_pb2.Canary:
         """Gives a canary all traffic."""
-        call = canary_call_from_proto(request, actor=current_identity().user)
+        call = canary_call_from_proto(request, actor=current_identity().actor)
         return canary_to_proto(await self._canaries.promote(call))

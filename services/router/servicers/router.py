@@ -6,6 +6,7 @@ from typing import Any, cast
 import grpc
 from infermesh.router.v1 import router_service_pb2, traffic_pb2, traffic_rule_pb2
 
+from services.common.access.book import AccessBook
 from services.common.grpc.identity import current_identity
 from services.common.grpc.interceptors import DEADLINE_DEFAULT_S
 from services.common.page import check_page_size
@@ -50,6 +51,7 @@ class RouterServicer(CanaryCalls, AbTestCalls):
         gateways: Gateways,
         canaries: Canaries,
         ab_tests: AbTests,
+        book: AccessBook,
     ) -> None:
         CanaryCalls.__init__(self, canaries)
         AbTestCalls.__init__(self, ab_tests)
@@ -58,6 +60,7 @@ class RouterServicer(CanaryCalls, AbTestCalls):
         self._batchers = batchers
         self._fleet = fleet
         self._gateways = gateways
+        self._book = book
 
     async def UpdateTraffic(
         self, request: router_service_pb2.UpdateTrafficRequest, _context: _Context
@@ -65,7 +68,7 @@ class RouterServicer(CanaryCalls, AbTestCalls):
         """Changes a model's traffic."""
         if request.validate_only:
             return view_to_proto((await self._planned(request)).after)
-        call, wish = call_from_proto(request, actor=current_identity().user), wish_from_proto(request)
+        call, wish = call_from_proto(request, actor=current_identity().actor), wish_from_proto(request)
         if request.canary_config.enabled:
             return view_to_proto(
                 await self._canaries.starts.start(call, wish, canary_wish_from_proto(request.canary_config))
@@ -79,7 +82,7 @@ class RouterServicer(CanaryCalls, AbTestCalls):
         return plan_to_proto(await self._planned(request))
 
     async def _planned(self, request: router_service_pb2.UpdateTrafficRequest) -> Plan:
-        call, wish = call_from_proto(request, actor=current_identity().user), wish_from_proto(request)
+        call, wish = call_from_proto(request, actor=current_identity().actor), wish_from_proto(request)
         if request.canary_config.enabled:
             return await self._canaries.starts.plan(call, wish, canary_wish_from_proto(request.canary_config))
         return await self._traffic.plan(call, wish)
@@ -94,7 +97,9 @@ class RouterServicer(CanaryCalls, AbTestCalls):
         self, request: router_service_pb2.ListTrafficRequest, _context: _Context
     ) -> router_service_pb2.ListTrafficResponse:
         """A page of models' traffic."""
-        views, token = self._traffic.page(page_size=request.page_size, page_token=request.page_token)
+        views, token = self._traffic.page(
+            page_size=request.page_size, page_token=request.page_token, sight=self._book.sight(current_identity())
+        )
         return router_service_pb2.ListTrafficResponse(
             traffic=[view_to_proto(view) for view in views], next_page_token=token
         )
@@ -121,11 +126,11 @@ class RouterServicer(CanaryCalls, AbTestCalls):
         self, request: router_service_pb2.UndoTrafficRequest, _context: _Context
     ) -> traffic_pb2.Traffic:
         """Brings back what held before."""
-        return view_to_proto(await self._traffic.undo(call_from_proto(request, actor=current_identity().user)))
+        return view_to_proto(await self._traffic.undo(call_from_proto(request, actor=current_identity().actor)))
 
     async def RollBack(self, request: router_service_pb2.RollBackRequest, context: _Context) -> traffic_pb2.Traffic:
         """Gives all traffic to one version, within the caller's deadline."""
-        call = call_from_proto(request, actor=current_identity().user)
+        call = call_from_proto(request, actor=current_identity().actor)
         # None where the caller set no deadline, whatever the stubs say.
         left_s = cast("float | None", context.time_remaining())
         timeout_s = max(0.0, (DEADLINE_DEFAULT_S if left_s is None else left_s) - _MOVE_S)

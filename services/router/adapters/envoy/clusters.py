@@ -42,13 +42,15 @@ _Cluster = cluster_pb2.Cluster
 
 def clusters(options: EnvoyOptions) -> list[cluster_pb2.Cluster]:
     """Every cluster that routes name, but the gateway's own admin port, which the bootstrap knows."""
-    services = (
+    services = [
         (names.REGISTRY, options.registry_address),
         (names.DEPLOYER, options.deployer_address),
         (names.ROUTER, options.router_address),
         (names.BATCH, options.batch_address),
         (names.MONITOR, options.monitor_address),
-    )
+    ]
+    if options.limiter and options.authentication:
+        services.append((names.LIMITER, options.limiter))
     batchers = [] if options.carried else [batcher_cluster(options.batchers)]
     issuers = issuer_clusters(options.issuers) if options.authentication else []
     return [*batchers, *(_service_cluster(name, address) for name, address in services), *issuers]

@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 from meshxds.envoy.config.core.v3 import config_source_pb2, extension_pb2
 from meshxds.envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
-from services.router.adapters.envoy import admission, authentication, names
+from services.router.adapters.envoy import admission, authentication, limits, names
 from services.router.adapters.envoy.messages import over_ads, packed
 from services.router.adapters.envoy.options import EnvoyOptions
 from services.router.adapters.envoy.resources import Resource, resource
@@ -27,7 +27,7 @@ class Extension:
 
     name: str
     closed: Callable[[], Message]
-    """What lets nobody pass; of the same type as `made`."""
+    """What a gateway goes by that has nothing that it could use, of the same type as `made`: nobody may come in."""
     made: Callable[[Callers, EnvoyOptions], Message]
     """Its configuration."""
 
@@ -38,8 +38,10 @@ AUTHENTICATION = Extension(
     lambda callers, options: authentication.authentication(callers, options.issuers),
 )
 ADMISSION = Extension(names.FILTER_ADMISSION, admission.closed, lambda callers, _: admission.admission(callers))
+TEAM_LIMITS = Extension(names.FILTER_TEAM_LIMITS, limits.none, lambda callers, _: limits.teams(callers))
+KEY_LIMITS = Extension(names.FILTER_KEY_LIMITS, limits.none, lambda callers, _: limits.keys(callers))
 
-EXTENSIONS = (AUTHENTICATION, ADMISSION)
+EXTENSIONS = (AUTHENTICATION, ADMISSION, TEAM_LIMITS, KEY_LIMITS)
 """All of them, in the order in which requests meet them. The filter that gives a role to those whom none was given is
 between the two (`filters`)."""
 

@@ -33,6 +33,7 @@ from services.common.grpc.identity import ANONYMOUS, HEADER_ROLE
 from services.router.adapters.envoy import names
 from services.router.adapters.envoy.extensions import AUTHENTICATION, EXTENSIONS, discovered
 from services.router.adapters.envoy.known_fields import tables
+from services.router.adapters.envoy.limits import shared
 from services.router.adapters.envoy.messages import count, flag, overwritten, packed
 from services.router.adapters.envoy.public import descriptors, extracted_fields, transcoded
 
@@ -46,12 +47,16 @@ _BY_BUCKET = (names.FILTER_BUCKET, names.FILTER_ROUTE_ANEW, names.FILTER_VERSION
 _SCRIPTS = Path(__file__).parent / "scripts"
 
 
-def http_filters(*, carried: bool, authentication: bool = False) -> Sequence[http_connection_manager_pb2.HttpFilter]:
+def http_filters(
+    *, carried: bool, authentication: bool = False, shared_limits: bool = False
+) -> Sequence[http_connection_manager_pb2.HttpFilter]:
     """Requests pass them in this order, answers the other way round. `carried`: the gateway has a batcher inside.
-    `authentication`: callers must show a credential, before anything else is done for them."""
+    `authentication`: callers must show a credential, before anything else is done for them. `shared_limits`: a limiter
+    counts what they call for all gateways."""
     batcher = [_optional(names.FILTER_CARRIED, _carried_batcher())] if carried else []
     return [
         *(_callers() if authentication else ()),
+        *([_Filter(name=names.FILTER_SHARED_LIMITS, typed_config=packed(shared()))] if shared_limits else ()),
         _optional(names.FILTER_REST, _script("rest.lua", above=tables())),
         _optional(names.FILTER_READY, _ready()),
         _optional(names.FILTER_BODY_LIMIT, buffer_pb2.Buffer(max_request_bytes=count(names.BODY_MAX_BYTES))),

@@ -57,7 +57,11 @@ def _connection_manager(options: EnvoyOptions) -> http_connection_manager_pb2.Ht
         stat_prefix="gateway",
         codec_type=_Manager.CodecType.AUTO,
         scoped_routes=_scoped_routes(),
-        http_filters=http_filters(carried=options.carried, authentication=options.authentication),
+        http_filters=http_filters(
+            carried=options.carried,
+            authentication=options.authentication,
+            shared_limits=options.authentication and bool(options.limiter),
+        ),
         http2_protocol_options=_http2(),
         common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
             idle_timeout=seconds(_CONNECTION_IDLE_S), max_headers_count=count(_HEADERS_MAX)

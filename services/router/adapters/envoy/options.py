@@ -26,6 +26,9 @@ class EnvoyOptions:
     """Whether callers must show a credential. Nobody gets in before it is known who may: see `control_plane`."""
     issuers: tuple[Issuer, ...] = ()
     """Who beside the mesh vouches for callers."""
+    limiter: str = ""
+    """host:port of the limiter, which holds callers to their limits over all gateways together. Empty: each gateway
+    holds them to the whole limit, which is right where there is one."""
     tls_certificate: str = ""
     """File with the gateway's certificate and its chain, PEM, as the gateway sees it. Empty: no TLS."""
     tls_private_key: str = ""
@@ -57,5 +60,7 @@ class EnvoyOptions:
             value = getattr(self, one.name)
             if one.name.endswith("_address"):
                 split_address(value, one.name)
+        if self.limiter:
+            split_address(self.limiter, "limiter")
         for place, address in enumerate(self.batchers):
             split_address(address, f"batchers[{place}]")

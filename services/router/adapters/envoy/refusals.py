@@ -14,10 +14,15 @@ from meshxds.envoy.config.accesslog.v3 import accesslog_pb2
 from meshxds.envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 
 from services.common.errors import CATALOGUE, DOMAIN, Reason
-from services.router.adapters.envoy import admission
+from services.router.adapters.envoy import admission, limits
 from services.router.adapters.envoy.messages import packed
 
-_STATUS = {Reason.UNAUTHENTICATED: 401, Reason.PERMISSION_DENIED: 403, Reason.DEPENDENCY_UNAVAILABLE: 503}
+_STATUS = {
+    Reason.UNAUTHENTICATED: 401,
+    Reason.PERMISSION_DENIED: 403,
+    Reason.QUOTA_EXCEEDED: 429,
+    Reason.DEPENDENCY_UNAVAILABLE: 503,
+}
 _SEND = "send an API key, or a token of an issuer that this mesh trusts, as `authorization: Bearer …`"
 
 
@@ -31,6 +36,8 @@ class Refusal:
     """A part of what Envoy says in the details of its answer; empty: anything."""
     message: str
     reason: Reason = Reason.UNAUTHENTICATED
+    limit: str = ""
+    """The limit that was reached, for the details; empty: none was."""
 
     @property
     def said_as(self) -> int:
@@ -48,7 +55,8 @@ class Refusal:
     def details(self) -> str:
         """The header `grpc-status-details-bin`."""
         info = any_pb2.Any()
-        info.Pack(error_details_pb2.ErrorInfo(reason=self.reason.value, domain=DOMAIN))
+        metadata = {"limit": self.limit} if self.limit else {}
+        info.Pack(error_details_pb2.ErrorInfo(reason=self.reason.value, domain=DOMAIN, metadata=metadata))
         status = status_pb2.Status(code=int(CATALOGUE[self.reason]), message=self.message, details=[info])
         return base64.b64encode(status.SerializeToString(deterministic=True)).decode().rstrip("=")
 
@@ -64,6 +72,7 @@ class Refusal:
 
 
 _MISSING = "Jwt_is_missing"
+_SLOWER = "x-ratelimit-limit and x-ratelimit-reset among the headers of this answer say how fast it may"
 _NEW_ONE = "make a new one, or ask whoever issued it"
 
 REFUSALS = (
@@ -106,6 +115,27 @@ REFUSALS = (
         f"[{admission.NOT_KNOWN_YET}]",
         "the gateway does not know yet who may call; try again in a second",
         Reason.DEPENDENCY_UNAVAILABLE,
+    ),
+    Refusal(
+        limits.STATUS_TEAM,
+        "local_rate_limited",
+        f"the team calls faster than its rate limit allows; {_SLOWER}",
+        Reason.QUOTA_EXCEEDED,
+        limit="team.rate_limit",
+    ),
+    Refusal(
+        limits.STATUS_KEY,
+        "local_rate_limited",
+        f"the key is used faster than its own rate limit allows; {_SLOWER}",
+        Reason.QUOTA_EXCEEDED,
+        limit="api_key.rate_limit",
+    ),
+    Refusal(
+        limits.STATUS_SHARED,
+        "request_rate_limited",
+        f"the team or its key calls faster, over all gateways together, than its rate limit allows; {_SLOWER}",
+        Reason.QUOTA_EXCEEDED,
+        limit="rate_limit over all gateways",
     ),
     Refusal(403, "", "the gateway does not let this pass; ask whoever runs it", Reason.PERMISSION_DENIED),
 )

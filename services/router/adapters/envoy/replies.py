@@ -5,7 +5,7 @@ it; gRPC gets a status with a sentence. Envoy's own words stay in the sentence: 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf import struct_pb2
 from meshxds.envoy.config.accesslog.v3 import accesslog_pb2
@@ -37,6 +37,8 @@ class _Reply:
     reason: Reason | None = None
     said_as: int = 0
     """The HTTP status that callers get instead; 0: the same."""
+    limit: str = ""
+    """The limit that was reached; empty: none was."""
 
 
 def _because(status: int, reason: Reason, message: str, *, said_as: int = 0) -> _Reply:
@@ -99,12 +101,13 @@ def _refused() -> Iterator[http_connection_manager_pb2.ResponseMapper]:
             headers_to_add=[
                 overwritten("grpc-status", str(int(CATALOGUE[one.reason]))),
                 overwritten("grpc-status-details-bin", one.details),
+                *([overwritten(*_RETRY_AFTER)] if one.said_as in _RETRIED else ()),
                 *_challenge(one),
             ],
         )
     for shape, body in (((_is_inference(),), _inference), ((), _json)):
         for one in REFUSALS:
-            reply = _because(one.status, one.reason, one.message, said_as=one.said_as)
+            reply = replace(_because(one.status, one.reason, one.message, said_as=one.said_as), limit=one.limit)
             mapper = _to_rest(reply, _all(*shape, _status_is(one.status), *one.holds()), body(reply))
             mapper.headers_to_add.extend(_challenge(one))
             yield mapper
@@ -145,12 +148,16 @@ def _to_grpc() -> Sequence[http_connection_manager_pb2.ResponseMapper]:
 
 
 def _json(reply: _Reply) -> substitution_format_string_pb2.SubstitutionFormatString:
-    details = []
+    details: list[dict[str, object]] = []
     if reply.reason is not None:
-        info = {"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reply.reason.value, "domain": DOMAIN}
-        details.append(info)
+        info: dict[str, object] = {
+            "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+            "reason": reply.reason.value,
+            "domain": DOMAIN,
+        }
+        details.append({**info, "metadata": {"limit": reply.limit}} if reply.limit else info)
     body = struct_pb2.Struct()
-    body.update({"code": int(reply.code), "message": reply.message, "details": details})
+    body.update({"code": int(reply.code), "message": reply.message, "details": details})  # type: ignore[dict-item]
     return substitution_format_string_pb2.SubstitutionFormatString(json_format=body)
 
 

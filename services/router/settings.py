@@ -48,6 +48,9 @@ class RouterSettings(ServiceSettings):
     `audiences`, `jwks_uri` (where the gateway fetches their public keys) or `jwks` (a key set, or a file with one), and
     the names of claims: `user_claim` (default "sub"), `team_claim` and `role_claim` (default: tokens say neither).
     `ca_file`: whose certificates are believed at an https `jwks_uri`, as the gateway sees it."""
+    limiter_address: str = ""
+    """host:port of the limiter, as the gateways reach it: where there are several gateways, it holds callers to their
+    rate limits over all of them together. Empty: each gateway by itself."""
     tls_certificate: str = ""
     """File with the gateway's certificate and its chain, PEM, as the gateway sees it. With `tls_private_key` the
     gateway speaks TLS and nothing else. A certificate that is moved into its place is taken up without a restart."""

@@ -87,6 +87,7 @@ def _envoy_options(settings: RouterSettings) -> EnvoyOptions:
         gateway_port=settings.gateway_port,
         authentication=settings.authentication,
         issuers=issuers(settings),
+        limiter=settings.limiter_address,
         tls_certificate=settings.tls_certificate,
         tls_private_key=settings.tls_private_key,
     )

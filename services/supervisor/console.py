@@ -21,6 +21,7 @@ _PURPOSES = {
     "batcher": "predictions, in batches",
     "batch": "jobs over files",
     "monitor": "metrics of predictions",
+    "limiter": "rate limits over all gateways",
     "gateway": "the one address for clients",
     "keeper": "the gateway's configuration on disk",
 }

@@ -24,6 +24,7 @@ class MeshPorts(BaseSettings):
     deployer: int = 8103
     batch: int = 8104
     monitor: int = 8105
+    limiter: int = 8106
     batcher: int = 8110
     """Of the first batcher, or of the one that the gateway carries; the others follow."""
     batcher_1: int = 8111
@@ -49,6 +50,7 @@ class MeshPorts(BaseSettings):
     deployer_metrics: int = 8203
     batch_metrics: int = 8204
     monitor_metrics: int = 8205
+    limiter_metrics: int = 8206
 
     def of_batcher(self, place: int) -> int:
         """The port of a batcher, counted from 0."""

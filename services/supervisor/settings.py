@@ -34,6 +34,9 @@ class SupervisorSettings(BaseSettings):
     auth: Literal["on", "off"] = "off"
     """Whether the gateway asks callers for a key. "off": whoever reaches the gateway may do everything; for a machine
     of one's own."""
+    limiter: Literal["on", "off"] = "off"
+    """Whether rate limits are counted by a limiter, for all gateways that are told of it. This mesh has one gateway,
+    whose own counting is exact: it is here to be tried."""
     tls: str = "off"
     """Whether the gateway speaks TLS. "local": with a certificate made for this machine, whose authority is in
     `.data/tls/ca.crt`. The path of a folder: with its `tls.crt` and `tls.key`, taken up anew when they change."""

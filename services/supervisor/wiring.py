@@ -93,6 +93,7 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
             "batcher_address": ",".join(batchers),
             "gateway_port": ports.gateway,
             "authentication": settings.auth == "on",
+            "limiter_address": f"127.0.0.1:{ports.limiter}" if settings.limiter == "on" else "",
             **_tls(settings, clock),
         },
         "deployer": {
@@ -110,6 +111,8 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
         },
         "monitor": {},
     }
+    if settings.limiter == "on":
+        own["limiter"] = {"registry_address": registry, "redis_url": f"redis://127.0.0.1:{ports.redis_cache}/0"}
     return [
         service_part(
             name,
@@ -117,7 +120,7 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
             settings={
                 "port": getattr(ports, name),
                 "metrics_port": getattr(ports, f"{name}_metrics"),
-                "database_url": database,
+                **({"database_url": database} if name != "limiter" else {}),
                 **both,
                 **told,
             },

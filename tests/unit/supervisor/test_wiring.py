@@ -85,6 +85,17 @@ def test_a_configuration_that_asked_nobody_for_a_key_is_not_used_where_keys_are_
     assert len(known) == 4
 
 
+def test_a_limiter_runs_where_it_is_asked_for_and_the_router_knows_it(tmp_path: Path) -> None:
+    assert "limiter" not in parts(tmp_path, 0)
+    settings = SupervisorSettings(data_dir=tmp_path, limiter="on")
+    stages = build_stages(settings, PORTS, clock=SystemClock())
+    found = {part.name: part for stage in stages for part in stage}
+    assert found["router"].env["INFERMESH_ROUTER_LIMITER_ADDRESS"] == f"127.0.0.1:{PORTS.limiter}"
+    assert found["limiter"].env["INFERMESH_LIMITER_REDIS_URL"].endswith(f":{PORTS.redis_cache}/0")
+    assert "INFERMESH_LIMITER_DATABASE_URL" not in found["limiter"].env
+    assert not found["limiter"].vital, "predictions go on without it"
+
+
 def _layout(settings: SupervisorSettings, ports: MeshPorts) -> str:
     stages = build_stages(settings, ports, clock=SystemClock())
     [keeper] = [part for stage in stages for part in stage if part.name == "keeper"]

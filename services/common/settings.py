@@ -27,6 +27,11 @@ class ServiceSettings(BaseSettings):
     """debug, info, warning or error."""
     shutdown_grace_s: float = 8.0
     """The longest that a stop may take, in seconds: work in flight is finished within it, the rest is cut off."""
+    tls_dir: str = ""
+    """Folder with ca.crt, tls.crt and tls.key: mutual TLS with every other service. Empty: none, which is refused where
+    `host` is not this machine's alone."""
+    insecure: bool = False
+    """True: listen beyond this machine without TLS all the same. Whoever reaches the port may do everything."""
     otlp_endpoint: str = ""
     """host:port of an OTLP gRPC receiver for traces. Empty: traces are not exported."""
 

@@ -15,6 +15,7 @@ from services.common.errors import Code, MeshError, Reason
 from services.common.grpc.identity import Identity, current_identity, identity_headers
 from services.common.grpc.server import MESSAGE_MAX_BYTES
 from services.common.grpc.status import STATUS_DETAILS_KEY, error_from_status
+from services.common.grpc.tls import PeerTls
 from services.common.telemetry.tracing import inject_context
 
 DEADLINE_DEFAULT_S = 10.0
@@ -37,9 +38,14 @@ _OPTIONS = (
 )
 
 
-def open_channel(address: str, *, deadline_s: float = DEADLINE_DEFAULT_S) -> grpc.aio.Channel:
-    """A channel to `address` (host:port). Failed calls raise MeshError. Close it when done."""
+def open_channel(
+    address: str, *, deadline_s: float = DEADLINE_DEFAULT_S, tls: PeerTls | None = None
+) -> grpc.aio.Channel:
+    """A channel to `address` (host:port), with mutual TLS where `tls` is given. Failed calls raise MeshError. Close it
+    when done."""
     interceptors = (_UnaryUnary(deadline_s, address), _UnaryStream(address), _StreamStream(address))
+    if tls is not None:
+        return grpc.aio.secure_channel(address, tls.for_channels(), options=_OPTIONS, interceptors=interceptors)
     return grpc.aio.insecure_channel(address, options=_OPTIONS, interceptors=interceptors)
 
 

@@ -11,7 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from services.common.access.guard import Guard
 from services.common.clock import Clock
+from services.common.errors import MeshError
 from services.common.grpc.interceptors import MeshInterceptor
+from services.common.grpc.tls import PeerTls, is_loopback
 from services.common.lifecycle import Lifecycle
 from services.common.settings import ServiceSettings
 from services.common.telemetry.logging import get_logger
@@ -58,6 +60,7 @@ class GrpcServer:
     ) -> None:
         self._lifecycle = lifecycle
         self._settings = settings
+        self._tls = peer_tls(settings)
         interceptor = MeshInterceptor(clock=clock, metrics=RpcMetrics(registry), tracing=tracing, guard=guard)
         self._server = grpc.aio.server(interceptors=(interceptor,), options=_OPTIONS)
         self._health = health or HealthServicer()
@@ -76,7 +79,10 @@ class GrpcServer:
         address = f"{self._settings.host}:{self._settings.port}"
         await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
         try:
-            self.port = self._server.add_insecure_port(address)
+            if self._tls is None:
+                self.port = self._server.add_insecure_port(address)
+            else:
+                self.port = self._server.add_secure_port(address, self._tls.for_servers())
         except RuntimeError:
             raise SystemExit(
                 f"cannot listen on {address}: the port is taken; stop its owner or set another port"
@@ -147,3 +153,19 @@ def add_grpc_server(
     lifecycle.add("grpc server", start=server.start, stop=server.stop, stop_timeout_s=settings.shutdown_grace_s)
     lifecycle.add_task("health", server.report_health)
     return server
+
+
+def peer_tls(settings: ServiceSettings) -> PeerTls | None:
+    """The certificates of a service; None where it has none and needs none. Raises SystemExit with one sentence where
+    they cannot be read, or where it would listen beyond this machine without any."""
+    variable = str(type(settings).model_config.get("env_prefix", "INFERMESH_"))
+    try:
+        found = PeerTls.in_folder(settings.tls_dir, f"{variable}TLS_DIR")
+    except MeshError as error:
+        raise SystemExit(error.message) from None
+    if found is None and not is_loopback(settings.host) and not settings.insecure:
+        raise SystemExit(
+            f"{variable}HOST is {settings.host!r}, which others than this machine reach, and services believe whoever "
+            f"reaches them; set {variable}TLS_DIR to a folder with certificates, or {variable}INSECURE=true"
+        )
+    return found

@@ -1,0 +1,83 @@
+"""Mutual TLS between services: each shows a certificate of the mesh's own authority, and asks for one.
+
+Beyond this machine it is what keeps strangers out: services believe whom the gateway says that a caller is, so nobody
+else may speak to them. On loopback it may be left out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import cast
+
+import grpc
+
+from services.common.errors import invalid
+
+AUTHORITY, CERTIFICATE, PRIVATE_KEY = "ca.crt", "tls.crt", "tls.key"
+"""The files, as Kubernetes names them in a secret of the type kubernetes.io/tls."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerTls:
+    """A service's certificate and whose it believes, in a folder of three files in PEM."""
+
+    folder: Path
+
+    @staticmethod
+    def in_folder(folder: str, field: str = "tls_dir") -> "PeerTls | None":
+        """What is in `folder`; None for an empty name. Raises INVALID_FIELD where a file is missing."""
+        if not folder:
+            return None
+        made = PeerTls(Path(folder))
+        missing = [name for name in (AUTHORITY, CERTIFICATE, PRIVATE_KEY) if not (made.folder / name).is_file()]
+        if missing:
+            raise invalid(field, folder, f"a folder with {AUTHORITY}, {CERTIFICATE} and {PRIVATE_KEY}; no {missing[0]}")
+        return made
+
+    def for_servers(self) -> grpc.ServerCredentials:
+        """What a server shows, asking for the like. Files that change are taken by the connections that come next."""
+        read = self._read()
+
+        def fetch() -> grpc.ServerCertificateConfiguration | None:
+            nonlocal read
+            try:
+                now = self._read()
+            except OSError:
+                # Between two of the three files of a rotation: the next connection looks again.
+                return None
+            if now == read:
+                return None
+            read = now
+            return _configuration(now)
+
+        # It may say that nothing changed by None, whatever the stubs say.
+        asked = cast("Callable[[], grpc.ServerCertificateConfiguration]", fetch)
+        return grpc.dynamic_ssl_server_credentials(_configuration(read), asked, require_client_authentication=True)
+
+    def for_channels(self) -> grpc.ChannelCredentials:
+        """What a caller shows, and whose servers it believes; the name that it dials must be in their certificate."""
+        authority, certificate, private_key = self._read()
+        return grpc.ssl_channel_credentials(authority, private_key, certificate)
+
+    def _read(self) -> tuple[bytes, bytes, bytes]:
+        """Raises OSError."""
+        authority, certificate, private_key = (
+            (self.folder / name).read_bytes() for name in (AUTHORITY, CERTIFICATE, PRIVATE_KEY)
+        )
+        return authority, certificate, private_key
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches what listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _configuration(read: tuple[bytes, bytes, bytes]) -> grpc.ServerCertificateConfiguration:
+    authority, certificate, private_key = read
+    return grpc.ssl_server_certificate_configuration([(private_key, certificate)], root_certificates=authority)

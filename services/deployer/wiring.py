@@ -15,7 +15,7 @@ from services.common.access.parts import AccessParts, new_access
 from services.common.clock import Clock
 from services.common.database import create_engine, migrate
 from services.common.grpc.channel import open_channel
-from services.common.grpc.server import GrpcServer, add_grpc_server
+from services.common.grpc.server import GrpcServer, add_grpc_server, peer_tls
 from services.common.lifecycle import Lifecycle
 from services.deployer.adapters.postgres import SCHEMA, PostgresDeploymentStore
 from services.deployer.adapters.registry import RegistryVersionSource
@@ -52,7 +52,8 @@ class Deployer:
 def build(settings: DeployerSettings, *, clock: Clock) -> Deployer:
     """A deployer over the registry and the router of its settings, not started yet."""
     lifecycle = Lifecycle(name="deployer", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
-    registry, router = open_channel(settings.registry_address), open_channel(settings.router_address)
+    tls = peer_tls(settings)
+    registry, router = open_channel(settings.registry_address, tls=tls), open_channel(settings.router_address, tls=tls)
     lifecycle.add("channel to the registry", stop=registry.close)
     lifecycle.add("channel to the router", stop=router.close)
     access = new_access(

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from services.common.clock import Clock
 from services.common.grpc.channel import open_channel
-from services.common.grpc.server import GrpcServer, add_grpc_server
+from services.common.grpc.server import GrpcServer, add_grpc_server, peer_tls
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
 from services.limiter.adapters.redis_buckets import RedisBuckets
@@ -31,7 +31,7 @@ def build(settings: LimiterSettings, *, clock: Clock) -> LimiterProcess:
     """A limiter over its Redis. It is ready at once: before it knows limits, it lets everybody through."""
     lifecycle = Lifecycle(name="limiter", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
     store = RedisBuckets(settings.redis_url.get_secret_value(), clock=clock)
-    channel = open_channel(settings.registry_address)
+    channel = open_channel(settings.registry_address, tls=peer_tls(settings))
     limiter = Limiter(store)
     follower = LimitFollower(source=RegistryLimits(channel, watcher_id=settings.instance), limiter=limiter, clock=clock)
     lifecycle.add("Redis", stop=store.close)

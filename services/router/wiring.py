@@ -18,7 +18,7 @@ from services.common.access.parts import new_access
 from services.common.clock import Clock
 from services.common.database import create_engine
 from services.common.grpc.channel import open_channel
-from services.common.grpc.server import GrpcServer, Service, add_grpc_server
+from services.common.grpc.server import GrpcServer, Service, add_grpc_server, peer_tls
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
 from services.router.adapters.deployer import DeployerBackendSource
@@ -229,7 +229,8 @@ def _channels(settings: RouterSettings) -> Mapping[str, grpc.aio.Channel]:
         "batch": settings.batch_address,
         "monitor": settings.monitor_address,
     }
-    return {name: open_channel(address) for name, address in addresses.items()}
+    tls = peer_tls(settings)
+    return {name: open_channel(address, tls=tls) for name, address in addresses.items()}
 
 
 def _health_sources(ready: HealthSource, channels: Mapping[str, grpc.aio.Channel]) -> Mapping[str, HealthSource]:

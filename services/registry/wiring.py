@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from infermesh.registry.v1 import artifact_service_pb2_grpc, registry_service_pb2_grpc, team_service_pb2_grpc
+from infermesh.registry.v1 import artifact_service_pb2_grpc, registry_service_pb2_grpc
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.clock import Clock
@@ -24,9 +24,9 @@ from services.registry.engines.registering import Registering
 from services.registry.engines.searching import Searching
 from services.registry.engines.watch import DatabaseWatch
 from services.registry.servicers.artifacts import ArtifactServicer
-from services.registry.servicers.later import LaterTeamMethods
 from services.registry.servicers.registry import RegistryServicer
 from services.registry.settings import RegistrySettings
+from services.registry.wiring_teams import Access, build_access
 
 _PACKAGE = "infermesh.registry.v1"
 
@@ -49,24 +49,28 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
     reader = OnnxReader(store)
     watch = DatabaseWatch(catalogue, clock=clock, period_s=settings.database_period_s)
     reading = Reading(catalogue)
+    _add_database(lifecycle, engine, url)
+    access = build_access(lifecycle, settings, engine, reading=reading, clock=clock)
     registry = RegistryServicer(
         registering=Registering(catalogue=catalogue, store=store, reader=reader),
         reading=reading,
         searching=Searching(PostgresFinder(engine)),
         changing=Changing(catalogue=catalogue, reading=reading),
         aliasing=Aliasing(book=PostgresAliasBook(engine), reading=reading),
+        sharing=access.sharing,
         store=store,
     )
     artifacts = ArtifactServicer(
         inspecting=Inspecting(catalogue=catalogue, store=store, reader=reader),
         keeping=Keeping(catalogue=catalogue, store=store, clock=clock, uploads_max=settings.uploads_max),
     )
-    _add_database(lifecycle, engine, url)
     lifecycle.add("artifact store", start=store.start)
     lifecycle.add("first look at the database", start=watch.look)
     lifecycle.add_task("database watch", watch.run)
     lifecycle.on_health("the database answers", lambda: watch.reachable)
-    return Registry(lifecycle, _add_server(lifecycle, settings, clock, registry, artifacts))
+    server = _add_server(lifecycle, settings, clock, registry, artifacts, access=access)
+    lifecycle.add("followers of access", stop=access.close)
+    return Registry(lifecycle, server)
 
 
 def _add_database(lifecycle: Lifecycle, engine: AsyncEngine, url: str) -> None:
@@ -82,8 +86,9 @@ def _add_server(
     clock: Clock,
     registry: RegistryServicer,
     artifacts: ArtifactServicer,
+    *,
+    access: Access,
 ) -> GrpcServer:
-    teams = LaterTeamMethods()
     return add_grpc_server(
         lifecycle,
         settings,
@@ -96,10 +101,7 @@ def _add_server(
                 lambda server: artifact_service_pb2_grpc.add_ArtifactServiceServicer_to_server(artifacts, server),
                 f"{_PACKAGE}.ArtifactService",
             ),
-            (
-                lambda server: team_service_pb2_grpc.add_TeamServiceServicer_to_server(teams, server),
-                f"{_PACKAGE}.TeamService",
-            ),
+            access.service,
         ],
         clock=clock,
     )

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.common.errors import MeshError, Reason
 from services.registry.adapters.database import transaction
+from services.registry.adapters.postgres_teams_sharing import check_registration_room
 from services.registry.adapters.queries import MODELS, VERSIONS
 from services.registry.adapters.rows import Parameters, model_of, version_of, version_parameters
 from services.registry.domain.conflicts import other_framework, other_team, same_or_refused
@@ -18,7 +19,7 @@ _MODEL = text("""
     INSERT INTO models (name, description, framework, created_by, team_id, tags)
     VALUES (:name, :description, :framework, :created_by, CAST(:team_id AS uuid), :tags)
     ON CONFLICT (name) DO UPDATE SET name = EXCLUDED.name
-    RETURNING id, framework, (SELECT t.name FROM teams t WHERE t.id = team_id) AS team
+    RETURNING id, framework, xmax = 0 AS made, (SELECT t.name FROM teams t WHERE t.id = team_id) AS team
 """)
 _TOUCH = text("UPDATE models SET updated_at = now() WHERE id = :model_id")
 _TEAM = text("SELECT id FROM teams WHERE name = :team")
@@ -203,7 +204,7 @@ class PostgresCatalogue:
                     metadata={"team": new.team},
                 )
         model = (await connection.execute(_MODEL, _model_parameters(new, team_id))).mappings().one()
-        if new.team and (model["team"] or new.team) != new.team:
+        if new.team and model["team"] != new.team:
             raise other_team(new)
         if model["framework"] != new.content.framework:
             raise other_framework(new, model["framework"])
@@ -212,6 +213,15 @@ class PostgresCatalogue:
         rival = found.mappings().one_or_none()
         if rival is not None:
             return same_or_refused(new, version_of(rival))
+        if model["team"]:
+            artifact = new.content.artifact
+            await check_registration_room(
+                connection,
+                model["team"],
+                new_model=model["made"],
+                digest=artifact.digest,
+                size_bytes=artifact.size_bytes,
+            )
         if new.reference is not None:
             sample = {"digest": new.content.reference_digest, "content": new.reference}
             await connection.execute(_KEEP_SAMPLE, sample)

@@ -1,10 +1,15 @@
 """The SELECTs that give whole models and versions. Callers append conditions and an order.
 
-`:viewer` is the team whose eyes look; the empty one sees all, and models without a team are everybody's.
+`:viewer` is whose eyes look: empty, and it sees all; "-", and it sees nothing; else words, of which the first is a team
+("*" for any) and the others, if there are any, the only models that it sees (domain/access.py, `viewer_of`).
 """
 # ruff: noqa: S608 - made of this module's own text
 
-SEEN = "(:viewer = '' OR m.team_id IS NULL OR t.name = :viewer)"
+SEEN = """(:viewer = '' OR (:viewer <> '-'
+    AND (strpos(:viewer, ' ') = 0 OR m.name = ANY((string_to_array(:viewer, ' '))[2:]))
+    AND (m.team_id IS NULL OR split_part(:viewer, ' ', 1) IN ('*', t.name) OR EXISTS
+        (SELECT FROM model_shares seen JOIN teams seer ON seer.id = seen.team_id
+         WHERE seen.model_id = m.id AND seer.name = split_part(:viewer, ' ', 1)))))"""
 """Whether `:viewer` sees the model `m` of the team `t`; the one place that says so."""
 
 VERSIONS = f"""
@@ -19,7 +24,9 @@ MODELS = f"""
             AS latest_version,
         (SELECT count(*) FROM model_versions v WHERE v.model_id = m.id) AS version_count,
         (SELECT coalesce(jsonb_object_agg(a.alias, v.version), '{{}}')
-            FROM model_aliases a JOIN model_versions v ON v.id = a.version_id WHERE a.model_id = m.id) AS aliases
+            FROM model_aliases a JOIN model_versions v ON v.id = a.version_id WHERE a.model_id = m.id) AS aliases,
+        ARRAY(SELECT st.name FROM model_shares s JOIN teams st ON st.id = s.team_id WHERE s.model_id = m.id
+            AND (:viewer = '' OR split_part(:viewer, ' ', 1) IN ('*', t.name, st.name)) ORDER BY st.name) AS shared_with
     FROM models m LEFT JOIN teams t ON t.id = m.team_id
     WHERE {SEEN}
 """

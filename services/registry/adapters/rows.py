@@ -117,6 +117,7 @@ def model_of(row: RowMapping) -> Model:
         created_at=values["created_at"],
         updated_at=values["updated_at"],
         revision=values["revision"],
+        shared_with=tuple(values["shared_with"]),
     )
 
 

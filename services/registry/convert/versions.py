@@ -128,6 +128,7 @@ def model_to_proto(model: Model) -> model_pb2.Model:
         latest_version=model.latest_version,
         version_count=model.version_count,
         aliases=model.aliases,
+        shared_with=model.shared_with,
         model_card=model.model_card,
         created_at=timestamp(model.created_at),
         updated_at=timestamp(model.updated_at),

@@ -149,6 +149,8 @@ class Model:
     updated_at: datetime
     revision: int = 1
     """Counts changes of description, tags and card."""
+    shared_with: tuple[str, ...] = ()
+    """Teams that may read and call it, as far as who looks may know: strangers see none but themselves."""
 
     @property
     def etag(self) -> str:

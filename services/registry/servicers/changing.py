@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2
-from infermesh.registry.v1 import model_pb2, model_version_pb2, registry_service_pb2, registry_service_pb2_grpc
+from infermesh.registry.v1 import model_pb2, model_version_pb2, registry_service_pb2
 
 from services.common.grpc.identity import current_identity
 from services.registry.convert.changes import (
@@ -15,18 +15,24 @@ from services.registry.convert.changes import (
     model_change_from_proto,
 )
 from services.registry.convert.versions import model_to_proto, version_to_proto
+from services.registry.domain.access import viewer_of
 from services.registry.domain.alias import Move
 from services.registry.domain.version import Version
 from services.registry.engines.aliasing import Aliasing
 from services.registry.engines.changing import Changing
+from services.registry.engines.sharing import Sharing
+from services.registry.servicers.sharing import SharingMethods
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class ChangingMethods(registry_service_pb2_grpc.RegistryServiceServicer):
+class ChangingMethods(SharingMethods):
     """The changing half of the servicer."""
 
-    def __init__(self, *, changing: Changing, aliasing: Aliasing, path_of: Callable[[str], str]) -> None:
+    def __init__(
+        self, *, changing: Changing, aliasing: Aliasing, sharing: Sharing, path_of: Callable[[str], str]
+    ) -> None:
+        super().__init__(sharing)
         self._changing = changing
         self._aliasing = aliasing
         self._path_of = path_of
@@ -36,6 +42,7 @@ class ChangingMethods(registry_service_pb2_grpc.RegistryServiceServicer):
     ) -> model_pb2.Model:
         """Changes a model's description, tags or card."""
         sent, change = request.model, model_change_from_proto(request)
+        await self.check_owned(sent.name)
         changed = await self._changing.model(sent.name, etag=sent.etag, change=change, team=caller_team())
         return model_to_proto(changed)
 
@@ -44,6 +51,7 @@ class ChangingMethods(registry_service_pb2_grpc.RegistryServiceServicer):
     ) -> model_version_pb2.ModelVersion:
         """Changes a version's card."""
         sent, change = request.model_version, card_change_from_proto(request)
+        await self.check_owned(sent.model_name)
         changed = await self._changing.version(
             sent.model_name, sent.version, etag=sent.etag, change=change, team=caller_team()
         )
@@ -53,6 +61,7 @@ class ChangingMethods(registry_service_pb2_grpc.RegistryServiceServicer):
         self, request: registry_service_pb2.SetStageRequest, _context: _Context
     ) -> model_version_pb2.ModelVersion:
         """Moves a version to another stage."""
+        await self.check_owned(request.model_name)
         changed = await self._changing.stage(
             request.model_name,
             request.version,
@@ -66,6 +75,7 @@ class ChangingMethods(registry_service_pb2_grpc.RegistryServiceServicer):
 
     async def SetAlias(self, request: registry_service_pb2.SetAliasRequest, _context: _Context) -> model_pb2.Alias:
         """Points an alias at a version."""
+        await self.check_owned(request.model_name)
         move = Move(request.model_name, request.alias, request.version, request.reason, current_identity().user)
         pointed = await self._aliasing.point(
             move, expected_version=request.expected_version, etag=request.etag, team=caller_team()
@@ -91,6 +101,7 @@ class ChangingMethods(registry_service_pb2_grpc.RegistryServiceServicer):
         self, request: registry_service_pb2.DeleteAliasRequest, _context: _Context
     ) -> empty_pb2.Empty:
         """Takes an alias away."""
+        await self.check_owned(request.model_name)
         await self._aliasing.drop(
             request.model_name,
             request.alias,
@@ -121,6 +132,5 @@ class ChangingMethods(registry_service_pb2_grpc.RegistryServiceServicer):
 
 
 def caller_team() -> str:
-    """The team whose eyes look: operators of the mesh and callers without a team see all."""
-    identity = current_identity()
-    return "" if identity.role == "platform-admin" else identity.team
+    """Whose eyes look, as `viewer_of` writes it: the caller's team, and the models that the key is limited to."""
+    return viewer_of(current_identity())

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Never, cast
 
-from infermesh.registry.v1 import artifact_service_pb2_grpc, registry_service_pb2_grpc, team_service_pb2_grpc
+from infermesh.registry.v1 import artifact_service_pb2_grpc, registry_service_pb2_grpc
 
 from services.common.errors import MeshError, Reason
 
@@ -18,7 +18,6 @@ def later(sentence: str) -> Callable[..., Never]:
 
 
 _DELETE = "nothing can be removed yet; SetStage with the stage archived keeps a version from being deployed"
-_TEAMS = "teams are not administered yet; every model is open to every caller who reaches the gateway"
 _LINEAGE = "lineage is not followed yet; GetModelVersion has what each version was made from"
 _IMPORT = "other registries cannot be imported yet; CreateModel registers one ONNX file at a time"
 _CHANGES = "changes are not kept yet; updated_at of GetModel and GetModelVersion says when something last changed"
@@ -29,9 +28,6 @@ class LaterRegistryMethods(registry_service_pb2_grpc.RegistryServiceServicer):
     """All that RegistryService does not do yet."""
 
     DeleteModel = later(_DELETE)
-    ShareModel = later(_TEAMS)
-    UnshareModel = later(_TEAMS)
-    TransferModel = later(_TEAMS)
     DeleteModelVersion = later(_DELETE)
     GetLineage = later(_LINEAGE)
     ImportModels = later(_IMPORT)
@@ -47,27 +43,3 @@ class LaterArtifactMethods(artifact_service_pb2_grpc.ArtifactServiceServicer):
     AppendUpload = later(_UPLOAD)
     CompleteUpload = later(_UPLOAD)
     DeleteUpload = later(_UPLOAD)
-
-
-class LaterTeamMethods(team_service_pb2_grpc.TeamServiceServicer):
-    """All that TeamService does not do yet."""
-
-    GetCaller = later(_TEAMS)
-    CreateTeam = later(_TEAMS)
-    GetTeam = later(_TEAMS)
-    ListTeams = later(_TEAMS)
-    UpdateTeam = later(_TEAMS)
-    DeleteTeam = later(_TEAMS)
-    SetMember = later(_TEAMS)
-    ListMembers = later(_TEAMS)
-    DeleteMember = later(_TEAMS)
-    CreateApiKey = later(_TEAMS)
-    GetApiKey = later(_TEAMS)
-    ListApiKeys = later(_TEAMS)
-    RevokeApiKey = later(_TEAMS)
-    GetKeySet = later(_TEAMS)
-    ExchangeToken = later(_TEAMS)
-    CreateOperatorKey = later(_TEAMS)
-    WatchAccess = later(_TEAMS)
-    ReportKeyUse = later(_TEAMS)
-    ListStorage = later(_TEAMS)

@@ -15,6 +15,7 @@ from services.registry.engines.changing import Changing
 from services.registry.engines.reading import Reading
 from services.registry.engines.registering import Registering
 from services.registry.engines.searching import Searching
+from services.registry.engines.sharing import Sharing, check_registers
 from services.registry.ports import ArtifactStore
 from services.registry.servicers.changing import ChangingMethods, caller_team
 from services.registry.servicers.later import LaterRegistryMethods
@@ -33,9 +34,10 @@ class RegistryServicer(ChangingMethods, LaterRegistryMethods):
         searching: Searching,
         changing: Changing,
         aliasing: Aliasing,
+        sharing: Sharing,
         store: ArtifactStore,
     ) -> None:
-        super().__init__(changing=changing, aliasing=aliasing, path_of=store.path_of)
+        super().__init__(changing=changing, aliasing=aliasing, sharing=sharing, path_of=store.path_of)
         self._registering = registering
         self._reading = reading
         self._searching = searching
@@ -44,6 +46,7 @@ class RegistryServicer(ChangingMethods, LaterRegistryMethods):
         self, request: registry_service_pb2.CreateModelRequest, _context: _Context
     ) -> model_version_pb2.ModelVersion:
         """Registers a version."""
+        check_registers(current_identity())
         asked, violations = registration_from_proto(request, current_identity())
         check_registration(asked, violations)
         return self.shown(await self._registering.register(asked))

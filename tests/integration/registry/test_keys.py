@@ -1,0 +1,180 @@
+"""Keys, made and ended by the real registry, and verified as a gateway would."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import jwt
+import psycopg
+import pytest
+from infermesh.registry.v1 import team_pb2
+from infermesh.registry.v1 import team_service_pb2 as pb
+
+from services.common.errors import MeshError, Reason
+from services.common.grpc.identity import Identity
+from services.registry.settings import RegistrySettings
+from tests.support.registry_driving import Registry, digits
+from tests.support.registry_team import (
+    INSIDE,
+    OPERATOR,
+    Follower,
+    identity_of_claims,
+    make_team,
+    member,
+    models_by,
+    stranger,
+    teams_by,
+)
+from tests.support.waiting import eventually
+
+
+def channel_of(registry: Registry) -> grpc.aio.Channel:
+    assert registry.channel is not None
+    return registry.channel
+
+
+async def claims(registry: Registry, secret: str) -> dict[str, Any]:
+    """The claims of a key, checked against the registry's key set as a gateway does."""
+    body = await teams_by(channel_of(registry), stranger()).GetKeySet(pb.GetKeySetRequest())
+    assert body.content_type == "application/jwk-set+json"
+    by_kid = {one["kid"]: jwt.PyJWK(one) for one in json.loads(body.data)["keys"]}
+    kid = jwt.get_unverified_header(secret)["kid"]
+    verified: dict[str, Any] = jwt.decode(
+        secret, by_kid[kid].key, algorithms=["ES256"], audience="infermesh", issuer="infermesh"
+    )
+    return verified
+
+
+@asynccontextmanager
+async def following(registry: Registry) -> AsyncIterator[Follower]:
+    follower = Follower(channel_of(registry))
+    task = asyncio.create_task(follower.run())
+    try:
+        await eventually(lambda: follower.heard, what="the first message")
+        yield follower
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def refused(call: Any) -> Reason:
+    with pytest.raises(MeshError) as failed:
+        await call
+    return failed.value.reason
+
+
+async def test_a_key_says_what_was_asked_for_and_is_kept_nowhere(
+    registry: Registry, settings: RegistrySettings
+) -> None:
+    channel = channel_of(registry)
+    await make_team(channel, "vision")
+    await models_by(channel, member("vision", "deployer")).CreateModel(digits())
+    ends = datetime.now(UTC).replace(microsecond=0) + timedelta(days=30)  # noqa: TID251 - the registry's clock
+    request = pb.CreateApiKeyRequest(
+        team_name="vision",
+        name="camera",
+        role="viewer",
+        scopes=["predict", "models.read"],
+        models=["digits"],
+        rate_limit=team_pb2.RateLimit(requests_per_sec=5),
+        request_id="wish",
+    )
+    request.expires_at.FromDatetime(ends)
+    made = await teams_by(channel, member("vision", user="ann")).CreateApiKey(request)
+    stated = await claims(registry, made.secret)
+    assert stated.pop("iat") == made.api_key.created_at.seconds
+    assert stated == {
+        "iss": "infermesh",
+        "aud": "infermesh",
+        "jti": made.api_key.key_id,
+        "team": "vision",
+        "role": "viewer",
+        "scope": "models.read predict",
+        "models": "digits",
+        "exp": int(ends.timestamp()),
+    }
+    assert (made.api_key.created_by, made.api_key.expires_at.ToDatetime(UTC)) == ("ann", ends)
+    assert not made.api_key.HasField("last_used_at")
+    assert await refused(teams_by(channel, member("vision")).CreateApiKey(request)) is Reason.REQUEST_ID_REUSED
+    url = settings.database_url.get_secret_value().replace("+psycopg", "")
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        for table in ("api_keys", "changes", "signing_keys"):
+            rows = await (await connection.execute(f"SELECT to_jsonb(t)::text FROM registry.{table} t")).fetchall()
+            assert rows
+            assert not any(made.secret.rsplit(".", 1)[1] in row[0] for row in rows)
+
+
+async def test_a_revoked_key_is_told_to_who_follows(registry: Registry) -> None:
+    channel = channel_of(registry)
+    await make_team(channel, "vision")
+    admin = teams_by(channel, member("vision"))
+    async with following(registry) as follower:
+        made = await admin.CreateApiKey(
+            pb.CreateApiKeyRequest(
+                team_name="vision", name="a", role="viewer", rate_limit=team_pb2.RateLimit(requests_per_sec=2)
+            )
+        )
+        key_id = made.api_key.key_id
+        await eventually(lambda: [one.key_id for one in follower.last.key_limits] == [key_id], what="the limit")
+        assert [team.name for team in follower.last.teams] == ["vision"]
+        revoke = pb.RevokeApiKeyRequest(team_name="vision", key_id=key_id, reason="lost")
+        ended = await admin.RevokeApiKey(revoke)
+        assert ended.HasField("revoked_at")
+        assert await admin.RevokeApiKey(revoke) == ended
+        await eventually(lambda: list(follower.last.revoked_key_ids) == [key_id], what="the revocation")
+        assert not follower.last.key_limits
+        assert json.loads(follower.last.key_set)["keys"]
+
+
+async def test_a_registered_model_is_told_with_its_team(registry: Registry) -> None:
+    channel = channel_of(registry)
+    await make_team(channel, "vision")
+    async with following(registry) as follower:
+        await models_by(channel, member("vision", "deployer")).CreateModel(digits())
+        await eventually(lambda: follower.models == {"digits": ("vision", ())}, what="the model", timeout_s=10)
+        assert follower.resets == 1
+
+
+async def test_an_operators_first_key_is_made_once(registry: Registry) -> None:
+    inside = teams_by(channel_of(registry), INSIDE)
+    first = pb.CreateOperatorKeyRequest(name="first", first_only=True)
+    asked = await asyncio.gather(*(inside.CreateOperatorKey(first) for _ in range(4)), return_exceptions=True)
+    made = [one for one in asked if isinstance(one, pb.CreateApiKeyResponse)]
+    assert len(made) == 1
+    assert {one.reason for one in asked if isinstance(one, MeshError)} == {Reason.RESOURCE_IN_USE}
+    stated = await claims(registry, made[0].secret)
+    assert (stated["role"], stated.get("team"), stated.get("exp")) == ("platform-admin", None, None)
+    again = await inside.CreateOperatorKey(pb.CreateOperatorKeyRequest(name="second"))
+    assert again.api_key.key_id != made[0].api_key.key_id
+    for outsider in (OPERATOR, member("vision"), stranger()):
+        call = teams_by(channel_of(registry), outsider).CreateOperatorKey(pb.CreateOperatorKeyRequest(name="x"))
+        assert await refused(call) in (Reason.PERMISSION_DENIED, Reason.UNAUTHENTICATED)
+
+
+async def test_the_signing_key_outlives_the_registry_and_is_only_its_own(
+    registry: Registry, settings: RegistrySettings
+) -> None:
+    made = await teams_by(channel_of(registry), INSIDE).CreateOperatorKey(pb.CreateOperatorKeyRequest(name="kept"))
+    path = settings.data_dir / "keys" / "signing.pem"
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    await registry.stop()
+    await registry.start()
+    assert (await claims(registry, made.secret))["jti"] == made.api_key.key_id
+    # A new signing key: the old one's keys go on being taken, new ones are signed with the new one.
+    await registry.stop()
+    path.rename(path.with_suffix(".old"))
+    await registry.start()
+    assert (await claims(registry, made.secret))["jti"] == made.api_key.key_id
+    other = await teams_by(channel_of(registry), INSIDE).CreateOperatorKey(pb.CreateOperatorKeyRequest(name="new"))
+    kids = {jwt.get_unverified_header(one.secret)["kid"] for one in (made, other)}
+    assert len(kids) == 2
+
+
+def test_identities_are_those_of_claims() -> None:
+    assert identity_of_claims({"role": "viewer", "jti": "k", "team": "vision", "scope": "predict"}) == Identity(
+        team="vision", role="viewer", key_id="k", scopes=frozenset({"predict"})
+    )

@@ -10,6 +10,7 @@ import pyarrow as pa
 from services.batch.domain.chunks import Chunk, ChunkResult, FailedRow, Part, Plan
 from services.batch.domain.job import Input, Job, JobSpec, Output, Status, Version
 from services.batch.domain.rows import RowBlock, Tensor
+from services.common.access.book import EVERYTHING, Sight
 from services.common.errors import MeshError, Reason
 
 
@@ -69,6 +70,8 @@ class JobQuery:
     labels: Mapping[str, str] | None = None
     before: int = 0
     limit: int = 50
+    sight: Sight = EVERYTHING
+    """Only jobs that whoever has this sight sees."""
 
 
 class JobStore(Protocol):
@@ -79,8 +82,8 @@ class JobStore(Protocol):
         OUTPUT_UNWRITABLE where a job that has not ended writes the same output."""
         ...
 
-    async def repeated(self, request_id: str, wish_digest: str) -> Job | None:
-        """The job that a request id made before. Raises REQUEST_ID_REUSED where it was for another wish."""
+    async def repeated(self, request_id: str, wish_digest: str, *, team: str) -> Job | None:
+        """The job that a request id of the team made before. Raises REQUEST_ID_REUSED where it was for another wish."""
         ...
 
     async def get(self, job_id: str) -> Job:
@@ -125,8 +128,11 @@ class Change:
 class WorkStore(Protocol):
     """Jobs as workers see them. Calls that take a lease raise FencedError once it is no longer the job's newest."""
 
-    async def claim(self, owner: str, *, lease_s: float, limit: int) -> Sequence[Lease]:
-        """Leases jobs that wait or whose lease ran out, oldest first; each goes to one caller alone."""
+    async def claim(
+        self, owner: str, *, lease_s: float, limit: int, concurrency: Mapping[str, int] | None = None
+    ) -> Sequence[Lease]:
+        """Leases jobs that wait or whose lease ran out, oldest first; each goes to one caller alone. Of a team in
+        `concurrency` no more run at one time, over all callers, and its others wait without holding up anybody."""
         ...
 
     async def renew(self, lease: Lease, *, lease_s: float) -> Job:
@@ -294,7 +300,7 @@ class Model(Protocol):
     async def infer(
         self, version: Version, tensors: Mapping[str, Tensor], outputs: Sequence[str], parameters: Mapping[str, str]
     ) -> Answer:
-        """Predicts rows. Raises MeshError."""
+        """Predicts rows, in the name of the current identity. Raises MeshError."""
         ...
 
 

@@ -23,6 +23,7 @@ from services.batch.domain.lines import json_lines
 from services.batch.domain.wish import draft
 from services.batch.engines.jobs import Jobs
 from services.batch.engines.sample import Sampler
+from services.common.access.book import AccessBook, Sight
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason, invalid
 from services.common.grpc.identity import current_identity
@@ -33,8 +34,9 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class BatchServicer(batch_service_pb2_grpc.BatchServiceServicer):
     """The public calls."""
 
-    def __init__(self, *, jobs: Jobs, sampler: Sampler, clock: Clock) -> None:
+    def __init__(self, *, jobs: Jobs, sampler: Sampler, clock: Clock, book: AccessBook) -> None:
         self._jobs = jobs
+        self._book = book
         self._sampler = sampler
         self._clock = clock
 
@@ -47,7 +49,7 @@ class BatchServicer(batch_service_pb2_grpc.BatchServiceServicer):
             wish_from_proto(request),
             request_id=request.request_id,
             wish_digest=digest_of(request),
-            created_by=identity.user,
+            created_by=identity.actor,
             team=identity.team,
         )
         return self._shown(job)
@@ -71,7 +73,7 @@ class BatchServicer(batch_service_pb2_grpc.BatchServiceServicer):
         self, request: batch_service_pb2.GetBatchJobRequest, _context: _Context
     ) -> batch_job_pb2.BatchJob:
         """One job."""
-        return self._shown(await self._jobs.get(request.job_id))
+        return self._shown(await self._jobs.get(request.job_id, self._sight()))
 
     async def ListBatchJobs(
         self, request: batch_service_pb2.ListBatchJobsRequest, _context: _Context
@@ -85,6 +87,7 @@ class BatchServicer(batch_service_pb2_grpc.BatchServiceServicer):
             labels=list(request.labels),
             page_size=request.page_size,
             page_token=request.page_token,
+            sight=self._sight(),
         )
         return batch_service_pb2.ListBatchJobsResponse(
             jobs=[self._shown(job) for job in page.jobs], next_page_token=page.next_page_token
@@ -94,7 +97,8 @@ class BatchServicer(batch_service_pb2_grpc.BatchServiceServicer):
         self, request: batch_service_pb2.WatchBatchJobRequest, _context: _Context
     ) -> AsyncIterator[batch_job_pb2.BatchJob]:
         """Streams a job until it has ended."""
-        async for job in self._jobs.watch(request.job_id):
+        identity = current_identity()
+        async for job in self._jobs.watch(request.job_id, lambda: self._book.sight(identity)):
             yield self._shown(job)
 
     async def UpdateBatchJob(
@@ -103,38 +107,40 @@ class BatchServicer(batch_service_pb2_grpc.BatchServiceServicer):
         """Changes what is asked of a job."""
         if not request.job.job_id:
             raise invalid("job.job_id", "", "the id of a job")
-        changed = await self._jobs.update(request.job.job_id, request.job.etag, change_from_proto(request))
+        changed = await self._jobs.update(
+            request.job.job_id, request.job.etag, change_from_proto(request), self._sight()
+        )
         return self._shown(changed)
 
     async def CancelBatchJob(
         self, request: batch_service_pb2.CancelBatchJobRequest, _context: _Context
     ) -> batch_job_pb2.BatchJob:
         """Stops a job for good."""
-        return self._shown(await self._jobs.cancel(request.job_id))
+        return self._shown(await self._jobs.cancel(request.job_id, self._sight()))
 
     async def PauseBatchJob(
         self, request: batch_service_pb2.PauseBatchJobRequest, _context: _Context
     ) -> batch_job_pb2.BatchJob:
         """Stops a job for now."""
-        return self._shown(await self._jobs.pause(request.job_id))
+        return self._shown(await self._jobs.pause(request.job_id, self._sight()))
 
     async def ResumeBatchJob(
         self, request: batch_service_pb2.ResumeBatchJobRequest, _context: _Context
     ) -> batch_job_pb2.BatchJob:
         """Lets a paused job go on."""
-        return self._shown(await self._jobs.resume(request.job_id))
+        return self._shown(await self._jobs.resume(request.job_id, self._sight()))
 
     async def RetryBatchJob(
         self, request: batch_service_pb2.RetryBatchJobRequest, _context: _Context
     ) -> batch_job_pb2.BatchJob:
         """Begins an ended job again."""
-        return self._shown(await self._jobs.retry(request.job_id))
+        return self._shown(await self._jobs.retry(request.job_id, self._sight()))
 
     async def DeleteBatchJob(
         self, request: batch_service_pb2.DeleteBatchJobRequest, _context: _Context
     ) -> empty_pb2.Empty:
         """Forgets an ended job."""
-        await self._jobs.delete(request.job_id)
+        await self._jobs.delete(request.job_id, self._sight())
         return empty_pb2.Empty()
 
     async def ListFailedRows(
@@ -142,7 +148,7 @@ class BatchServicer(batch_service_pb2_grpc.BatchServiceServicer):
     ) -> batch_service_pb2.ListFailedRowsResponse:
         """A page of failed rows."""
         rows, token = await self._jobs.failed_rows(
-            request.job_id, page_size=request.page_size, page_token=request.page_token
+            request.job_id, page_size=request.page_size, page_token=request.page_token, sight=self._sight()
         )
         return batch_service_pb2.ListFailedRowsResponse(
             failed_rows=[failed_row_to_proto(row) for row in rows], next_page_token=token
@@ -153,7 +159,7 @@ class BatchServicer(batch_service_pb2_grpc.BatchServiceServicer):
     ) -> batch_service_pb2.ListBatchChunksResponse:
         """A page of steps."""
         chunks, token = await self._jobs.chunks(
-            request.job_id, page_size=request.page_size, page_token=request.page_token
+            request.job_id, page_size=request.page_size, page_token=request.page_token, sight=self._sight()
         )
         return batch_service_pb2.ListBatchChunksResponse(
             chunks=[chunk_to_proto(chunk) for chunk in chunks], next_page_token=token
@@ -188,6 +194,9 @@ class BatchServicer(batch_service_pb2_grpc.BatchServiceServicer):
     ) -> empty_pb2.Empty:
         """Not built yet."""
         _no_schedules()
+
+    def _sight(self) -> Sight:
+        return self._book.sight(current_identity())
 
     def _shown(self, job: Job) -> batch_job_pb2.BatchJob:
         return job_to_proto(job, self._clock.now())

@@ -23,6 +23,9 @@ class BatchSettings(ServiceSettings):
     """host:port of the registry."""
     batcher_address: str = "127.0.0.1:8080"
     """host:port of the gateway, or of a batcher."""
+    authentication: bool = True
+    """Whether the gateway asks for a credential; then the registry gives one for each job's team. Off where the
+    router's is off, and where `batcher_address` is a batcher's own."""
     jobs_max: int = Field(default=2, ge=1, le=64)
     """Jobs that this process runs at once; the others wait their turn."""
     lease_s: float = Field(default=10.0, ge=0.5, le=300)

@@ -14,11 +14,14 @@ from services.batch.adapters.postgres_jobs import PostgresJobStore
 from services.batch.adapters.postgres_work import PostgresWorkStore
 from services.batch.adapters.registry import RegistryCatalogue
 from services.batch.adapters.sources import LocalSources
+from services.batch.adapters.tokens import RegistryTokens
+from services.batch.engines.access import JobAccess
 from services.batch.engines.jobs import Jobs
 from services.batch.engines.runner import Runner, RunnerOptions
 from services.batch.engines.sample import Sampler
 from services.batch.servicer import BatchServicer
 from services.batch.settings import BatchSettings
+from services.common.access.parts import new_access
 from services.common.clock import Clock
 from services.common.database import create_engine, migrate
 from services.common.grpc.channel import open_channel
@@ -47,12 +50,23 @@ def build(settings: BatchSettings, *, clock: Clock) -> Batch:
     metrics = new_registry()
     board = PrometheusBoard(metrics)
     registry, batcher = open_channel(settings.registry_address), open_channel(settings.batcher_address)
-    model = BatcherModel(batcher, clock=clock, timeout_s=settings.request_timeout_s)
+    lifecycle.add("channel to the registry", stop=registry.close)
+    lifecycle.add("channel to the batcher", stop=batcher.close)
+    access = new_access(
+        lifecycle,
+        registry=registry,
+        watcher_id=settings.instance,
+        path=settings.data_dir / "access.pb",
+        clock=clock,
+    )
+    tokens = RegistryTokens(registry, clock=clock) if settings.authentication else None
+    model = BatcherModel(batcher, clock=clock, timeout_s=settings.request_timeout_s, tokens=tokens)
     sources, workspace = LocalSources(), LocalWorkspace(settings.data_dir)
     # Only spreads retries over time.
     rng = random.Random()  # noqa: S311
     runner = Runner(
         store=PostgresWorkStore(engine),
+        access=JobAccess(access.book),
         sources=sources,
         workspace=workspace,
         model=model,
@@ -77,10 +91,8 @@ def build(settings: BatchSettings, *, clock: Clock) -> Batch:
         wake=runner.wake,
     )
     sampler = Sampler(model=model, sources=sources, board=board, clock=clock, rng=rng)
-    servicer = BatchServicer(jobs=jobs, sampler=sampler, clock=clock)
+    servicer = BatchServicer(jobs=jobs, sampler=sampler, clock=clock, book=access.book)
     _add_database(lifecycle, engine, url)
-    lifecycle.add("channel to the registry", stop=registry.close)
-    lifecycle.add("channel to the batcher", stop=batcher.close)
     # Stopped in reverse: first nothing new is begun, then what runs is given back.
     lifecycle.add("work in hand", stop=runner.stop, stop_timeout_s=_WORK_STOP_TIMEOUT_S)
     lifecycle.add_task("runner", runner.run)
@@ -93,6 +105,7 @@ def build(settings: BatchSettings, *, clock: Clock) -> Batch:
         ],
         clock=clock,
         registry=metrics,
+        guard=access.guard,
     )
     return Batch(lifecycle, server)
 

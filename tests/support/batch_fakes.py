@@ -172,7 +172,7 @@ class MemoryBatchStore:
 
     async def create(self, job: NewJob) -> Job:
         """Stores it."""
-        made = await self.repeated(job.request_id, job.wish_digest) if job.request_id else None
+        made = await self.repeated(job.request_id, job.wish_digest, team=job.team) if job.request_id else None
         if made is not None:
             return made
         self._check_output_free(job.spec, "", named=True)
@@ -191,10 +191,13 @@ class MemoryBatchStore:
         self._rows[job.job_id] = _Row(stored, job.request_id, job.wish_digest)
         return stored
 
-    async def repeated(self, request_id: str, wish_digest: str) -> Job | None:
+    async def repeated(self, request_id: str, wish_digest: str, *, team: str) -> Job | None:
         """By request."""
         self._reach()
-        row = next((row for row in self._rows.values() if request_id and row.request_id == request_id), None)
+        row = next(
+            (row for row in self._rows.values() if request_id and (row.request_id, row.job.team) == (request_id, team)),
+            None,
+        )
         if row is None:
             return None
         if row.wish_digest != wish_digest:
@@ -215,6 +218,7 @@ class MemoryBatchStore:
             and (not query.status or row.job.status == query.status)
             and (query.labels or {}).items() <= row.job.spec.labels.items()
             and (not query.before or row.job.sequence < query.before)
+            and row.job.seen_by(query.sight)
         ]
         return sorted(found, key=lambda job: -job.sequence)[: query.limit]
 
@@ -268,14 +272,26 @@ class MemoryBatchStore:
         chunks = row.plan.chunks if row.plan is not None else ()
         return [row.done.get(chunk.index, StoredChunk(chunk, None)) for chunk in chunks if chunk.index > after][:limit]
 
-    async def claim(self, owner: str, *, lease_s: float, limit: int) -> Sequence[Lease]:
+    async def claim(
+        self, owner: str, *, lease_s: float, limit: int, concurrency: Mapping[str, int] | None = None
+    ) -> Sequence[Lease]:
         """Leases."""
         self._reach()
         now = self._clock.now()
         leases: list[Lease] = []
-        for row in sorted(self._rows.values(), key=lambda row: row.job.sequence):
-            free = row.until is None or row.until < now
-            if len(leases) < limit and not row.job.status.ended and not row.job.paused and free:
+        free = [row for row in self._rows.values() if row.until is None or row.until < now]
+        waiting = [row for row in free if not row.job.status.ended and not row.job.paused]
+        taken: dict[str, int] = {}
+        for row in self._rows.values():
+            if row.job.status is Status.RUNNING and row not in free:
+                taken[row.job.team] = taken.get(row.job.team, 0) + 1
+        allowed: list[str] = []
+        for row in sorted(waiting, key=lambda row: (row.job.status is not Status.RUNNING, row.job.sequence)):
+            taken[row.job.team] = taken.get(row.job.team, 0) + 1
+            if taken[row.job.team] <= (concurrency or {}).get(row.job.team, len(self._rows)):
+                allowed.append(row.job.job_id)
+        for row in sorted(waiting, key=lambda row: row.job.sequence):
+            if len(leases) < limit and row.job.job_id in allowed:
                 row.token, row.owner = row.token + 1, owner
                 row.until, row.counted_at = now + timedelta(seconds=lease_s), now
                 row.job = replace(row.job, status=Status.RUNNING, started_at=row.job.started_at or now, updated_at=now)

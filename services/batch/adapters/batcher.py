@@ -7,11 +7,13 @@ import grpc
 import numpy as np
 from inference import grpc_service_pb2, grpc_service_pb2_grpc
 
+from services.batch.adapters.tokens import RegistryTokens
 from services.batch.domain.job import Version
 from services.batch.domain.rows import Tensor
 from services.batch.ports import Answer
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
+from services.common.grpc.identity import current_identity
 from services.common.schema import DataType
 
 _BACKGROUND = ("x-priority", "background")
@@ -20,9 +22,12 @@ _LENGTH = struct.Struct("<I")
 
 
 class BatcherModel:
-    """A `Model`."""
+    """A `Model`. `tokens` None: the gateway asks for no credential."""
 
-    def __init__(self, channel: grpc.aio.Channel, *, clock: Clock, timeout_s: float) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, *, clock: Clock, timeout_s: float, tokens: RegistryTokens | None = None
+    ) -> None:
+        self._tokens = tokens
         self._stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
         self._clock = clock
         self._timeout_s = timeout_s
@@ -32,11 +37,18 @@ class BatcherModel:
     ) -> Answer:
         """One ModelInfer call."""
         request = _request(version, tensors, outputs, parameters)
-        headers = (_BACKGROUND, ("x-model-name", version.model), ("x-model-version", version.version))
+        caller, headers = current_identity(), [_BACKGROUND]
+        headers += [("x-model-name", version.model), ("x-model-version", version.version)]
+        if self._tokens is not None:
+            headers.append(("authorization", f"Bearer {await self._tokens.bearer(caller, version.model)}"))
         began_s = self._clock.monotonic()
         try:
             response = await self._stub.ModelInfer(request, metadata=headers, timeout=self._timeout_s)
         except MeshError as error:
+            if error.reason is Reason.UNAUTHENTICATED and self._tokens is not None:
+                # Its signer's key was replaced, or a clock runs ahead: the next request asks for another.
+                self._tokens.forget(caller, version.model)
+                raise MeshError(Reason.DEPENDENCY_UNAVAILABLE, error.message, retry_after_s=1.0) from error
             raise _too_large(error) or error from error
         return Answer(_tensors(response), (self._clock.monotonic() - began_s) * 1000)
 

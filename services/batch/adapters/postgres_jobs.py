@@ -19,16 +19,19 @@ _INSERT = text(f"""
                             spec, labels, created_by, team, request_id, request_digest)
     VALUES (:job_id, :job_name, :model, :version, :input_uri, :output_uri, :batch_size, :max_parallelism,
             CAST(:spec AS jsonb), CAST(:spec AS jsonb) -> 'labels', :created_by, :team, :request_id, :request_digest)
-    ON CONFLICT (request_id) DO NOTHING
+    ON CONFLICT (team, request_id) DO NOTHING
     RETURNING {COLUMNS}
 """)  # noqa: S608 - constants alone are put in
-_BY_REQUEST = text(f"SELECT {COLUMNS}, request_digest FROM batch_jobs WHERE request_id = :request_id")  # noqa: S608
+_BY_REQUEST = text(
+    f"SELECT {COLUMNS}, request_digest FROM batch_jobs WHERE team = :team AND request_id = :request_id"  # noqa: S608
+)
 _GET = text(f"SELECT {COLUMNS} FROM batch_jobs WHERE job_id = :job_id")  # noqa: S608
 _LOCK = text(f"SELECT {COLUMNS} FROM batch_jobs WHERE job_id = :job_id FOR UPDATE")  # noqa: S608
 _QUERY = text(f"""
     SELECT {COLUMNS} FROM batch_jobs
     WHERE (:model = '' OR model_id = :model) AND (:status = '' OR status = :status)
       AND labels @> CAST(:labels AS jsonb)
+      AND (:everything OR (team <> '' AND team = :team AND model_id = ANY(CAST(:models AS text[]))))
       AND (:before = 0 OR sequence < :before)
     ORDER BY sequence DESC LIMIT :limit
 """)  # noqa: S608 - constants alone are put in
@@ -101,15 +104,15 @@ class PostgresJobStore:
             row = (await connection.execute(_INSERT, values)).one_or_none()
         if row is not None:
             return job_from_row(row)
-        made = await self.repeated(job.request_id, job.wish_digest)
+        made = await self.repeated(job.request_id, job.wish_digest, team=job.team)
         if made is None:
             raise StoreAwayError("the job of the same request was deleted at this moment")
         return made
 
-    async def repeated(self, request_id: str, wish_digest: str) -> Job | None:
+    async def repeated(self, request_id: str, wish_digest: str, *, team: str) -> Job | None:
         """The job that a request id made before."""
         async with transaction(self._engine) as connection:
-            row = (await connection.execute(_BY_REQUEST, {"request_id": request_id})).one_or_none()
+            row = (await connection.execute(_BY_REQUEST, {"team": team, "request_id": request_id})).one_or_none()
         if row is None:
             return None
         if row.request_digest != wish_digest:
@@ -132,6 +135,9 @@ class PostgresJobStore:
             "labels": json.dumps(dict(query.labels or {})),
             "before": query.before,
             "limit": query.limit,
+            "everything": query.sight.everything,
+            "team": query.sight.team,
+            "models": sorted(query.sight.names),
         }
         async with transaction(self._engine) as connection:
             return [job_from_row(row) for row in await connection.execute(_QUERY, values)]

@@ -30,8 +30,26 @@ _CLAIM = text("""
         SELECT job_id FROM batch_jobs
         WHERE status IN ('pending', 'running') AND NOT paused
           AND (lease_until IS NULL OR lease_until < clock_timestamp())
+          AND (team <> ALL(CAST(:teams AS text[])) OR job_id = ANY(CAST(:allowed AS text[])))
         ORDER BY sequence LIMIT :limit FOR UPDATE SKIP LOCKED)
     RETURNING job_id, lease_token
+""")
+# Whoever counts what runs of a team also claims, before the next one counts.
+_COUNT_ALONE = text("SELECT pg_advisory_xact_lock(hashtextextended('batch claims', 0))")
+_ALLOWED = text("""
+    WITH limits AS (
+        SELECT * FROM unnest(CAST(:teams AS text[]), CAST(:counts AS bigint[])) AS limits (team, allowed)),
+    running AS (
+        SELECT team, count(*) AS count FROM batch_jobs
+        WHERE status = 'running' AND lease_until >= clock_timestamp() GROUP BY team),
+    waiting AS (
+        -- What was interrupted first: its worker may be alive and late, and then it runs beside what is claimed.
+        SELECT job_id, team, row_number() OVER (PARTITION BY team ORDER BY status = 'running' DESC, sequence) AS place
+        FROM batch_jobs
+        WHERE status IN ('pending', 'running') AND NOT paused
+          AND (lease_until IS NULL OR lease_until < clock_timestamp()))
+    SELECT job_id FROM waiting JOIN limits USING (team) LEFT JOIN running USING (team)
+    WHERE place + coalesce(running.count, 0) <= allowed
 """)
 _LOCK = text("SELECT metrics FROM batch_jobs WHERE job_id = :job_id AND lease_token = :token FOR UPDATE")
 _RUNNING = """running_s = running_s + GREATEST(0, extract(epoch FROM clock_timestamp() - counted_at)),
@@ -53,7 +71,7 @@ _SET_PLAN = text("""
 _INSERT_CHUNKS = text("""
     INSERT INTO batch_chunks (job_id, index, first_row, row_count, start_byte, stop_byte)
     SELECT :job_id, * FROM unnest(CAST(:indexes AS integer[]), CAST(:first_rows AS bigint[]),
-        CAST(:counts AS integer[]), CAST(:starts AS bigint[]), CAST(:stops AS bigint[]))
+        CAST(:counts AS bigint[]), CAST(:starts AS bigint[]), CAST(:stops AS bigint[]))
 """)
 _CHUNKS = text("""
     SELECT index, first_row, row_count, start_byte, stop_byte FROM batch_chunks WHERE job_id = :job_id ORDER BY index
@@ -110,10 +128,20 @@ class PostgresWorkStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def claim(self, owner: str, *, lease_s: float, limit: int) -> Sequence[Lease]:
-        """Leases jobs; a job that another process claims at this moment is skipped."""
+    async def claim(
+        self, owner: str, *, lease_s: float, limit: int, concurrency: Mapping[str, int] | None = None
+    ) -> Sequence[Lease]:
+        """Leases jobs that nobody works on."""
+        teams = sorted(concurrency or {})
         async with transaction(self._engine) as connection:
-            rows = await connection.execute(_CLAIM, {"owner": owner, "lease_s": lease_s, "limit": limit})
+            allowed: list[str] = []
+            if teams:
+                await connection.execute(_COUNT_ALONE)
+                counts = [(concurrency or {})[team] for team in teams]
+                found = await connection.execute(_ALLOWED, {"teams": teams, "counts": counts})
+                allowed = list(found.scalars())
+            asked = {"owner": owner, "lease_s": lease_s, "limit": limit, "teams": teams, "allowed": allowed}
+            rows = await connection.execute(_CLAIM, asked)
             return [Lease(row.job_id, owner, row.lease_token) for row in rows]
 
     async def renew(self, lease: Lease, *, lease_s: float) -> Job:

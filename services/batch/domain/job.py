@@ -6,11 +6,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from services.common.access.book import Sight
 from services.common.errors import MeshError, Reason, shown
 from services.common.feature_view import FeatureView
 from services.common.schema import ModelSchema, PredictionMapping
 
 _ID_SHOWN_MAX = 128
+_KEY_PREFIX = "key:"
+"""What `Identity.actor` puts before the id of a key that acts for no user."""
 
 
 class Status(StrEnum):
@@ -174,6 +177,17 @@ class Job:
     revision: int = 1
     sequence: int = 0
     """Grows with every job that is made: the order of lists."""
+
+    @property
+    def user(self) -> str:
+        """The user who made it. Empty: a program's key did, or nobody knows."""
+        return "" if self.created_by.startswith(_KEY_PREFIX) else self.created_by
+
+    def seen_by(self, sight: Sight) -> bool:
+        """Whether it is of the caller's team, and of a model that the caller sees."""
+        return sight.everything or (
+            bool(self.team) and self.team == sight.team and sight.shows(self.spec.version.model)
+        )
 
     @property
     def etag(self) -> str:

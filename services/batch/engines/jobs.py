@@ -12,6 +12,7 @@ from services.batch.domain.job import (
     Status,
     check_not_ended,
     check_retryable,
+    job_not_found,
     state_invalid,
 )
 from services.batch.domain.layout import check_schema, lay_out
@@ -28,6 +29,7 @@ from services.batch.ports import (
     StoredChunk,
     Workspace,
 )
+from services.common.access.book import EVERYTHING, Sight
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason, invalid
 from services.common.page import check_page_size, decode_page_token, encode_page_token
@@ -68,8 +70,10 @@ class Jobs:
         """Makes a job, or returns the one that the same call made before."""
         check_request_id(request_id)
         # Before any check: the output of the first call may be there by now, and its version no longer the newest.
-        if request_id and (made := await self._store.repeated(request_id, wish_digest)) is not None:
-            return made
+        if request_id:
+            made = await self._store.repeated(request_id, wish_digest, team=team)
+            if made is not None:
+                return made
         spec = await self.check(wish)
         job = await self._store.create(NewJob(self._new_id(), spec, created_by, team, request_id, wish_digest))
         self._wake()
@@ -88,11 +92,20 @@ class Jobs:
         ResultShape(version)
         return asked.pinned(version)
 
-    async def get(self, job_id: str) -> Job:
-        """One job."""
-        return await self._store.get(job_id)
+    async def get(self, job_id: str, sight: Sight = EVERYTHING) -> Job:
+        """One job. What the caller does not see is not found, here and in every call below."""
+        return _seen(await self._store.get(job_id), sight)
 
-    async def page(self, *, model: str, status: str, labels: Sequence[str], page_size: int, page_token: str) -> JobPage:
+    async def page(
+        self,
+        *,
+        model: str,
+        status: str,
+        labels: Sequence[str],
+        page_size: int,
+        page_token: str,
+        sight: Sight = EVERYTHING,
+    ) -> JobPage:
         """Jobs, newest first."""
         if status and status not in tuple(Status):
             raise invalid("status", status, "one of " + ", ".join(Status))
@@ -101,27 +114,29 @@ class Jobs:
         position = decode_page_token(page_token, query=query)
         before = _number(position, page_token)
         found = await self._store.query(
-            JobQuery(model=model, status=status, labels=_labels(labels), before=before, limit=size + 1)
+            JobQuery(model=model, status=status, labels=_labels(labels), before=before, limit=size + 1, sight=sight)
         )
         jobs = found[:size]
         more = len(found) > size
         return JobPage(jobs, encode_page_token(str(jobs[-1].sequence), query=query) if more else "")
 
-    async def watch(self, job_id: str) -> AsyncIterator[Job]:
+    async def watch(self, job_id: str, sight: Callable[[], Sight] = lambda: EVERYTHING) -> AsyncIterator[Job]:
         """The job as it is, then whenever it changes, until it has ended. A store that is away is waited for."""
-        shown = await self._store.get(job_id)
+        shown = await self.get(job_id, sight())
         yield shown
         while not shown.status.ended:
             await self._clock.sleep(_LOOK_PERIOD_S)
             try:
-                job = await self._store.get(job_id)
+                job = await self.get(job_id, sight())
             except StoreAwayError:
                 continue
             if job != shown:
                 yield job
             shown = job
 
-    async def update(self, job_id: str, etag: str, change: Callable[[JobSpec], JobSpec]) -> Job:
+    async def update(
+        self, job_id: str, etag: str, change: Callable[[JobSpec], JobSpec], sight: Sight = EVERYTHING
+    ) -> Job:
         """Changes what is asked of a job that has not ended."""
 
         def decide(job: Job) -> Change | None:
@@ -134,9 +149,9 @@ class Jobs:
             spec = change(job.spec)
             return None if spec == job.spec else Change(spec=spec)
 
-        return await self._store.change(job_id, decide)
+        return await self._store.change(job_id, _of_seen(decide, sight))
 
-    async def cancel(self, job_id: str) -> Job:
+    async def cancel(self, job_id: str, sight: Sight = EVERYTHING) -> Job:
         """Stops a job for good. Of a cancelled job it returns the same."""
 
         def decide(job: Job) -> Change | None:
@@ -145,33 +160,33 @@ class Jobs:
             check_not_ended(job, "cancelled")
             return Change(status=Status.CANCELLED, paused=False, fence=True, ended=True)
 
-        cancelled = await self._store.change(job_id, decide)
+        cancelled = await self._store.change(job_id, _of_seen(decide, sight))
         self._wake()
         return cancelled
 
-    async def pause(self, job_id: str) -> Job:
+    async def pause(self, job_id: str, sight: Sight = EVERYTHING) -> Job:
         """Stops a job until it is resumed."""
 
         def decide(job: Job) -> Change | None:
             check_not_ended(job, "paused")
             return None if job.paused else Change(status=Status.PENDING, paused=True, fence=True)
 
-        paused = await self._store.change(job_id, decide)
+        paused = await self._store.change(job_id, _of_seen(decide, sight))
         self._wake()
         return paused
 
-    async def resume(self, job_id: str) -> Job:
+    async def resume(self, job_id: str, sight: Sight = EVERYTHING) -> Job:
         """Lets a paused job go on."""
 
         def decide(job: Job) -> Change | None:
             check_not_ended(job, "resumed")
             return Change(paused=False) if job.paused else None
 
-        resumed = await self._store.change(job_id, decide)
+        resumed = await self._store.change(job_id, _of_seen(decide, sight))
         self._wake()
         return resumed
 
-    async def retry(self, job_id: str) -> Job:
+    async def retry(self, job_id: str, sight: Sight = EVERYTHING) -> Job:
         """Begins a failed or cancelled job again: from where it stopped, unless its input or its parts are no more."""
 
         def decide(job: Job) -> Change:
@@ -179,40 +194,44 @@ class Jobs:
             forget = job.status is Status.CANCELLED or job.error_reason == Reason.INPUT_UNREADABLE
             return Change(status=Status.PENDING, fence=True, begin_again=True, forget_progress=forget)
 
-        begun = await self._store.change(job_id, decide)
+        begun = await self._store.change(job_id, _of_seen(decide, sight))
         self._wake()
         return begun
 
-    async def delete(self, job_id: str) -> None:
+    async def delete(self, job_id: str, sight: Sight = EVERYTHING) -> None:
         """Forgets a job that has ended. Its output stays."""
 
         def check(job: Job) -> None:
             if not job.status.ended:
                 raise state_invalid(job, "deleted", "cancel it first")
 
-        job = await self._store.get(job_id)
+        job = await self.get(job_id, sight)
         check(job)
         # First the files: without the row nobody would know of them. A retry in between finds its parts gone and makes
         # them again.
         await asyncio.to_thread(self._workspace.discard, job_id, job.spec.output)
         await self._store.delete(job_id, check)
 
-    async def failed_rows(self, job_id: str, *, page_size: int, page_token: str) -> tuple[Sequence[FailedRow], str]:
+    async def failed_rows(
+        self, job_id: str, *, page_size: int, page_token: str, sight: Sight = EVERYTHING
+    ) -> tuple[Sequence[FailedRow], str]:
         """Rows that failed, by number, and where to go on."""
         size = check_page_size(page_size)
         query = f"failed rows {job_id}"
         after = _number(decode_page_token(page_token, query=query), page_token, first=-1)
-        await self._store.get(job_id)
+        await self.get(job_id, sight)
         rows = await self._store.failed_rows(job_id, after=after, limit=size + 1)
         more = len(rows) > size
         return rows[:size], encode_page_token(str(rows[size - 1].row_number), query=query) if more else ""
 
-    async def chunks(self, job_id: str, *, page_size: int, page_token: str) -> tuple[Sequence[StoredChunk], str]:
+    async def chunks(
+        self, job_id: str, *, page_size: int, page_token: str, sight: Sight = EVERYTHING
+    ) -> tuple[Sequence[StoredChunk], str]:
         """Chunks in order, and where to go on."""
         size = check_page_size(page_size)
         query = f"chunks {job_id}"
         after = _number(decode_page_token(page_token, query=query), page_token, first=-1)
-        await self._store.get(job_id)
+        await self.get(job_id, sight)
         chunks = await self._store.chunks(job_id, after=after, limit=size + 1)
         more = len(chunks) > size
         return chunks[:size], encode_page_token(str(chunks[size - 1].chunk.index), query=query) if more else ""
@@ -224,6 +243,17 @@ class Jobs:
     def _new_id(self) -> str:
         """Ids of later jobs are larger, so that they sort as they were made."""
         return f"batch_job_{int(self._clock.now().timestamp() * 1000):012x}{secrets.token_hex(4)}"
+
+
+def _seen(job: Job, sight: Sight) -> Job:
+    if not job.seen_by(sight):
+        raise job_not_found(job.job_id)
+    return job
+
+
+def _of_seen(decide: Callable[[Job], Change | None], sight: Sight) -> Callable[[Job], Change | None]:
+    """`decide`, of jobs that the caller sees."""
+    return lambda job: decide(_seen(job, sight))
 
 
 def _number(position: tuple[str, ...], token: str, *, first: int = 0) -> int:

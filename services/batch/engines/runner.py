@@ -12,6 +12,7 @@ from functools import partial
 
 from services.batch.domain.chunks import CHUNK_ROWS_MIN
 from services.batch.domain.job import Job, Status
+from services.batch.engines.access import JobAccess
 from services.batch.engines.predictor import Predictor
 from services.batch.engines.run import JobRun
 from services.batch.ports import (
@@ -27,7 +28,7 @@ from services.batch.ports import (
 )
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
-from services.common.grpc.identity import HEADER_TEAM, HEADER_USER, set_identity
+from services.common.grpc.identity import act_as
 from services.common.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -57,6 +58,7 @@ class Runner:
         self,
         *,
         store: WorkStore,
+        access: JobAccess,
         sources: Sources,
         workspace: Workspace,
         model: Model,
@@ -66,6 +68,7 @@ class Runner:
         options: RunnerOptions,
     ) -> None:
         self._store = store
+        self._access = access
         self._sources = sources
         self._workspace = workspace
         self._model = model
@@ -109,7 +112,13 @@ class Runner:
         free = self._options.jobs_max - len(self._running)
         if free <= 0:
             return
-        for lease in await self._store.claim(self._options.owner, lease_s=self._options.lease_s, limit=free):
+        leases = await self._store.claim(
+            self._options.owner,
+            lease_s=self._options.lease_s,
+            limit=free,
+            concurrency=self._access.concurrency(),
+        )
+        for lease in leases:
             # A lease that ran out while its work went on: the old work is fenced off and will find out.
             name = f"batch:job:{lease.job_id}:{lease.token}"
             task = asyncio.create_task(self._carry(lease), name=name)
@@ -126,7 +135,8 @@ class Runner:
         """One lease from its beginning to its end, whatever that is. Raises nothing but a cancellation."""
         try:
             job = await self._store.renew(lease, lease_s=self._options.lease_s)
-            set_identity({HEADER_TEAM: job.team, HEADER_USER: job.created_by})
+            act_as(self._access.caller_of(job))
+            self._check_permitted(job)
             log.info("job runs", job_id=lease.job_id, token=lease.token, processed=job.processed_rows)
             await self._run(lease, job)
             self._board.job_ended(Status.COMPLETED)
@@ -187,6 +197,7 @@ class Runner:
         except StoreAwayError:
             # Predictions may go on meanwhile; what cannot be recorded will say so itself.
             return
+        self._check_permitted(job)
         await run.adjust(job)
         if job.running_s > job.spec.timeout_minutes * 60:
             raise MeshError(
@@ -195,6 +206,12 @@ class Runner:
                 f"{job.spec.timeout_minutes}, and had done {job.percent:g} %; raise it and retry the job, which goes "
                 "on where it stopped",
             )
+
+    def _check_permitted(self, job: Job) -> None:
+        """Raises MODEL_NOT_FOUND where the job's team does not see the model any more."""
+        refusal = self._access.refusal(job)
+        if refusal is not None:
+            raise refusal
 
     async def _fail(self, lease: Lease, error: MeshError) -> None:
         try:

@@ -129,6 +129,12 @@ class AccessBook:
             raise not_known()
         return self._teams.get(team) or TeamTerms(team)
 
+    def batch_concurrency(self) -> Mapping[str, int]:
+        """The teams that may run only so many batch jobs at one time."""
+        return {
+            name: terms.batch_concurrency for name, terms in self._teams.items() if terms.batch_concurrency is not None
+        }
+
     def sight(self, identity: Identity) -> Sight:
         """What a caller sees. Raises DEPENDENCY_UNAVAILABLE before anything is known: an empty list would be a lie."""
         if identity.unbounded:

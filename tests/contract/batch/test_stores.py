@@ -1,5 +1,6 @@
 """What both stores promise, held by the one in memory and the one in PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,10 +12,11 @@ from services.batch.adapters.postgres_work import PostgresWorkStore
 from services.batch.domain.chunks import ChunkResult, FailedRow, Part, Plan, cut_rows
 from services.batch.domain.job import Job, Spent, Status
 from services.batch.ports import Change, FencedError, JobQuery, JobStore, Lease, NewJob, WorkStore
+from services.common.access.book import EVERYTHING, Sight
 from services.common.clock import SystemClock
 from services.common.database import create_engine, migrate
 from services.common.errors import MeshError, Reason
-from tests.support.batch_fakes import MemoryBatchStore, spec_of
+from tests.support.batch_fakes import SUMS, MemoryBatchStore, spec_of
 from tests.support.waiting import eventually
 
 LONG_S = 60.0
@@ -45,9 +47,11 @@ async def stores(url: str) -> AsyncIterator[Stores]:
     await engine.dispose()
 
 
-def new(number: int, *, output: str = "", request_id: str = "", digest: str = "d", **changes: object) -> NewJob:
+def new(
+    number: int, *, output: str = "", request_id: str = "", digest: str = "d", team: str = "red", **changes: object
+) -> NewJob:
     spec = spec_of("/in.csv", output or f"/out-{number}.csv", **changes)
-    return NewJob(f"batch_job_{number}", spec, "ann", "red", request_id, digest)
+    return NewJob(f"batch_job_{number}", spec, "ann", team, request_id, digest)
 
 
 async def claimed(stores: Stores, *, lease_s: float = LONG_S) -> Lease:
@@ -86,11 +90,11 @@ async def test_the_same_request_is_the_same_job(stores: Stores) -> None:
     made = await stores.jobs.create(new(1, request_id="once"))
     # Its output is taken by itself, and that does not matter.
     assert await stores.jobs.create(new(2, request_id="once", output="/out-1.csv")) == made
-    assert await stores.jobs.repeated("once", "d") == made
-    assert await stores.jobs.repeated("other", "d") is None
+    assert await stores.jobs.repeated("once", "d", team="red") == made
+    assert await stores.jobs.repeated("other", "d", team="red") is None
     for call in (
         stores.jobs.create(new(3, request_id="once", digest="e")),
-        stores.jobs.repeated("once", "e"),
+        stores.jobs.repeated("once", "e", team="red"),
     ):
         with pytest.raises(MeshError) as error:
             await call
@@ -376,3 +380,61 @@ async def test_the_time_that_a_job_ran_is_counted_while_it_is_held(stores: Store
     again = await claimed(stores)
     after = (await stores.work.renew(again, lease_s=LONG_S)).running_s
     assert before <= after < before + 10
+
+
+async def test_one_teams_request_ids_are_nothing_to_anothers(stores: Stores) -> None:
+    made = await stores.jobs.create(new(1, request_id="once", team="red"))
+    other = await stores.jobs.create(new(2, request_id="once", team="blue", digest="e"))
+    assert other.job_id != made.job_id
+    assert await stores.jobs.repeated("once", "d", team="red") == made
+    assert await stores.jobs.repeated("once", "d", team="green") is None
+
+
+async def test_lists_show_a_teams_own_jobs_of_models_that_it_sees_on_full_pages(stores: Stores) -> None:
+    for number, team in enumerate(("red", "blue", "red", "", "blue", "red")):
+        await stores.jobs.create(new(number, team=team))
+
+    async def ids(sight: Sight, **query: object) -> list[str]:
+        return [job.job_id[-1] for job in await stores.jobs.query(JobQuery(sight=sight, **query))]  # type: ignore[arg-type]
+
+    red = Sight(everything=False, names=frozenset({SUMS.model}), team="red")
+    assert await ids(red) == ["5", "2", "0"]
+    assert await ids(red, limit=2) == ["5", "2"]
+    assert await ids(Sight(everything=False, names=frozenset({"other"}), team="red")) == []
+    assert await ids(Sight(everything=False, names=frozenset({SUMS.model}))) == []
+    assert await ids(EVERYTHING) == ["5", "4", "3", "2", "1", "0"]
+
+
+async def test_of_a_team_no_more_jobs_run_than_it_may_and_nobody_else_waits_for_it(stores: Stores) -> None:
+    for number, team in enumerate(("red", "red", "red", "blue", "")):
+        await stores.jobs.create(new(number, team=team))
+    limits = {"red": 1, "gone": 0}
+
+    async def claim(limit: int = 5) -> list[str]:
+        leases = await stores.work.claim("one", lease_s=LONG_S, limit=limit, concurrency=limits)
+        claimed_leases.update({lease.job_id: lease for lease in leases})
+        return sorted(lease.job_id[-1] for lease in leases)
+
+    claimed_leases: dict[str, Lease] = {}
+    assert await claim() == ["0", "3", "4"]
+    assert await claim() == []
+    assert (await stores.jobs.get("batch_job_1")).status is Status.PENDING
+    await stores.work.fail(claimed_leases["batch_job_0"], reason="INTERNAL", message="over")
+    assert await claim(limit=1) == ["1"]
+    limits["red"] = 2
+    assert await claim() == ["2"]
+
+
+async def test_callers_that_claim_at_the_same_time_stay_within_the_limit_together(stores: Stores) -> None:
+    for number in range(6):
+        await stores.jobs.create(new(number, team="red"))
+    claims = await asyncio.gather(
+        *(stores.work.claim(f"worker-{number}", lease_s=LONG_S, limit=2, concurrency={"red": 3}) for number in range(4))
+    )
+    claimed_ids = [lease.job_id[-1] for leases in claims for lease in leases]
+    assert sorted(claimed_ids) == ["0", "1", "2"]
+
+
+async def test_a_team_that_may_run_nothing_waits(stores: Stores) -> None:
+    await stores.jobs.create(new(0, team="red"))
+    assert await stores.work.claim("one", lease_s=LONG_S, limit=2, concurrency={"red": 0}) == []

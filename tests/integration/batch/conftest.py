@@ -50,6 +50,7 @@ async def service(
             "data_dir": tmp_path / "data",
             "registry_address": registry_address,
             "batcher_address": f"127.0.0.1:{model_port.port}",
+            "authentication": False,
             "lease_s": 1.0,
             "poll_period_s": 0.1,
             "chunk_rows_min": 20,

@@ -28,6 +28,8 @@ class GatewaySettings:
     """The longest that a stop may take, in seconds."""
     router_address: str
     """host:port of the router."""
+    tls_dir: str = ""
+    """Folder with ca.crt, tls.crt and tls.key: mutual TLS with the router. Empty: none, which fits one machine."""
     data_dir: Path
     """Where configurations are kept."""
     layout: str = ""

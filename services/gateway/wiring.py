@@ -7,6 +7,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
 from services.common.clock import Clock
+from services.common.errors import MeshError
+from services.common.grpc.tls import PeerTls
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.logging import get_logger
 from services.gateway.adapters.files import FileStore
@@ -31,7 +33,15 @@ class GatewayKeeper:
 
 def build(settings: GatewaySettings, *, clock: Clock) -> GatewayKeeper:
     """A keeper that is not started yet."""
-    router = GrpcRouter(settings.router_address, connect_timeout_s=settings.connect_timeout_s)
+    try:
+        tls = PeerTls.in_folder(settings.tls_dir, "INFERMESH_GATEWAY_TLS_DIR")
+    except MeshError as error:
+        raise SystemExit(error.message) from None
+    router = GrpcRouter(
+        settings.router_address,
+        connect_timeout_s=settings.connect_timeout_s,
+        credentials=tls.for_channels() if tls is not None else None,
+    )
     shelf = Shelf(FileStore(settings.data_dir, layout=settings.layout), clock=clock, period_s=settings.save_period_s)
     keeper = Keeper(router=router, shelf=shelf, clock=clock, patience_s=settings.patience_s)
     lifecycle = Lifecycle(name="gateway", clock=clock, stop_timeout_s=settings.shutdown_grace_s)

@@ -48,6 +48,9 @@ class RouterSettings(ServiceSettings):
     `audiences`, `jwks_uri` (where the gateway fetches their public keys) or `jwks` (a key set, or a file with one), and
     the names of claims: `user_claim` (default "sub"), `team_claim` and `role_claim` (default: tokens say neither).
     `ca_file`: whose certificates are believed at an https `jwks_uri`, as the gateway sees it."""
+    gateway_tls_dir: str = ""
+    """Folder with ca.crt, tls.crt and tls.key, as the gateways see it: mutual TLS between them and all services. Empty:
+    none, which fits one machine."""
     limiter_address: str = ""
     """host:port of the limiter, as the gateways reach it: where there are several gateways, it holds callers to their
     rate limits over all of them together. Empty: each gateway by itself."""

@@ -88,6 +88,7 @@ def _envoy_options(settings: RouterSettings) -> EnvoyOptions:
         authentication=settings.authentication,
         issuers=issuers(settings),
         limiter=settings.limiter_address,
+        peer_tls_dir=settings.gateway_tls_dir,
         tls_certificate=settings.tls_certificate,
         tls_private_key=settings.tls_private_key,
     )

@@ -68,6 +68,8 @@ class Gateway:
         self.revision = 0
         self.services: Lifecycle | None = None
         self.services_port = 0
+        self.services_tls_dir = ""
+        """Where services and router have their certificates."""
         self.plane: EnvoyControlPlane
         self.envoy: Process
         self.batcher: Process
@@ -144,7 +146,8 @@ class Gateway:
         """A gRPC server as all services have it."""
         clock = SystemClock()
         lifecycle = Lifecycle(name="gateway-test", clock=clock)
-        server = add_grpc_server(lifecycle, _Settings(port=port), services=offered, clock=clock)
+        settings = _Settings(port=port, tls_dir=self.services_tls_dir)
+        server = add_grpc_server(lifecycle, settings, services=offered, clock=clock)
         await lifecycle.start()
         return lifecycle, server.port
 

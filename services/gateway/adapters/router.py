@@ -26,10 +26,16 @@ log = get_logger(__name__)
 class GrpcRouter:
     """The router at an address. `run` seeks it; without it nothing is ever found."""
 
-    def __init__(self, address: str, *, connect_timeout_s: float) -> None:
+    def __init__(
+        self, address: str, *, connect_timeout_s: float, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
+        """`credentials`: for a router that asks for them."""
         self._address = address
         self._connect_timeout_s = connect_timeout_s
-        self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
+        else:
+            self._channel = grpc.aio.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
         self._open: Open = self._channel.stream_stream(ADS_METHOD)
         self._there = asyncio.Event()
         self._known = asyncio.Event()

@@ -17,6 +17,7 @@ from services.router.adapters.envoy import actions, names
 from services.router.adapters.envoy.issuers import issuer_clusters
 from services.router.adapters.envoy.messages import count, flag, over_ads, packed, seconds, socket_address
 from services.router.adapters.envoy.options import EnvoyOptions
+from services.router.adapters.envoy.tls import peer
 from services.router.domain.address import split_address
 
 _CONNECT_TIMEOUT_S = 1.0
@@ -51,14 +52,15 @@ def clusters(options: EnvoyOptions) -> list[cluster_pb2.Cluster]:
     ]
     if options.limiter and options.authentication:
         services.append((names.LIMITER, options.limiter))
-    batchers = [] if options.carried else [batcher_cluster(options.batchers)]
+    batchers = [] if options.carried else [batcher_cluster(options.batchers, tls_dir=options.peer_tls_dir)]
     issuers = issuer_clusters(options.issuers) if options.authentication else []
-    return [*batchers, *(_service_cluster(name, address) for name, address in services), *issuers]
+    found = [_service_cluster(name, address, tls_dir=options.peer_tls_dir) for name, address in services]
+    return [*batchers, *found, *issuers]
 
 
-def batcher_cluster(addresses: Sequence[str]) -> cluster_pb2.Cluster:
+def batcher_cluster(addresses: Sequence[str], *, tls_dir: str = "") -> cluster_pb2.Cluster:
     """The batchers. Endpoints come and go without touching the cluster where they are IP addresses; names are resolved
-    by Envoy again and again."""
+    by Envoy again and again. With TLS each must prove to be the mesh's "batcher", whatever its address."""
     cluster = _cluster(
         names.BATCHER,
         retries=actions.retry_predictions(),
@@ -74,6 +76,8 @@ def batcher_cluster(addresses: Sequence[str]) -> cluster_pb2.Cluster:
         outlier_detection=_dead_ones_out(),
         ignore_health_on_host_removal=True,
     )
+    if tls_dir:
+        cluster.transport_socket.CopyFrom(peer(names.BATCHER, folder=tls_dir))
     if all(_is_ip(split_address(address)[0]) for address in addresses):
         cluster.type = _Cluster.DiscoveryType.EDS
         cluster.eds_cluster_config.eds_config.CopyFrom(over_ads(first_fetch_timeout_s=0))
@@ -110,12 +114,14 @@ def _together_while_they_fit() -> cluster_pb2.LoadBalancingPolicy:
     return policy(policies=[policy.Policy(typed_extension_config=extension)])
 
 
-def _service_cluster(name: str, address: str) -> cluster_pb2.Cluster:
+def _service_cluster(name: str, address: str, *, tls_dir: str) -> cluster_pb2.Cluster:
     cluster = _cluster(
         name,
         retries=actions.retry_unsent(),
         load=_load(connections=64, requests=2_000, retries_min=5),
     )
+    if tls_dir:
+        cluster.transport_socket.CopyFrom(peer(split_address(address)[0], folder=tls_dir))
     _resolve_names(cluster, [address])
     return cluster
 

@@ -29,6 +29,9 @@ class EnvoyOptions:
     limiter: str = ""
     """host:port of the limiter, which holds callers to their limits over all gateways together. Empty: each gateway
     holds them to the whole limit, which is right where there is one."""
+    peer_tls_dir: str = ""
+    """Folder with ca.crt, tls.crt and tls.key, as the gateway sees it: mutual TLS between it and all services. Empty:
+    none, which fits one machine."""
     tls_certificate: str = ""
     """File with the gateway's certificate and its chain, PEM, as the gateway sees it. Empty: no TLS."""
     tls_private_key: str = ""
@@ -52,7 +55,7 @@ class EnvoyOptions:
                 else ("tls_certificate", "tls_private_key")
             )
             raise invalid(missing, "", f"the path of a file, since {given} is set; or neither of the two")
-        for name in ("tls_certificate", "tls_private_key"):
+        for name in ("tls_certificate", "tls_private_key", "peer_tls_dir"):
             path = getattr(self, name)
             if path and not path.startswith("/"):
                 raise invalid(name, path, "an absolute path, as the gateway sees it")

@@ -7,6 +7,7 @@ from meshxds.envoy.config.core.v3 import base_pb2
 from meshxds.envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from meshxds.envoy.type.matcher.v3 import string_pb2
 
+from services.common.grpc.tls import AUTHORITY, CERTIFICATE, PRIVATE_KEY
 from services.router.adapters.envoy import names
 from services.router.adapters.envoy.messages import over_ads, packed
 
@@ -44,19 +45,36 @@ def certificate(certificate_file: str, private_key_file: str) -> secret_pb2.Secr
 
 def verified_server(host: str, *, ca_file: str) -> base_pb2.TransportSocket:
     """Towards `host`, which must prove by an authority of `ca_file` (PEM, as the gateway sees it) that it is that."""
+    return _socket(_towards(host, ca_file=ca_file))
+
+
+def peer(host: str, *, folder: str) -> base_pb2.TransportSocket:
+    """Towards a service of the mesh that must prove to be `host`, and to which the gateway proves what it is: by the
+    certificates in `folder`, as the gateway sees it, read again when files are moved into it."""
+    context = _towards(host, ca_file=f"{folder}/{AUTHORITY}")
+    context.common_tls_context.alpn_protocols.append("h2")
+    context.common_tls_context.tls_certificates.append(
+        common_pb2.TlsCertificate(
+            certificate_chain=base_pb2.DataSource(filename=f"{folder}/{CERTIFICATE}"),
+            private_key=base_pb2.DataSource(filename=f"{folder}/{PRIVATE_KEY}"),
+            watched_directory=base_pb2.WatchedDirectory(path=folder),
+        )
+    )
+    return _socket(context)
+
+
+def _towards(host: str, *, ca_file: str) -> tls_pb2.UpstreamTlsContext:
     matcher = common_pb2.SubjectAltNameMatcher
     kind = matcher.SanType.IP_ADDRESS if _is_ip(host) else matcher.SanType.DNS
     named = matcher(san_type=kind, matcher=string_pb2.StringMatcher(exact=host))
-    return _socket(
-        tls_pb2.UpstreamTlsContext(
-            sni="" if _is_ip(host) else host,
-            common_tls_context=tls_pb2.CommonTlsContext(
-                tls_params=_PARAMETERS,
-                validation_context=common_pb2.CertificateValidationContext(
-                    trusted_ca=base_pb2.DataSource(filename=ca_file), match_typed_subject_alt_names=[named]
-                ),
+    return tls_pb2.UpstreamTlsContext(
+        sni="" if _is_ip(host) else host,
+        common_tls_context=tls_pb2.CommonTlsContext(
+            tls_params=_PARAMETERS,
+            validation_context=common_pb2.CertificateValidationContext(
+                trusted_ca=base_pb2.DataSource(filename=ca_file), match_typed_subject_alt_names=[named]
             ),
-        )
+        ),
     )
 
 

@@ -15,9 +15,9 @@ _KNOWN = "known_versions m LEFT JOIN teams t ON t.id = m.team_id"
 _EDGES = f"""
     SELECT e.from_node, e.relation, e.model_name, e.version
     FROM lineage_edges e
-    WHERE {{}} AND EXISTS (SELECT FROM {_KNOWN} WHERE m.name = e.model_name AND m.version = e.version AND {SEEN})
-        AND (e.parent_model IS NULL OR EXISTS (
-            SELECT FROM {_KNOWN} WHERE m.name = e.parent_model AND m.version = e.parent_version AND {SEEN}))
+    WHERE {{}} AND (SELECT true FROM {_KNOWN} WHERE m.name = e.model_name AND m.version = e.version AND {SEEN} LIMIT 1)
+        AND (e.parent_model IS NULL OR (SELECT true FROM {_KNOWN}
+            WHERE m.name = e.parent_model AND m.version = e.parent_version AND {SEEN} LIMIT 1))
 """
 _SOURCES = text(_EDGES.format("e.to_key = ANY(:keys)") + "ORDER BY e.from_node, e.model_name, e.version LIMIT :limit")
 _MADE = text(_EDGES.format("e.from_key = ANY(:keys)") + "ORDER BY e.model_name, e.version LIMIT :limit")
@@ -25,18 +25,18 @@ _BETWEEN = text(
     _EDGES.format("e.to_key = ANY(:keys) AND e.from_key = ANY(:keys)") + "ORDER BY e.model_name, e.version, e.relation"
 )
 _KNOWN_ONE = text(f"SELECT EXISTS (SELECT FROM {_KNOWN} WHERE m.name = :model AND m.version = :version AND {SEEN})")
-MADE_FROM = f"""f.version_id IN (
+# Asked of one edge after the other, so that what is far from the node is never looked at.
+_SEEN_MODEL = f"""(SELECT true FROM known_models m LEFT JOIN teams t ON t.id = m.team_id
+    WHERE m.name = e.model_name AND {SEEN} LIMIT 1)"""
+MADE_FROM = f"""{{{{f}}}}.version_id = ANY(ARRAY(
     WITH RECURSIVE made AS (
-        SELECT e.to_key, e.model_name, e.version FROM lineage_edges e
-        JOIN known_versions m ON m.name = e.model_name AND m.version = e.version LEFT JOIN teams t ON t.id = m.team_id
-        WHERE e.from_key = :{{0}} AND {SEEN}
+        SELECT e.to_key, e.model_name, e.version FROM lineage_edges e WHERE e.from_key = :{{0}} AND {_SEEN_MODEL}
         UNION
         SELECT e.to_key, e.model_name, e.version FROM made JOIN lineage_edges e ON e.from_key = made.to_key
-        JOIN known_versions m ON m.name = e.model_name AND m.version = e.version LEFT JOIN teams t ON t.id = m.team_id
-        WHERE {SEEN}
+        WHERE {_SEEN_MODEL}
     )
-    SELECT v.id FROM made JOIN models o ON o.name = made.model_name
-    JOIN model_versions v ON v.model_id = o.id AND v.version = made.version)
+    SELECT (SELECT v.id FROM models o JOIN model_versions v ON v.model_id = o.id
+        WHERE o.name = made.model_name AND v.version = made.version) FROM made))
 """
 """The condition that a version `f` was made from the node of the key `:{0}`, directly or through versions that the
 viewer sees, also where they are gone."""

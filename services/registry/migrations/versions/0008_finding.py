@@ -27,6 +27,7 @@ _TABLES = (
         created_at timestamptz NOT NULL,
         updated_at timestamptz NOT NULL,
         tags text[] NOT NULL,
+        metrics jsonb NOT NULL,
         words text NOT NULL
     )
     """,
@@ -109,6 +110,13 @@ _TABLES = (
         CASE WHEN now.id IS NULL THEN r.team_id ELSE now.team_id END, r.version
     FROM removed_versions r LEFT JOIN models now ON now.name = r.model_name
     """,
+    """
+    CREATE VIEW known_models AS
+    SELECT m.id, m.name, m.team_id FROM models m
+    UNION ALL
+    SELECT r.id, r.name, r.team_id FROM removed_models r
+    WHERE NOT EXISTS (SELECT FROM models now WHERE now.name = r.name)
+    """,
     "COMMENT ON VIEW known_versions IS 'Versions that are registered, or were: what a lineage can show.'",
 )
 _FUNCTIONS = (
@@ -163,9 +171,10 @@ _FUNCTIONS = (
     BEGIN
         SELECT * INTO m FROM registry.models WHERE id = v.model_id;
         INSERT INTO registry.version_finding
-            (version_id, model_id, model_name, framework, status, precedence, created_at, updated_at, tags, words)
+            (version_id, model_id, model_name, framework, status, precedence, created_at, updated_at, tags, metrics,
+            words)
         VALUES (v.id, m.id, m.name, m.framework, v.status, v.precedence, v.created_at, v.updated_at, m.tags || v.tags,
-            registry.version_words_of(v));
+            v.training_metrics, registry.version_words_of(v));
         INSERT INTO registry.version_metrics (version_id, name, value)
         SELECT v.id, key, value::double precision FROM jsonb_each_text(v.training_metrics);
         PERFORM registry.note_lineage(v, m.name);
@@ -250,7 +259,7 @@ def downgrade() -> None:
         ("model_changed", "models"),
     ):
         op.execute(f"DROP TRIGGER {trigger} ON {table}")
-    op.execute("DROP VIEW known_versions")
+    op.execute("DROP VIEW known_versions, known_models")
     for function in ("version_added()", "version_changed()", "version_gone()", "model_changed()"):
         op.execute(f"DROP FUNCTION {function}")
     op.execute("DROP FUNCTION find_version(model_versions), note_lineage(model_versions, text), mark_highest(uuid)")

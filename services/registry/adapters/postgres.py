@@ -8,9 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.common.errors import MeshError, Reason
 from services.registry.adapters.database import transaction
+from services.registry.adapters.noting import note_model, note_version
 from services.registry.adapters.postgres_teams_sharing import check_registration_room
 from services.registry.adapters.queries import MODELS, VERSIONS
 from services.registry.adapters.rows import Parameters, model_of, version_of, version_parameters
+from services.registry.domain.access import EVERYBODY
 from services.registry.domain.conflicts import other_framework, other_team, same_or_refused
 from services.registry.domain.version import Model, NewVersion, Version
 
@@ -59,6 +61,8 @@ _PAGE = text(
     " AND m.tags @> CAST(:tags AS text[]) AND (:of_team = '' OR t.name = :of_team) AND m.name > :after"
     " ORDER BY m.name LIMIT :limit"
 )
+_LOCK_MODEL = text("SELECT name FROM models WHERE id = CAST(:id AS uuid) AND revision = :revision FOR UPDATE")
+_LOCK_VERSION = text("SELECT id FROM model_versions WHERE id = CAST(:id AS uuid) AND revision = :revision FOR UPDATE")
 _CHANGE_MODEL = text("""
     UPDATE models SET description = :description, tags = :tags, model_card = :card, revision = revision + 1,
         updated_at = now()
@@ -76,7 +80,6 @@ _KEEP_SAMPLE = text("""
     INSERT INTO reference_samples (digest, content) VALUES (:digest, :content) ON CONFLICT (digest) DO NOTHING
 """)
 _SAMPLE = text("SELECT content FROM reference_samples WHERE digest = :digest")
-_NOBODY = ""
 
 
 class PostgresCatalogue:
@@ -151,13 +154,16 @@ class PostgresCatalogue:
             "card": model.model_card,
         }
         async with transaction(self._engine) as connection:
-            name = (await connection.execute(_CHANGE_MODEL, parameters)).scalar_one_or_none()
+            name = (await connection.execute(_LOCK_MODEL, parameters)).scalar_one_or_none()
             if name is None:
                 return None
-            row = (await connection.execute(_ONE, {"name": name, "viewer": _NOBODY})).mappings().one()
-        return model_of(row)
+            before = await _model(connection, name)
+            await connection.execute(_CHANGE_MODEL, parameters)
+            after = await _model(connection, name)
+            await note_model(connection, before, after)
+        return after
 
-    async def change_version(self, version: Version) -> Version | None:
+    async def change_version(self, version: Version, *, reason: str = "") -> Version | None:
         """Keeps stage and card if the revision is still the current one."""
         parameters = {
             "id": version.version_id,
@@ -166,11 +172,13 @@ class PostgresCatalogue:
             "card": version.model_card,
         }
         async with transaction(self._engine) as connection:
-            changed = (await connection.execute(_CHANGE_VERSION, parameters)).scalar_one_or_none()
-            if changed is None:
+            if (await connection.execute(_LOCK_VERSION, parameters)).one_or_none() is None:
                 return None
-            row = (await connection.execute(_BY_ID, {"id": str(changed), "viewer": _NOBODY})).mappings().one()
-        return version_of(row)
+            before = await _version(connection, version.version_id)
+            await connection.execute(_CHANGE_VERSION, parameters)
+            after = await _version(connection, version.version_id)
+            await note_version(connection, before, after, reason=reason)
+        return after
 
     async def uses(self, digest: str) -> int:
         """How many versions are made of that artifact."""
@@ -209,7 +217,7 @@ class PostgresCatalogue:
         if model["framework"] != new.content.framework:
             raise other_framework(new, model["framework"])
         asked = {"request_id": new.request_id or None, "model": new.model_name, "version": new.version}
-        found = await connection.execute(_RIVALS, asked | {"viewer": _NOBODY})
+        found = await connection.execute(_RIVALS, asked | {"viewer": EVERYBODY})
         rival = found.mappings().one_or_none()
         if rival is not None:
             return same_or_refused(new, version_of(rival))
@@ -227,8 +235,19 @@ class PostgresCatalogue:
             await connection.execute(_KEEP_SAMPLE, sample)
         made = (await connection.execute(_INSERT, version_parameters(new) | {"model_id": model["id"]})).scalar_one()
         await connection.execute(_TOUCH, {"model_id": model["id"]})
-        row = (await connection.execute(_BY_ID, {"id": str(made), "viewer": _NOBODY})).mappings().one()
-        return version_of(row)
+        version = await _version(connection, str(made))
+        if model["made"]:
+            await note_model(connection, None, await _model(connection, new.model_name))
+        await note_version(connection, None, version)
+        return version
+
+
+async def _model(connection: AsyncConnection, name: str) -> Model:
+    return model_of((await connection.execute(_ONE, {"name": name, "viewer": EVERYBODY})).mappings().one())
+
+
+async def _version(connection: AsyncConnection, version_id: str) -> Version:
+    return version_of((await connection.execute(_BY_ID, {"id": version_id, "viewer": EVERYBODY})).mappings().one())
 
 
 def _model_parameters(new: NewVersion, team_id: object) -> Parameters:

@@ -8,7 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.errors import MeshError, Reason
 from services.registry.adapters.database import transaction
+from services.registry.adapters.noting import note_alias
 from services.registry.adapters.queries import ALIASES, SEEN
+from services.registry.domain.access import EVERYBODY
 from services.registry.domain.alias import Alias, AliasMove, Move
 
 _FIND = text(f"{ALIASES} AND m.name = :model AND a.alias = :alias")
@@ -38,7 +40,6 @@ _MOVES = text(f"""
       AND (:before = 0 OR h.id < :before)
     ORDER BY h.id DESC LIMIT :limit
 """)  # noqa: S608 - the module's own text
-_NOBODY = ""
 
 
 class PostgresAliasBook:
@@ -52,24 +53,24 @@ class PostgresAliasBook:
         parameters = {"model": model_name, "alias": alias, "viewer": team}
         async with transaction(self._engine) as connection:
             row = (await connection.execute(_FIND, parameters)).mappings().one_or_none()
-        return _alias_of(row) if row is not None else None
+        return alias_of(row) if row is not None else None
 
     async def page(self, model_name: str, *, after: str, limit: int, team: str = "") -> Sequence[Alias]:
         """At most `limit` aliases from behind `after`."""
         parameters = {"model": model_name, "after": after, "limit": limit, "viewer": team}
         async with transaction(self._engine) as connection:
-            return [_alias_of(row) for row in (await connection.execute(_PAGE, parameters)).mappings()]
+            return [alias_of(row) for row in (await connection.execute(_PAGE, parameters)).mappings()]
 
     async def move(self, move: Move, *, revision: int | None) -> Alias | None:
         """Makes, moves or takes away an alias, and notes the move; all in one transaction."""
-        names = {"model": move.model_name, "alias": move.alias, "version": move.version, "viewer": _NOBODY}
+        names = {"model": move.model_name, "alias": move.alias, "version": move.version, "viewer": EVERYBODY}
         async with transaction(self._engine) as connection:
             model_id = (await connection.execute(_LOCK, names)).scalar_one_or_none()
             version_id = (await connection.execute(_VERSION, names)).scalar_one_or_none()
             if model_id is None or (move.version and version_id is None):
                 raise no_version(move)
             found = (await connection.execute(_FIND, names)).mappings().one_or_none()
-            current = _alias_of(found) if found is not None else None
+            current = alias_of(found) if found is not None else None
             if revision is not None and revision != (current.revision if current is not None else 0):
                 return None
             if (current.version if current is not None else "") == move.version:
@@ -85,9 +86,12 @@ class PostgresAliasBook:
             number = (await connection.execute(_NOTE, noted)).scalar_one()
             if not move.version:
                 await connection.execute(_DROP, noted)
+                await note_alias(connection, current, None, reason=move.reason)
                 return current
             await connection.execute(_POINT, noted | {"revision": number})
-            return _alias_of((await connection.execute(_FIND, names)).mappings().one())
+            pointed = alias_of((await connection.execute(_FIND, names)).mappings().one())
+            await note_alias(connection, current, pointed, reason=move.reason)
+            return pointed
 
     async def moves(
         self, model_name: str, alias: str, *, before: int, limit: int, team: str = ""
@@ -113,7 +117,8 @@ def no_version(move: Move) -> MeshError:
     )
 
 
-def _alias_of(row: RowMapping) -> Alias:
+def alias_of(row: RowMapping) -> Alias:
+    """The alias that a row holds."""
     values: dict[str, Any] = dict(row)
     values["model_id"] = str(values["model_id"])
     return Alias(**values)

@@ -40,7 +40,14 @@ class Changing:
         raise mismatch(f"model {name!r}")
 
     async def version(
-        self, model_name: str, version: str, *, etag: str, change: Callable[[Version], Version], team: str
+        self,
+        model_name: str,
+        version: str,
+        *,
+        etag: str,
+        change: Callable[[Version], Version],
+        team: str,
+        reason: str = "",
     ) -> Version:
         """The version after `change`. Raises VERSION_NOT_FOUND beyond what `model` raises."""
         for _ in range(_TRIES):
@@ -50,7 +57,7 @@ class Changing:
             wanted = change(current)
             if wanted == current:
                 return current
-            changed = await self._catalogue.change_version(wanted)
+            changed = await self._catalogue.change_version(wanted, reason=reason)
             if changed is not None:
                 return changed
         raise mismatch(f"{version} of model {model_name!r}")
@@ -66,7 +73,7 @@ class Changing:
             check_transition(current, wanted)
             return replace(current, stage=wanted)
 
-        changed = await self.version(model_name, version, etag=etag, change=change, team=team)
+        changed = await self.version(model_name, version, etag=etag, change=change, team=team, reason=reason)
         log.info("stage", model=model_name, version=changed.version, stage=stage, reason=reason, by=caller)
         return changed
 

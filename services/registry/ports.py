@@ -6,6 +6,7 @@ from typing import BinaryIO, Protocol
 
 from services.registry.domain.alias import Alias, AliasMove, Move
 from services.registry.domain.artifact_uri import ArtifactPlace
+from services.registry.domain.artifacts import MESH, Record, Sender
 from services.registry.domain.schemas import StatedSchema
 from services.registry.domain.search import Found, Search
 from services.registry.domain.version import Artifact, Model, NewVersion, Stored, Version
@@ -112,16 +113,19 @@ class AliasBook(Protocol):
 class ArtifactStore(Protocol):
     """Keeps bytes by their digest, for good."""
 
-    async def keep(self, place: ArtifactPlace, *, digest: str = "") -> Artifact:
-        """Takes a copy, synced to disk when this returns; of bytes that are kept already it makes none.
+    async def keep(self, place: ArtifactPlace, *, digest: str = "", sender: Sender = MESH) -> Artifact:
+        """Takes a copy, there for good when this returns; of bytes that are kept already it makes none. A folder is
+        kept as a tar that only depends on what is in it. What a digest names must be seen by the sender.
 
         Raises ARTIFACT_NOT_FOUND, ARTIFACT_CORRUPT where the bytes have not the `digest` that is given,
-        ARTIFACT_INVALID where they are too many, NOT_IMPLEMENTED for folders, DEPENDENCY_UNAVAILABLE where the disk
-        refuses.
+        ARTIFACT_INVALID where they are too many or an archive breaks a rule, PERMISSION_DENIED for places that are
+        closed, DEPENDENCY_UNAVAILABLE where the store refuses.
         """
         ...
 
-    async def receive(self, pieces: AsyncIterator[bytes], *, filename: str, digest: str = "") -> Artifact:
+    async def receive(
+        self, pieces: AsyncIterator[bytes], *, filename: str, digest: str = "", sender: Sender = MESH
+    ) -> Artifact:
         """Keeps what is sent piece by piece, once it is whole. Raises as `keep` does, and what `pieces` raises."""
         ...
 
@@ -142,16 +146,66 @@ class ArtifactStore(Protocol):
         """What is known of the artifact of that digest."""
         ...
 
+    async def is_seen(self, digest: str, viewer: str) -> bool:
+        """Whether the viewer may know of an artifact: who sent it, and who sees a version that is made of it."""
+        ...
+
     async def old(self, before: datetime) -> Sequence[Stored]:
-        """The artifacts that were last sent, or named for a registration, before then; in order of their digests."""
+        """The artifacts that were last sent, fetched, or named for a registration, before then; in order of their
+        digests. Those that a version is made of may be left out."""
         ...
 
     async def remove(self, digest: str, *, before: datetime) -> bool:
         """Takes an artifact away if that is still so. Whether it did."""
         ...
 
+    async def sweep(self, before: datetime) -> int:
+        """Takes away what interrupted calls left in the store before then. The bytes of it."""
+        ...
+
     def path_of(self, digest: str) -> str:
-        """Absolute path of the copy, whether it is there or not."""
+        """Absolute path of the copy where it lies on a local disk with the bytes as they were sent; else empty."""
+        ...
+
+    def uri_of(self, digest: str) -> str:
+        """Where the copy is in the store; the name of its object may go on behind it."""
+        ...
+
+
+class ArtifactBook(Protocol):
+    """What is recorded of artifacts. Every call may raise DEPENDENCY_UNAVAILABLE."""
+
+    async def find(self, digest: str) -> Record | None:
+        """The record of an artifact."""
+        ...
+
+    async def touch(self, digest: str, *, kind: str = "") -> Record | None:
+        """The same, and from now on it is wanted. A `kind` that says more than "file" is recorded too."""
+        ...
+
+    async def record(self, new: Record, *, sender: Sender, replaces: str = "") -> Record:
+        """Records an artifact, wanted now and the sender's. What is recorded already stays, except that its object
+        becomes the new one where it is still `replaces`. The record as it is then."""
+        ...
+
+    async def own(self, digest: str, team: str) -> None:
+        """The artifact is that team's too; nothing where it is not recorded."""
+        ...
+
+    async def is_seen(self, digest: str, viewer: str) -> bool:
+        """Whether the viewer's team sent it, or sees a version that is made of it; one who sees all sees it."""
+        ...
+
+    async def garbage(self, before: datetime) -> Sequence[Record]:
+        """At most 10,000 that no version is made of and that were last wanted before then, in order of digests."""
+        ...
+
+    async def forget(self, digest: str, *, before: datetime) -> Record | None:
+        """Takes the record away if that is still so, and returns it."""
+        ...
+
+    async def known(self, names: Sequence[str]) -> Set[str]:
+        """Those objects of the store that something points to."""
         ...
 
 

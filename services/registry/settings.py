@@ -1,6 +1,8 @@
 """What the registry can be told."""
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, SecretStr
 
@@ -18,7 +20,25 @@ class RegistrySettings(ServiceSettings):
     database_url: SecretStr
     """postgresql+psycopg://… of the database; the tables are in its schema `registry`."""
     data_dir: Path = Path(".data/registry")
-    """Folder of the artifact store, `artifacts/sha256/…` in it. Back it up together with the database."""
+    """Folder of the artifact store where `artifacts_uri` names no other place. Back it up together with the database.
+    Artifacts on their way are written here first."""
+    artifacts_uri: str = ""
+    """Where artifacts are kept: file:///folder, s3://bucket/prefix or gs://bucket/prefix, with the credentials of the
+    standard environment (AWS_…, GOOGLE_APPLICATION_CREDENTIALS). Empty: `artifacts` in `data_dir`."""
+    artifact_compression: Literal["zstd", "off"] = "zstd"
+    """"zstd" compresses artifacts for which it pays; "off" none. Where an artifact lies as it was sent, on this
+    machine's disks, model servers load it without another copy."""
+    artifact_key_file: str = ""
+    """Files with keys of 32 bytes, separated by commas: artifacts are encrypted with the first, and read with all.
+    Empty: they are not encrypted."""
+    artifact_encryption: Literal["off", "server"] = "off"
+    """"server" asks S3 to encrypt what it stores."""
+    artifact_kms_key_id: str = ""
+    """The key of AWS KMS that S3 encrypts with. Empty: S3's own."""
+    artifact_sources: str = ""
+    """Beginnings of paths and URIs that artifacts may be registered from, separated by commas, for instance
+    "/srv/models/,s3://models/". Empty: wherever the registry can read. Set it where not all teams may read all of
+    that."""
     artifact_bytes_max: int = Field(default=16 * 1024**3, gt=0)
     """The largest artifact that is taken, in bytes. 16 GiB by default: a larger one is more likely a wrong path."""
     copies_max: int = Field(default=4, ge=1, le=64)
@@ -34,3 +54,13 @@ class RegistrySettings(ServiceSettings):
     alone changes, such as keys that ended, and anything that got lost."""
     database_period_s: float = Field(default=1.0, gt=0, le=60)
     """Seconds between looks whether the database answers, which is what readiness says."""
+
+    @property
+    def key_files(self) -> Sequence[Path]:
+        """The files of `artifact_key_file`."""
+        return [Path(one.strip()) for one in self.artifact_key_file.split(",") if one.strip()]
+
+    @property
+    def source_prefixes(self) -> Sequence[str]:
+        """The beginnings of `artifact_sources`."""
+        return [one.strip() for one in self.artifact_sources.split(",") if one.strip()]

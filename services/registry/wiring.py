@@ -9,7 +9,6 @@ from services.common.clock import Clock
 from services.common.database import create_engine, migrate
 from services.common.grpc.server import GrpcServer, add_grpc_server
 from services.common.lifecycle import Lifecycle
-from services.registry.adapters.artifact_files import FileArtifactStore
 from services.registry.adapters.database import SCHEMA
 from services.registry.adapters.onnx_file import OnnxReader
 from services.registry.adapters.postgres import PostgresCatalogue
@@ -26,6 +25,7 @@ from services.registry.engines.watch import DatabaseWatch
 from services.registry.servicers.artifacts import ArtifactServicer
 from services.registry.servicers.registry import RegistryServicer
 from services.registry.settings import RegistrySettings
+from services.registry.wiring_artifacts import build_store
 from services.registry.wiring_teams import Access, build_access
 
 _PACKAGE = "infermesh.registry.v1"
@@ -45,7 +45,7 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
     url = settings.database_url.get_secret_value()
     engine = create_engine(url, schema=SCHEMA)
     catalogue = PostgresCatalogue(engine)
-    store = FileArtifactStore(settings.data_dir, bytes_max=settings.artifact_bytes_max, copies_max=settings.copies_max)
+    store = build_store(settings, engine)
     reader = OnnxReader(store)
     watch = DatabaseWatch(catalogue, clock=clock, period_s=settings.database_period_s)
     reading = Reading(catalogue)
@@ -64,7 +64,7 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
         inspecting=Inspecting(catalogue=catalogue, store=store, reader=reader),
         keeping=Keeping(catalogue=catalogue, store=store, clock=clock, uploads_max=settings.uploads_max),
     )
-    lifecycle.add("artifact store", start=store.start)
+    lifecycle.add("artifact store", start=store.start, stop=store.stop)
     lifecycle.add("first look at the database", start=watch.look)
     lifecycle.add_task("database watch", watch.run)
     lifecycle.on_health("the database answers", lambda: watch.reachable)

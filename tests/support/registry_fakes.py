@@ -17,6 +17,7 @@ from services.common.schema import DataType, ModelSchema, PredictionMapping, Ten
 from services.registry.adapters.postgres_aliases import no_version
 from services.registry.domain.alias import Alias, AliasMove, Move
 from services.registry.domain.artifact_uri import ArtifactPlace, filename_of
+from services.registry.domain.artifacts import MESH, Sender
 from services.registry.domain.conflicts import other_framework, other_team, same_or_refused
 from services.registry.domain.schemas import StatedSchema, StatedTensor
 from services.registry.domain.search import Found, Search
@@ -347,10 +348,11 @@ class MemoryArtifactStore:
         self.files = dict(files)
         self.kept: dict[str, tuple[bytes, datetime]] = {}
         self._used_at: dict[str, datetime] = {}
+        self.owners: dict[str, set[str]] = {}
 
-    async def keep(self, place: ArtifactPlace, *, digest: str = "") -> Artifact:
+    async def keep(self, place: ArtifactPlace, *, digest: str = "", sender: Sender = MESH) -> Artifact:
         """Takes a copy."""
-        known = self.kept.get(place.digest, (None,))[0]
+        known = self.kept.get(place.digest, (None,))[0] if await self.is_seen(place.digest, sender.viewer) else None
         data = self.files.get(place.path) if place.path else known
         if data is None:
             raise MeshError(Reason.ARTIFACT_NOT_FOUND, f"the artifact {place.path or place.digest} cannot be read")
@@ -359,13 +361,16 @@ class MemoryArtifactStore:
             raise MeshError(Reason.ARTIFACT_CORRUPT, f"the artifact has SHA-256 {seen} where {digest} was given")
         self.kept.setdefault(seen, (data, self._clock.now()))
         self._used_at[seen] = self._clock.now()
+        self.owners.setdefault(seen, set()).add(sender.team)
         return Artifact(seen, "file", filename_of(place), len(data))
 
-    async def receive(self, pieces: AsyncIterator[bytes], *, filename: str, digest: str = "") -> Artifact:
+    async def receive(
+        self, pieces: AsyncIterator[bytes], *, filename: str, digest: str = "", sender: Sender = MESH
+    ) -> Artifact:
         """Takes what is sent."""
         path = f"/sent/{filename}"
         self.files[path] = b"".join([piece async for piece in pieces])
-        kept = await self.keep(ArtifactPlace(path=path), digest=digest)
+        kept = await self.keep(ArtifactPlace(path=path), digest=digest, sender=sender)
         return replace(kept, filename=filename)
 
     async def read(self, digest: str, *, offset_bytes: int = 0) -> AsyncIterator[bytes]:
@@ -401,11 +406,23 @@ class MemoryArtifactStore:
     async def find(self, digest: str) -> Stored | None:
         """What is kept under the digest."""
         kept = self.kept.get(digest)
-        return Stored(digest, "file", len(kept[0]), kept[1]) if kept is not None else None
+        return Stored(digest, "file", len(kept[0]), kept[1], len(kept[0])) if kept is not None else None
+
+    async def is_seen(self, digest: str, viewer: str) -> bool:
+        """Whether the viewer's team sent it; versions it does not know."""
+        return not viewer or viewer.split(" ", maxsplit=1)[0] in self.owners.get(digest, ())
+
+    async def sweep(self, before: datetime) -> int:
+        """Nothing is ever left."""
+        return 0
 
     def path_of(self, digest: str) -> str:
-        """A path that would be."""
-        return f"/store/{digest}"
+        """It lies on no disk."""
+        return ""
+
+    def uri_of(self, digest: str) -> str:
+        """A place that would be."""
+        return f"memory:///{digest}"
 
 
 class FakeReader:

@@ -1,20 +1,38 @@
-"""An artifact on its way into the store: a locked file, hashed as it is written, synced before it is named."""
+"""An artifact on its way into the store: a locked file of this machine, hashed and encoded as it is written.
 
-import errno
+It is plain where the store is a folder, nothing encrypts it and compressing it does not pay; else it is in frames. What
+lies here is encrypted already where artifacts are.
+"""
+
 import fcntl
 import hashlib
-import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from services.common.disk import sync_folder
 from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
+from services.registry.adapters.artifact_errors import store_errors
+from services.registry.adapters.artifact_keys import KeyRing
+from services.registry.adapters.frames import FrameWriter, pays
 
 log = get_logger(__name__)
+
+_SAMPLE_BYTES = 1024 * 1024
+"""How much is seen before it is decided how the artifact is stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How artifacts are stored."""
+
+    compress: bool
+    """Whether those are compressed for which it pays."""
+    plain: bool
+    """Whether the others may lie as they were sent."""
+    keys: KeyRing
 
 
 class Incoming:
@@ -23,14 +41,21 @@ class Incoming:
     Blocking: for threads other than the event loop's.
     """
 
-    def __init__(self, folder: Path, *, source: str, bytes_max: int) -> None:
-        self._path = folder / secrets.token_hex(16)
+    def __init__(self, folder: Path, *, source: str, bytes_max: int, encoding: Encoding) -> None:
+        self.path = folder / secrets.token_hex(16)
         self._source = source
         self._bytes_max = bytes_max
+        self._encoding = encoding
         self._hash = hashlib.sha256()
+        self._sample = bytearray()
+        self._frames: FrameWriter | None = None
+        self._decided = False
+        self.begins = b""
+        """The first bytes, which tell what it is."""
         self.size_bytes = 0
+        self.stored_bytes = 0
         with store_errors():
-            self._stream = self._path.open("xb")
+            self._stream = self.path.open("xb")
             fcntl.flock(self._stream, fcntl.LOCK_EX)
 
     def __enter__(self) -> Self:
@@ -44,6 +69,11 @@ class Incoming:
         """SHA-256 of what was written so far."""
         return self._hash.hexdigest()
 
+    @property
+    def plain(self) -> bool:
+        """Whether the file has the bytes as they were sent; known once it is finished."""
+        return self._frames is None
+
     def write(self, piece: bytes | memoryview) -> None:
         """Adds a piece. Raises ARTIFACT_INVALID where that makes too many bytes."""
         self.size_bytes += len(piece)
@@ -55,27 +85,44 @@ class Incoming:
             )
         self._hash.update(piece)
         with store_errors():
-            self._stream.write(piece)
+            if self._decided:
+                self._add(piece)
+                return
+            self._sample += piece
+            if len(self._sample) >= _SAMPLE_BYTES:
+                self._decide()
 
-    def put(self, place: Path) -> None:
-        """Gives the file its place, for good: its bytes and its name are on disk when this returns."""
+    def finish(self) -> None:
+        """Ends the file; it is not synced yet."""
         with store_errors():
+            if not self._decided:
+                self._decide()
+            if self._frames is not None:
+                self._frames.finish(self._hash.digest())
             self._stream.flush()
-            os.fsync(self._stream.fileno())
-            new_folder = not place.parent.is_dir()
-            place.parent.mkdir(parents=True, exist_ok=True)
-            self._path.chmod(0o444)
-            self._path.replace(place)
-            # The names must be as durable as the bytes before a row speaks of them.
-            above = (place.parent.parent, place.parent.parent.parent) if new_folder else ()
-            for folder in (place.parent, *above):
-                sync_folder(folder)
+            self.stored_bytes = self.path.stat().st_size
 
     def close(self) -> None:
         """Gives the file up unless it was put into its place."""
         with suppress(OSError):
             self._stream.close()
-        self._path.unlink(missing_ok=True)
+        self.path.unlink(missing_ok=True)
+
+    def _decide(self) -> None:
+        encoding = self._encoding
+        self._decided = True
+        self.begins = bytes(self._sample[:512])
+        compress = encoding.compress and pays(self._sample[:_SAMPLE_BYTES])
+        if compress or encoding.keys.encrypts or not encoding.plain:
+            self._frames = FrameWriter(self._stream, compress=compress, keys=encoding.keys)
+        sample, self._sample = self._sample, bytearray()
+        self._add(sample)
+
+    def _add(self, piece: bytes | bytearray | memoryview) -> None:
+        if self._frames is not None:
+            self._frames.write(piece)
+        else:
+            self._stream.write(piece)
 
 
 def clear_incoming(folder: Path) -> None:
@@ -85,19 +132,3 @@ def clear_incoming(folder: Path) -> None:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
             log.info("interrupted copy cleared", file=left.name)
-
-
-@contextmanager
-def store_errors() -> Iterator[None]:
-    """What the disk of the store refuses, as an error that says so."""
-    try:
-        yield
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        raise MeshError(
-            Reason.DEPENDENCY_UNAVAILABLE,
-            f"the artifact store cannot be written ({error.strerror}); "
-            + ("make room in the registry's data_dir" if full else "see to the registry's data_dir")
-            + " and try again",
-            retry_after_s=30.0,
-        ) from error

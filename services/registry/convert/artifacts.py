@@ -8,15 +8,15 @@ from services.registry.engines.inspecting import ArtifactView, Report
 
 
 def artifact_to_proto(view: ArtifactView) -> artifact_pb2.Artifact:
-    """The wire form of an artifact; it is stored as it was sent."""
+    """The wire form of an artifact."""
     stored = view.stored
     return artifact_pb2.Artifact(
         digest=stored.digest,
         artifact_uri=f"artifact://sha256/{stored.digest}",
         kind=stored.kind,
-        filename=view.filename,
+        filename=view.filename or stored.filename,
         size_bytes=stored.size_bytes,
-        stored_size_bytes=stored.size_bytes,
+        stored_size_bytes=stored.stored_bytes,
         version_count=view.version_count,
         created_at=timestamp(stored.created_at),
     )

@@ -75,8 +75,10 @@ def registration_from_proto(
     return asked, violations
 
 
-def version_to_proto(version: Version, path_of: Callable[[str], str]) -> model_version_pb2.ModelVersion:
-    """The wire form of a version; `path_of` says where the copy of a digest lies."""
+def version_to_proto(
+    version: Version, path_of: Callable[[str], str], uri_of: Callable[[str], str] = lambda _digest: ""
+) -> model_version_pb2.ModelVersion:
+    """The wire form of a version; `path_of` and `uri_of` say where the copy of a digest lies."""
     content = version.content
     path = path_of(content.artifact.digest)
     return model_version_pb2.ModelVersion(
@@ -89,7 +91,7 @@ def version_to_proto(version: Version, path_of: Callable[[str], str]) -> model_v
         artifact_uri=version.artifact_uri,
         artifact_digest=content.artifact.digest,
         artifact_path=path,
-        stored_uri=f"file://{path}",
+        stored_uri=uri_of(content.artifact.digest),
         artifact_kind=content.artifact.kind,
         artifact_filename=content.artifact.filename,
         model_size_bytes=content.artifact.size_bytes,

@@ -5,24 +5,39 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from services.common.errors import MeshError, Reason, invalid
+from services.common.errors import invalid
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
-_ALLOWED = "an absolute path or a file:// URI that the registry can read, or artifact://sha256/<digest>"
+_ALLOWED = (
+    "an absolute path, file:///…, s3://bucket/key or gs://bucket/key of a file or folder that the registry can read, "
+    "or artifact://sha256/<digest>"
+)
 _LENGTH_MAX = 2048
-_LATER = ("s3", "gs")
+_BUCKETS = ("s3", "gs")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
 class ArtifactPlace:
-    """Either an absolute path on the registry's host, or the digest of an artifact that is kept already."""
+    """An absolute path on the registry's host, or the digest of an artifact that is kept already, or a file or folder
+    of a bucket."""
 
     path: str = ""
     digest: str = ""
+    scheme: str = ""
+    """"s3" or "gs"."""
+    bucket: str = ""
+    key: str = ""
+    """Of the object, or of all that is below it."""
+
+    def __str__(self) -> str:
+        if self.bucket:
+            return f"{self.scheme}://{self.bucket}/{self.key}"
+        return self.path or f"artifact://sha256/{self.digest}"
 
 
 def parse_artifact_uri(uri: str, field: str = "artifact_uri") -> ArtifactPlace:
-    """Reads a URI. Raises INVALID_FIELD, or NOT_IMPLEMENTED for stores that cannot be read yet."""
+    """Reads a URI. Raises INVALID_FIELD."""
     if not uri:
         raise invalid(field, uri, f"{_ALLOWED}; it is required")
     if "\0" in uri or len(uri) > _LENGTH_MAX:
@@ -34,12 +49,8 @@ def parse_artifact_uri(uri: str, field: str = "artifact_uri") -> ArtifactPlace:
     except ValueError:
         raise invalid(field, uri, _ALLOWED) from None
     scheme = parts.scheme.lower()
-    if scheme in _LATER:
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            f"{field} is {uri!r}; {scheme}:// cannot be read yet: fetch the artifact to the registry's host and give "
-            "its path",
-        )
+    if scheme in _BUCKETS:
+        return _in_bucket(scheme, uri, field)
     if scheme == "file" and parts.netloc in ("", "localhost") and not (parts.query or parts.fragment):
         path = unquote(parts.path)
         if path.startswith("/") and "\0" not in path:
@@ -51,7 +62,20 @@ def parse_artifact_uri(uri: str, field: str = "artifact_uri") -> ArtifactPlace:
 
 def filename_of(place: ArtifactPlace) -> str:
     """The name that an artifact has where it is taken from; empty for one that is kept already."""
-    return PurePosixPath(place.path).name
+    return PurePosixPath(place.path or place.key).name
+
+
+def _in_bucket(scheme: str, uri: str, field: str) -> ArtifactPlace:
+    """Keys are taken as they are: "?", "#" and "%" are letters in them."""
+    bucket, _, key = uri[len(scheme) + 3 :].partition("/")
+    key = key.rstrip("/")
+    if not _BUCKET.fullmatch(bucket) or not key or any(part in ("", ".", "..") for part in key.split("/")):
+        raise invalid(
+            field,
+            uri,
+            f"{scheme}://bucket/key, a bucket of 3 to 63 lower-case characters, and a key without empty parts",
+        )
+    return ArtifactPlace(scheme=scheme, bucket=bucket, key=key)
 
 
 def _normal(path: str) -> str:

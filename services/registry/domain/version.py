@@ -57,6 +57,9 @@ class Stored:
     kind: str
     size_bytes: int
     created_at: datetime
+    stored_bytes: int = 0
+    filename: str = ""
+    """The name under which it first came; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from services.common.errors import MeshError, Reason, invalid
 from services.common.schema import ModelSchema, PredictionMapping
 from services.registry.domain.artifact_uri import DIGEST, parse_artifact_uri
+from services.registry.domain.artifacts import MESH, Sender, no_artifact
 from services.registry.domain.mapping import agree_mapping
 from services.registry.domain.registration import check_framework
 from services.registry.domain.schemas import agree
@@ -41,26 +42,22 @@ class Inspecting:
         self._store = store
         self._reader = reader
 
-    async def get(self, digest: str, *, filename: str = "") -> ArtifactView:
+    async def get(self, digest: str, *, filename: str = "", viewer: str = "") -> ArtifactView:
         """The artifact of that digest. Raises INVALID_FIELD, ARTIFACT_NOT_FOUND."""
         if DIGEST.fullmatch(digest) is None:
             raise invalid("digest", digest, "64 of 0-9 and a-f")
-        stored = await self._store.find(digest)
+        stored = await self._store.find(digest) if await self._store.is_seen(digest, viewer) else None
         if stored is None:
-            raise MeshError(
-                Reason.ARTIFACT_NOT_FOUND,
-                f"no artifact {digest} is kept; GetModelVersion has the digests of those that are registered",
-                metadata={"artifact_digest": digest},
-            )
+            raise no_artifact(digest)
         return ArtifactView(stored, await self._catalogue.uses(digest), filename)
 
-    async def inspect(self, uri: str, framework: str) -> Report:
+    async def inspect(self, uri: str, framework: str, *, sender: Sender = MESH) -> Report:
         """What would be registered of the artifact at `uri`, which is kept. Raises what keeping it raises."""
         if framework and framework not in FRAMEWORKS:
             raise invalid("framework", framework, "empty or one of " + ", ".join(FRAMEWORKS))
         place = parse_artifact_uri(uri)
         check_framework(framework)
-        artifact = await self._store.keep(place)
+        artifact = await self._store.keep(place, sender=sender)
         view = await self.get(artifact.digest, filename=artifact.filename)
         try:
             schema = await self._schema(artifact)

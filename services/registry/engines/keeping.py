@@ -9,6 +9,7 @@ from services.common.clock import Clock
 from services.common.errors import FieldViolation, MeshError, Reason, invalid, invalid_fields
 from services.common.telemetry.logging import get_logger
 from services.registry.domain.artifact_uri import DIGEST
+from services.registry.domain.artifacts import MESH, Sender, no_artifact
 from services.registry.domain.violations import Violations
 from services.registry.engines.inspecting import ArtifactView
 from services.registry.ports import ArtifactStore, Catalogue
@@ -52,7 +53,7 @@ class Keeping:
         self._uploads_max = uploads_max
         self._uploads = 0
 
-    async def receive(self, sent: Sent, pieces: AsyncIterator[bytes]) -> ArtifactView:
+    async def receive(self, sent: Sent, pieces: AsyncIterator[bytes], sender: Sender = MESH) -> ArtifactView:
         """Keeps what is sent. Raises INVALID_FIELD, MESSAGE_TOO_LARGE, ARTIFACT_CORRUPT, QUOTA_EXCEEDED."""
         _check_sent(sent)
         if self._uploads >= self._uploads_max:
@@ -63,7 +64,9 @@ class Keeping:
             )
         self._uploads += 1
         try:
-            kept = await self._store.receive(_checked(pieces, sent), filename=sent.filename, digest=sent.digest)
+            kept = await self._store.receive(
+                _checked(pieces, sent), filename=sent.filename, digest=sent.digest, sender=sender
+            )
         finally:
             self._uploads -= 1
         stored = await self._store.find(kept.digest)
@@ -71,13 +74,16 @@ class Keeping:
             raise MeshError(Reason.ARTIFACT_NOT_FOUND, f"the artifact {kept.digest} was removed; send it again")
         return ArtifactView(stored, await self._catalogue.uses(kept.digest), kept.filename)
 
-    def read(self, digest: str, offset_bytes: float) -> AsyncIterator[bytes]:
+    async def read(self, digest: str, offset_bytes: float, *, viewer: str = "") -> AsyncIterator[bytes]:
         """The bytes of an artifact from an offset on. Raises INVALID_FIELD, ARTIFACT_NOT_FOUND, ARTIFACT_CORRUPT."""
         if DIGEST.fullmatch(digest) is None:
             raise invalid("digest", digest, "64 of 0-9 and a-f")
         if not 0 <= offset_bytes < 2**53 or offset_bytes != int(offset_bytes):
             raise invalid("offset_bytes", offset_bytes, "a whole number from 0")
-        return self._store.read(digest, offset_bytes=int(offset_bytes))
+        if not await self._store.is_seen(digest, viewer):
+            raise no_artifact(digest)
+        async for piece in self._store.read(digest, offset_bytes=int(offset_bytes)):
+            yield piece
 
     async def collect_garbage(self, *, dry_run: bool) -> Cleared:
         """Removes artifacts that no version uses and that nobody sent or named for a day."""
@@ -92,7 +98,9 @@ class Keeping:
                 if one.digest in used or not (dry_run or await self._store.remove(one.digest, before=before)):
                     continue
                 removed += [one.digest] if len(removed) < _DIGESTS_MAX else []
-                count, freed_bytes = count + 1, freed_bytes + one.size_bytes
+                count, freed_bytes = count + 1, freed_bytes + one.stored_bytes
+        if not dry_run:
+            freed_bytes += await self._store.sweep(before)
         log.info("garbage", artifacts=count, freed_bytes=freed_bytes, dry_run=dry_run)
         return Cleared(removed, count, freed_bytes)
 

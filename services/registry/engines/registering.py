@@ -6,6 +6,7 @@ names; the same call again finds them kept and completes.
 
 from services.common.names import check_version
 from services.registry.domain.artifact_uri import parse_artifact_uri
+from services.registry.domain.artifacts import Sender
 from services.registry.domain.feature_views import check_views_fit
 from services.registry.domain.mapping import agree_mapping
 from services.registry.domain.metadata import class_names_of, lineage_of, metrics_of, tags_of
@@ -32,7 +33,11 @@ class Registering:
         SCHEMA_VIOLATION for a reference sample that does not fit, VERSION_EXISTS, REQUEST_ID_REUSED, INVALID_FIELD, and
         what `Catalogue.register` raises beyond.
         """
-        artifact = await self._store.keep(parse_artifact_uri(asked.artifact_uri), digest=asked.artifact_digest)
+        artifact = await self._store.keep(
+            parse_artifact_uri(asked.artifact_uri),
+            digest=asked.artifact_digest,
+            sender=Sender(asked.team, asked.created_by, viewer=asked.team),
+        )
         sample = sample_of(asked.reference) if asked.reference is not None else None
         content = await self._content(asked, artifact, sample)
         return await self._catalogue.register(

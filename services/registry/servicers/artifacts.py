@@ -8,7 +8,10 @@ from google.api import httpbody_pb2
 from infermesh.registry.v1 import artifact_pb2, artifact_service_pb2
 
 from services.common.errors import invalid
+from services.common.grpc.identity import current_identity
 from services.registry.convert.artifacts import artifact_to_proto, report_to_proto
+from services.registry.domain.access import viewer_of
+from services.registry.domain.artifacts import Sender
 from services.registry.engines.inspecting import Inspecting
 from services.registry.engines.keeping import Keeping, Sent
 from services.registry.servicers.later import LaterArtifactMethods
@@ -31,26 +34,26 @@ class ArtifactServicer(LaterArtifactMethods):
         if first is None:
             raise invalid("body", b"", "at least one byte")
         sent = Sent(first.filename, first.digest, first.size_bytes)
-        return artifact_to_proto(await self._keeping.receive(sent, _pieces(first, requests)))
+        return artifact_to_proto(await self._keeping.receive(sent, _pieces(first, requests), caller()))
 
     async def GetArtifact(
         self, request: artifact_service_pb2.GetArtifactRequest, _context: _Context
     ) -> artifact_pb2.Artifact:
         """One artifact."""
-        return artifact_to_proto(await self._inspecting.get(request.digest))
+        return artifact_to_proto(await self._inspecting.get(request.digest, viewer=caller().viewer))
 
     async def DownloadArtifact(
         self, request: artifact_service_pb2.DownloadArtifactRequest, _context: _Context
     ) -> AsyncIterator[httpbody_pb2.HttpBody]:
         """The bytes of an artifact."""
-        async for piece in self._keeping.read(request.digest, request.offset_bytes):
+        async for piece in self._keeping.read(request.digest, request.offset_bytes, viewer=caller().viewer):
             yield httpbody_pb2.HttpBody(content_type="application/octet-stream", data=piece)
 
     async def InspectArtifact(
         self, request: artifact_service_pb2.InspectArtifactRequest, _context: _Context
     ) -> artifact_pb2.ArtifactReport:
         """What is seen in an artifact."""
-        return report_to_proto(await self._inspecting.inspect(request.artifact_uri, request.framework))
+        return report_to_proto(await self._inspecting.inspect(request.artifact_uri, request.framework, sender=caller()))
 
     async def CollectGarbage(
         self, request: artifact_service_pb2.CollectGarbageRequest, _context: _Context
@@ -60,6 +63,12 @@ class ArtifactServicer(LaterArtifactMethods):
         return artifact_service_pb2.CollectGarbageResponse(
             digests=cleared.digests, artifact_count=cleared.artifact_count, freed_bytes=cleared.freed_bytes
         )
+
+
+def caller() -> Sender:
+    """Who sends or asks."""
+    identity = current_identity()
+    return Sender(identity.team, identity.actor, viewer_of(identity))
 
 
 async def _pieces(

@@ -30,12 +30,13 @@ class ChangingMethods(SharingMethods):
     """The changing half of the servicer."""
 
     def __init__(
-        self, *, changing: Changing, aliasing: Aliasing, sharing: Sharing, path_of: Callable[[str], str]
+        self, *, changing: Changing, aliasing: Aliasing, sharing: Sharing, path_of: Callable[[str], str], uri_of: Callable[[str], str]
     ) -> None:
         super().__init__(sharing)
         self._changing = changing
         self._aliasing = aliasing
         self._path_of = path_of
+        self._uri_of = uri_of
 
     async def UpdateModel(
         self, request: registry_service_pb2.UpdateModelRequest, _context: _Context
@@ -128,7 +129,7 @@ class ChangingMethods(SharingMethods):
 
     def shown(self, version: Version) -> model_version_pb2.ModelVersion:
         """The wire form of a version."""
-        return version_to_proto(version, self._path_of)
+        return version_to_proto(version, self._path_of, self._uri_of)
 
 
 def caller_team() -> str:

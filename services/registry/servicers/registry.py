@@ -37,7 +37,7 @@ class RegistryServicer(ChangingMethods, LaterRegistryMethods):
         sharing: Sharing,
         store: ArtifactStore,
     ) -> None:
-        super().__init__(changing=changing, aliasing=aliasing, sharing=sharing, path_of=store.path_of)
+        super().__init__(changing=changing, aliasing=aliasing, sharing=sharing, path_of=store.path_of, uri_of=store.uri_of)
         self._registering = registering
         self._reading = reading
         self._searching = searching

@@ -1,28 +1,40 @@
-"""What every `ArtifactStore` promises; and what files promise beyond."""
+"""What every `ArtifactStore` promises, whatever it lies on: memory, a folder, an encrypted folder, S3."""
 
 import asyncio
-import fcntl
 import gzip
 import hashlib
-import os
-import sys
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
+import io
+import random
+import tarfile
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from services.common.clock import SystemClock
 from services.common.errors import MeshError, Reason
-from services.registry.adapters.artifact_files import FileArtifactStore
-from services.registry.domain.artifact_uri import ArtifactPlace
+from services.registry.adapters.artifact_store import ObjectArtifactStore
+from services.registry.domain.artifact_uri import ArtifactPlace, parse_artifact_uri
+from services.registry.domain.artifacts import Sender
 from services.registry.ports import ArtifactStore
 from tests.support.registry_fakes import MemoryArtifactStore
-from tests.support.waiting import eventually
+from tests.support.registry_stores import FORMS, Form, build_store
+from tests.support.s3 import S3, s3_server
 
-CONTENT = b"weights" * 300_000
+CONTENT = b"weights" * 1_000_000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-BYTES_MAX = 4 * 1024 * 1024
+NOISE = random.Random(1).randbytes(5_000_000)
+"""What does not compress."""
+NOISE_DIGEST = hashlib.sha256(NOISE).hexdigest()
+BYTES_MAX = 16 * 1024 * 1024
+ANN, BOB = Sender("vision", "ann", "vision"), Sender("fraud", "bob", "fraud")
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    with s3_server() as server:
+        yield server
 
 
 @pytest.fixture
@@ -32,16 +44,27 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(params=FORMS)
+async def form(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Form]:
+    server: S3 | None = request.getfixturevalue("s3") if request.param == "s3" else None
+    form = Form(request.param, tmp_path / "data", server)
+    yield form
+    await form.close()
+
+
 @pytest.fixture
-async def files(tmp_path: Path) -> FileArtifactStore:
-    store = FileArtifactStore(tmp_path / "data", bytes_max=BYTES_MAX, copies_max=2)
-    await store.start()
-    return store
+async def kept(form: Form) -> ObjectArtifactStore:
+    return await build_store(form, bytes_max=BYTES_MAX)
 
 
-@pytest.fixture(params=["memory", "files"])
-def store(request: pytest.FixtureRequest, files: FileArtifactStore, source: Path) -> ArtifactStore:
-    return files if request.param == "files" else MemoryArtifactStore(SystemClock(), {str(source): CONTENT})
+@pytest.fixture(params=["memory", *FORMS])
+async def store(request: pytest.FixtureRequest, tmp_path: Path, source: Path) -> AsyncIterator[ArtifactStore]:
+    if request.param == "memory":
+        yield MemoryArtifactStore(SystemClock(), {str(source): CONTENT})
+        return
+    form = Form(request.param, tmp_path / "data", request.getfixturevalue("s3") if request.param == "s3" else None)
+    yield await build_store(form, bytes_max=BYTES_MAX)
+    await form.close()
 
 
 async def refusal(store: ArtifactStore, place: ArtifactPlace, digest: str = "") -> MeshError:
@@ -50,17 +73,15 @@ async def refusal(store: ArtifactStore, place: ArtifactPlace, digest: str = "") 
     return caught.value
 
 
-def incoming(tmp_path: Path) -> list[Path]:
-    return list((tmp_path / "data" / "artifacts" / "incoming").iterdir())
+async def sent(*pieces: bytes) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
 
 
-def sizes(tmp_path: Path) -> list[int]:
-    folder = tmp_path / "data" / "artifacts" / "incoming"
-    return [path.stat().st_size for path in folder.glob("*") if path.stat().st_size]
-
-
-def placed(store: FileArtifactStore) -> Path:
-    return Path(store.path_of(DIGEST))
+async def fetched(store: ArtifactStore, digest: str, offset_bytes: int = 0) -> bytes:
+    pieces = [piece async for piece in store.read(digest, offset_bytes=offset_bytes)]
+    assert all(0 < len(piece) <= 1024 * 1024 for piece in pieces)
+    return b"".join(pieces)
 
 
 async def test_bytes_are_kept_under_their_digest(store: ArtifactStore, source: Path) -> None:
@@ -71,9 +92,9 @@ async def test_bytes_are_kept_under_their_digest(store: ArtifactStore, source: P
     found = await store.find(DIGEST)
     assert found is not None
     assert (found.digest, found.kind, found.size_bytes) == (DIGEST, "file", len(CONTENT))
-    assert DIGEST in store.path_of(DIGEST)
+    assert DIGEST in store.uri_of(DIGEST)
     again = await store.keep(ArtifactPlace(digest=DIGEST))
-    assert (again.digest, again.filename, again.size_bytes) == (DIGEST, "", len(CONTENT))
+    assert (again.digest, again.size_bytes) == (DIGEST, len(CONTENT))
 
 
 async def test_what_is_not_there_or_not_what_was_promised_is_refused(store: ArtifactStore, source: Path) -> None:
@@ -87,25 +108,27 @@ async def test_what_is_not_there_or_not_what_was_promised_is_refused(store: Arti
     assert await store.find(DIGEST) is None
 
 
-async def sent(*pieces: bytes) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        yield piece
-
-
-async def test_what_is_sent_in_pieces_is_kept_whole_and_given_out_again(store: ArtifactStore) -> None:
-    kept = await store.receive(sent(CONTENT[:7], b"", CONTENT[7:]), filename="iris.onnx", digest=DIGEST)
-    assert (kept.digest, kept.kind, kept.filename, kept.size_bytes) == (DIGEST, "file", "iris.onnx", len(CONTENT))
-    pieces = [piece async for piece in store.read(DIGEST)]
-    assert b"".join(pieces) == CONTENT
-    assert max(map(len, pieces)) <= 1024 * 1024
-    for offset in (1, 1024 * 1024, len(CONTENT) - 1, len(CONTENT), len(CONTENT) + 1):
-        assert b"".join([piece async for piece in store.read(DIGEST, offset_bytes=offset)]) == CONTENT[offset:]
+@pytest.mark.parametrize("content", [CONTENT, NOISE, b"x"], ids=["packs", "does not", "tiny"])
+async def test_what_is_sent_in_pieces_is_kept_whole_and_given_out_again(store: ArtifactStore, content: bytes) -> None:
+    digest = hashlib.sha256(content).hexdigest()
+    kept = await store.receive(sent(content[:7], b"", content[7:]), filename="iris.onnx", digest=digest)
+    assert (kept.digest, kept.kind, kept.filename, kept.size_bytes) == (digest, "file", "iris.onnx", len(content))
+    assert await fetched(store, digest) == content
+    for offset in (1, 1024 * 1024, 4 * 1024 * 1024 + 1, len(content) - 1, len(content), len(content) + 1):
+        assert await fetched(store, digest, offset) == content[offset:]
+    with await store.open(digest) as stream:
+        assert await asyncio.to_thread(stream.read) == content
+        for offset, size in ((0, 1), (4 * 1024 * 1024 - 1, 3), (len(content) - 1, 5)):
+            stream.seek(offset)
+            assert await asyncio.to_thread(stream.read, size) == content[offset : offset + size]
+        assert stream.seek(0, 2) == len(content)
     with pytest.raises(MeshError) as caught:
-        await store.receive(sent(b"other"), filename="", digest=DIGEST)
+        await store.receive(sent(b"other"), filename="", digest=digest)
     assert caught.value.reason is Reason.ARTIFACT_CORRUPT
-    with pytest.raises(MeshError) as caught:
-        await anext(store.read("0" * 64))
-    assert caught.value.reason is Reason.ARTIFACT_NOT_FOUND
+    for look in (anext(store.read("0" * 64)), store.open("0" * 64)):
+        with pytest.raises(MeshError) as caught:
+            await look
+        assert caught.value.reason is Reason.ARTIFACT_NOT_FOUND
 
 
 async def test_only_what_nobody_wanted_since_is_taken_away(store: ArtifactStore, source: Path) -> None:
@@ -122,164 +145,194 @@ async def test_only_what_nobody_wanted_since_is_taken_away(store: ArtifactStore,
     assert await store.old(before) == []
 
 
-async def test_sending_or_naming_it_again_makes_it_wanted(
-    files: FileArtifactStore, source: Path, tmp_path: Path
-) -> None:
-    await files.keep(ArtifactPlace(path=str(source)))
-    past = SystemClock().now() - timedelta(hours=1)
-    for place in (ArtifactPlace(path=str(source)), ArtifactPlace(digest=DIGEST)):
-        os.utime(placed(files), (0, 0))
-        for marker in (tmp_path / "data" / "artifacts" / "wanted").iterdir():
-            os.utime(marker, (0, 0))
-        assert len(await files.old(past)) == 1
-        await files.keep(place)
-        assert await files.old(past) == []
-        found = await files.find(DIGEST)
-        assert found is not None
-        assert found.created_at.timestamp() == 0
-
-
-async def test_the_copy_is_its_own_read_only_and_alone(files: FileArtifactStore, source: Path, tmp_path: Path) -> None:
-    before = datetime.now(UTC)  # noqa: TID251 - compared with the file system's own clock
-    await files.keep(ArtifactPlace(path=str(source)))
-    await asyncio.to_thread(source.write_bytes, b"changed")
-    path = placed(files)
-    assert path.is_absolute()
-    assert path.parts[-4:-1] == ("artifacts", "sha256", DIGEST[:2])
-    assert path.read_bytes() == CONTENT
-    assert path.stat().st_mode & 0o777 == 0o444
-    assert incoming(tmp_path) == []
-    found = await files.find(DIGEST)
-    assert found is not None
-    assert abs(found.created_at - before) < timedelta(minutes=1)
-
-
-async def test_what_was_kept_before_is_not_written_again(files: FileArtifactStore, source: Path) -> None:
-    await files.keep(ArtifactPlace(path=str(source)))
-    inode = placed(files).stat().st_ino
-    await asyncio.gather(*(files.keep(ArtifactPlace(path=str(source))) for _ in range(4)))
-    assert placed(files).stat().st_ino == inode
-
-
-async def test_a_damaged_copy_is_told_and_mended_by_sending_it_again(files: FileArtifactStore, source: Path) -> None:
-    await files.keep(ArtifactPlace(path=str(source)))
-    placed(files).chmod(0o644)
-    placed(files).write_bytes(b"rotten")
-    assert (await refusal(files, ArtifactPlace(digest=DIGEST))).reason is Reason.ARTIFACT_CORRUPT
+async def test_who_sent_it_sees_it_and_others_do_not(store: ArtifactStore) -> None:
+    for _ in range(2):
+        await store.receive(sent(CONTENT), filename="iris.onnx", sender=ANN)
+    assert await store.is_seen(DIGEST, ANN.viewer)
+    assert await store.is_seen(DIGEST, "")
+    assert not await store.is_seen(DIGEST, BOB.viewer)
+    assert not await store.is_seen(DIGEST, "-")
     with pytest.raises(MeshError) as caught:
-        [piece async for piece in files.read(DIGEST)]
-    assert caught.value.reason is Reason.ARTIFACT_CORRUPT
-    await files.keep(ArtifactPlace(path=str(source)))
-    assert placed(files).read_bytes() == CONTENT
+        await store.keep(ArtifactPlace(digest=DIGEST), sender=BOB)
+    assert caught.value.reason is Reason.ARTIFACT_NOT_FOUND
+    assert caught.value.message == (await refusal(store, ArtifactPlace(digest="0" * 64))).message.replace(
+        "0" * 64, DIGEST
+    )
+    await store.receive(sent(CONTENT), filename="mine.onnx", sender=BOB)
+    assert (await store.keep(ArtifactPlace(digest=DIGEST), sender=BOB)).digest == DIGEST
 
 
-async def test_packed_files_say_so(files: FileArtifactStore, tmp_path: Path) -> None:
-    for name, kind in (("model.tar.gz", "tar.gz"), ("model.tgz", "tar.gz"), ("model.onnx", "file")):
-        (tmp_path / name).write_bytes(gzip.compress(name.encode()))
-        kept = await files.keep(ArtifactPlace(path=str(tmp_path / name)))
-        assert (kept.kind, kept.filename) == (kind, name)
+async def test_an_artifact_is_kept_once_however_often_it_is_sent_at_once(form: Form, kept: ObjectArtifactStore) -> None:
+    for content, digest in ((CONTENT, DIGEST), (NOISE, NOISE_DIGEST)):
+        await asyncio.gather(*(kept.receive(sent(content), filename="") for _ in range(6)))
+        assert len([name for name in form.objects() if digest in name]) == 1
+        assert await fetched(kept, digest) == content
+    assert form.incoming() == []
 
 
-async def test_what_is_no_plain_file_cannot_hold_a_thread(files: FileArtifactStore, tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe")
-    for path, reason in (
-        (tmp_path / "pipe", Reason.ARTIFACT_NOT_FOUND),
-        (Path("/dev/zero"), Reason.ARTIFACT_NOT_FOUND),
-        (tmp_path, Reason.NOT_IMPLEMENTED),
-        (tmp_path / "iris.onnx" / "deeper", Reason.ARTIFACT_NOT_FOUND),
-    ):
-        async with asyncio.timeout(5):
-            assert (await refusal(files, ArtifactPlace(path=str(path)))).reason is reason
+async def test_what_pays_is_compressed_and_what_must_be_is_encrypted(form: Form, kept: ObjectArtifactStore) -> None:
+    for content in (CONTENT, NOISE):
+        await kept.receive(sent(content), filename="")
+    packed, noise = await kept.find(DIGEST), await kept.find(NOISE_DIGEST)
+    assert packed is not None
+    assert noise is not None
+    if form.compresses:
+        assert packed.stored_bytes < packed.size_bytes / 100
+    assert noise.size_bytes <= noise.stored_bytes <= noise.size_bytes + 1024
+    assert sum(form.objects().values()) == packed.stored_bytes + noise.stored_bytes
+    everything = b"".join(form.content(name) for name in form.objects())
+    assert (NOISE[:64] in everything) is not form.encrypts
+    if not form.compresses:
+        assert (CONTENT[:64] in everything) is not form.encrypts
+    # Only what lies as it was sent is a file that others may load.
+    path = kept.path_of(NOISE_DIGEST)
+    assert bool(path) == (form.local and not form.encrypts)
+    assert not path or await asyncio.to_thread(Path(path).read_bytes) == NOISE
 
 
-async def test_too_many_bytes_are_refused_and_leave_nothing(files: FileArtifactStore, tmp_path: Path) -> None:
+async def test_a_damaged_copy_is_told_and_mended_by_sending_it_again(form: Form, kept: ObjectArtifactStore) -> None:
+    if not form.local:
+        pytest.skip("a bucket checks what it keeps itself")
+    for content, digest in ((CONTENT, DIGEST), (NOISE, NOISE_DIGEST)):
+        await kept.receive(sent(content), filename="")
+        (name,) = (name for name in form.objects() if digest in name)
+        form.damage(name, 1000)
+        assert (await refusal(kept, ArtifactPlace(digest=digest))).reason is Reason.ARTIFACT_CORRUPT
+        with pytest.raises(MeshError) as caught:
+            await fetched(kept, digest)
+        assert caught.value.reason is Reason.ARTIFACT_CORRUPT
+        await kept.receive(sent(content), filename="")
+        assert await fetched(kept, digest) == content
+        form.remove(next(name for name in form.objects() if digest in name))
+        assert (await refusal(kept, ArtifactPlace(digest=digest))).reason is Reason.ARTIFACT_CORRUPT
+        await kept.receive(sent(content), filename="")
+        assert await fetched(kept, digest) == content
+
+
+FILES = {"saved_model.pb": b"graph", "variables/variables.index": b"index", "variables/data": CONTENT[:3000]}
+
+
+def folder_in(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    for name, content in reversed(FILES.items()):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+async def test_a_folder_has_the_same_digest_whichever_way_it_came(
+    form: Form, kept: ObjectArtifactStore, s3: S3, tmp_path: Path
+) -> None:
+    folder = folder_in(tmp_path)
+    for name, content in FILES.items():
+        s3.put(f"in/model/{name}", content)
+    s3.put("in/model-other/x", b"another folder that begins alike")
+    local = await kept.keep(parse_artifact_uri(folder.as_uri() + "/"))
+    remote = await kept.keep(parse_artifact_uri(f"s3://{s3.bucket}/in/model"))
+    assert (local.digest, local.kind, local.filename) == (remote.digest, "directory", "model")
+    with await kept.open(local.digest) as stream, tarfile.open(fileobj=stream) as archive:
+        seen = {one.name: archive.extractfile(one).read() for one in archive}  # type: ignore[union-attr]
+    assert seen == FILES
+    (again,) = [one async for one in kept.read(local.digest)]
+    assert (await kept.receive(sent(again), filename="model.tar")).kind == "directory"
+
+
+async def test_an_object_of_a_bucket_is_taken_as_a_file_is(kept: ObjectArtifactStore, s3: S3) -> None:
+    uri = s3.put("in/iris 1%.onnx", CONTENT)
+    taken = await kept.keep(parse_artifact_uri(uri), digest=DIGEST)
+    assert (taken.digest, taken.kind, taken.filename) == (DIGEST, "file", "iris 1%.onnx")
+    for missing in (f"s3://{s3.bucket}/nothing", "s3://no-such-bucket/x"):
+        error = await refusal(kept, parse_artifact_uri(missing))
+        assert error.reason is Reason.ARTIFACT_NOT_FOUND
+        assert missing in error.message
+        assert "127.0.0.1" not in error.message
+
+
+async def test_a_folder_that_holds_more_than_files_is_refused(kept: ObjectArtifactStore, tmp_path: Path) -> None:
+    folder = folder_in(tmp_path)
+    (folder / "link").symlink_to("/etc/passwd")
+    error = await refusal(kept, ArtifactPlace(path=str(folder)))
+    assert error.reason is Reason.ARTIFACT_INVALID
+    assert "'link' is a link" in error.message
+    (folder / "link").unlink()
+    (folder / "Saved_Model.pb").write_bytes(b"")
+    assert "case alone" in (await refusal(kept, ArtifactPlace(path=str(folder)))).message
+    (tmp_path / "empty").mkdir()
+    assert "holds no file" in (await refusal(kept, ArtifactPlace(path=str(tmp_path / "empty")))).message
+
+
+async def test_an_archive_is_kept_as_it_was_sent_if_it_may_be_unpacked(
+    form: Form, kept: ObjectArtifactStore, tmp_path: Path
+) -> None:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        archive.add(folder_in(tmp_path), "model")
+    good = made.getvalue()
+    taken = await kept.receive(sent(good), filename="model.tar.gz")
+    assert (taken.kind, taken.digest) == ("tar.gz", hashlib.sha256(good).hexdigest())
+    assert (await kept.keep(ArtifactPlace(digest=taken.digest))).kind == "tar.gz"
+    assert await fetched(kept, taken.digest) == good
+    before = form.objects()
+    info = tarfile.TarInfo("../../escape")
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        archive.addfile(info)
+    for bad, words in ((made.getvalue(), "'../../escape' leads out"), (gzip.compress(b"no tar"), "no tar archive")):
+        with pytest.raises(MeshError) as caught:
+            await kept.receive(sent(bad), filename="model.tar.gz")
+        assert caught.value.reason is Reason.ARTIFACT_INVALID
+        assert words in caught.value.message
+    assert form.objects() == before
+    assert form.incoming() == []
+
+
+async def test_the_stores_own_files_are_no_place_to_register_from(
+    form: Form, kept: ObjectArtifactStore, s3: S3, tmp_path: Path
+) -> None:
+    await kept.receive(sent(NOISE), filename="", sender=ANN)
+    (name,) = form.objects()
+    error = await refusal(kept, parse_artifact_uri(form.uri(name)))
+    assert error.reason is Reason.PERMISSION_DENIED
+    if form.local:
+        (tmp_path / "link").symlink_to(tmp_path / "data")
+        sneaky = ArtifactPlace(path=f"{tmp_path}/link/artifacts/{name}")
+        assert (await refusal(kept, sneaky)).reason is Reason.PERMISSION_DENIED
+
+
+async def test_too_many_bytes_are_refused_and_leave_nothing(
+    form: Form, kept: ObjectArtifactStore, tmp_path: Path
+) -> None:
     with (tmp_path / "large").open("wb") as stream:
         stream.truncate(BYTES_MAX + 1)
-    error = await refusal(files, ArtifactPlace(path=str(tmp_path / "large")))
+    error = await refusal(kept, ArtifactPlace(path=str(tmp_path / "large")))
     assert error.reason is Reason.ARTIFACT_INVALID
     assert "ARTIFACT_BYTES_MAX" in error.message
-    assert incoming(tmp_path) == []
+    assert form.objects() == {}
+    assert form.incoming() == []
 
 
-async def test_a_caller_who_goes_away_leaves_nothing(tmp_path: Path) -> None:
-    store = FileArtifactStore(tmp_path / "data", bytes_max=2**40, copies_max=1)
-    await store.start()
-    with (tmp_path / "huge").open("wb") as stream:
-        # Sparse: larger than any disk here writes within the test.
-        stream.truncate(2**36)
-    copying = asyncio.ensure_future(store.keep(ArtifactPlace(path=str(tmp_path / "huge"))))
-    await eventually(lambda: incoming(tmp_path))
-    copying.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await copying
-    await eventually(lambda: incoming(tmp_path) == [])
+async def test_what_nothing_points_to_is_swept_away_once_it_is_old(form: Form, kept: ObjectArtifactStore) -> None:
+    await kept.receive(sent(CONTENT), filename="iris.onnx")
+    (name,) = form.objects()
+    left = f"sha256/{DIGEST[:2]}/{DIGEST}.{'0' * 16}.frames"
+    form.put(left, b"half of something")
+    now = SystemClock().now()
+    assert await kept.sweep(now - timedelta(hours=1)) == 0
+    assert len(form.objects()) == 2
+    assert await kept.sweep(now + timedelta(seconds=2)) == len(b"half of something")
+    assert list(form.objects()) == [name]
 
 
-async def test_a_sender_who_goes_away_leaves_nothing(files: FileArtifactStore, tmp_path: Path) -> None:
-    async def broken() -> AsyncIterator[bytes]:
-        yield CONTENT
-        raise ConnectionResetError
-
-    with pytest.raises(ConnectionResetError):
-        await files.receive(broken(), filename="")
-    assert incoming(tmp_path) == []
-
-
-async def test_a_full_disk_says_so(source: Path, tmp_path: Path) -> None:
-    store = FileArtifactStore(tmp_path / "data", bytes_max=BYTES_MAX, copies_max=1)
-    await store.start()
-    (tmp_path / "data" / "artifacts" / "incoming").rmdir()
-    error = await refusal(store, ArtifactPlace(path=str(source)))
-    assert error.reason is Reason.DEPENDENCY_UNAVAILABLE
-    assert "data_dir" in error.message
-
-
-async def test_a_start_clears_what_was_interrupted_and_not_what_is_being_written(tmp_path: Path) -> None:
-    folder = tmp_path / "data" / "artifacts" / "incoming"
-    folder.mkdir(parents=True)
-    (folder / "left").write_bytes(b"half")
-    with (folder / "held").open("wb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        await FileArtifactStore(tmp_path / "data", bytes_max=1, copies_max=1).start()
-        assert [path.name for path in folder.iterdir()] == ["held"]
-
-
-_WRITER = """
-import asyncio, sys
-from pathlib import Path
-from services.registry.adapters.artifact_files import FileArtifactStore
-from services.registry.domain.artifact_uri import ArtifactPlace
-
-async def main():
-    store = FileArtifactStore(Path(sys.argv[1]), bytes_max=2**40, copies_max=1)
-    await store.start()
-    await store.keep(ArtifactPlace(path=sys.argv[2]))
-
-asyncio.run(main())
-"""
-
-
-async def test_a_killed_writer_leaves_no_artifact_and_a_restart_clears_its_half(tmp_path: Path) -> None:
-    with (tmp_path / "huge").open("wb") as stream:
-        stream.truncate(2**36)
-    argv = [sys.executable, "-c", _WRITER, str(tmp_path / "data"), str(tmp_path / "huge")]
-    writer = await asyncio.create_subprocess_exec(*argv)
-    try:
-        await eventually(lambda: sizes(tmp_path))
-    finally:
-        writer.kill()
-        await writer.wait()
-    assert len(incoming(tmp_path)) == 1
-    assert not (tmp_path / "data" / "artifacts" / "sha256").exists()
-    await FileArtifactStore(tmp_path / "data", bytes_max=1, copies_max=1).start()
-    assert incoming(tmp_path) == []
-
-
-async def test_copies_stay_off_the_event_loop(files: FileArtifactStore, source: Path) -> None:
-    copying = asyncio.ensure_future(files.keep(ArtifactPlace(path=str(source))))
-    turns = 0
-    while not copying.done():
-        await asyncio.sleep(0)
-        turns += 1
-    # The loop went on turning all the while; a copy on the loop itself would take one turn or two.
-    assert turns > 10
+async def test_a_database_that_is_older_than_the_store_learns_of_what_is_there(
+    form: Form, kept: ObjectArtifactStore
+) -> None:
+    for content in (CONTENT, NOISE):
+        await kept.receive(sent(content), filename="")
+    form.forget()
+    later = await build_store(form, bytes_max=BYTES_MAX)
+    assert await later.sweep(SystemClock().now() + timedelta(seconds=2)) == 0
+    for content, digest in ((CONTENT, DIGEST), (NOISE, NOISE_DIGEST)):
+        found = await later.find(digest)
+        assert found is not None
+        assert found.size_bytes == len(content)
+        assert await fetched(later, digest) == content

@@ -1,12 +1,11 @@
 """Artifacts sent, fetched and cleared away over gRPC."""
 
 import hashlib
-import os
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
+import psycopg
 import pytest
 from google.api import httpbody_pb2
 from infermesh.registry.v1 import artifact_service_pb2, artifact_service_pb2_grpc
@@ -29,6 +28,15 @@ DIGEST = hashlib.sha256(CONTENT).hexdigest()
 async def artifacts(registry: Registry) -> "AsyncIterator[ArtifactServiceAsyncStub]":
     async with grpc.aio.insecure_channel(registry.address) as channel:
         yield artifact_service_pb2_grpc.ArtifactServiceStub(channel)
+
+
+async def unwanted_since_long(registry: Registry, *digests: str) -> None:
+    url = registry.settings.database_url.get_secret_value().replace("postgresql+psycopg", "postgresql")
+    async with await psycopg.AsyncConnection.connect(url) as connection:
+        for digest in digests:
+            await connection.execute(
+                "UPDATE registry.artifacts SET wanted_at = '2026-01-01Z' WHERE digest = %s", (digest,)
+            )
 
 
 def pieces(
@@ -89,13 +97,11 @@ async def test_what_no_version_uses_is_cleared_away_after_a_day(
     used = await registry.calls.CreateModel(digits(OLD))
     contents = [model([tensor(name, ["N", 4])]).SerializeToString() for name in ("a", "b")]
     old, new = [await artifacts.UploadArtifact(pieces(content, 1000)) for content in contents]
-    store = registry.settings.data_dir / "artifacts" / "sha256"
-    for digest in (used.artifact_digest, old.digest):
-        os.utime(Path(store, digest[:2], digest), (0, 0))
+    await unwanted_since_long(registry, used.artifact_digest, old.digest)
     for dry_run in (True, False):
         cleared = await artifacts.CollectGarbage(Collect(dry_run=dry_run))
         assert (list(cleared.digests), cleared.artifact_count) == ([old.digest], 1)
-        assert cleared.freed_bytes == old.size_bytes
+        assert cleared.freed_bytes == old.stored_size_bytes
     assert (await artifacts.CollectGarbage(Collect())).artifact_count == 0
     for digest in (used.artifact_digest, new.digest):
         assert (await artifacts.GetArtifact(artifact_service_pb2.GetArtifactRequest(digest=digest))).digest == digest

@@ -10,6 +10,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from services.common.errors import MeshError, Reason
 from services.registry.domain.artifact_uri import ArtifactPlace
+from services.registry.domain.artifacts import MESH, Sender
 from services.registry.domain.registration import Registration, check_registration
 from services.registry.domain.version import Artifact, NewVersion, Version
 from services.registry.engines.registering import Registering
@@ -32,8 +33,8 @@ class Fragile:
         self.store = MemoryArtifactStore(FakeClock(), FILES)
         self.dies = ""
 
-    async def keep(self, place: ArtifactPlace, *, digest: str = "") -> Artifact:
-        return await self._step("keep", lambda: self.store.keep(place, digest=digest))
+    async def keep(self, place: ArtifactPlace, *, digest: str = "", sender: Sender = MESH) -> Artifact:
+        return await self._step("keep", lambda: self.store.keep(place, digest=digest, sender=sender))
 
     async def register(self, new: NewVersion) -> Version:
         return await self._step("register", lambda: self.catalogue.register(new))

@@ -74,7 +74,7 @@ async def test_what_a_version_uses_and_what_is_new_is_never_cleared_away(
 
 
 @pytest.mark.parametrize(("digest", "offset"), [("short", 0), ("0" * 64, -1), ("0" * 64, 0.5), ("0" * 64, 1e300)])
-def test_a_download_names_an_artifact_and_a_whole_offset(keeping: Keeping, digest: str, offset: float) -> None:
+async def test_a_download_names_an_artifact_and_a_whole_offset(keeping: Keeping, digest: str, offset: float) -> None:
     with pytest.raises(MeshError) as caught:
-        keeping.read(digest, offset)
+        await anext(keeping.read(digest, offset))
     assert caught.value.reason is Reason.INVALID_FIELD

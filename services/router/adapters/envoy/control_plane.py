@@ -86,6 +86,11 @@ class EnvoyControlPlane:
         self._extensions = await asyncio.to_thread(self._builder.extensions, callers)
         self._wake()
 
+    @property
+    def admission_version(self) -> str:
+        """Of what Envoys are told of their callers; empty: nothing yet."""
+        return self._extensions.version if self._extensions is not None else ""
+
     async def admitted(self) -> Sequence[str]:
         """Returns once every Envoy that is connected has taken or refused whom to let in, or 2 s have passed. Names
         those that took too long."""

@@ -5,6 +5,9 @@ An Envoy asks once for each type and then answers every response, with its nonce
 next version. Of what is asked for by name (routes, filters, certificates) each that was refused together with others is
 sent alone, since one may be to blame: that one is not sent again until it changes, and the others do not wait for it.
 
+Filters go one by one: an Envoy that has refused one takes it the second time without a word, and goes by it no more
+than before; so it must be known from the first time which of them it was.
+
 Of these a response holds what an Envoy lacks and no more, which xDS allows, since they are asked for by name: a change
 of one model sends its bucket. A response after which the Envoy still lacks some has a version of its own, so that an
 Envoy whose stream breaks there is not taken for one that has everything. The next response of a type waits until the
@@ -19,6 +22,7 @@ from meshxds.envoy.service.discovery.v3 import discovery_pb2
 from services.router.adapters.envoy.resources import (
     CLUSTER,
     ENDPOINTS,
+    EXTENSIONS,
     IN_PARTS,
     LISTENER,
     ROUTES,
@@ -65,10 +69,11 @@ class _Subscription:
 
     def blame(self) -> None:
         """The last response was refused."""
-        self.more = len(self.last) > 1
+        several = len(self.last) > 1
+        self.more |= several
         for one in self.last:
             self.has.pop(one.name, None)
-            if self.more:
+            if several:
                 self.suspects[one.name] = one.digest
             else:
                 self.guilty[one.name] = (one.digest, self.refused)
@@ -84,8 +89,10 @@ class _Subscription:
         unsent = [one for one in asked if self.has.get(one.name) != one.digest]
         return [one for one in unsent if self.guilty.get(one.name, ("", ""))[0] != one.digest]
 
-    def first_of(self, lacking: Sequence[Resource]) -> Sequence[Resource]:
-        """As much of it as one response may hold."""
+    def first_of(self, lacking: Sequence[Resource], *, alone: bool) -> Sequence[Resource]:
+        """As much of it as one response may hold; `alone`: one."""
+        if alone:
+            return [*lacking[:1]]
         found: list[Resource] = []
         size = 0
         for item in lacking:
@@ -177,7 +184,7 @@ class Subscriptions:
         lacking: Sequence[Resource] = ()
         if type_url in IN_PARTS:
             lacking = subscription.lacking(asked)
-            sent = subscription.first_of(lacking)
+            sent = subscription.first_of(lacking, alone=type_url == EXTENSIONS)
         told = subscription.sent.partition(_INCOMPLETE)[0] == resources.version
         if told and not subscription.owed and not (type_url in IN_PARTS and sent):
             return None

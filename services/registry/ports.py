@@ -7,7 +7,7 @@ from typing import BinaryIO, Protocol
 from services.registry.domain.alias import Alias, AliasMove, Move
 from services.registry.domain.artifact_uri import ArtifactPlace
 from services.registry.domain.artifacts import MESH, Record, Sender
-from services.registry.domain.schemas import StatedSchema
+from services.registry.domain.frameworks import Understood
 from services.registry.domain.search import Found, Search
 from services.registry.domain.version import Artifact, Model, NewVersion, Stored, Version
 
@@ -52,8 +52,9 @@ class Catalogue(Protocol):
         None."""
         ...
 
-    async def change_version(self, version: Version) -> Version | None:
-        """Keeps `version`'s stage and card if its revision is still the current one, which then rises; else None."""
+    async def change_version(self, version: Version, *, reason: str = "") -> Version | None:
+        """Keeps `version`'s stage and card if its revision is still the current one, which then rises; else None.
+        `reason` is noted."""
         ...
 
     async def uses(self, digest: str) -> int:
@@ -210,8 +211,8 @@ class ArtifactBook(Protocol):
 
 
 class ArtifactReader(Protocol):
-    """Looks into artifacts."""
+    """Looks into artifacts, without running anything of them."""
 
-    async def stated(self, artifact: Artifact) -> StatedSchema:
-        """The tensors that an ONNX artifact states. Raises ARTIFACT_INVALID where it is none or needs further files."""
+    async def read(self, artifact: Artifact) -> Understood:
+        """What the artifact is and states. Raises ARTIFACT_INVALID where it is of no kind that is known, or is broken."""
         ...

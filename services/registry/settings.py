@@ -52,6 +52,9 @@ class RegistrySettings(ServiceSettings):
     access_period_s: float = Field(default=5.0, gt=0, le=3600)
     """Seconds between looks at all of who may do what. Changes are told as they are committed; this finds what time
     alone changes, such as keys that ended, and anything that got lost."""
+    allow_unsafe_artifacts: bool = False
+    """Whether models without a team may be of artifacts that run code while they are loaded (pickles, Python). Teams say it
+    for themselves."""
     database_period_s: float = Field(default=1.0, gt=0, le=60)
     """Seconds between looks whether the database answers, which is what readiness says."""
 

@@ -10,10 +10,11 @@ from services.common.database import create_engine, migrate
 from services.common.grpc.server import GrpcServer, add_grpc_server
 from services.common.lifecycle import Lifecycle
 from services.registry.adapters.database import SCHEMA
-from services.registry.adapters.onnx_file import OnnxReader
 from services.registry.adapters.postgres import PostgresCatalogue
 from services.registry.adapters.postgres_aliases import PostgresAliasBook
 from services.registry.adapters.postgres_search import PostgresFinder
+from services.registry.adapters.readers.artifact_readers import ArtifactReaders
+from services.registry.adapters.signature_rules import PostgresTeamRules
 from services.registry.engines.aliasing import Aliasing
 from services.registry.engines.changing import Changing
 from services.registry.engines.inspecting import Inspecting
@@ -46,13 +47,14 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
     engine = create_engine(url, schema=SCHEMA)
     catalogue = PostgresCatalogue(engine)
     store = build_store(settings, engine)
-    reader = OnnxReader(store)
+    reader = ArtifactReaders(store)
+    rules = PostgresTeamRules(engine, allow_unsafe_without_team=settings.allow_unsafe_artifacts)
     watch = DatabaseWatch(catalogue, clock=clock, period_s=settings.database_period_s)
     reading = Reading(catalogue)
     _add_database(lifecycle, engine, url)
     access = build_access(lifecycle, settings, engine, reading=reading, clock=clock)
     registry = RegistryServicer(
-        registering=Registering(catalogue=catalogue, store=store, reader=reader),
+        registering=Registering(catalogue=catalogue, store=store, reader=reader, rules=rules),
         reading=reading,
         searching=Searching(PostgresFinder(engine)),
         changing=Changing(catalogue=catalogue, reading=reading),
@@ -61,7 +63,7 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
         store=store,
     )
     artifacts = ArtifactServicer(
-        inspecting=Inspecting(catalogue=catalogue, store=store, reader=reader),
+        inspecting=Inspecting(catalogue=catalogue, store=store, reader=reader, rules=rules),
         keeping=Keeping(catalogue=catalogue, store=store, clock=clock, uploads_max=settings.uploads_max),
     )
     lifecycle.add("artifact store", start=store.start, stop=store.stop)

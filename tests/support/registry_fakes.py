@@ -19,6 +19,7 @@ from services.registry.domain.alias import Alias, AliasMove, Move
 from services.registry.domain.artifact_uri import ArtifactPlace, filename_of
 from services.registry.domain.artifacts import MESH, Sender
 from services.registry.domain.conflicts import other_framework, other_team, same_or_refused
+from services.registry.domain.frameworks import Understood
 from services.registry.domain.schemas import StatedSchema, StatedTensor
 from services.registry.domain.search import Found, Search
 from services.registry.domain.version import Artifact, Content, Model, NewVersion, Stored, Version, precedence_key
@@ -175,7 +176,7 @@ class MemoryCatalogue:
         row.revision, row.updated_at = row.revision + 1, self._clock.now()
         return self._model(row)
 
-    async def change_version(self, version: Version) -> Version | None:
+    async def change_version(self, version: Version, *, reason: str = "") -> Version | None:
         """Keeps stage and card if the revision is still the current one."""
         self._answer()
         current = self._versions[version.version_id]
@@ -431,11 +432,11 @@ class FakeReader:
     def __init__(self, broken: str = "") -> None:
         self._broken = broken
 
-    async def stated(self, artifact: Artifact) -> StatedSchema:
+    async def read(self, artifact: Artifact) -> Understood:
         """The tensors of three flowers."""
         if artifact.digest == self._broken:
             raise MeshError(Reason.ARTIFACT_INVALID, f"the artifact {artifact.filename} is no ONNX model")
-        return STATED
+        return Understood("onnx", "an ONNX file", STATED)
 
 
 _COMPARE = {

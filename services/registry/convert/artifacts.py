@@ -27,6 +27,7 @@ def report_to_proto(report: Report) -> artifact_pb2.ArtifactReport:
     return artifact_pb2.ArtifactReport(
         artifact=artifact_to_proto(report.artifact),
         framework=report.framework,
+        framework_version=report.framework_version,
         schema=schema_to_proto(report.schema) if report.schema is not None else None,
         mapping=mapping_to_proto(report.mapping) if report.mapping is not None else None,
         problems=report.problems,

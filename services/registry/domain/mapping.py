@@ -10,8 +10,11 @@ _LABELS = ("label", "output_label")
 _PROBABILITIES = ("probabilities", "probability", "output_probability")
 
 
-def agree_mapping(mapping: PredictionMapping, schema: ModelSchema, class_names: Sequence[str]) -> PredictionMapping:
-    """The mapping with empty fields found: outputs by their usual names, classes out of the metadata.
+def agree_mapping(
+    mapping: PredictionMapping, schema: ModelSchema, class_names: Sequence[str], *, stated_names: Sequence[str] = ()
+) -> PredictionMapping:
+    """The mapping with empty fields found: outputs by their usual names, classes out of the metadata, or those that the
+    artifact states.
 
     Raises INVALID_FIELD where it names what the model has not, or where classes and probabilities differ in number.
     """
@@ -28,6 +31,8 @@ def agree_mapping(mapping: PredictionMapping, schema: ModelSchema, class_names: 
         (name for name in _PROBABILITIES if name in outputs and _may_be_probabilities(outputs[name])), ""
     )
     classes = mapping.class_names or tuple(class_names)
+    if not classes and probabilities and outputs[probabilities].shape in ((-1,), (len(stated_names),)):
+        classes = tuple(stated_names)
     if probabilities:
         _check_classes(outputs[probabilities], mapping, classes, violations)
     violations.raise_if_any()

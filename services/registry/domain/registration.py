@@ -90,18 +90,6 @@ def check_registration(asked: Registration, already: Sequence[FieldViolation] = 
     found.raise_if_any()
     if later is not None:
         raise later
-    check_framework(asked.framework)
-
-
-def check_framework(framework: str) -> None:
-    """Raises NOT_IMPLEMENTED where artifacts of the framework cannot be looked into yet; empty passes."""
-    if framework not in ("", "onnx"):
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            f"framework is {framework!r}; its artifacts cannot be checked and served yet: export the model to ONNX "
-            "(torch.onnx, tf2onnx, skl2onnx, onnxmltools) and register it as 'onnx'",
-            metadata={"framework": framework},
-        )
 
 
 def check_card(card: str, found: Violations) -> None:

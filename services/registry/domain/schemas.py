@@ -20,11 +20,13 @@ class StatedTensor:
     name: str
     data_type: DataType
     shape: tuple[int, ...] | None
+    categories: tuple[str, ...] = ()
+    """The only texts that it knows; empty: any, or not said."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatedSchema:
-    """What an artifact states; empty where it states nothing."""
+    """What an artifact states; a side is empty where it does not state that side."""
 
     inputs: tuple[StatedTensor, ...] = ()
     outputs: tuple[StatedTensor, ...] = ()
@@ -56,17 +58,18 @@ def agree(
     *,
     inputs: Mapping[str, Declared],
     outputs: Mapping[str, Declared],
+    why: str = "",
 ) -> Agreed:
-    """One schema of what is stated, what is declared exactly and what is declared in short.
+    """One schema of what is stated, what is declared exactly and what is declared in short. `why` tells what an
+    artifact of this kind leaves open.
 
     Raises SCHEMA_MISMATCH naming every feature that is contradicted, SCHEMA_REQUIRED where nobody says what a tensor is
     like.
     """
     exact = declared or ModelSchema()
-    known = bool(stated.inputs or stated.outputs)
     sides = (
-        _Side("input", stated.inputs if known else None, exact.inputs, inputs),
-        _Side("output", stated.outputs if known else None, exact.outputs, outputs),
+        _Side("input", stated.inputs or None, exact.inputs, inputs),
+        _Side("output", stated.outputs or None, exact.outputs, outputs),
     )
     violations = [violation for side in sides for violation in side.violations]
     if violations:
@@ -81,10 +84,11 @@ def agree(
     if unknown:
         raise MeshError(
             Reason.SCHEMA_REQUIRED,
-            f"the artifact does not state the shape of {', '.join(unknown)}; declare the tensors in schema, or their "
-            "short forms in input_schema and output_schema",
+            f"the artifact does not state {', '.join(unknown)}{f' ({why})' if why else ''}; declare the tensors in "
+            "schema, or their short forms in input_schema and output_schema",
         )
-    return Agreed(ModelSchema(*(side.specs for side in sides)), "artifact" if known else "declared")
+    source = "artifact" if stated.inputs and stated.outputs else "declared"
+    return Agreed(ModelSchema(*(side.specs for side in sides)), source)
 
 
 def short_schema(specs: Sequence[TensorSpec], declared: JsonObject) -> JsonObject:
@@ -125,15 +129,23 @@ class _Side:
             if shape is None and stated.name in self._short:
                 shape = self._short[stated.name].dims
             if shape is None:
-                self.unknown.append(f"{self._side} {stated.name!r}")
-            return TensorSpec(stated.name, stated.data_type, shape or ())
+                self.unknown.append(f"the shape of {self._side} {stated.name!r}")
+            return TensorSpec(stated.name, stated.data_type, shape or (), categories=stated.categories)
         field = f"schema.{self._side}s.{stated.name}"
         if exact.data_type is not stated.data_type:
             self._add(field, f"is {exact.data_type} where the model has {stated.data_type}")
         merged = exact.shape if shape is None else _narrower(shape, exact.shape)
         if merged is None:
             self._add(field, f"has shape {list(exact.shape)} where the model has {list(shape or ())}")
-        return replace(exact, data_type=stated.data_type, shape=exact.shape if merged is None else merged)
+        if stated.categories and not set(exact.categories) <= set(stated.categories):
+            known = shown(", ".join(stated.categories))
+            self._add(field, f"has categories that the model does not know; it knows {known}")
+        return replace(
+            exact,
+            data_type=stated.data_type,
+            shape=exact.shape if merged is None else merged,
+            categories=exact.categories or stated.categories,
+        )
 
     def _compare(self, specs: Sequence[TensorSpec]) -> None:
         by_name = {spec.name: spec for spec in specs}

@@ -1,17 +1,18 @@
 """Looking into artifacts without registering anything."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from services.common.errors import MeshError, Reason, invalid
 from services.common.schema import ModelSchema, PredictionMapping
 from services.registry.domain.artifact_uri import DIGEST, parse_artifact_uri
 from services.registry.domain.artifacts import MESH, Sender, no_artifact
+from services.registry.domain.frameworks import check_framework, check_loadable, check_safe
 from services.registry.domain.mapping import agree_mapping
-from services.registry.domain.registration import check_framework
 from services.registry.domain.schemas import agree
-from services.registry.domain.version import FRAMEWORKS, Artifact, Stored
+from services.registry.domain.version import FRAMEWORKS, Stored
 from services.registry.ports import ArtifactReader, ArtifactStore, Catalogue
+from services.registry.ports_reading import TeamRulesBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +33,19 @@ class Report:
     schema: ModelSchema | None
     mapping: PredictionMapping | None
     problems: Sequence[str]
+    framework_version: str = ""
 
 
 class Inspecting:
     """The calls about artifacts."""
 
-    def __init__(self, *, catalogue: Catalogue, store: ArtifactStore, reader: ArtifactReader) -> None:
+    def __init__(
+        self, *, catalogue: Catalogue, store: ArtifactStore, reader: ArtifactReader, rules: TeamRulesBook
+    ) -> None:
         self._catalogue = catalogue
         self._store = store
         self._reader = reader
+        self._rules = rules
 
     async def get(self, digest: str, *, filename: str = "", viewer: str = "") -> ArtifactView:
         """The artifact of that digest. Raises INVALID_FIELD, ARTIFACT_NOT_FOUND."""
@@ -56,18 +61,38 @@ class Inspecting:
         if framework and framework not in FRAMEWORKS:
             raise invalid("framework", framework, "empty or one of " + ", ".join(FRAMEWORKS))
         place = parse_artifact_uri(uri)
-        check_framework(framework)
         artifact = await self._store.keep(place, sender=sender)
         view = await self.get(artifact.digest, filename=artifact.filename)
         try:
-            schema = await self._schema(artifact)
+            seen = await self._reader.read(artifact)
         except MeshError as error:
-            if error.reason not in (Reason.ARTIFACT_INVALID, Reason.SCHEMA_REQUIRED):
+            if error.reason is not Reason.ARTIFACT_INVALID:
                 raise
-            recognised = "onnx" if error.reason is Reason.SCHEMA_REQUIRED else ""
-            return Report(view, recognised, None, None, (error.message,))
-        return Report(view, "onnx", schema, agree_mapping(PredictionMapping(), schema, ()), ())
+            return Report(view, "", None, None, (error.message,))
+        rules = await self._rules.rules(sender.team)
+        problems = _problems(
+            lambda: check_framework(framework, seen, artifact),
+            lambda: check_loadable(seen, artifact),
+            lambda: check_safe(seen, artifact, allowed=rules.allow_unsafe, team=rules.team),
+        )
+        schema: ModelSchema | None = None
+        mapping: PredictionMapping | None = None
+        try:
+            schema = agree(seen.stated, None, inputs={}, outputs={}, why=seen.undeclared).schema
+            mapping = agree_mapping(PredictionMapping(), schema, (), stated_names=seen.class_names)
+        except MeshError as error:
+            if error.reason is not Reason.SCHEMA_REQUIRED:
+                raise
+            problems.append(error.message)
+        return Report(view, seen.framework, schema, mapping, problems, seen.framework_version)
 
-    async def _schema(self, artifact: Artifact) -> ModelSchema:
-        stated = await self._reader.stated(artifact)
-        return agree(stated, None, inputs={}, outputs={}).schema
+
+def _problems(*checks: Callable[[], None]) -> list[str]:
+    """What the checks complain of."""
+    found: list[str] = []
+    for check in checks:
+        try:
+            check()
+        except MeshError as error:
+            found.append(error.message)
+    return found

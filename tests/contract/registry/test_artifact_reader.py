@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from services.common.errors import MeshError, Reason
-from services.registry.adapters.onnx_file import OnnxReader
+from services.registry.adapters.readers.artifact_readers import ArtifactReaders
 from services.registry.domain.artifact_uri import ArtifactPlace
 from services.registry.ports import ArtifactReader
 from tests.support.clock import FakeClock
@@ -35,17 +35,18 @@ def store(tmp_path: Path) -> FolderStore:
     return FolderStore(tmp_path)
 
 
-@pytest.fixture(params=["fake", "onnx"])
+@pytest.fixture(params=["fake", "real"])
 def reader(request: pytest.FixtureRequest, store: FolderStore) -> ArtifactReader:
-    return OnnxReader(store) if request.param == "onnx" else FakeReader(hashlib.sha256(BROKEN).hexdigest())
+    return ArtifactReaders(store) if request.param == "real" else FakeReader(hashlib.sha256(BROKEN).hexdigest())
 
 
 async def test_a_model_states_its_tensors(reader: ArtifactReader, store: FolderStore) -> None:
-    assert await reader.stated(await store.keep(ArtifactPlace(path="/flowers.onnx"))) == STATED
+    seen = await reader.read(await store.keep(ArtifactPlace(path="/flowers.onnx")))
+    assert (seen.framework, seen.form, seen.stated, seen.unsafe) == ("onnx", "an ONNX file", STATED, "")
 
 
 async def test_what_is_no_model_is_refused_by_its_name(reader: ArtifactReader, store: FolderStore) -> None:
     with pytest.raises(MeshError) as caught:
-        await reader.stated(await store.keep(ArtifactPlace(path="/broken.onnx")))
+        await reader.read(await store.keep(ArtifactPlace(path="/broken.onnx")))
     assert caught.value.reason is Reason.ARTIFACT_INVALID
     assert "broken.onnx" in caught.value.message

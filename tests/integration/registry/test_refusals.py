@@ -55,8 +55,9 @@ async def test_artifacts_that_cannot_be_taken(registry: Registry, tmp_path: Path
     await refused(registry, Reason.ARTIFACT_INVALID, artifact_uri=pickled)
     error = await refused(registry, Reason.ARTIFACT_CORRUPT, artifact_digest="0" * 64)
     assert error.code is Code.DATA_LOSS
-    for uri, framework in ((text, "tensorflow"),):
-        await refused(registry, Reason.NOT_IMPLEMENTED, artifact_uri=uri, framework=framework)
+    for framework in ("tensorflow", "sklearn", "python"):
+        error = await refused(registry, Reason.ARTIFACT_INVALID, framework=framework)
+        assert "it is an ONNX file" in error.message
     with pytest.raises(MeshError) as caught:
         await registry.calls.GetModel(registry_service_pb2.GetModelRequest(model_name="digits"))
     assert caught.value.reason is Reason.MODEL_NOT_FOUND

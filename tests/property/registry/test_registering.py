@@ -16,6 +16,7 @@ from services.registry.domain.version import Artifact, NewVersion, Version
 from services.registry.engines.registering import Registering
 from tests.support.clock import FakeClock
 from tests.support.registry_fakes import FakeReader, MemoryArtifactStore, MemoryCatalogue
+from tests.support.registry_reading import MemoryTeamRules
 
 T = TypeVar("T")
 FILES = {f"/{name}.onnx": name.encode() for name in ("one", "two")}
@@ -60,6 +61,7 @@ class Registrations(RuleBasedStateMachine):
             catalogue=self.fragile,  # type: ignore[arg-type]
             store=self.fragile,  # type: ignore[arg-type]
             reader=FakeReader(),
+            rules=MemoryTeamRules(),
         )
         self.first: dict[str, Version] = {}
 

@@ -25,6 +25,7 @@ from tests.support.registry_fakes import (
     MemoryFinder,
     new,
 )
+from tests.support.registry_reading import MemoryTeamRules
 
 NOBODY = ""
 
@@ -225,12 +226,17 @@ async def test_an_artifact_is_looked_into_without_registering() -> None:
     store = MemoryArtifactStore(FakeClock(), {"/iris.onnx": b"iris", "/broken": b"broken"})
     broken = await store.keep(ArtifactPlace(path="/broken"))
     catalogue = MemoryCatalogue(FakeClock())
-    inspecting = Inspecting(catalogue=catalogue, store=store, reader=FakeReader(broken.digest))
+    inspecting = Inspecting(
+        catalogue=catalogue, store=store, reader=FakeReader(broken.digest), rules=MemoryTeamRules()
+    )
     report = await inspecting.inspect("/iris.onnx", "")
     assert (report.framework, report.artifact.filename, report.artifact.version_count) == ("onnx", "iris.onnx", 0)
     assert report.mapping is not None
     assert report.mapping.probabilities_tensor == "probabilities"
     assert await catalogue.model("iris") is None
+    other = await inspecting.inspect("/iris.onnx", "sklearn")
+    assert (other.framework, other.schema, len(other.problems)) == ("onnx", report.schema, 1)
+    assert "it is an ONNX file" in other.problems[0]
     refused = await inspecting.inspect("/broken", "onnx")
     assert (refused.framework, refused.schema, len(refused.problems)) == ("", None, 1)
     assert (await inspecting.get(broken.digest)).stored.size_bytes == len(b"broken")
@@ -240,7 +246,6 @@ async def test_an_artifact_is_looked_into_without_registering() -> None:
     for uri, framework, reason in (
         ("/nothing", "", Reason.ARTIFACT_NOT_FOUND),
         ("/iris.onnx", "caffe", Reason.INVALID_FIELD),
-        ("/iris.onnx", "sklearn", Reason.NOT_IMPLEMENTED),
     ):
         with failing(reason):
             await inspecting.inspect(uri, framework)

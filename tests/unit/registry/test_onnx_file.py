@@ -7,11 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from services.common.errors import MeshError, Reason
 from services.common.schema import DataType
-from services.registry.adapters.onnx_file import read_onnx
+from services.registry.adapters.readers.onnx_model import read_onnx
+from services.registry.adapters.readers.refused import RefusedError
 from services.registry.domain.schemas import StatedSchema, StatedTensor
-from services.registry.domain.version import Artifact
 from tests.support.registry_onnx import model, tensor
 
 
@@ -19,15 +18,13 @@ def read(content: bytes, folder: Path) -> StatedSchema:
     path = folder / "model.onnx"
     path.write_bytes(content)
     with path.open("rb") as stream:
-        return read_onnx(stream, Artifact("0" * 64, "file", "model.onnx", len(content)))
+        return read_onnx(stream, len(content))
 
 
 def problem(content: bytes, folder: Path) -> str:
-    with pytest.raises(MeshError) as caught:
+    with pytest.raises(RefusedError) as caught:
         read(content, folder)
-    assert caught.value.reason is Reason.ARTIFACT_INVALID
-    assert "model.onnx" in caught.value.message
-    return caught.value.message
+    return f"{caught.value.problem}; {caught.value.advice}"
 
 
 def test_names_types_and_shapes_are_read_in_order_without_the_batch(tmp_path: Path) -> None:
@@ -68,7 +65,7 @@ def test_weights_of_any_size_cost_no_memory(tmp_path: Path) -> None:
     tracemalloc.start()
     try:
         with path.open("rb") as stream:
-            read_onnx(stream, Artifact("0" * 64, "file", "model.onnx", len(content)))
+            read_onnx(stream, len(content))
         assert tracemalloc.get_traced_memory()[1] < 1024 * 1024
     finally:
         tracemalloc.stop()
@@ -108,7 +105,7 @@ def test_weights_in_another_file_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"not a model", b"", b"\x00" * 64, b"\x80\x04\x95pickle", b"\x1f\x8b\x08\x00gzip"])
 def test_what_is_no_onnx_is_refused(content: bytes, tmp_path: Path) -> None:
-    assert "register" in problem(content, tmp_path)
+    assert "ONNX" in problem(content, tmp_path)
 
 
 def test_a_model_without_operators_or_with_two_graphs_is_none(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def group(size: int, *, at_us: int, model: str = "digits", version: str = "v1.0.
         trace_ids=[],
         by_class={str(name): size // 10 for name in range(10)},
         by_confidence={"high": size},
+        compute_us=zeros + 500,
         labels=[Labels([str(place % 10)]) for place in range(size)] if labelled else [],
     )
 

@@ -1,12 +1,13 @@
 """What the engines need from outside, each port as small as its user allows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum, auto
 from typing import Protocol
 
+from services.common.access.book import EVERYTHING, Sight
 from services.monitor.domain.aggregate import Cell, CellKey
 from services.monitor.domain.alerts import Alert, RolloutEvent
 from services.monitor.domain.evidence import Sums, WatchKey
@@ -17,6 +18,7 @@ from services.monitor.domain.outcomes import Outcome
 from services.monitor.domain.records import ShadowExample, StreamKey
 from services.monitor.domain.seconds import SecondCell, SecondKey
 from services.monitor.domain.shadows import ShadowPair
+from services.monitor.domain.usage import UsageKey, Used
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Batch:
     """Shadow copies that were answered differently, the newest of each pair."""
     taken_us: int = 0
     """When the last chunk came."""
+    usage: Mapping[UsageKey, Used] = field(default_factory=dict)
+    """What is charged for the same requests."""
 
 
 class Applied(Enum):
@@ -97,13 +101,18 @@ class EvidenceStore(Protocol):
 class OutcomeStore(Protocol):
     """What became of predictions. Raises MeshError DEPENDENCY_UNAVAILABLE where it cannot be reached."""
 
-    async def report(self, outcomes: Sequence[Outcome], *, now: datetime) -> Sequence[Outcome]:
-        """Takes outcomes, all or none, each in place of what was reported before, and corrects the sums. They come back
-        in the same order, with what was predicted where that is known."""
+    async def report(
+        self, outcomes: Sequence[Outcome], *, now: datetime, sight: Sight = EVERYTHING
+    ) -> Sequence[Outcome]:
+        """Takes outcomes, all or none, each in place of what the same team reported before, and corrects the sums. They
+        come back in the same order, with what was predicted where that is known and of a model that the caller sees."""
         ...
 
-    async def find(self, request_id: str, *, after: int, limit: int) -> Sequence[Outcome]:
-        """The outcomes of a request, of instances after that one, in their order."""
+    async def find(
+        self, request_id: str, *, after: int, limit: int, sight: Sight = EVERYTHING
+    ) -> Sequence[Outcome]:
+        """The outcomes of a request, of instances after that one, in their order: those of models that the caller sees,
+        and what the caller's team reported of requests that it knows nothing of."""
         ...
 
     async def forget(self, *, before: datetime) -> None:
@@ -118,6 +127,8 @@ class AlertQuery:
     model: str
     status: str
     severities: Sequence[str]
+    models: Collection[str] | None = None
+    """Only of these models; None: of any."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +162,9 @@ class AlertStore(Protocol):
         """What has changed so far, and what fires."""
         ...
 
-    async def changed(self, *, after: int, model: str, limit: int) -> Sequence[tuple[int, Alert]]:
+    async def changed(
+        self, *, after: int, model: str, limit: int, models: Collection[str] | None = None
+    ) -> Sequence[tuple[int, Alert]]:
         """Alerts that changed after that change, each as it is now, in the order of their last change."""
         ...
 

@@ -17,6 +17,8 @@ class MonitorSettings(ServiceSettings):
     """postgresql+psycopg://… of the database; the tables are in its schema `monitor`."""
     host_name: str = "local"
     """Name of this host in resource_usage; give each host that runs a monitor its own."""
+    registry_address: str = "127.0.0.1:8101"
+    """host:port of the registry, which is asked what is stored."""
     flush_period_s: float = Field(default=2.0, gt=0, le=60)
     """Seconds between writes. Longer: fewer writes, and acknowledgements and metrics that are as much later."""
     cells_max: int = Field(default=4096, ge=1)

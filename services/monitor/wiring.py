@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.clock import Clock
 from services.common.database import create_engine, migrate
+from services.common.grpc.channel import open_channel
 from services.common.grpc.server import GrpcServer, Service, add_grpc_server
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
@@ -44,6 +45,7 @@ from services.monitor.servicers.evidence import EvidenceServicer
 from services.monitor.servicers.monitor import MonitorServicer
 from services.monitor.servicers.prediction_log import PredictionLogServicer
 from services.monitor.settings import MonitorSettings
+from services.monitor.wiring_usage import build_metering
 
 _PACKAGE = "infermesh.monitor.v1"
 _DRAIN_TIMEOUT_S = 4.0
@@ -104,8 +106,12 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
         clock=clock,
     )
 
+    channel = open_channel(settings.registry_address)
+    metering = build_metering(engine, channel, clock=clock)
+
     lifecycle = Lifecycle(name="monitor", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
     _add_database(lifecycle, engine, url)
+    lifecycle.add("channel to the registry", stop=channel.close)
     lifecycle.add("partitions", start=keeper.keep)
     lifecycle.add_task("partition keeper", keeper.run)
     lifecycle.add_task("host watch", host.run)
@@ -113,6 +119,7 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     lifecycle.add_task("recorder", recorder.run)
     lifecycle.add_task("evidence reader", evidence.run)
     lifecycle.add_task("alert watch", alerts.run)
+    lifecycle.add_task("storage meter", metering.storage.run)
     jobs = {"evidence": evidence.keep, "outcomes": outcomes.keep, "alerts": alerts.keep, "shadows": shadows.keep}
     lifecycle.add_task("housekeeper", Housekeeper(jobs=jobs, clock=clock).run)
     lifecycle.on_health("database takes the log", lambda: recorder.reachable)
@@ -120,7 +127,11 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
         lifecycle,
         settings,
         services=[
-            _monitor_service(MonitorServicer(metrics=metrics, outcomes=outcomes, alerts=alerts, shadows=shadows)),
+            _monitor_service(
+                MonitorServicer(
+                    metrics=metrics, outcomes=outcomes, alerts=alerts, shadows=shadows, usage=metering.reports
+                )
+            ),
             _log_service(PredictionLogServicer(recorder)),
             _evidence_service(EvidenceServicer(evidence)),
             _event_service(RolloutEventServicer(alerts)),

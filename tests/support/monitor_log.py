@@ -69,6 +69,9 @@ def group_of(
     request_ids: Sequence[str] = (),
     labels: Sequence[Labels] = (),
     comparisons: Sequence[Comparison] = (),
+    teams: Sequence[str] = (),
+    compute_us: Sequence[int] = (),
+    gpus: float = 0.0,
 ) -> Group:
     """Requests as the domain has them."""
     size = len(latencies_us)
@@ -88,7 +91,9 @@ def group_of(
         kinds=column(kinds, 0),
         request_ids=list(request_ids) or [f"req_{place}" for place in range(size)],
         users=[],
-        teams=[],
+        teams=list(teams),
+        compute_us=column(compute_us, 0),
+        gpus=gpus,
         input_hashes=[],
         outputs=[],
         trace_ids=[],

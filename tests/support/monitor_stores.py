@@ -13,6 +13,7 @@ from services.monitor.domain.outcomes import Outcome, OutcomeKey, predicted_of
 from services.monitor.domain.records import ShadowExample, StreamKey
 from services.monitor.domain.seconds import SecondCell, SecondKey
 from services.monitor.domain.shadows import ShadowPair, newest
+from services.monitor.domain.usage import Usage as TeamUsage
 from services.monitor.domain.window import minute_of
 from services.monitor.ports import Applied, Batch, LiveFigure, MetricQuery, ModelUse
 
@@ -33,6 +34,7 @@ class MemoryStore:
         self.sampled: dict[str, Prediction] = {}
         self.shadow_examples: dict[ShadowPair, list[ShadowExample]] = {}
         self.outcomes: dict[OutcomeKey, Outcome] = {}
+        self.usage = TeamUsage()
         self.fail_next: list[str] = []
         self.silent = False
         """Whether positions cannot be read either."""
@@ -77,6 +79,7 @@ class MemoryStore:
         self.positions[batch.stream] = batch.last
         self.cells.merge(batch.cells)
         self.rows.extend(batch.rows)
+        self.usage.merge(batch.usage)
         self.seconds.extend(batch.seconds.items())
         for key, begins in self.watches.items():
             if begins == key.start and (key.model, minute_of(key.start)) in batch.coarse:

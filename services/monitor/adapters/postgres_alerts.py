@@ -2,7 +2,7 @@
 the order of commits and whoever follows them misses none.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -43,13 +43,16 @@ _PUT = text(f"""
 _FIND = text(f"""
     SELECT {_COLUMNS} FROM alerts
     WHERE (:model = '' OR model_id = :model) AND (:status = '' OR status = :status)
+      AND (CAST(:models AS text[]) IS NULL OR model_id = ANY(CAST(:models AS text[])))
       AND severity = ANY(CAST(:severities AS text[]))
       AND (CAST(:fired_at AS timestamptz) IS NULL OR (fired_at, alert_id) < (:fired_at, :alert_id))
     ORDER BY fired_at DESC, alert_id DESC LIMIT :limit
 """)  # noqa: S608 - names out of this file
 _CHANGED = text(f"""
     SELECT {_COLUMNS}, change FROM alerts
-    WHERE change > :after AND (:model = '' OR model_id = :model) ORDER BY change LIMIT :limit
+    WHERE change > :after AND (:model = '' OR model_id = :model)
+      AND (CAST(:models AS text[]) IS NULL OR model_id = ANY(CAST(:models AS text[])))
+    ORDER BY change LIMIT :limit
 """)  # noqa: S608 - names out of this file
 _STATE = text("""
     SELECT (SELECT coalesce(max(change), 0) FROM alerts), severity, count(severity)
@@ -113,10 +116,13 @@ class PostgresAlertStore:
             rows = (await connection.execute(_STATE)).all()
         return AlertState(int(rows[0][0]), {severity: int(count) for _, severity, count in rows if severity})
 
-    async def changed(self, *, after: int, model: str, limit: int) -> Sequence[tuple[int, Alert]]:
+    async def changed(
+        self, *, after: int, model: str, limit: int, models: Collection[str] | None = None
+    ) -> Sequence[tuple[int, Alert]]:
         """What changed since."""
+        asked = {"after": after, "model": model, "limit": limit, "models": _names(models)}
         async with transaction(self._engine) as connection:
-            rows = await connection.execute(_CHANGED, {"after": after, "model": model, "limit": limit})
+            rows = await connection.execute(_CHANGED, asked)
             return [(int(row[-1]), _alert(row)) for row in rows]
 
     async def expire(self, *, now: datetime) -> None:
@@ -131,6 +137,10 @@ class PostgresAlertStore:
         async with transaction(self._engine) as connection:
             for statement in _FORGET:
                 await connection.execute(statement, {"before": before})
+
+
+def _names(models: Collection[str] | None) -> list[str] | None:
+    return None if models is None else sorted(models)
 
 
 async def _lock(connection: AsyncConnection) -> None:

@@ -13,6 +13,7 @@ from services.monitor.adapters.postgres_joins import join_arrivals
 from services.monitor.adapters.postgres_predictions import add_predictions
 from services.monitor.adapters.postgres_seconds import add_drops, add_seconds, copy_rows, mark_coarse, number_late
 from services.monitor.adapters.postgres_shadows import add_examples
+from services.monitor.adapters.postgres_usage_hours import add_usage
 from services.monitor.domain.labels import joinable
 from services.monitor.domain.log_rows import LogRow
 from services.monitor.domain.records import StreamKey
@@ -58,6 +59,7 @@ class PostgresLogStore:
             # What came late for an hour that is rolled up already is added there too.
             if late := rolled_up(batch.cells, until=await rolled_up_until(connection)):
                 await add_cells(connection, late, Step.HOUR)
+            await add_usage(connection, batch.usage)
             await number_late(connection, batch.cells)
             await add_seconds(connection, batch.seconds)
             await mark_coarse(connection, batch.coarse)

@@ -20,6 +20,7 @@ _BATCHER_ID_MAX = 128
 _TEXT_MAX = 1024
 _OUTPUT_MAX = 8192
 _REASONS_MAX = 100
+_GPUS_MAX = 10_000.0
 _UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REASON_PREFIX = "ERROR_REASON_"
 _REASONS = {
@@ -94,10 +95,18 @@ def _group(group: prediction_log_pb2.PredictionGroup) -> Group:
         outputs=[_json(value) for value in group.request_outputs],
         trace_ids=list(group.request_trace_ids),
         by_class={_text(name): count for name, count in group.predictions_by_class.items()},
+        compute_us=numbers(group.request_compute_us, "compute_us"),
+        gpus=_gpus(group.gpus),
         labels=_labels(group, size),
         comparisons=[_comparison(compared) for compared in group.shadow_comparisons],
         by_confidence={name: group.predictions_by_confidence.get(name, 0) for name in CONFIDENCES},
     )
+
+
+def _gpus(value: float) -> float:
+    if not 0 <= value <= _GPUS_MAX:  # NaN is in no range
+        raise invalid("gpus", value, f"0 to {_GPUS_MAX:g}")
+    return value
 
 
 def _labels(group: prediction_log_pb2.PredictionGroup, size: int) -> list[Labels]:

@@ -44,15 +44,25 @@ class Predicted:
     number: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Reporter:
+    """Who reported an outcome: a team, "" for nobody's; and the models that their key is limited to, None for all."""
+
+    team: str = ""
+    models: frozenset[str] | None = None
+
+
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one prediction; `predicted` is None while its request is not in the prediction log."""
+    """What became of one prediction; `predicted` is None while its request is not in the prediction log, or is of a
+    model that the reporter does not see."""
 
     key: OutcomeKey
     truth: Truth
     metrics: Mapping[str, float]
     observed_at: datetime
     predicted: Predicted | None = None
+    reporter: Reporter = Reporter()
 
     def joined(self, predicted: Predicted) -> "Outcome":
         """The same outcome, of this prediction."""

@@ -85,6 +85,10 @@ class Group:
     trace_ids: Sequence[bytes]
     by_class: Mapping[str, int]
     by_confidence: Mapping[str, int]
+    compute_us: npt.NDArray[np.int64]
+    """What each used of model servers: its share, by rows, of its batches' time."""
+    gpus: float = 0.0
+    """Of each replica of the deployment."""
     labels: Sequence[Labels] = ()
     """One for each request, or none at all: outcomes are not waited for."""
     comparisons: Sequence[Comparison] = ()

@@ -196,7 +196,9 @@ class Recorder:
     def _has_room(self) -> bool:
         cells = sum(stream.cells_waiting for stream in self._streams.values())
         predictions = sum(stream.predictions_waiting for stream in self._streams.values())
-        return cells < self._limits.cells_max and predictions < self._limits.predictions_max
+        usage = sum(stream.usage_waiting for stream in self._streams.values())
+        limits = self._limits
+        return cells < limits.cells_max and predictions < limits.predictions_max and usage < limits.usage_max
 
     def _seconds_waiting(self) -> int:
         return sum(stream.seconds_waiting for stream in self._streams.values())

@@ -9,6 +9,7 @@ from services.monitor.domain.measures import ReasonName
 from services.monitor.domain.records import Group, ShadowExample, StreamKey
 from services.monitor.domain.seconds import SecondKey, Seconds
 from services.monitor.domain.shadows import ShadowPair, newest, pair_examples
+from services.monitor.domain.usage import Usage
 from services.monitor.ports import Batch
 
 
@@ -22,6 +23,7 @@ class RecorderLimits:
     sample_rate: float
     seconds_max: int = 10_000
     predictions_max: int = 100_000
+    usage_max: int = 100_000
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Waiting:
     rows: list[LogRow] = field(default_factory=list)
     predictions: list[Prediction] = field(default_factory=list)
     examples: dict[ShadowPair, list[ShadowExample]] = field(default_factory=dict)
+    usage: Usage = field(default_factory=Usage)
 
     def add(self, group: Group, *, now_us: int, reason_name: ReasonName, limits: RecorderLimits) -> Cells:
         """Counts a group; the cells that it alone adds up to."""
@@ -43,6 +46,7 @@ class Waiting:
             if tally.counts:
                 self.seconds[SecondKey(second, group.model, group.version)].add(tally)
         self.cells.merge(counted)
+        self.usage.add_group(group, now_us=now_us, reason_name=reason_name)
         rows = sampled_rows(group, sample_rate=limits.sample_rate, now_us=now_us, reason_name=reason_name)
         room = max(0, limits.rows_max - len(self.rows))
         self.rows.extend(row for row, _ in zip(rows, range(room), strict=False))
@@ -92,6 +96,11 @@ class Stream:
         """Requests under test in memory."""
         return len(self.waiting.predictions) + (len(self.in_flight.predictions) if self.in_flight else 0)
 
+    @property
+    def usage_waiting(self) -> int:
+        """Sums by hour, team and version in memory."""
+        return len(self.waiting.usage) + (len(self.in_flight.usage) if self.in_flight else 0)
+
     def to_store(self) -> Batch | None:
         """The batch to store next: one whose fate is unknown first, as it was, so that its position still tells."""
         if self.in_flight is None and not self.settled:
@@ -108,5 +117,6 @@ class Stream:
                 predictions=waiting.predictions,
                 examples=waiting.examples,
                 taken_us=self.taken_us,
+                usage=waiting.usage,
             )
         return self.in_flight

@@ -12,6 +12,7 @@ from infermesh.monitor.v1 import (
     rollout_event_service_pb2_grpc,
 )
 
+from services.common.access.book import AccessBook, Sight
 from services.common.grpc.identity import current_identity
 from services.common.grpc.interceptors import Context
 from services.common.page import check_page_size, decode_page_token, encode_page_token
@@ -24,12 +25,13 @@ _UNNAMED = "unknown"
 class AlertMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
     """Translates between messages and `Alerts`."""
 
-    def __init__(self, alerts: Alerts) -> None:
+    def __init__(self, alerts: Alerts, book: AccessBook) -> None:
         self._alerts = alerts
+        self._alert_book = book
 
     async def GetAlert(self, request: monitor_service_pb2.GetAlertRequest, _context: Context) -> alert_pb2.Alert:
         """One alert."""
-        return alert_to_proto(await self._alerts.get(request.alert_id))
+        return alert_to_proto(await self._alerts.get(request.alert_id, self._alert_sight()))
 
     async def ListAlerts(
         self, request: monitor_service_pb2.ListAlertsRequest, _context: Context
@@ -44,6 +46,7 @@ class AlertMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
             min_severity=request.min_severity,
             after=(datetime.fromisoformat(token[0]), token[1]) if token else None,
             limit=size + 1,
+            sight=self._alert_sight(),
         )
         page = found[:size]
         more = ""
@@ -57,16 +60,24 @@ class AlertMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
         self, request: monitor_service_pb2.AcknowledgeAlertRequest, _context: Context
     ) -> alert_pb2.Alert:
         """Says that someone looks after an alert."""
-        by = current_identity().user or _UNNAMED
-        return alert_to_proto(await self._alerts.acknowledge(request.alert_id, by=by, note=request.note))
+        by = current_identity().actor or _UNNAMED
+        acknowledged = await self._alerts.acknowledge(
+            request.alert_id, by=by, note=request.note, sight=self._alert_sight()
+        )
+        return alert_to_proto(acknowledged)
 
     async def WatchAlerts(
         self, request: monitor_service_pb2.WatchAlertsRequest, _context: Context
     ) -> AsyncIterator[alert_pb2.Alert]:
         """Alerts that fire, and then all that change."""
-        async with contextlib.aclosing(self._alerts.watch(request.model_name)) as watched:
+        identity = current_identity()
+        watching = self._alerts.watch(request.model_name, lambda: self._alert_book.sight(identity))
+        async with contextlib.aclosing(watching) as watched:
             async for alert in watched:
                 yield alert_to_proto(alert)
+
+    def _alert_sight(self) -> Sight:
+        return self._alert_book.sight(current_identity())
 
 
 class RolloutEventServicer(rollout_event_service_pb2_grpc.RolloutEventServiceServicer):

@@ -23,7 +23,6 @@ _DRIFT = "drift is not judged yet; GetModelMetrics shows the prediction and conf
 _RULES = "alerts have no rules of their own yet, rollouts alone raise them; let Prometheus alert on /metrics"
 _CHANNELS = "alerts are not sent anywhere yet; follow them with WatchAlerts"
 _SILENCES = "alerts cannot be silenced yet; AcknowledgeAlert says that someone looks after one"
-_USAGE = "usage per team is not counted yet; ListVersionMetrics shows requests by version"
 
 
 class LaterMonitorMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
@@ -57,8 +56,3 @@ class LaterMonitorMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
     CreateSilence = later(_SILENCES)
     ListSilences = later(_SILENCES)
     DeleteSilence = later(_SILENCES)
-
-    ListTeamUsage = later(_USAGE)
-    ExportTeamUsage = later(_USAGE)
-    GetPriceTable = later(_USAGE)
-    UpdatePriceTable = later(_USAGE)

@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import jwt
+
 
 @dataclass(frozen=True, slots=True)
 class Callers:
@@ -30,6 +32,8 @@ class Owner:
 
 
 NOBODYS = Owner()
+
+_ASYMMETRIC = ("EC", "RSA", "OKP")
 
 Owners = Mapping[str, Owner]
 
@@ -71,10 +75,20 @@ def changed_owners(before: Owners, after: Owners) -> frozenset[str]:
 
 
 def is_key_set(text: str) -> bool:
-    """Whether it is a JSON Web Key Set with at least one key."""
+    """Whether it is a JSON Web Key Set by which something could be verified: with at least one public key."""
     try:
         found = json.loads(text)
     except ValueError:
         return False
     keys = found.get("keys") if isinstance(found, dict) else None
-    return isinstance(keys, list) and bool(keys) and all(isinstance(key, dict) and "kty" in key for key in keys)
+    return isinstance(keys, list) and any(isinstance(key, dict) and _is_public_key(key) for key in keys)
+
+
+def _is_public_key(key: dict[str, object]) -> bool:
+    if key.get("kty") not in _ASYMMETRIC:
+        return False
+    try:
+        jwt.PyJWK.from_dict(key)
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return False
+    return True

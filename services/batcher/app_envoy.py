@@ -17,6 +17,7 @@ from services.batcher.faces.ending import SIGNALS
 from services.batcher.settings import BatcherSettings
 from services.batcher.wiring import VARIABLE_ADMIN
 from services.common.grpc.server import MESSAGE_MAX_BYTES
+from services.common.grpc.tls import peer_tls
 
 APPLICATION = "services.batcher.app:app"
 _STREAMS_MAX = 4096
@@ -31,6 +32,8 @@ def become_envoy(settings: BatcherSettings, *, application: str = APPLICATION) -
 
     SIGTERM and SIGINT are blocked from here on: a thread of the application takes them (see `ending`).
     """
+    # It says here what is wrong with them, rather than in a process that Envoy is already.
+    peer_tls(settings)
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     if settings.gateway_config is None:
         admin = _admin_socket(settings)
@@ -69,6 +72,7 @@ def envoy_config(settings: BatcherSettings, *, application: str, admin: str) -> 
         address=settings.host,
         port=settings.port,
         listening={"per_connection_buffer_limit_bytes": MESSAGE_MAX_BYTES},
+        certificates=Path(settings.tls_dir) if settings.tls_dir else None,
         manager={
             "http2_protocol_options": {
                 "max_concurrent_streams": _STREAMS_MAX,
@@ -100,7 +104,14 @@ def envoy_config(settings: BatcherSettings, *, application: str, admin: str) -> 
 def operations_config(settings: BatcherSettings, application: str) -> Mapping[str, object]:
     """What a gateway that carries the batcher has beside its own configuration: a port for operators, our logs."""
     operations = f"{application.partition(':')[0]}:operations"
-    asked = listener(operations, name="operations", address=settings.host, port=settings.port, manager={})
+    asked = listener(
+        operations,
+        name="operations",
+        address=settings.host,
+        port=settings.port,
+        manager={},
+        certificates=Path(settings.tls_dir) if settings.tls_dir else None,
+    )
     return {"static_resources": {"listeners": [asked]}, "application_log_config": _json_logs(settings)}
 
 

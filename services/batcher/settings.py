@@ -40,6 +40,11 @@ class BatcherSettings(BaseSettings):
     """host:port of the registry, which gives out the reference samples of explanations."""
     monitor_address: str = "127.0.0.1:8105"
     """host:port of the monitor."""
+    tls_dir: str = ""
+    """Folder with ca.crt, tls.crt and tls.key: mutual TLS with gateways and other services. Empty: none, which is
+    refused where `host` is not this machine's alone."""
+    insecure: bool = False
+    """True: listen beyond this machine without TLS all the same. Whoever reaches the port may do everything."""
     log_level: str = "info"
     """debug, info, warning or error."""
     telemetry: bool = True

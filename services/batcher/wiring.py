@@ -58,6 +58,7 @@ from services.batcher.wiring_features import build_features
 from services.common.access.key_use import report_to_registry
 from services.common.clock import Clock
 from services.common.grpc.channel import open_channel
+from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
 
@@ -129,7 +130,8 @@ def assemble(
 ) -> Batcher:
     """A batcher over this engine. `families` are the engine's own metrics, `shown` its parts of the operators' page."""
     exporter = _exporter(settings, clock) if settings.telemetry and settings.otlp_endpoint else None
-    router, monitor = open_channel(settings.router_address), open_channel(settings.monitor_address)
+    tls = peer_tls(settings)
+    router, monitor = open_channel(settings.router_address, tls=tls), open_channel(settings.monitor_address, tls=tls)
     request_log = PredictionLog(
         monitor,
         batcher_id=settings.instance,
@@ -138,7 +140,7 @@ def assemble(
         flush_s=settings.log_flush_ms / 1000,
     )
     labels = labels or LabelSets()
-    registry_channel = open_channel(settings.registry_address)
+    registry_channel = open_channel(settings.registry_address, tls=tls)
     references, explainer, explanations = _explainer(
         settings, registry_channel, clock=clock, lifecycle=lifecycle, engine=engine, labels=labels
     )

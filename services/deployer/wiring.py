@@ -15,11 +15,13 @@ from services.common.access.parts import AccessParts, new_access
 from services.common.clock import Clock
 from services.common.database import create_engine, migrate
 from services.common.grpc.channel import open_channel
-from services.common.grpc.server import GrpcServer, add_grpc_server, peer_tls
+from services.common.grpc.server import GrpcServer, add_grpc_server
+from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
+from services.deployer.adapters.artifact_cache import ArtifactCache
 from services.deployer.adapters.postgres import SCHEMA, PostgresDeploymentStore
-from services.deployer.adapters.registry import RegistryVersionSource
-from services.deployer.adapters.repository import FolderPackageStore
+from services.deployer.adapters.registry import RegistryArtifacts, RegistryVersionSource
+from services.deployer.adapters.repository import FolderPackageStore, digests_in
 from services.deployer.adapters.router import RouterTraffic
 from services.deployer.adapters.triton import TritonServer
 from services.deployer.domain.catalog import Place
@@ -29,7 +31,7 @@ from services.deployer.engines.deployments import Deployments
 from services.deployer.engines.owners import Owners
 from services.deployer.engines.reconciler import Reconciler, ReconcilerOptions
 from services.deployer.engines.signal import Signal
-from services.deployer.ports import TrafficRouter, VersionSource
+from services.deployer.ports import ArtifactSource, TrafficRouter, VersionSource
 from services.deployer.servicers.backends import ActivationServicer, BackendServicer
 from services.deployer.servicers.deployer import DeployerServicer
 from services.deployer.settings import DeployerSettings
@@ -68,6 +70,7 @@ def build(settings: DeployerSettings, *, clock: Clock) -> Deployer:
         clock=clock,
         lifecycle=lifecycle,
         versions=RegistryVersionSource(registry),
+        artifacts=RegistryArtifacts(registry),
         router=RouterTraffic(router),
         access=access,
     )
@@ -81,13 +84,16 @@ def assemble(
     versions: VersionSource,
     router: TrafficRouter,
     access: AccessParts,
+    artifacts: ArtifactSource | None = None,
 ) -> Deployer:
-    """A deployer over this registry and this router, for callers whom `access` tells apart."""
+    """A deployer over this registry and this router, for callers whom `access` tells apart. Without `artifacts` only
+    those that lie on this machine's disks are loaded."""
     url = settings.database_url.get_secret_value()
     engine = create_engine(url, schema=SCHEMA)
     store = PostgresDeploymentStore(engine)
     servers = _servers(settings)
-    packages = FolderPackageStore(settings.model_repository, runner=settings.runner)
+    cache = _cache(settings, artifacts) if artifacts is not None else None
+    packages = FolderPackageStore(settings.model_repository, runner=settings.runner, artifacts=cache)
     changed = Signal()
     catalog = Catalog(store=store, pool={name: server.place for name, server in servers.items()})
     bringer = Bringer(
@@ -139,6 +145,15 @@ def assemble(
         lifecycle, settings, clock, guard=access.guard, deployer=deployer, backends=BackendServicer(catalog)
     )
     return Deployer(lifecycle, server)
+
+
+def _cache(settings: DeployerSettings, artifacts: ArtifactSource) -> ArtifactCache:
+    return ArtifactCache(
+        settings.data_dir / "artifacts",
+        source=artifacts,
+        bytes_max=settings.artifact_cache_bytes_max,
+        pinned=lambda: digests_in(settings.model_repository),
+    )
 
 
 def _servers(settings: DeployerSettings) -> Mapping[str, TritonServer]:

@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from services.common.clock import Clock
 from services.common.grpc.channel import open_channel
-from services.common.grpc.server import GrpcServer, add_grpc_server, peer_tls
+from services.common.grpc.server import GrpcServer, add_grpc_server
+from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
 from services.limiter.adapters.redis_buckets import RedisBuckets

@@ -18,7 +18,8 @@ from services.common.access.parts import new_access
 from services.common.clock import Clock
 from services.common.database import create_engine
 from services.common.grpc.channel import open_channel
-from services.common.grpc.server import GrpcServer, Service, add_grpc_server, peer_tls
+from services.common.grpc.server import GrpcServer, Service, add_grpc_server
+from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
 from services.router.adapters.deployer import DeployerBackendSource

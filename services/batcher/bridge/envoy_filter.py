@@ -1,8 +1,10 @@
 """The bridge as a filter in Envoy's configuration."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from services.batcher.bridge.library import MODULE
+from services.common.grpc.tls import AUTHORITY, CERTIFICATE, PRIVATE_KEY
 
 Config = Mapping[str, object]
 
@@ -10,10 +12,17 @@ _TYPES = "type.googleapis.com/envoy.extensions.filters"
 
 
 def listener(
-    application: str, *, name: str, address: str, port: int, manager: Config, listening: Config | None = None
+    application: str,
+    *,
+    name: str,
+    address: str,
+    port: int,
+    manager: Config,
+    listening: Config | None = None,
+    certificates: Path | None = None,
 ) -> Config:
     """A listener whose only filter is `application`; `manager` adds to Envoy's HTTP connection manager, `listening` to
-    the listener."""
+    the listener. With `certificates`, a folder, it speaks TLS with those alone who show one of its authority."""
     filters: Sequence[Config] = [
         {
             "name": "envoy.filters.network.http_connection_manager",
@@ -30,8 +39,33 @@ def listener(
     return {
         "name": name,
         "address": {"socket_address": {"address": address, "port_value": port}},
-        "filter_chains": [{"filters": filters}],
+        "filter_chains": [
+            {"filters": filters, **({"transport_socket": _mutual(certificates)} if certificates else {})}
+        ],
         **(listening or {}),
+    }
+
+
+def _mutual(folder: Path) -> Config:
+    """The files are read again when others are moved into the folder."""
+    return {
+        "name": "envoy.transport_sockets.tls",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+            "require_client_certificate": True,
+            "common_tls_context": {
+                "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+                "alpn_protocols": ["h2", "http/1.1"],
+                "tls_certificates": [
+                    {
+                        "certificate_chain": {"filename": str(folder / CERTIFICATE)},
+                        "private_key": {"filename": str(folder / PRIVATE_KEY)},
+                        "watched_directory": {"path": str(folder)},
+                    }
+                ],
+                "validation_context": {"trusted_ca": {"filename": str(folder / AUTHORITY)}},
+            },
+        },
     }
 
 

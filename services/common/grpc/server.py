@@ -11,9 +11,8 @@ from prometheus_client import CollectorRegistry
 
 from services.common.access.guard import Guard
 from services.common.clock import Clock
-from services.common.errors import MeshError
 from services.common.grpc.interceptors import MeshInterceptor
-from services.common.grpc.tls import PeerTls, is_loopback
+from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
 from services.common.settings import ServiceSettings
 from services.common.telemetry.logging import get_logger
@@ -153,19 +152,3 @@ def add_grpc_server(
     lifecycle.add("grpc server", start=server.start, stop=server.stop, stop_timeout_s=settings.shutdown_grace_s)
     lifecycle.add_task("health", server.report_health)
     return server
-
-
-def peer_tls(settings: ServiceSettings) -> PeerTls | None:
-    """The certificates of a service; None where it has none and needs none. Raises SystemExit with one sentence where
-    they cannot be read, or where it would listen beyond this machine without any."""
-    variable = str(type(settings).model_config.get("env_prefix", "INFERMESH_"))
-    try:
-        found = PeerTls.in_folder(settings.tls_dir, f"{variable}TLS_DIR")
-    except MeshError as error:
-        raise SystemExit(error.message) from None
-    if found is None and not is_loopback(settings.host) and not settings.insecure:
-        raise SystemExit(
-            f"{variable}HOST is {settings.host!r}, which others than this machine reach, and services believe whoever "
-            f"reaches them; set {variable}TLS_DIR to a folder with certificates, or {variable}INSECURE=true"
-        )
-    return found

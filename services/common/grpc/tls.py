@@ -8,11 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import cast
+from typing import Any, ClassVar, Protocol, cast
 
 import grpc
 
-from services.common.errors import invalid
+from services.common.errors import MeshError, invalid
 
 AUTHORITY, CERTIFICATE, PRIVATE_KEY = "ca.crt", "tls.crt", "tls.key"
 """The files, as Kubernetes names them in a secret of the type kubernetes.io/tls."""
@@ -66,6 +66,40 @@ class PeerTls:
             (self.folder / name).read_bytes() for name in (AUTHORITY, CERTIFICATE, PRIVATE_KEY)
         )
         return authority, certificate, private_key
+
+
+class Listening(Protocol):
+    """The settings of whatever other services reach."""
+
+    model_config: ClassVar[Any]
+
+    @property
+    def host(self) -> str:
+        """Where it listens."""
+
+    @property
+    def tls_dir(self) -> str:
+        """Where its certificates are; empty: it has none."""
+
+    @property
+    def insecure(self) -> bool:
+        """Whether it may do without, wherever it listens."""
+
+
+def peer_tls(settings: Listening) -> PeerTls | None:
+    """The certificates of a service; None where it has none and needs none. Raises SystemExit with one sentence where
+    they cannot be read, or where it would listen beyond this machine without any."""
+    variable = str(type(settings).model_config.get("env_prefix", "INFERMESH_"))
+    try:
+        found = PeerTls.in_folder(settings.tls_dir, f"{variable}TLS_DIR")
+    except MeshError as error:
+        raise SystemExit(error.message) from None
+    if found is None and not is_loopback(settings.host) and not settings.insecure:
+        raise SystemExit(
+            f"{variable}HOST is {settings.host!r}, which others than this machine reach, and services believe whoever "
+            f"reaches them; set {variable}TLS_DIR to a folder with certificates, or {variable}INSECURE=true"
+        )
+    return found
 
 
 def is_loopback(host: str) -> bool:

@@ -1,6 +1,6 @@
 """What the engines need of the world, as small protocols. Each has a fake that passes the same tests."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from typing import Protocol
 
 from services.common.access.book import TeamTerms
@@ -97,6 +97,19 @@ class VersionSource(Protocol):
         ...
 
 
+class ArtifactSource(Protocol):
+    """Who gives out artifacts by their digest: the registry. Every call may raise ARTIFACT_NOT_FOUND,
+    DEPENDENCY_UNAVAILABLE."""
+
+    async def size(self, digest: str) -> int:
+        """How many bytes the artifact has."""
+        ...
+
+    def pieces(self, digest: str, *, offset_bytes: int) -> AsyncIterator[bytes]:
+        """Its bytes from an offset on. Raises ARTIFACT_CORRUPT where the registry's copy is damaged."""
+        ...
+
+
 class ModelServer(Protocol):
     """One server of the pool."""
 
@@ -139,7 +152,8 @@ class PackageStore(Protocol):
     async def ensure(self, package: Package) -> None:
         """Makes the repository hold exactly `package`, in one step; nothing where it does already.
 
-        Raises ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT.
+        Raises ARTIFACT_NOT_FOUND, ARTIFACT_CORRUPT, ARTIFACT_INVALID, or DEPENDENCY_UNAVAILABLE where it must be
+        fetched and the registry is away.
         """
         ...
 

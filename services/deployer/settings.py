@@ -22,6 +22,8 @@ class DeployerSettings(ServiceSettings):
     """postgresql+psycopg://… of the database; the tables are in its schema `deployer`."""
     data_dir: Path = Path(".data/deployer")
     """Folder for what the deployer keeps beside PostgreSQL."""
+    artifact_cache_bytes_max: int = Field(default=32 * 1024**3, gt=0)
+    """Bytes of fetched artifacts that are kept in `data_dir`; the least recently used make room for others."""
     model_repository: Path = Path(".data/triton/repository")
     """The folder that the model servers load from. The deployer writes it; a folder of the same name with the ending
     ".staging" beside it is where packages are built."""

@@ -1,13 +1,22 @@
 """The registry over gRPC."""
 
+from collections.abc import AsyncIterator
+
 import grpc
-from infermesh.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
+from infermesh.registry.v1 import (
+    artifact_service_pb2,
+    artifact_service_pb2_grpc,
+    registry_service_pb2,
+    registry_service_pb2_grpc,
+)
 
 from services.common.feature_view_proto import views_from_proto
 from services.common.schema_proto import mapping_from_proto, schema_from_proto
 from services.deployer.domain.deployment import Recipe
 
 _DEADLINE_S = 5.0
+_DOWNLOAD_DEADLINE_S = 3600.0
+"""An artifact may be of many gigabytes; one that stalls is given up sooner."""
 
 
 class RegistryVersionSource:
@@ -33,3 +42,21 @@ class RegistryVersionSource:
             reference_digest=found.reference_digest,
             signature_verified=found.signature.verified,
         )
+
+
+class RegistryArtifacts:
+    """An `ArtifactSource`."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._artifacts = artifact_service_pb2_grpc.ArtifactServiceStub(channel)
+
+    async def size(self, digest: str) -> int:
+        """What the registry says of the artifact."""
+        request = artifact_service_pb2.GetArtifactRequest(digest=digest)
+        return int((await self._artifacts.GetArtifact(request, timeout=_DEADLINE_S)).size_bytes)
+
+    async def pieces(self, digest: str, *, offset_bytes: int) -> AsyncIterator[bytes]:
+        """What the registry sends."""
+        request = artifact_service_pb2.DownloadArtifactRequest(digest=digest, offset_bytes=offset_bytes)
+        async for piece in self._artifacts.DownloadArtifact(request, timeout=_DOWNLOAD_DEADLINE_S):
+            yield piece.data

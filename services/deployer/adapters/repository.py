@@ -1,29 +1,39 @@
 """The model repository as a folder that the model servers read.
 
 A package is built in a folder beside the repository and then renamed into it, so a server never meets half of one. The
-artifact is a hard link where the file systems allow it, else a copy.
+artifact is a hard link where the file systems allow it, else a copy; a folder or an archive is unpacked. Its bytes are
+checked against the digest before every load.
 """
 
 import asyncio
 import hashlib
+import json
 import os
 import secrets
 import shutil
+from collections.abc import Mapping, Set
 from contextlib import suppress
 from pathlib import Path
+from typing import Literal, cast
 
+from services.common.artifacts.unpack import unpack
+from services.common.artifacts.unpacking import Limits
 from services.common.errors import MeshError, Reason
+from services.deployer.adapters.artifact_cache import ArtifactCache
 from services.deployer.domain.package import SERVING_FILE, Package
 
 _FINGERPRINT_FILE = "package.fingerprint"
+_ARTIFACT_FILE = "package.artifact"
+"""The artifact's digest, and of what is unpacked the digest of each file."""
 
 
 class FolderPackageStore:
-    """A `PackageStore`."""
+    """A `PackageStore`. Artifacts that are not on this machine's disks come from `artifacts`, where it is given."""
 
-    def __init__(self, repository: Path, *, runner: Path) -> None:
+    def __init__(self, repository: Path, *, runner: Path, artifacts: ArtifactCache | None = None) -> None:
         self._repository = repository
         self._staging = repository.with_name(repository.name + ".staging")
+        self._artifacts = artifacts
         self._runner = sorted(runner.glob("*.py"))
         if not self._runner:
             raise SystemExit(f"{runner} holds no runner; set INFERMESH_DEPLOYER_RUNNER to deploy/triton/runner")
@@ -35,6 +45,8 @@ class FolderPackageStore:
     async def start(self) -> None:
         """Makes the folders and clears what an interrupted build left."""
         await asyncio.to_thread(self._start)
+        if self._artifacts is not None:
+            await self._artifacts.start()
 
     def runner_digest(self) -> str:
         """Digest of the runner's files."""
@@ -42,44 +54,81 @@ class FolderPackageStore:
 
     async def ensure(self, package: Package) -> None:
         """Makes the repository hold exactly `package`."""
-        await asyncio.to_thread(self._ensure, package)
+        if await asyncio.to_thread(self._stands, package):
+            return
+        source = Path(package.artifact_path) if package.artifact_path else None
+        if source is None or not await asyncio.to_thread(source.is_file):
+            source = await self._fetched(package, source)
+        try:
+            await asyncio.to_thread(self._build_anew, package, source)
+        except MeshError as error:
+            if error.reason is not Reason.ARTIFACT_CORRUPT or self._artifacts is None:
+                raise
+            # The disk may have damaged what was fetched; the registry's own copy is checked on its way.
+            await self._artifacts.drop(package.artifact_digest)
+            await asyncio.to_thread(self._build_anew, package, await self._artifacts.path(package.artifact_digest))
 
     async def remove(self, server_model_name: str) -> None:
         """Takes the package away."""
         await asyncio.to_thread(self._discard, self._repository / server_model_name)
+
+    async def _fetched(self, package: Package, missing: Path | None) -> Path:
+        if self._artifacts is not None:
+            return await self._artifacts.path(package.artifact_digest)
+        if missing is not None:
+            message = (
+                f"the artifact {missing} is gone; restore the registry's data folder, or register the version anew"
+            )
+        else:
+            message = (
+                "the registry keeps the artifact elsewhere than on this machine's disks, and none can be fetched here; "
+                "let the registry store artifacts in a local folder"
+            )
+        raise MeshError(Reason.ARTIFACT_NOT_FOUND, message)
 
     def _start(self) -> None:
         shutil.rmtree(self._staging, ignore_errors=True)
         self._repository.mkdir(parents=True, exist_ok=True)
         self._staging.mkdir(parents=True)
 
-    def _ensure(self, package: Package) -> None:
+    def _stands(self, package: Package) -> bool:
+        """Whether the package is there, and its artifact still what was registered."""
         place = self._repository / package.server_model_name
-        with suppress(OSError):
-            if (place / _FINGERPRINT_FILE).read_text() == package.fingerprint:
-                return
+        try:
+            if (place / _FINGERPRINT_FILE).read_text() != package.fingerprint:
+                return False
+            artifact = place / "1" / package.artifact_name
+            if package.artifact_kind == "file":
+                return _digest(artifact) == package.artifact_digest
+            return bool(_digests(artifact) == json.loads((place / _ARTIFACT_FILE).read_text())["files"])
+        except (OSError, ValueError, KeyError):
+            return False
+
+    def _build_anew(self, package: Package, source: Path) -> None:
+        place = self._repository / package.server_model_name
         built = self._staging / f"{package.server_model_name}.{secrets.token_hex(4)}"
         try:
-            self._build(package, built)
+            self._build(package, source, built)
             self._discard(place)
             built.rename(place)
         finally:
             shutil.rmtree(built, ignore_errors=True)
 
-    def _build(self, package: Package, folder: Path) -> None:
+    def _build(self, package: Package, source: Path, folder: Path) -> None:
         version = folder / "1"
         version.mkdir(parents=True)
         (folder / "config.pbtxt").write_text(package.config)
         (version / SERVING_FILE).write_text(package.serving)
         for file in self._runner:
             shutil.copyfile(file, version / file.name)
-        if not package.artifact_path:
-            raise MeshError(
-                Reason.ARTIFACT_NOT_FOUND,
-                "the registry keeps the artifact elsewhere than on this machine's disks, which local model servers "
-                "cannot load from; let the registry store artifacts in a local folder",
-            )
-        _take(Path(package.artifact_path), version / package.artifact_name, package.artifact_digest)
+        artifact = version / package.artifact_name
+        files: Mapping[str, str] = {}
+        if package.artifact_kind == "file":
+            _take(source, artifact, package.artifact_digest)
+        else:
+            _unpack(source, artifact, package)
+            files = _digests(artifact)
+        (folder / _ARTIFACT_FILE).write_text(json.dumps({"digest": package.artifact_digest, "files": files}))
         (folder / _FINGERPRINT_FILE).write_text(package.fingerprint)
 
     def _discard(self, place: Path) -> None:
@@ -88,6 +137,15 @@ class FolderPackageStore:
         with suppress(FileNotFoundError):
             place.rename(trash)
         shutil.rmtree(trash, ignore_errors=True)
+
+
+def digests_in(repository: Path) -> Set[str]:
+    """The digests of the artifacts that the packages of a repository are made of."""
+    found = set()
+    for file in repository.glob(f"*/{_ARTIFACT_FILE}"):
+        with suppress(OSError, ValueError, KeyError):
+            found.add(str(json.loads(file.read_text())["digest"]))
+    return found
 
 
 def _take(source: Path, target: Path, digest: str) -> None:
@@ -100,13 +158,45 @@ def _take(source: Path, target: Path, digest: str) -> None:
         except OSError:
             # Another file system, or one without links.
             shutil.copyfile(source, target)
-        with target.open("rb") as stream:
-            seen = hashlib.file_digest(stream, "sha256").hexdigest()
+        seen = _digest(target)
     except FileNotFoundError:
-        raise MeshError(
-            Reason.ARTIFACT_NOT_FOUND,
-            f"the artifact {source} is gone; restore the registry's data folder, or register the version anew",
-        ) from None
+        raise _gone(source) from None
+    _check(source, seen, digest)
+
+
+def _unpack(source: Path, target: Path, package: Package) -> None:
+    """Unpacks the artifact once it is known to be the one that was registered."""
+    try:
+        with source.open("rb") as stream:
+            _check(source, hashlib.file_digest(stream, "sha256").hexdigest(), package.artifact_digest)
+            stream.seek(0)
+            kind = cast("Literal['directory', 'tar.gz']", package.artifact_kind)
+            unpack(stream, kind, target, source=package.server_model_name, limits=Limits())
+    except FileNotFoundError:
+        raise _gone(source) from None
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digests(folder: Path) -> Mapping[str, str]:
+    return {
+        str(path.relative_to(folder)): _digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.is_symlink()
+    }
+
+
+def _gone(source: Path) -> MeshError:
+    return MeshError(
+        Reason.ARTIFACT_NOT_FOUND,
+        f"the artifact {source} is gone; restore the registry's data folder, or register the version anew",
+    )
+
+
+def _check(source: Path, seen: str, digest: str) -> None:
     if seen != digest:
         raise MeshError(
             Reason.ARTIFACT_CORRUPT,

@@ -29,6 +29,8 @@ class Package:
     artifact_digest: str
     artifact_name: str
     fingerprint: str
+    artifact_kind: str = "file"
+    """"file"; or "directory" and "tar.gz", which are unpacked to a folder of that name."""
 
 
 def package_of(deployment: Deployment, *, runner_digest: str, threads_default: int) -> Package:
@@ -50,6 +52,7 @@ def package_of(deployment: Deployment, *, runner_digest: str, threads_default: i
         artifact_digest=recipe.artifact_digest,
         artifact_name=FRAMEWORKS[recipe.framework],
         fingerprint=fingerprint,
+        artifact_kind=recipe.artifact_kind,
     )
 
 

@@ -20,12 +20,13 @@ from services.common.clock import SystemClock
 from services.common.grpc.channel import open_channel
 from services.common.lifecycle import Lifecycle
 from services.common.names import backend_model_name
+from services.deployer.ports import ArtifactSource, VersionSource
 from services.deployer.settings import DeployerSettings
 from services.deployer.wiring import assemble
 from services.supervisor.parts.part import Part
 from services.supervisor.process import Process
 from services.supervisor.settings import ROOT
-from tests.support.deployer_fakes import FakeTraffic, FakeVersions
+from tests.support.deployer_fakes import FakeTraffic
 
 DIGITS = ROOT / ".build" / "digits"
 Create = deployer_service_pb2.CreateDeploymentRequest
@@ -77,9 +78,10 @@ class Mesh:
     """A deployer that tests may stop and start again, and its callers."""
 
     settings: DeployerSettings
-    versions: FakeVersions
+    versions: VersionSource
     traffic: FakeTraffic = field(default_factory=FakeTraffic)
     access: AccessParts = field(default_factory=no_access)
+    artifacts: ArtifactSource | None = None
     lifecycle: Lifecycle | None = None
     channel: grpc.aio.Channel | None = None
     service: "deployer_service_pb2_grpc.DeployerServiceAsyncStub | None" = None
@@ -94,6 +96,7 @@ class Mesh:
             versions=self.versions,
             router=self.traffic,
             access=self.access,
+            artifacts=self.artifacts,
         )
         await lifecycle.start()
         self.lifecycle = lifecycle

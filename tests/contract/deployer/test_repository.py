@@ -1,0 +1,93 @@
+"""Packages of artifacts that come from elsewhere: fetched, unpacked, checked before every load."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from services.common.artifacts.tar import canonical_tar
+from services.common.errors import MeshError, Reason
+from services.deployer.adapters.artifact_cache import ArtifactCache
+from services.deployer.adapters.repository import FolderPackageStore, digests_in
+from services.deployer.domain.package import Package
+from services.supervisor.settings import ROOT
+
+FILES = [("saved_model.pb", b"graph"), ("variables/data", b"x" * 5000)]
+TAR = b"".join(canonical_tar((name, len(content), [content]) for name, content in FILES))
+ESCAPING = b"".join(canonical_tar([("../out", 1, [b"x"])]))
+CONTENTS = {hashlib.sha256(content).hexdigest(): content for content in (b"a model", TAR, ESCAPING)}
+MODEL, FOLDER, ESCAPE = CONTENTS
+
+
+class Source:
+    """An `ArtifactSource` with three artifacts."""
+
+    def __init__(self) -> None:
+        self.fetched: list[str] = []
+
+    async def size(self, digest: str) -> int:
+        return len(CONTENTS[digest])
+
+    async def pieces(self, digest: str, *, offset_bytes: int) -> AsyncIterator[bytes]:
+        self.fetched.append(digest)
+        yield CONTENTS[digest][offset_bytes:]
+
+
+def package(digest: str, kind: str = "file", name: str = "model.onnx") -> Package:
+    return Package("digits--v1.0.0", "config", "{}", "", digest, name, f"fingerprint of {digest}", kind)
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest.fixture
+async def packages(tmp_path: Path, source: Source) -> FolderPackageStore:
+    repository = tmp_path / "repository"
+    cache = ArtifactCache(tmp_path / "cache", source=source, bytes_max=10**6, pinned=lambda: digests_in(repository))
+    made = FolderPackageStore(repository, runner=ROOT / "deploy" / "triton" / "runner", artifacts=cache)
+    await made.start()
+    return made
+
+
+async def test_what_is_on_no_disk_here_is_fetched_and_pinned(
+    packages: FolderPackageStore, source: Source, tmp_path: Path
+) -> None:
+    await packages.ensure(package(MODEL))
+    await packages.ensure(package(MODEL))
+    assert (tmp_path / "repository" / "digits--v1.0.0" / "1" / "model.onnx").read_bytes() == b"a model"
+    assert digests_in(tmp_path / "repository") == {MODEL}
+    gone = replace(package(MODEL), artifact_path=str(tmp_path / "gone.onnx"), fingerprint="another")
+    await packages.ensure(gone)
+    assert source.fetched == [MODEL]
+    await packages.remove("digits--v1.0.0")
+    assert digests_in(tmp_path / "repository") == set()
+
+
+async def test_what_the_disk_damaged_is_seen_before_the_next_load_and_fetched_again(
+    packages: FolderPackageStore, source: Source, tmp_path: Path
+) -> None:
+    for wanted, name in ((package(MODEL), ""), (package(FOLDER, "directory", "model"), "variables/data")):
+        await packages.ensure(wanted)
+        place = tmp_path / "repository" / "digits--v1.0.0" / "1" / wanted.artifact_name / name
+        right = place.read_bytes()
+        place.chmod(0o644)
+        place.write_bytes(b"rotten")
+        await packages.ensure(wanted)
+        assert place.read_bytes() == right
+    # The file of the cache was the same one as the package's, an unpacked folder's was not.
+    assert source.fetched == [MODEL, MODEL, FOLDER]
+
+
+async def test_a_folder_is_unpacked_and_one_that_leads_out_is_not(packages: FolderPackageStore, tmp_path: Path) -> None:
+    await packages.ensure(package(FOLDER, "directory", "model"))
+    unpacked = tmp_path / "repository" / "digits--v1.0.0" / "1" / "model"
+    assert {name: (unpacked / name).read_bytes() for name, _ in FILES} == dict(FILES)
+    with pytest.raises(MeshError) as caught:
+        await packages.ensure(package(ESCAPE, "directory", "model"))
+    assert caught.value.reason is Reason.ARTIFACT_INVALID
+    assert {name: (unpacked / name).read_bytes() for name, _ in FILES} == dict(FILES)
+    assert not list((tmp_path / "repository.staging").iterdir())

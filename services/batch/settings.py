@@ -23,6 +23,9 @@ class BatchSettings(ServiceSettings):
     """host:port of the registry."""
     batcher_address: str = "127.0.0.1:8080"
     """host:port of the gateway, or of a batcher."""
+    batcher_tls: str = ""
+    """Whether that speaks TLS. Empty: no. "system": by authorities that this system believes. A path: by those of this
+    file, in PEM."""
     authentication: bool = True
     """Whether the gateway asks for a credential; then the registry gives one for each job's team. Off where the
     router's is off, and where `batcher_address` is a batcher's own."""

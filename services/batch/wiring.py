@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
 from infermesh.batch.v1 import batch_service_pb2_grpc
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -26,6 +27,7 @@ from services.common.clock import Clock
 from services.common.database import create_engine, migrate
 from services.common.grpc.channel import open_channel
 from services.common.grpc.server import GrpcServer, add_grpc_server
+from services.common.grpc.tls import PublicTls, peer_tls
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
 
@@ -49,7 +51,8 @@ def build(settings: BatchSettings, *, clock: Clock) -> Batch:
     engine = create_engine(url, schema=SCHEMA)
     metrics = new_registry()
     board = PrometheusBoard(metrics)
-    registry, batcher = open_channel(settings.registry_address), open_channel(settings.batcher_address)
+    registry = open_channel(settings.registry_address, tls=peer_tls(settings))
+    batcher = open_channel(settings.batcher_address, tls=_towards_gateway(settings))
     lifecycle.add("channel to the registry", stop=registry.close)
     lifecycle.add("channel to the batcher", stop=batcher.close)
     access = new_access(
@@ -115,3 +118,15 @@ def _add_database(lifecycle: Lifecycle, engine: AsyncEngine, url: str) -> None:
         await migrate(url, service=SCHEMA)
 
     lifecycle.add("database", start=start, stop=engine.dispose)
+
+
+def _towards_gateway(settings: BatchSettings) -> PublicTls | None:
+    """Raises SystemExit where the file is not there."""
+    if settings.batcher_tls in ("", "system"):
+        return PublicTls() if settings.batcher_tls else None
+    path = Path(settings.batcher_tls)
+    if not path.is_file():
+        raise SystemExit(
+            f"INFERMESH_BATCH_BATCHER_TLS is {settings.batcher_tls!r}; there is no such file of certificates"
+        )
+    return PublicTls(path)

@@ -25,7 +25,7 @@ from services.common.telemetry.metrics import new_registry
 from services.router.adapters.deployer import DeployerBackendSource
 from services.router.adapters.envoy.control_plane import EnvoyControlPlane
 from services.router.adapters.envoy.options import EnvoyOptions
-from services.router.adapters.health import GrpcHealthSource, ReadyPathHealthSource
+from services.router.adapters.health import GrpcHealthSource, ReadyPathHealthSource, of_whoever_it_is
 from services.router.adapters.postgres import SCHEMA, migrate_patiently
 from services.router.adapters.prometheus import PrometheusBoard
 from services.router.adapters.rollout_store import PostgresRolloutStore
@@ -146,7 +146,7 @@ def assemble(
         clock=clock,
         grace_s=settings.batcher_grace_s,
     )
-    ready = ReadyPathHealthSource(lambda: fleet.addresses or [f"{settings.gateway_host}:{settings.gateway_port}"])
+    ready = _readiness(settings, fleet)
     neighbours = Neighbours(_health_sources(ready, channels), clock=clock, timeout_s=settings.health_timeout_s)
 
     _add_database(lifecycle, engine, settings, clock)
@@ -222,6 +222,15 @@ def _public(router: RouterServicer, table: ServingTableServicer, internal: Seque
             add_internal(server)
 
     return add, _ROUTER_SERVICE
+
+
+def _readiness(settings: RouterSettings, fleet: FleetKeeper) -> HealthSource:
+    """Of the batchers, or of the gateway that carries one."""
+    if fleet.addresses:
+        tls = peer_tls(settings)
+        return ReadyPathHealthSource(lambda: fleet.addresses, tls=tls.for_sockets() if tls is not None else None)
+    gateway = f"{settings.gateway_host}:{settings.gateway_port}"
+    return ReadyPathHealthSource(lambda: [gateway], tls=of_whoever_it_is() if settings.tls_certificate else None)
 
 
 def _channels(settings: RouterSettings) -> Mapping[str, grpc.aio.Channel]:

@@ -108,6 +108,7 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
             "data_dir": settings.data_dir / "batch",
             "registry_address": registry,
             "batcher_address": f"127.0.0.1:{ports.gateway}",
+            "batcher_tls": {"off": "", "local": authority_file(settings)}.get(settings.tls, "system"),
         },
         "monitor": {},
     }

@@ -15,7 +15,7 @@ from services.common.errors import Code, MeshError, Reason
 from services.common.grpc.identity import Identity, current_identity, identity_headers
 from services.common.grpc.server import MESSAGE_MAX_BYTES
 from services.common.grpc.status import STATUS_DETAILS_KEY, error_from_status
-from services.common.grpc.tls import PeerTls
+from services.common.grpc.tls import PeerTls, PublicTls
 from services.common.telemetry.tracing import inject_context
 
 DEADLINE_DEFAULT_S = 10.0
@@ -39,9 +39,9 @@ _OPTIONS = (
 
 
 def open_channel(
-    address: str, *, deadline_s: float = DEADLINE_DEFAULT_S, tls: PeerTls | None = None
+    address: str, *, deadline_s: float = DEADLINE_DEFAULT_S, tls: PeerTls | PublicTls | None = None
 ) -> grpc.aio.Channel:
-    """A channel to `address` (host:port), with mutual TLS where `tls` is given. Failed calls raise MeshError. Close it
+    """A channel to `address` (host:port), with TLS where `tls` is given. Failed calls raise MeshError. Close it
     when done."""
     interceptors = (_UnaryUnary(deadline_s, address), _UnaryStream(address), _StreamStream(address))
     if tls is not None:

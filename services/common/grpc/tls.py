@@ -4,6 +4,7 @@ Beyond this machine it is what keeps strangers out: services believe whom the ga
 else may speak to them. On loopback it may be left out.
 """
 
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -60,12 +61,32 @@ class PeerTls:
         authority, certificate, private_key = self._read()
         return grpc.ssl_channel_credentials(authority, private_key, certificate)
 
+    def for_sockets(self) -> ssl.SSLContext:
+        """The same for callers without gRPC. Any name will do: that the certificate is by the mesh's authority is
+        enough to ask how somebody is."""
+        context = ssl.create_default_context(cafile=str(self.folder / AUTHORITY))
+        context.load_cert_chain(self.folder / CERTIFICATE, self.folder / PRIVATE_KEY)
+        context.check_hostname = False
+        return context
+
     def _read(self) -> tuple[bytes, bytes, bytes]:
         """Raises OSError."""
         authority, certificate, private_key = (
             (self.folder / name).read_bytes() for name in (AUTHORITY, CERTIFICATE, PRIVATE_KEY)
         )
         return authority, certificate, private_key
+
+
+@dataclass(frozen=True, slots=True)
+class PublicTls:
+    """TLS towards a gateway as its callers speak it: it proves who it is, and they show a key."""
+
+    ca_file: Path | None = None
+    """Whose certificates are believed, in PEM; None: those that this system believes."""
+
+    def for_channels(self) -> grpc.ChannelCredentials:
+        """Whose servers are believed. Raises OSError."""
+        return grpc.ssl_channel_credentials(self.ca_file.read_bytes() if self.ca_file is not None else None)
 
 
 class Listening(Protocol):

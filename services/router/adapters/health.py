@@ -1,6 +1,7 @@
 """Asking other services how they are: gRPC health, and a batcher's `/ready`."""
 
 import asyncio
+import ssl
 from collections.abc import Callable, Sequence
 
 import grpc
@@ -41,12 +42,17 @@ class ReadyPathHealthSource:
     """A `HealthSource` over the batchers, host:port each, that there are when it is asked: serving where GET /ready of
     at least one answers 200."""
 
-    def __init__(self, addresses: Callable[[], Sequence[str]]) -> None:
+    def __init__(self, addresses: Callable[[], Sequence[str]], *, tls: ssl.SSLContext | None = None) -> None:
+        """`tls`: how to speak TLS with them; None: without."""
         self._addresses = addresses
+        self._tls = tls
 
     async def ask(self, service: str) -> Health:  # noqa: ARG002 - a batcher is ready for all its services or for none
         """Whether one is ready."""
-        asked = [asyncio.create_task(_ready(address), name=f"router:ready {address}") for address in self._addresses()]
+        asked = [
+            asyncio.create_task(_ready(address, self._tls), name=f"router:ready {address}")
+            for address in self._addresses()
+        ]
         try:
             # The first good word decides: others may be dead, and hosts that are gone take long to say nothing.
             for answer in asyncio.as_completed(asked):
@@ -59,17 +65,26 @@ class ReadyPathHealthSource:
             await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def _ready(address: str) -> bool:
+def of_whoever_it_is() -> ssl.SSLContext:
+    """For a gateway's own port: its certificate is for callers, by whatever authority and for whatever name they know
+    it. Nothing is sent there that strangers may not see."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+async def _ready(address: str, tls: ssl.SSLContext | None) -> bool:
     host, _, port = address.rpartition(":")
     try:
         async with asyncio.timeout(_DEADLINE_S):
-            reader, writer = await asyncio.open_connection(host.strip("[]"), int(port))
+            reader, writer = await asyncio.open_connection(host.strip("[]"), int(port), ssl=tls)
             try:
                 writer.write(f"GET /ready HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
                 await writer.drain()
                 status_line = await reader.readline()
             finally:
                 writer.close()
-    except (OSError, TimeoutError):
+    except (OSError, TimeoutError):  # what TLS refuses is an OSError as well
         return False
     return status_line.split()[1:2] == [b"200"]

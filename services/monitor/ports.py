@@ -108,9 +108,7 @@ class OutcomeStore(Protocol):
         come back in the same order, with what was predicted where that is known and of a model that the caller sees."""
         ...
 
-    async def find(
-        self, request_id: str, *, after: int, limit: int, sight: Sight = EVERYTHING
-    ) -> Sequence[Outcome]:
+    async def find(self, request_id: str, *, after: int, limit: int, sight: Sight = EVERYTHING) -> Sequence[Outcome]:
         """The outcomes of a request, of instances after that one, in their order: those of models that the caller sees,
         and what the caller's team reported of requests that it knows nothing of."""
         ...

@@ -1,5 +1,7 @@
 """What the monitor can be told."""
 
+from pathlib import Path
+
 from pydantic import Field, SecretStr
 
 from services.common.settings import ServiceSettings, settings_config
@@ -18,7 +20,10 @@ class MonitorSettings(ServiceSettings):
     host_name: str = "local"
     """Name of this host in resource_usage; give each host that runs a monitor its own."""
     registry_address: str = "127.0.0.1:8101"
-    """host:port of the registry, which is asked what is stored."""
+    """host:port of the registry, which says who may see what, and is asked what is stored."""
+    data_dir: Path | None = None
+    """Folder where what the registry says of teams and models is kept, so that the monitor can tell callers apart also
+    when it starts without the registry. Empty: it is not kept."""
     flush_period_s: float = Field(default=2.0, gt=0, le=60)
     """Seconds between writes. Longer: fewer writes, and acknowledgements and metrics that are as much later."""
     cells_max: int = Field(default=4096, ge=1)

@@ -11,9 +11,12 @@ from infermesh.monitor.v1 import (
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.common.access.book import AccessBook
+from services.common.access.parts import new_access
 from services.common.clock import Clock
 from services.common.database import create_engine, migrate
 from services.common.grpc.channel import open_channel
+from services.common.grpc.identity import Identity
 from services.common.grpc.server import GrpcServer, Service, add_grpc_server
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
@@ -21,6 +24,7 @@ from services.monitor.adapters.database import SCHEMA
 from services.monitor.adapters.host import ProcHostProbe, ProcModelProbe
 from services.monitor.adapters.postgres_alerts import PostgresAlertStore
 from services.monitor.adapters.postgres_evidence import PostgresEvidenceStore
+from services.monitor.adapters.postgres_joins import MayJoin
 from services.monitor.adapters.postgres_log import PostgresLogStore
 from services.monitor.adapters.postgres_metrics import PostgresMetricReader
 from services.monitor.adapters.postgres_outcomes import PostgresOutcomeStore
@@ -30,6 +34,7 @@ from services.monitor.adapters.postgres_shadows import PostgresExampleStore
 from services.monitor.adapters.postgres_usage import PostgresUsageStore
 from services.monitor.adapters.prometheus import PrometheusBoard
 from services.monitor.convert.log import reason_name
+from services.monitor.domain.outcomes import Reporter
 from services.monitor.domain.partitions import PartitionedTable
 from services.monitor.engines.alerts import Alerts
 from services.monitor.engines.evidence import EvidenceEngine
@@ -62,12 +67,22 @@ class Monitor:
 def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     """A monitor that is not started yet."""
     url = settings.database_url.get_secret_value()
+    lifecycle = Lifecycle(name="monitor", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
+    channel = open_channel(settings.registry_address)
+    lifecycle.add("channel to the registry", stop=channel.close)
+    access = new_access(
+        lifecycle,
+        registry=channel,
+        watcher_id=settings.instance,
+        path=settings.data_dir / "access.pb" if settings.data_dir is not None else None,
+        clock=clock,
+    )
     engine = create_engine(url, schema=SCHEMA)
     registry = new_registry()
     board = PrometheusBoard(registry, host=settings.host_name)
     usage = PostgresUsageStore(engine)
     recorder = Recorder(
-        store=PostgresLogStore(engine),
+        store=PostgresLogStore(engine, may_join=_may_join(access.book)),
         live=Live(),
         board=board,
         clock=clock,
@@ -106,12 +121,9 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
         clock=clock,
     )
 
-    channel = open_channel(settings.registry_address)
     metering = build_metering(engine, channel, clock=clock)
 
-    lifecycle = Lifecycle(name="monitor", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
     _add_database(lifecycle, engine, url)
-    lifecycle.add("channel to the registry", stop=channel.close)
     lifecycle.add("partitions", start=keeper.keep)
     lifecycle.add_task("partition keeper", keeper.run)
     lifecycle.add_task("host watch", host.run)
@@ -129,7 +141,12 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
         services=[
             _monitor_service(
                 MonitorServicer(
-                    metrics=metrics, outcomes=outcomes, alerts=alerts, shadows=shadows, usage=metering.reports
+                    metrics=metrics,
+                    outcomes=outcomes,
+                    alerts=alerts,
+                    shadows=shadows,
+                    usage=metering.reports,
+                    book=access.book,
                 )
             ),
             _log_service(PredictionLogServicer(recorder)),
@@ -138,10 +155,22 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
         ],
         clock=clock,
         registry=registry,
+        guard=access.guard,
     )
     # Last, so that it stops first: streams end acknowledged before the server stops waiting for them.
     lifecycle.add("log drain", stop=recorder.drain, stop_timeout_s=_DRAIN_TIMEOUT_S)
     return Monitor(lifecycle, server)
+
+
+def _may_join(book: AccessBook) -> MayJoin:
+    """Whether whoever reported an outcome sees the model that its request turns out to have been of."""
+
+    def may_join(reporter: Reporter, model: str) -> bool:
+        role = "viewer" if reporter.team else ""
+        caller = Identity(team=reporter.team, role=role, models=reporter.models or frozenset())
+        return book.shows(caller, model)
+
+    return may_join
 
 
 def _tables(settings: MonitorSettings) -> tuple[PartitionedTable, ...]:

@@ -1,7 +1,7 @@
 """Stands in for the database where alerts are kept; contract tests hold it to what the real one does."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from services.monitor.domain.alerts import FIRING, Alert, RolloutEvent, acknowledged, changed_by, resolved
@@ -36,6 +36,7 @@ class MemoryAlertStore:
             if query.model in ("", alert.model)
             and query.status in ("", alert.status)
             and alert.severity in query.severities
+            and (query.models is None or alert.model in query.models)
             and (after is None or (alert.fired_at, alert.alert_id) < after)
         ]
         return found[:limit]
@@ -55,12 +56,14 @@ class MemoryAlertStore:
         firing = Counter(alert.severity for alert in self._all() if alert.status == FIRING)
         return AlertState(max((change for change, _ in self._alerts.values()), default=0), dict(firing))
 
-    async def changed(self, *, after: int, model: str, limit: int) -> Sequence[tuple[int, Alert]]:
+    async def changed(
+        self, *, after: int, model: str, limit: int, models: Collection[str] | None = None
+    ) -> Sequence[tuple[int, Alert]]:
         """What changed since."""
         found = [
             (change, alert)
             for change, alert in sorted(self._alerts.values(), key=lambda item: item[0])
-            if change > after and model in ("", alert.model)
+            if change > after and model in ("", alert.model) and (models is None or alert.model in models)
         ]
         return found[:limit]
 

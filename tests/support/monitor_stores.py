@@ -1,6 +1,6 @@
 """Stands in for the monitor's database in tests of its engines; contract tests hold it to what the real one does."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from services.common.errors import MeshError, Reason
@@ -9,7 +9,7 @@ from services.monitor.domain.evidence import WatchKey, head_end
 from services.monitor.domain.figures import Usage
 from services.monitor.domain.labels import Prediction, joinable
 from services.monitor.domain.log_rows import LogRow
-from services.monitor.domain.outcomes import Outcome, OutcomeKey, predicted_of
+from services.monitor.domain.outcomes import Outcome, OutcomeKey, Reporter, predicted_of
 from services.monitor.domain.records import ShadowExample, StreamKey
 from services.monitor.domain.seconds import SecondCell, SecondKey
 from services.monitor.domain.shadows import ShadowPair, newest
@@ -33,7 +33,9 @@ class MemoryStore:
         self.under_test: dict[str, Prediction] = {}
         self.sampled: dict[str, Prediction] = {}
         self.shadow_examples: dict[ShadowPair, list[ShadowExample]] = {}
-        self.outcomes: dict[OutcomeKey, Outcome] = {}
+        self.outcomes: dict[tuple[OutcomeKey, str], Outcome] = {}
+        """By what they are of and the team that reported them."""
+        self.may_join: Callable[[Reporter, str], bool] = lambda _reporter, _model: True
         self.usage = TeamUsage()
         self.fail_next: list[str] = []
         self.silent = False
@@ -99,9 +101,10 @@ class MemoryStore:
             for held in (known, arrived):
                 first = held.get(prediction.request_id, prediction)
                 held[prediction.request_id] = min(first, prediction, key=lambda found: found.rank)
-        for key, outcome in self.outcomes.items():
-            if outcome.predicted is None and key.request_id in arrived:
-                self.outcomes[key] = outcome.joined(predicted_of(arrived[key.request_id], key.instance_index))
+        for (key, team), outcome in self.outcomes.items():
+            found = arrived.get(key.request_id)
+            if outcome.predicted is None and found is not None and self.may_join(outcome.reporter, found.model):
+                self.outcomes[key, team] = outcome.joined(predicted_of(found, key.instance_index))
 
 
 class MemoryUsageStore:

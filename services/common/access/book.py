@@ -43,12 +43,17 @@ class Sight:
     everything: bool
     """True: all there are, also those that nobody has registered; `names` is empty then."""
     names: frozenset[str] = frozenset()
-    user: str = ""
+    own: frozenset[str] = frozenset()
+    """Those of `names` that the caller's team owns."""
     team: str = ""
 
     def shows(self, model_name: str) -> bool:
         """Whether the caller sees the model."""
         return self.everything or model_name in self.names
+
+    def owns(self, model_name: str) -> bool:
+        """Whether the model is the caller's own, to be changed."""
+        return self.everything or model_name in self.own
 
 
 EVERYTHING = Sight(everything=True)
@@ -135,6 +140,10 @@ class AccessBook:
             name: terms.batch_concurrency for name, terms in self._teams.items() if terms.batch_concurrency is not None
         }
 
+    def shows(self, identity: Identity, model_name: str) -> bool:
+        """Whether a caller sees a model, as far as is known."""
+        return not identity.role or identity.unbounded or self._sees(identity, model_name)
+
     def sight(self, identity: Identity) -> Sight:
         """What a caller sees. Raises DEPENDENCY_UNAVAILABLE before anything is known: an empty list would be a lie."""
         if identity.unbounded:
@@ -145,7 +154,8 @@ class AccessBook:
             names = {name for name in identity.models if self._sees(identity, name)}
         else:
             names = {name for name in self._shelf.seen_by(identity.team) if self._sees(identity, name)}
-        return Sight(everything=False, names=frozenset(names), user=identity.user, team=identity.team)
+        own = {name for name in names if identity.owns(name, self._shelf.models[name].team)}
+        return Sight(everything=False, names=frozenset(names), own=frozenset(own), team=identity.team)
 
     def snapshot(self) -> AccessUpdate:
         """All that is known, as one change."""

@@ -94,6 +94,7 @@ class PostgresAlertStore:
             "fired_at": fired_at,
             "alert_id": alert_id,
             "limit": limit,
+            "models": _names(query.models),
         }
         async with transaction(self._engine) as connection:
             return [_alert(row) for row in await connection.execute(_FIND, asked)]

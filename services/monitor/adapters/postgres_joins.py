@@ -5,20 +5,28 @@ other by not seeing an unfinished transaction.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.monitor.adapters.postgres_outcome_sums import add_outcomes, lock_joining
 from services.monitor.domain.labels import Prediction
-from services.monitor.domain.outcomes import Outcome, OutcomeKey, deltas, predicted_of, truth_of, values_of
+from services.monitor.domain.outcomes import (
+    Outcome,
+    OutcomeKey,
+    Reporter,
+    deltas,
+    predicted_of,
+    truth_of,
+    values_of,
+)
 
 _ANY_WAITS = text("SELECT EXISTS (SELECT FROM outcomes WHERE predicted_at IS NULL)")
 _WAITING = text("""
-    SELECT request_id, instance_index, ground_truth, metrics, observed_at
+    SELECT request_id, instance_index, ground_truth, metrics, observed_at, team, key_models
     FROM outcomes WHERE predicted_at IS NULL AND request_id = ANY(CAST(:ids AS text[]))
-    ORDER BY request_id, instance_index
+    ORDER BY request_id, instance_index, team
 """)
 _JOIN = text("""
     UPDATE outcomes SET model_id = joined.model, version_id = joined.version, predicted_at = joined.moment,
@@ -26,15 +34,20 @@ _JOIN = text("""
                         counted = joined.counted::jsonb
     FROM unnest(CAST(:ids AS text[]), CAST(:instances AS int[]), CAST(:models AS text[]), CAST(:versions AS text[]),
                 CAST(:moments AS timestamptz[]), CAST(:labels AS text[]), CAST(:numbers AS float8[]),
-                CAST(:counted AS text[]))
-        AS joined (request_id, instance, model, version, moment, label, number, counted)
-    WHERE outcomes.request_id = joined.request_id AND instance_index = joined.instance
+                CAST(:counted AS text[]), CAST(:teams AS text[]))
+        AS joined (request_id, instance, model, version, moment, label, number, counted, team)
+    WHERE outcomes.request_id = joined.request_id AND instance_index = joined.instance AND outcomes.team = joined.team
 """)
 
+MayJoin = Callable[[Reporter, str], bool]
+"""Whether whoever reported an outcome sees that model."""
 
-async def join_arrivals(connection: AsyncConnection, predictions: Sequence[Prediction]) -> None:
-    """Joins outcomes that waited for these predictions, and adds them to the sums. The predictions are written in the
-    same transaction, which takes the joining lock here and keeps it to its end.
+
+async def join_arrivals(
+    connection: AsyncConnection, predictions: Sequence[Prediction], may_join: MayJoin = lambda _reporter, _model: True
+) -> None:
+    """Joins outcomes that waited for these predictions, where their reporter sees the model, and adds them to the sums.
+    The predictions are written in the same transaction, which takes the joining lock here and keeps it to its end.
     """
     if not predictions:
         return
@@ -47,8 +60,13 @@ async def join_arrivals(connection: AsyncConnection, predictions: Sequence[Predi
         if known is not prediction and prediction.rank < known.rank:
             by_id[prediction.request_id] = prediction
     joined = []
-    for request_id, instance, truth, metrics, observed_at in await connection.execute(_WAITING, {"ids": list(by_id)}):
-        outcome = Outcome(OutcomeKey(request_id, instance), truth_of(truth), metrics, observed_at)
+    for request_id, instance, truth, metrics, observed_at, team, models in await connection.execute(
+        _WAITING, {"ids": list(by_id)}
+    ):
+        reporter = Reporter(team, frozenset(models) if models is not None else None)
+        if not may_join(reporter, by_id[request_id].model):
+            continue
+        outcome = Outcome(OutcomeKey(request_id, instance), truth_of(truth), metrics, observed_at, reporter=reporter)
         joined.append(outcome.joined(predicted_of(by_id[request_id], instance)))
     if joined:
         await _store(connection, joined)
@@ -67,6 +85,7 @@ async def _store(connection: AsyncConnection, joined: Sequence[Outcome]) -> None
             "labels": [predicted.label for _, predicted, _ in found],
             "numbers": [predicted.number for _, predicted, _ in found],
             "counted": [json.dumps(values) for _, _, values in found],
+            "teams": [outcome.reporter.team for outcome, _, _ in found],
         },
     )
     changes = [change for _, predicted, values in found for change in deltas(predicted, values, sign=1)]

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.monitor.adapters.database import transaction
 from services.monitor.adapters.postgres_cells import add_cells, lock_counting, rolled_up_until
-from services.monitor.adapters.postgres_joins import join_arrivals
+from services.monitor.adapters.postgres_joins import MayJoin, join_arrivals
 from services.monitor.adapters.postgres_predictions import add_predictions
 from services.monitor.adapters.postgres_seconds import add_drops, add_seconds, copy_rows, mark_coarse, number_late
 from services.monitor.adapters.postgres_shadows import add_examples
@@ -37,8 +37,9 @@ _COPY = """COPY inference_logs (request_id, model_id, version_id, deployment_id,
 class PostgresLogStore:
     """A `LogStore`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, may_join: MayJoin = lambda _reporter, _model: True) -> None:
         self._engine = engine
+        self._may_join = may_join
 
     async def position(self, stream: StreamKey) -> int:
         """The last chunk that is counted; 0 for none."""
@@ -67,7 +68,7 @@ class PostgresLogStore:
             await _copy_rows(connection, batch.rows)
             await add_predictions(connection, batch.predictions)
             await add_examples(connection, batch.examples)
-            await join_arrivals(connection, joinable(batch.predictions, batch.rows))
+            await join_arrivals(connection, joinable(batch.predictions, batch.rows), self._may_join)
             await connection.execute(
                 _MOVE,
                 {

@@ -8,6 +8,7 @@ from datetime import datetime
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.common.access.book import EVERYTHING, Sight
 from services.monitor.adapters.database import transaction
 from services.monitor.adapters.postgres_outcome_sums import add_outcomes, lock_joining
 from services.monitor.adapters.postgres_predictions import find_predictions
@@ -16,6 +17,7 @@ from services.monitor.domain.outcomes import (
     OutcomeDelta,
     OutcomeKey,
     Predicted,
+    Reporter,
     deltas,
     predicted_of,
     truth_of,
@@ -28,27 +30,31 @@ _COLUMNS = """request_id, instance_index, ground_truth, metrics, observed_at, mo
 _KNOWN = text("""
     SELECT request_id, instance_index, model_id, version_id, predicted_at, predicted_class, predicted_number, counted
     FROM outcomes
-    WHERE predicted_at IS NOT NULL AND (request_id, instance_index) IN
+    WHERE predicted_at IS NOT NULL AND team = :team AND (request_id, instance_index) IN
         (SELECT * FROM unnest(CAST(:ids AS text[]), CAST(:instances AS int[])))
 """)
 _STORE = text(f"""
-    INSERT INTO outcomes ({_COLUMNS}, counted, reported_at)
+    INSERT INTO outcomes ({_COLUMNS}, counted, reported_at, team, key_models)
     SELECT request_id, instance, truth::jsonb, metrics::jsonb, observed, model, version, predicted, label, number,
-           counted::jsonb, :now
+           counted::jsonb, :now, :team, CAST(:key_models AS text[])
     FROM unnest(CAST(:ids AS text[]), CAST(:instances AS int[]), CAST(:truths AS text[]), CAST(:metrics AS text[]),
                 CAST(:observed AS timestamptz[]), CAST(:models AS text[]), CAST(:versions AS text[]),
                 CAST(:moments AS timestamptz[]), CAST(:labels AS text[]), CAST(:numbers AS float8[]),
                 CAST(:counted AS text[]))
         AS reported (request_id, instance, truth, metrics, observed, model, version, predicted, label, number, counted)
-    ON CONFLICT (request_id, instance_index) DO UPDATE SET
+    ON CONFLICT (request_id, instance_index, team) DO UPDATE SET
+        key_models = excluded.key_models,
         ground_truth = excluded.ground_truth, metrics = excluded.metrics, observed_at = excluded.observed_at,
         reported_at = excluded.reported_at, model_id = excluded.model_id, version_id = excluded.version_id,
         predicted_at = excluded.predicted_at, predicted_class = excluded.predicted_class,
         predicted_number = excluded.predicted_number, counted = excluded.counted
 """)  # noqa: S608 - names out of this file
+# Where several teams reported, the caller's own goes first.
 _FIND = text(f"""
-    SELECT {_COLUMNS} FROM outcomes
-    WHERE request_id = :request_id AND instance_index > :after ORDER BY instance_index LIMIT :limit
+    SELECT DISTINCT ON (instance_index) {_COLUMNS} FROM outcomes
+    WHERE request_id = :request_id AND instance_index > :after
+      AND (:everything OR model_id = ANY(CAST(:models AS text[])) OR (model_id IS NULL AND team = :team))
+    ORDER BY instance_index, team <> :team, team LIMIT :limit
 """)  # noqa: S608 - names out of this file
 _FORGET = text("""
     DELETE FROM outcomes WHERE ctid = ANY(ARRAY(
@@ -69,31 +75,42 @@ class PostgresOutcomeStore:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def report(self, outcomes: Sequence[Outcome], *, now: datetime) -> Sequence[Outcome]:
-        """Takes outcomes; the last one of a prediction counts."""
+    async def report(
+        self, outcomes: Sequence[Outcome], *, now: datetime, sight: Sight = EVERYTHING
+    ) -> Sequence[Outcome]:
+        """Takes outcomes, all of one reporter; the last one of a prediction counts."""
+        reporter = outcomes[0].reporter
         latest = {outcome.key: outcome for outcome in outcomes}
         async with transaction(self._engine) as connection:
             await lock_joining(connection)
-            known = await _known(connection, list(latest))
+            known = await _known(connection, list(latest), reporter.team)
             ids = {key.request_id for key in latest if key not in known}
             found = await find_predictions(connection, sorted(ids)) if ids else {}
             changes: list[OutcomeDelta] = []
             for key, outcome in latest.items():
-                before = known.get(key)
+                before, arrived = known.get(key), found.get(key.request_id)
                 if before is not None:
                     changes += deltas(before.predicted, before.counted, sign=-1)
-                    latest[key] = outcome.joined(before.predicted)
-                elif key.request_id in found:
-                    latest[key] = outcome.joined(predicted_of(found[key.request_id], key.instance_index))
-                if (predicted := latest[key].predicted) is not None:
+                predicted = before.predicted if before is not None else None
+                if predicted is None and arrived is not None:
+                    predicted = predicted_of(arrived, key.instance_index)
+                if predicted is not None and sight.shows(predicted.model):
+                    latest[key] = outcome.joined(predicted)
                     changes += deltas(predicted, values_of(latest[key]), sign=1)
-            await connection.execute(_STORE, _values(list(latest.values()), now))
+            await connection.execute(_STORE, _values(list(latest.values()), now, reporter))
             await add_outcomes(connection, changes)
         return [latest[outcome.key] for outcome in outcomes]
 
-    async def find(self, request_id: str, *, after: int, limit: int) -> Sequence[Outcome]:
+    async def find(self, request_id: str, *, after: int, limit: int, sight: Sight = EVERYTHING) -> Sequence[Outcome]:
         """The outcomes of a request."""
-        asked = {"request_id": request_id, "after": after, "limit": limit}
+        asked = {
+            "request_id": request_id,
+            "after": after,
+            "limit": limit,
+            "everything": sight.everything,
+            "models": sorted(sight.names),
+            "team": sight.team,
+        }
         async with transaction(self._engine) as connection:
             return [_outcome(*row) for row in await connection.execute(_FIND, asked)]
 
@@ -109,9 +126,9 @@ class PostgresOutcomeStore:
             await connection.execute(_FORGET_SUMS, {"before": before})
 
 
-async def _known(connection: AsyncConnection, keys: Sequence[OutcomeKey]) -> dict[OutcomeKey, _Known]:
-    """What was reported before of predictions that are known."""
-    asked = {"ids": [key.request_id for key in keys], "instances": [key.instance_index for key in keys]}
+async def _known(connection: AsyncConnection, keys: Sequence[OutcomeKey], team: str) -> dict[OutcomeKey, _Known]:
+    """What the team reported before of predictions that are known."""
+    asked = {"ids": [key.request_id for key in keys], "instances": [key.instance_index for key in keys], "team": team}
     return {
         OutcomeKey(request_id, instance): _Known(Predicted(model, version, moment, label, number), counted)
         for request_id, instance, model, version, moment, label, number, counted in await connection.execute(
@@ -120,10 +137,12 @@ async def _known(connection: AsyncConnection, keys: Sequence[OutcomeKey]) -> dic
     }
 
 
-def _values(outcomes: Sequence[Outcome], now: datetime) -> dict[str, object]:
+def _values(outcomes: Sequence[Outcome], now: datetime, reporter: Reporter) -> dict[str, object]:
     predicted = [outcome.predicted for outcome in outcomes]
     return {
         "now": now,
+        "team": reporter.team,
+        "key_models": sorted(reporter.models) if reporter.models is not None else None,
         "ids": [outcome.key.request_id for outcome in outcomes],
         "instances": [outcome.key.instance_index for outcome in outcomes],
         "truths": [None if outcome.truth is None else json.dumps(outcome.truth) for outcome in outcomes],

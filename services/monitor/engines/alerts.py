@@ -58,7 +58,8 @@ class Alerts:
         limit: int,
         sight: Sight = EVERYTHING,
     ) -> Sequence[Alert]:
-        """Alerts of models that the caller sees, the one that fired last first. Raises INVALID_FIELD for a status or severity that there is not."""
+        """Alerts of models that the caller sees, the one that fired last first. Raises INVALID_FIELD for a status or
+        severity that there is not."""
         if status and status not in STATUSES:
             raise invalid("status", status, f"{', '.join(STATUSES)}, or none for all")
         if min_severity and min_severity not in SEVERITIES:
@@ -68,8 +69,8 @@ class Alerts:
         return await self._store.find(query, after=after, limit=limit)
 
     async def acknowledge(self, alert_id: str, *, by: str, note: str, sight: Sight = EVERYTHING) -> Alert:
-        """Says that someone looks after it; whoever was first stays. Raises ALERT_NOT_FOUND, and PERMISSION_DENIED where
-        its model is another team's."""
+        """Says that someone looks after it; whoever was first stays. Raises ALERT_NOT_FOUND, and PERMISSION_DENIED
+        where its model is another team's."""
         if len(note) > NOTE_MAX or "\0" in note:
             raise invalid("note", note, f"at most {NOTE_MAX} characters")
         found = await self.get(alert_id, sight)
@@ -83,9 +84,7 @@ class Alerts:
         await self._look()
         return _found(alert, alert_id, sight)
 
-    async def watch(
-        self, model: str, sight: Callable[[], Sight] = lambda: EVERYTHING
-    ) -> AsyncGenerator[Alert, None]:
+    async def watch(self, model: str, sight: Callable[[], Sight] = lambda: EVERYTHING) -> AsyncGenerator[Alert, None]:
         """The alerts that fire, then each that changes, as it is then, of models that the caller sees at that time."""
         name = check_model_name(model) if model else ""
         seen = (await self._store.state()).last_change
@@ -96,9 +95,7 @@ class Alerts:
             after = page[-1].fired_at, page[-1].alert_id
         while True:
             looked = self._last_change
-            found = await self._store.changed(
-                after=seen, model=name, limit=_ALERTS_A_READ, models=_models(sight())
-            )
+            found = await self._store.changed(after=seen, model=name, limit=_ALERTS_A_READ, models=_models(sight()))
             for seen, alert in found:  # noqa: B007 - also read when all are told
                 yield alert
             if len(found) < _ALERTS_A_READ:

@@ -31,9 +31,7 @@ class Outcomes:
             raise invalid("outcomes", f"{len(outcomes)} outcomes", f"1 to {OUTCOMES_MAX} outcomes")
         return await self._store.report(outcomes, now=self._clock.now(), sight=sight)
 
-    async def find(
-        self, request_id: str, *, after: int, limit: int, sight: Sight = EVERYTHING
-    ) -> Sequence[Outcome]:
+    async def find(self, request_id: str, *, after: int, limit: int, sight: Sight = EVERYTHING) -> Sequence[Outcome]:
         """The outcomes of a request, of instances after that one, in their order."""
         check_request_id(request_id, "request_id")
         return await self._store.find(request_id, after=after, limit=limit, sight=sight)

@@ -1,5 +1,6 @@
 """MonitorService: all that it does, and what it says about the rest."""
 
+from services.common.access.book import AccessBook
 from services.monitor.engines.alerts import Alerts
 from services.monitor.engines.metrics import Metrics
 from services.monitor.engines.outcomes import Outcomes
@@ -17,10 +18,17 @@ class MonitorServicer(MetricMethods, OutcomeMethods, AlertMethods, ShadowMethods
     """The service, made of its parts."""
 
     def __init__(
-        self, *, metrics: Metrics, outcomes: Outcomes, alerts: Alerts, shadows: Shadows, usage: UsageReports
+        self,
+        *,
+        metrics: Metrics,
+        outcomes: Outcomes,
+        alerts: Alerts,
+        shadows: Shadows,
+        usage: UsageReports,
+        book: AccessBook,
     ) -> None:
         MetricMethods.__init__(self, metrics)
-        OutcomeMethods.__init__(self, outcomes)
-        AlertMethods.__init__(self, alerts)
+        OutcomeMethods.__init__(self, outcomes, book)
+        AlertMethods.__init__(self, alerts, book)
         ShadowMethods.__init__(self, shadows)
         UsageMethods.__init__(self, usage)

@@ -52,7 +52,10 @@ class OutcomeMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
         size = check_page_size(request.page_size)
         after = decode_page_token(request.page_token, query=request.request_id)
         found = await self._outcomes.find(
-            request.request_id, after=int(after[0]) if after else _BEFORE_ALL, limit=size + 1, sight=self._outcome_sight()
+            request.request_id,
+            after=int(after[0]) if after else _BEFORE_ALL,
+            limit=size + 1,
+            sight=self._outcome_sight(),
         )
         page = found[:size]
         token = (

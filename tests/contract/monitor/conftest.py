@@ -14,6 +14,7 @@ from services.monitor.adapters.postgres_metrics import PostgresMetricReader
 from services.monitor.adapters.postgres_outcomes import PostgresOutcomeStore
 from services.monitor.adapters.postgres_partitions import PostgresPartitionStore
 from services.monitor.adapters.postgres_shadows import PostgresExampleStore
+from services.monitor.domain.outcomes import Reporter
 from services.monitor.domain.partitions import PartitionedTable
 from services.monitor.engines.keeper import PartitionKeeper
 from services.monitor.ports import AlertStore, EvidenceStore, ExampleStore, LogStore, MetricReader, OutcomeStore
@@ -59,16 +60,23 @@ async def engine(url: str) -> AsyncIterator[AsyncEngine | None]:
     await made.dispose()
 
 
+def may_join(reporter: Reporter, model: str) -> bool:
+    """Of the teams, red alone sees digits."""
+    limited = reporter.models is not None and model not in reporter.models
+    return not limited and reporter.team in {"", "red"}
+
+
 @pytest.fixture
 def evidence_stores(engine: AsyncEngine | None) -> EvidenceStores:
     """The stores of evidence."""
     if engine is None:
         memory = MemoryStore()
+        memory.may_join = may_join
         return EvidenceStores(
             memory, MemoryEvidenceStore(memory), memory, MemoryOutcomeStore(memory), MemoryExampleStore(memory)
         )
     return EvidenceStores(
-        PostgresLogStore(engine),
+        PostgresLogStore(engine, may_join=may_join),
         PostgresEvidenceStore(engine),
         PostgresMetricReader(engine),
         PostgresOutcomeStore(engine),

@@ -109,3 +109,19 @@ async def test_alerts_end_and_are_forgotten(alert_store: AlertStore) -> None:
     ]
     await alert_store.forget(before=over + timedelta(seconds=1))
     assert await found(alert_store) == [("b", "canary_held", "firing")]
+
+
+async def test_only_alerts_of_the_models_that_are_asked_for_on_full_pages(alert_store: AlertStore) -> None:
+    for place, model in enumerate(("a", "b", "a", "c", "a")):
+        await alert_store.report([event(f"e{place}", model=model, subject=f"s{place}")], now=NOON)
+
+    async def models(of: set[str] | None, limit: int = 10) -> list[str]:
+        query = AlertQuery("", "", SEVERITIES, of)
+        return [alert.model for alert in await alert_store.find(query, after=None, limit=limit)]
+
+    assert sorted(await models(None)) == ["a", "a", "a", "b", "c"]
+    assert await models({"a"}, limit=2) == ["a", "a"]
+    assert sorted(await models({"b", "c", "z"})) == ["b", "c"]
+    assert await models(set()) == []
+    changed = await alert_store.changed(after=0, model="", limit=10, models={"c"})
+    assert [alert.model for _, alert in changed] == ["c"]

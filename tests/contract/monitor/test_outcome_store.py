@@ -2,14 +2,16 @@
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
+from services.common.access.book import Sight
 from services.monitor.domain.aggregate import SECOND_US
 from services.monitor.domain.evidence import SECONDS_KEPT, MetricSum, WatchKey
 from services.monitor.domain.measures import REQUESTS
-from services.monitor.domain.outcomes import Outcome, OutcomeKey, Truth
+from services.monitor.domain.outcomes import Outcome, OutcomeKey, Reporter, Truth
 from services.monitor.domain.records import Labels, StreamKey
 from services.monitor.engines.stream import RecorderLimits, Stream
 from services.monitor.ports import Applied, Batch
@@ -238,3 +240,59 @@ async def test_any_history_adds_up_to_what_was_reported_last(evidence_stores: Ev
 def rounded(found: MetricSum) -> MetricSum:
     """Without the last digits, in which floats that were added up in another order differ."""
     return MetricSum(found.count, round(found.total, 6), round(found.sum_of_squares, 4))
+
+
+RED = Reporter("red")
+BLUE = Reporter("blue")
+SEES_DIGITS = Sight(everything=False, names=frozenset({"digits"}), team="red")
+SEES_NOTHING = Sight(everything=False, team="blue")
+
+
+async def test_a_request_of_a_hidden_model_is_as_one_that_never_was(evidence_stores: EvidenceStores) -> None:
+    stores = evidence_stores
+    await stores.log.apply(batch(1, "theirs", labels=[Labels(["cat"])]))
+    sent = [replace(outcome(name, "cat", ctr=1.0), reporter=BLUE) for name in ("theirs", "nobodys")]
+    taken = await stores.outcomes.report(sent, now=NOON, sight=SEES_NOTHING)
+    assert [found.predicted for found in taken] == [None, None]
+    assert await sums(stores) == {}
+    for name in ("theirs", "nobodys"):
+        [listed] = await stores.outcomes.find(name, after=-1, limit=10, sight=SEES_NOTHING)
+        assert listed.predicted is None
+
+
+async def test_what_another_team_reports_neither_replaces_nor_counts(evidence_stores: EvidenceStores) -> None:
+    stores = evidence_stores
+    await stores.log.apply(batch(1, "ours", labels=[Labels(["cat"])]))
+    await stores.outcomes.report([replace(outcome("ours", "cat"), reporter=RED)], now=NOON, sight=SEES_DIGITS)
+    await stores.outcomes.report([replace(outcome("ours", "dog"), reporter=BLUE)], now=NOON, sight=SEES_NOTHING)
+    assert await sums(stores) == {"v1.0.0": {"accuracy": MetricSum(1, 1.0, 1.0)}}
+    [ours] = await stores.outcomes.find("ours", after=-1, limit=10, sight=SEES_DIGITS)
+    [theirs] = await stores.outcomes.find("ours", after=-1, limit=10, sight=SEES_NOTHING)
+    assert (ours.truth, theirs.truth) == ("cat", "dog")
+    assert len(await stores.outcomes.find("ours", after=-1, limit=10)) == 1
+
+
+async def test_a_prediction_that_comes_later_is_joined_where_the_reporter_sees_its_model(
+    evidence_stores: EvidenceStores,
+) -> None:
+    stores = evidence_stores
+    for reporter, sight in ((BLUE, SEES_NOTHING), (RED, SEES_DIGITS), (Reporter("red", frozenset({"x"})), SEES_DIGITS)):
+        name = "limited" if reporter.models else "later"
+        await stores.outcomes.report([replace(outcome(name, "cat"), reporter=reporter)], now=NOON, sight=sight)
+    await stores.log.apply(batch(1, "later", "limited", labels=[Labels(["cat"]), Labels(["cat"])]))
+    assert await sums(stores) == {"v1.0.0": {"accuracy": MetricSum(1, 1.0, 1.0)}}
+    [found] = await stores.outcomes.find("later", after=-1, limit=10, sight=SEES_DIGITS)
+    assert found.predicted is not None
+    [hidden] = await stores.outcomes.find("later", after=-1, limit=10, sight=SEES_NOTHING)
+    assert hidden.predicted is None
+
+
+async def test_a_model_that_is_taken_away_takes_its_outcomes_out_of_sight(evidence_stores: EvidenceStores) -> None:
+    stores = evidence_stores
+    await stores.log.apply(batch(1, "ours", labels=[Labels(["cat"])]))
+    await stores.outcomes.report([replace(outcome("ours", "cat"), reporter=RED)], now=NOON, sight=SEES_DIGITS)
+    gone = Sight(everything=False, team="red")
+    assert await stores.outcomes.find("ours", after=-1, limit=10, sight=gone) == []
+    [taken] = await stores.outcomes.report([replace(outcome("ours", "dog"), reporter=RED)], now=NOON, sight=gone)
+    assert taken.predicted is None
+    assert await sums(stores) == {}

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from services.common.access.book import Sight
 from services.common.clock import LoopClock
 from services.common.errors import MeshError, Reason
 from services.monitor.convert.alerts import alert_to_proto, event_from_proto
@@ -165,3 +166,27 @@ async def test_what_there_is_not_is_refused() -> None:
         assert caught.value.reason is Reason.INVALID_FIELD
     with pytest.raises(MeshError, match="events is '0 events'"):
         await alerts.report([])
+
+
+async def test_an_alert_of_a_hidden_model_is_as_none_and_one_of_a_shared_model_is_its_owners() -> None:
+    alerts = Alerts(store=MemoryAlertStore(), board=SilentBoard(), clock=LoopClock(NOON), retention_days=90)
+    await alerts.report([event("1")])
+    alert_id = raised("1").alert_id
+    hidden = Sight(everything=False, team="blue")
+    shared = Sight(everything=False, names=frozenset({"digits"}), team="blue")
+    own = Sight(everything=False, names=frozenset({"digits"}), own=frozenset({"digits"}), team="red")
+    errors = []
+    for call in (
+        alerts.get(alert_id, hidden),
+        alerts.acknowledge(alert_id, by="kim", note="", sight=hidden),
+        alerts.get("no-such", hidden),
+    ):
+        with pytest.raises(MeshError) as caught:
+            await call
+        errors.append((caught.value.reason, caught.value.message.replace(alert_id, "no-such")))
+    assert len(set(errors)) == 1
+    assert (await alerts.get(alert_id, shared)).model == "digits"
+    with pytest.raises(MeshError) as caught:
+        await alerts.acknowledge(alert_id, by="kim", note="", sight=shared)
+    assert caught.value.reason is Reason.PERMISSION_DENIED
+    assert (await alerts.acknowledge(alert_id, by="kim", note="", sight=own)).acknowledged_by == "kim"

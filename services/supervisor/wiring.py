@@ -86,6 +86,7 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
     own: dict[str, dict[str, object]] = {
         "registry": {"data_dir": settings.data_dir / "registry"},
         "router": {
+            "data_dir": settings.data_dir / "router",
             "deployer_address": f"127.0.0.1:{ports.deployer}",
             "registry_address": registry,
             "batch_address": f"127.0.0.1:{ports.batch}",
@@ -108,9 +109,10 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
             "data_dir": settings.data_dir / "batch",
             "registry_address": registry,
             "batcher_address": f"127.0.0.1:{ports.gateway}",
+            "authentication": settings.auth == "on",
             "batcher_tls": {"off": "", "local": authority_file(settings)}.get(settings.tls, "system"),
         },
-        "monitor": {},
+        "monitor": {"data_dir": settings.data_dir / "monitor", "registry_address": registry},
     }
     if settings.limiter == "on":
         own["limiter"] = {"registry_address": registry, "redis_url": f"redis://127.0.0.1:{ports.redis_cache}/0"}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from services.registry.domain.changes import Change, Wanted
+from services.registry.domain.deletion import Removal, Target, Use
 from services.registry.domain.lineage import Edge, Node
 
 
@@ -38,4 +39,43 @@ class LineageBook(Protocol):
 
     async def between(self, nodes: Sequence[Node], *, team: str = "") -> Sequence[Edge]:
         """All edges that begin and end among the nodes."""
+        ...
+
+
+class Removals(Protocol):
+    """Models and versions on their way out. Every call may raise DEPENDENCY_UNAVAILABLE.
+
+    What is hidden is seen by nobody, and can be put back as it was. A number that was hidden is never given out again,
+    unless its version is put back.
+    """
+
+    async def hide(self, target: Target) -> str:
+        """Hides a model with all that it has, or a version; the removal's id.
+
+        Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND, ETAG_MISMATCH, RESOURCE_IN_USE where an alias points to the version.
+        """
+        ...
+
+    async def settle(self, removal: str) -> bool:
+        """Makes it a removal, and notes it. False where it was put back meanwhile."""
+        ...
+
+    async def put_back(self, removal: str) -> None:
+        """Makes it as it was; what had been noted as removed is noted as created. Nothing where it is gone for good."""
+        ...
+
+    async def forget(self, removal: str) -> None:
+        """Makes a settled removal one that cannot be put back."""
+        ...
+
+    async def open(self, *, older_than_s: float, limit: int) -> Sequence[Removal]:
+        """At most `limit` removals that can still be put back, begun longer ago than that, the oldest first."""
+        ...
+
+
+class DeploymentBook(Protocol):
+    """The deployer, asked in the mesh's own name."""
+
+    async def uses(self, model_name: str) -> Sequence[Use]:
+        """The deployments of a model, also those that are ending. Raises a MeshError where the deployer is away."""
         ...

@@ -55,6 +55,10 @@ class RegistrySettings(ServiceSettings):
     allow_unsafe_artifacts: bool = False
     """Whether models without a team may be of artifacts that run code while they are loaded (pickles, Python). Teams say it
     for themselves."""
+    deployer_address: str = "127.0.0.1:8103"
+    """Asked whether a version is deployed before it is removed."""
+    followers_max: int = Field(default=1000, ge=1, le=100_000)
+    """Callers that follow the changes at the same time; one more is refused with QUOTA_EXCEEDED."""
     database_period_s: float = Field(default=1.0, gt=0, le=60)
     """Seconds between looks whether the database answers, which is what readiness says."""
 

@@ -14,7 +14,9 @@ from services.registry.adapters.postgres import PostgresCatalogue
 from services.registry.adapters.postgres_aliases import PostgresAliasBook
 from services.registry.adapters.postgres_search import PostgresFinder
 from services.registry.adapters.readers.artifact_readers import ArtifactReaders
+from services.registry.adapters.signature_rows import PostgresSignatureBook
 from services.registry.adapters.signature_rules import PostgresTeamRules
+from services.registry.adapters.signature_verifier import StoredSignatureChecker
 from services.registry.engines.aliasing import Aliasing
 from services.registry.engines.changing import Changing
 from services.registry.engines.inspecting import Inspecting
@@ -22,11 +24,13 @@ from services.registry.engines.keeping import Keeping
 from services.registry.engines.reading import Reading
 from services.registry.engines.registering import Registering
 from services.registry.engines.searching import Searching
+from services.registry.engines.verifying import Verifying
 from services.registry.engines.watch import DatabaseWatch
 from services.registry.servicers.artifacts import ArtifactServicer
 from services.registry.servicers.registry import RegistryServicer
 from services.registry.settings import RegistrySettings
 from services.registry.wiring_artifacts import build_store
+from services.registry.wiring_history import build_history
 from services.registry.wiring_teams import Access, build_access
 
 _PACKAGE = "infermesh.registry.v1"
@@ -49,17 +53,23 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
     store = build_store(settings, engine)
     reader = ArtifactReaders(store)
     rules = PostgresTeamRules(engine, allow_unsafe_without_team=settings.allow_unsafe_artifacts)
+    verifying = Verifying(
+        checker=StoredSignatureChecker(store), book=PostgresSignatureBook(engine), rules=rules, clock=clock
+    )
     watch = DatabaseWatch(catalogue, clock=clock, period_s=settings.database_period_s)
     reading = Reading(catalogue)
     _add_database(lifecycle, engine, url)
     access = build_access(lifecycle, settings, engine, reading=reading, clock=clock)
+    history = build_history(lifecycle, settings, engine, reading=reading, sharing=access.sharing, clock=clock)
     registry = RegistryServicer(
-        registering=Registering(catalogue=catalogue, store=store, reader=reader, rules=rules),
+        registering=Registering(catalogue=catalogue, store=store, reader=reader, rules=rules, verifying=verifying),
         reading=reading,
+        verifying=verifying,
         searching=Searching(PostgresFinder(engine)),
         changing=Changing(catalogue=catalogue, reading=reading),
         aliasing=Aliasing(book=PostgresAliasBook(engine), reading=reading),
         sharing=access.sharing,
+        history=history,
         store=store,
     )
     artifacts = ArtifactServicer(
@@ -72,6 +82,7 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
     lifecycle.on_health("the database answers", lambda: watch.reachable)
     server = _add_server(lifecycle, settings, clock, registry, artifacts, access=access)
     lifecycle.add("followers of access", stop=access.close)
+    lifecycle.add("followers of changes", stop=history.close)
     return Registry(lifecycle, server)
 
 

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.common.errors import MeshError, Reason
 from services.registry.adapters.database import transaction
 from services.registry.adapters.noting import note_model, note_version
+from services.registry.adapters.postgres_removed import refuse_removed
 from services.registry.adapters.postgres_teams_sharing import check_registration_room
 from services.registry.adapters.queries import MODELS, VERSIONS
 from services.registry.adapters.rows import Parameters, model_of, version_of, version_parameters
@@ -75,7 +76,12 @@ _CHANGE_VERSION = text("""
     RETURNING id
 """)
 _USES = text("SELECT count(*) FROM model_versions WHERE artifact_digest = :digest")
-_USED = text("SELECT DISTINCT artifact_digest FROM model_versions WHERE artifact_digest = ANY(:digests)")
+# Also of versions that are on their way out and may come back.
+_USED = text("""
+    SELECT artifact_digest FROM model_versions WHERE artifact_digest = ANY(:digests)
+    UNION
+    SELECT artifact_digest FROM removed_versions WHERE artifact_digest = ANY(:digests) AND state <> 'gone'
+""")
 _KEEP_SAMPLE = text("""
     INSERT INTO reference_samples (digest, content) VALUES (:digest, :content) ON CONFLICT (digest) DO NOTHING
 """)
@@ -230,6 +236,7 @@ class PostgresCatalogue:
                 digest=artifact.digest,
                 size_bytes=artifact.size_bytes,
             )
+        await refuse_removed(connection, new, new_model=model["made"])
         if new.reference is not None:
             sample = {"digest": new.content.reference_digest, "content": new.reference}
             await connection.execute(_KEEP_SAMPLE, sample)

@@ -3,11 +3,12 @@
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from infermesh.registry.v1 import change_pb2, registry_service_pb2
+from infermesh.registry.v1 import change_pb2, model_version_pb2, registry_service_pb2
 
 from services.common.errors import invalid
 from services.registry.convert.values import object_to_proto, timestamp
 from services.registry.domain.changes import Change, Wanted
+from services.registry.domain.lineage import Graph
 from services.registry.engines.following import Step
 
 _YEAR_10000_S = 253_402_300_800
@@ -51,6 +52,22 @@ def step_to_proto(step: Step) -> registry_service_pb2.WatchChangesResponse:
     """The wire form of a step of a stream."""
     return registry_service_pb2.WatchChangesResponse(
         change=change_to_proto(step.change) if step.change is not None else None, cursor=step.cursor
+    )
+
+
+def graph_to_proto(graph: Graph) -> registry_service_pb2.GetLineageResponse:
+    """The wire form of a lineage."""
+    return registry_service_pb2.GetLineageResponse(
+        nodes=[
+            model_version_pb2.LineageNode(node_id=node.node_id, kind=node.kind, name=node.name) for node in graph.nodes
+        ],
+        edges=[
+            model_version_pb2.LineageEdge(
+                from_node=edge.source.node_id, to_node=edge.made.node_id, relation=edge.relation
+            )
+            for edge in graph.edges
+        ],
+        truncated=graph.truncated,
     )
 
 

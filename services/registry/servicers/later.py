@@ -17,22 +17,14 @@ def later(sentence: str) -> Callable[..., Never]:
     return cast("Callable[..., Never]", refuse)
 
 
-_DELETE = "nothing can be removed yet; SetStage with the stage archived keeps a version from being deployed"
-_LINEAGE = "lineage is not followed yet; GetModelVersion has what each version was made from"
 _IMPORT = "other registries cannot be imported yet; CreateModel registers one ONNX file at a time"
-_CHANGES = "changes are not kept yet; updated_at of GetModel and GetModelVersion says when something last changed"
 _UPLOAD = "uploads cannot be continued after a break yet; send the whole artifact by UploadArtifact"
 
 
 class LaterRegistryMethods(registry_service_pb2_grpc.RegistryServiceServicer):
     """All that RegistryService does not do yet."""
 
-    DeleteModel = later(_DELETE)
-    DeleteModelVersion = later(_DELETE)
-    GetLineage = later(_LINEAGE)
     ImportModels = later(_IMPORT)
-    WatchChanges = later(_CHANGES)
-    ListChanges = later(_CHANGES)
 
 
 class LaterArtifactMethods(artifact_service_pb2_grpc.ArtifactServiceServicer):

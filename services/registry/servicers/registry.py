@@ -16,14 +16,16 @@ from services.registry.engines.reading import Reading
 from services.registry.engines.registering import Registering
 from services.registry.engines.searching import Searching
 from services.registry.engines.sharing import Sharing, check_registers
+from services.registry.engines.verifying import Verifying
 from services.registry.ports import ArtifactStore
 from services.registry.servicers.changing import ChangingMethods, caller_team
+from services.registry.servicers.history import History, HistoryMethods
 from services.registry.servicers.later import LaterRegistryMethods
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class RegistryServicer(ChangingMethods, LaterRegistryMethods):
+class RegistryServicer(HistoryMethods, ChangingMethods, LaterRegistryMethods):
     """The public calls: registering and finding here, changing in its base."""
 
     def __init__(
@@ -31,15 +33,21 @@ class RegistryServicer(ChangingMethods, LaterRegistryMethods):
         *,
         registering: Registering,
         reading: Reading,
+        verifying: Verifying,
         searching: Searching,
         changing: Changing,
         aliasing: Aliasing,
         sharing: Sharing,
+        history: History,
         store: ArtifactStore,
     ) -> None:
-        super().__init__(changing=changing, aliasing=aliasing, sharing=sharing, path_of=store.path_of, uri_of=store.uri_of)
+        super().__init__(
+            changing=changing, aliasing=aliasing, sharing=sharing, path_of=store.path_of, uri_of=store.uri_of
+        )
+        self.history = history
         self._registering = registering
         self._reading = reading
+        self._verifying = verifying
         self._searching = searching
 
     async def CreateModel(
@@ -76,7 +84,8 @@ class RegistryServicer(ChangingMethods, LaterRegistryMethods):
         self, request: registry_service_pb2.GetModelVersionRequest, _context: _Context
     ) -> model_version_pb2.ModelVersion:
         """One version."""
-        return self.shown(await self._reading.version(request.model_name, request.version, team=caller_team()))
+        version = await self._reading.version(request.model_name, request.version, team=caller_team())
+        return self.shown(await self._verifying.current(version))
 
     async def ListModelVersions(
         self, request: registry_service_pb2.ListModelVersionsRequest, _context: _Context

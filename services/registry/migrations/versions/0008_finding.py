@@ -72,9 +72,13 @@ _TABLES = (
         id uuid PRIMARY KEY,
         name text COLLATE "C" NOT NULL,
         team_id uuid,
+        removal uuid NOT NULL,
+        state text NOT NULL CHECK (state IN ('hidden', 'removed', 'gone')),
         removed_at timestamptz NOT NULL DEFAULT now(),
         whole jsonb,
-        aliases jsonb NOT NULL DEFAULT '[]'
+        noted jsonb,
+        aliases jsonb NOT NULL DEFAULT '[]',
+        shares jsonb NOT NULL DEFAULT '[]'
     )
     """,
     "CREATE INDEX removed_models_name ON removed_models (name)",
@@ -90,6 +94,7 @@ _TABLES = (
         team_id uuid,
         artifact_digest text COLLATE "C" NOT NULL,
         whole jsonb,
+        noted jsonb,
         CONSTRAINT removed_versions_version UNIQUE (model_name, version)
     )
     """,
@@ -97,6 +102,7 @@ _TABLES = (
     COMMENT ON TABLE removed_versions IS
         'Numbers that are never given out again. Until a version is gone for good, whole holds what puts it back.'
     """,
+    "CREATE INDEX removed_models_state ON removed_models (removed_at) WHERE state <> 'gone'",
     "CREATE INDEX removed_versions_removal ON removed_versions (removal)",
     "CREATE INDEX removed_versions_state ON removed_versions (removed_at) WHERE state <> 'gone'",
     "CREATE INDEX removed_versions_artifact ON removed_versions (artifact_digest) WHERE state <> 'gone'",

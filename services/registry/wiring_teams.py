@@ -9,8 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from services.common.clock import Clock
 from services.common.grpc.server import Service
 from services.common.lifecycle import Lifecycle
-from services.registry.adapters.access_listen import AccessWord
 from services.registry.adapters.access_source import PostgresAccessSource
+from services.registry.adapters.change_feed import ChangeFeed
 from services.registry.adapters.postgres_keys import PostgresKeyBook
 from services.registry.adapters.postgres_keys_signing import PostgresSigningKeys
 from services.registry.adapters.postgres_teams import PostgresTeamBook
@@ -51,7 +51,7 @@ def build_access(
     book, sharing = PostgresTeamBook(engine), PostgresSharingBook(engine)
     signing = Signing(signer=signer, keys=PostgresSigningKeys(engine), clock=clock)
     feed = AccessFeed(PostgresAccessSource(engine), clock=clock, whole_period_s=settings.access_period_s)
-    word = AccessWord(engine, tell=feed.tell, clock=clock)
+    word = ChangeFeed(settings.database_url.get_secret_value(), tell=feed.tell, clock=clock)
     keys = Keys(
         keys=PostgresKeyBook(engine),
         teams=book,

@@ -66,10 +66,10 @@ async def note_key(connection: AsyncConnection, key: ApiKey, action: str, *, aut
         connection,
         NewChange(
             resource_type="api_key",
-            resource_name=key.key_id,
+            resource_name=f"{key.team}/{key.key_id}" if key.team else key.key_id,
             action=action,
             actor=author.actor,
-            team=author.team or key.team,
+            team=author.team,
             request_id=author.request_id,
             reason=reason,
             after=key_json(key),

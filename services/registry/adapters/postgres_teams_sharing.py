@@ -182,7 +182,7 @@ async def _note(connection: AsyncConnection, model_name: str, action: str, autho
             model_name=model_name,
             action=action,
             actor=author.actor,
-            team=author.team or before.team,
+            team=author.team,
             request_id=author.request_id,
             before=_json(before),
             after=_json(after),

@@ -12,6 +12,12 @@ def same_or_refused(new: NewVersion, rival: Version) -> Version:
     Raises REQUEST_ID_REUSED where the request id made another version, VERSION_EXISTS where the content differs.
     """
     if (rival.model_name, rival.version) != (new.model_name, new.version):
+        if new.team and rival.team != new.team:
+            # Another team's: what it registered is not for this caller to know.
+            raise MeshError(
+                Reason.REQUEST_ID_REUSED,
+                f"request_id {new.request_id!r} stands for another wish; send a new one with every new wish",
+            )
         raise MeshError(
             Reason.REQUEST_ID_REUSED,
             f"request_id {new.request_id!r} registered {rival.version} of model {rival.model_name!r}; "

@@ -6,13 +6,13 @@ the history what is new to them: whoever is slow finds several changes made one.
 """
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
 from services.registry.domain.access_history import AccessHistory, AccessUpdate
+from services.registry.engines.signal import Signal, wait_at_most
 from services.registry.ports_teams import AccessSource
 
 log = get_logger(__name__)
@@ -32,7 +32,7 @@ class AccessFeed:
         self._whole_period_s = whole_period_s
         self._history = AccessHistory()
         self._told = asyncio.Event()
-        self._news = asyncio.Event()
+        self._news = Signal()
         self._closed = False
         self._whole_due_s = 0.0
         self._reachable = True
@@ -56,7 +56,7 @@ class AccessFeed:
         while True:
             self._told.clear()
             if await self.look():
-                await self._wait(max(0.0, self._whole_due_s - self._clock.monotonic()))
+                await wait_at_most(self._told, max(0.0, self._whole_due_s - self._clock.monotonic()))
             else:
                 await self._clock.sleep(_AGAIN_S)
 
@@ -82,7 +82,7 @@ class AccessFeed:
         mark: int | None = None
         await self._until_known()
         while not self._closed:
-            news = self._news
+            news = self._news.current
             if mark is None or self._history.mark > mark:
                 update = self._history.since(mark)
                 mark = update.mark
@@ -93,7 +93,7 @@ class AccessFeed:
     def close(self) -> None:
         """Ends all followers."""
         self._closed = True
-        self._tell_followers()
+        self._news.fire()
 
     async def _look(self) -> None:
         now, began_s = self._clock.now(), self._clock.monotonic()
@@ -104,22 +104,13 @@ class AccessFeed:
         else:
             found = await self._source.since(self._history.revision, now=now)
         if self._history.apply(found):
-            self._tell_followers()
-
-    def _tell_followers(self) -> None:
-        news, self._news = self._news, asyncio.Event()
-        news.set()
-
-    async def _wait(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._told.wait()
+            self._news.fire()
 
     async def _until_known(self) -> None:
         try:
             async with asyncio.timeout(_FIRST_LOOK_S):
                 while not (self._history.known or self._closed):
-                    await self._news.wait()
+                    await self._news.current.wait()
         except TimeoutError:
             raise MeshError(
                 Reason.DEPENDENCY_UNAVAILABLE,

@@ -48,11 +48,11 @@ async def run_local(settings: SupervisorSettings, ports: MeshPorts) -> int:
             if settings.bootstrap:
                 await _bootstrap(settings, ports, await keys.passing("the mesh's own start") if keys else "")
             console.table()
+            if keys is not None:
+                console.key(first)
             if settings.bootstrap:
                 tls, authority = settings.tls != "off", authority_file(settings)
                 console.lines_to_try(lines_to_try(ports, key=keys is not None, tls=tls, authority=authority))
-            if keys is not None:
-                console.key(first)
             console.say(f"\nReady after {clock.monotonic() - began_s:.1f} s. Ctrl-C stops everything.")
             state.complete()
             await asked.wait()

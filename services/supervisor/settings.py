@@ -31,7 +31,7 @@ class SupervisorSettings(BaseSettings):
     """Memory of the Redis with features, in MB. When it is full no more are taken, and none goes before its time."""
     cache_memory_mb: int = Field(default=MEMORY_MB, ge=16)
     """Memory of the Redis with kept predictions, in MB. When it is full the least recently used goes first."""
-    auth: Literal["on", "off"] = "off"
+    auth: Literal["on", "off"] = "on"
     """Whether the gateway asks callers for a key. "off": whoever reaches the gateway may do everything; for a machine
     of one's own."""
     limiter: Literal["on", "off"] = "off"

@@ -21,6 +21,10 @@ from services.router.domain.issuers import MESH_ISSUER, Issuer
 EXEMPT_PATHS = (
     "/health",
     "/ready",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/inference.GRPCInferenceService/ServerLive",
+    "/inference.GRPCInferenceService/ServerReady",
     "/grpc.health.v1.Health/Check",
     "/grpc.health.v1.Health/List",
     "/grpc.health.v1.Health/Watch",

@@ -1,8 +1,12 @@
 """What looking into artifacts needs of the world beside the artifacts themselves."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Protocol
 
+from services.registry.domain.signatures import Checked, KeptSignature
 from services.registry.domain.team_rules import TeamRules
+from services.registry.domain.version import Artifact
 
 
 class TeamRulesBook(Protocol):
@@ -10,4 +14,29 @@ class TeamRulesBook(Protocol):
 
     async def rules(self, team: str) -> TeamRules:
         """The rules of a team; those of models without one for "", and the strictest for a team that is not known."""
+        ...
+
+
+class SignatureChecker(Protocol):
+    """Checks signatures against artifacts."""
+
+    async def check(
+        self, content: bytes, artifact: Artifact, *, signers: Sequence[str], now: datetime, fits: bool | None
+    ) -> Checked:
+        """How the check comes out, where `fits` is what an earlier one found of the manifest (None: none was made).
+
+        Raises what opening the artifact raises, and ARTIFACT_INVALID where its files cannot be told.
+        """
+        ...
+
+
+class SignatureBook(Protocol):
+    """Where signatures are kept beside their versions. May raise DEPENDENCY_UNAVAILABLE."""
+
+    async def find(self, version_id: str) -> KeptSignature | None:
+        """The signature of a version."""
+        ...
+
+    async def keep(self, version_id: str, kept: KeptSignature) -> None:
+        """Keeps a signature with its check, in place of any before."""
         ...

@@ -14,7 +14,9 @@ SEEN = """(:viewer = '' OR (:viewer <> '-'
 
 VERSIONS = f"""
     SELECT v.*, m.name AS model_name, m.framework AS framework, t.name AS team,
-        ARRAY(SELECT a.alias FROM model_aliases a WHERE a.version_id = v.id ORDER BY a.alias) AS aliases
+        ARRAY(SELECT a.alias FROM model_aliases a WHERE a.version_id = v.id ORDER BY a.alias) AS aliases,
+        (SELECT jsonb_build_object('kind', s.kind, 'verified', s.verified, 'signer', s.signer, 'problem', s.problem,
+            'checked_at', s.checked_at) FROM version_signatures s WHERE s.version_id = v.id) AS signature
     FROM model_versions v JOIN models m ON m.id = v.model_id LEFT JOIN teams t ON t.id = m.team_id
     WHERE {SEEN}
 """

@@ -8,6 +8,7 @@ from sqlalchemy import RowMapping
 
 from services.common.feature_view import FeatureView
 from services.common.schema import ModelSchema, PredictionMapping
+from services.registry.domain.signatures import Signature
 from services.registry.domain.version import (
     Artifact,
     Content,
@@ -22,6 +23,7 @@ from services.registry.domain.version import (
 _SCHEMA = TypeAdapter(ModelSchema)
 _MAPPING = TypeAdapter(PredictionMapping)
 _LINEAGE = TypeAdapter(Lineage)
+_SIGNATURE = TypeAdapter(Signature)
 _VIEWS = TypeAdapter(tuple[FeatureView, ...])
 
 Parameters = dict[str, object]
@@ -96,6 +98,7 @@ def version_of(row: RowMapping) -> Version:
         updated_at=values["updated_at"],
         revision=values["revision"],
         aliases=tuple(values["aliases"]),
+        signature=_SIGNATURE.validate_python(values["signature"]) if values["signature"] is not None else None,
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from infermesh.registry.v1 import model_pb2, model_version_pb2, registry_service_pb2
 
-from services.common.errors import FieldViolation, MeshError, Reason
+from services.common.errors import FieldViolation, MeshError
 from services.common.feature_view import FeatureView
 from services.common.feature_view_proto import views_from_proto, views_to_proto
 from services.common.grpc.identity import Identity
@@ -12,6 +12,7 @@ from services.common.schema import ModelSchema
 from services.common.schema_proto import mapping_from_proto, mapping_to_proto, schema_from_proto, schema_to_proto
 from services.registry.convert.values import object_from_proto, object_to_proto, timestamp
 from services.registry.domain.registration import Registration
+from services.registry.domain.signatures import Signature
 from services.registry.domain.version import Lineage, Model, Version
 
 _LINEAGE_TEXTS = (
@@ -28,13 +29,7 @@ _LINEAGE_TEXTS = (
 def registration_from_proto(
     message: registry_service_pb2.CreateModelRequest, caller: Identity
 ) -> tuple[Registration, Sequence[FieldViolation]]:
-    """What is asked for, and what of it the domain cannot even say. Raises NOT_IMPLEMENTED for signatures."""
-    if message.signature:
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            "signature is set; signatures are not checked yet: leave it out, and send artifact_digest to be sure of "
-            "the bytes",
-        )
+    """What is asked for, and what of it the domain cannot even say."""
     schema: ModelSchema | None = None
     violations: list[FieldViolation] = []
     try:
@@ -68,6 +63,7 @@ def registration_from_proto(
             if message.HasField("reference_sample")
             else None
         ),
+        signature=message.signature,
         request_id=message.request_id,
         created_by=caller.user,
         team=caller.team,
@@ -112,6 +108,7 @@ def version_to_proto(
         updated_at=timestamp(version.updated_at),
         etag=version.etag,
         feature_views=views_to_proto(content.feature_views),
+        signature=_signature_to_proto(version.signature),
         reference_digest=content.reference_digest,
         reference_rows=content.reference_rows,
     )
@@ -135,6 +132,18 @@ def model_to_proto(model: Model) -> model_pb2.Model:
         created_at=timestamp(model.created_at),
         updated_at=timestamp(model.updated_at),
         etag=model.etag,
+    )
+
+
+def _signature_to_proto(signature: Signature | None) -> model_version_pb2.Signature | None:
+    if signature is None:
+        return None
+    return model_version_pb2.Signature(
+        kind=signature.kind,
+        verified=signature.verified,
+        signer=signature.signer,
+        problem=signature.problem,
+        checked_at=timestamp(signature.checked_at),
     )
 
 

@@ -15,6 +15,7 @@ from services.registry.domain.metadata import class_names_of, description_of, li
 from services.registry.domain.reference import check_sample_size
 from services.registry.domain.schemas import check_declared
 from services.registry.domain.short_form import parse_short_form
+from services.registry.domain.signatures import SIGNATURE_BYTES_MAX
 from services.registry.domain.version import FRAMEWORKS, JsonObject, Lineage, Stage
 from services.registry.domain.violations import Violations
 
@@ -48,6 +49,8 @@ class Registration:
     feature_views: tuple[FeatureView, ...] = ()
     reference: Sequence[JsonObject] | None = None
     """The instances of the reference sample; None: there is none."""
+    signature: bytes = b""
+    """Empty: none came."""
     request_id: str = ""
     created_by: str = ""
     team: str = ""
@@ -79,6 +82,12 @@ def check_registration(asked: Registration, already: Sequence[FieldViolation] = 
     if asked.schema is not None:
         check_declared(asked.schema, found)
     check_views(asked.feature_views, found)
+    found.unless(
+        len(asked.signature) <= SIGNATURE_BYTES_MAX,
+        "signature",
+        f"{len(asked.signature)} bytes",
+        f"at most {SIGNATURE_BYTES_MAX} bytes",
+    )
     if asked.reference is not None:
         check_sample_size(asked.reference, found)
     found.check(lambda: tags_of(asked.metadata))

@@ -9,6 +9,7 @@ from enum import StrEnum
 from services.common.feature_view import FeatureView
 from services.common.names import SemanticVersion
 from services.common.schema import ModelSchema, PredictionMapping
+from services.registry.domain.signatures import Signature
 
 JsonObject = Mapping[str, object]
 """A JSON object; every number in it is a float."""
@@ -126,6 +127,8 @@ class Version:
     revision: int = 1
     """Counts changes of stage and card."""
     aliases: tuple[str, ...] = ()
+    signature: Signature | None = None
+    """How the last check of its signature came out; None: it has none."""
 
     @property
     def etag(self) -> str:

@@ -16,6 +16,7 @@ from services.registry.domain.registration import Registration, description_for
 from services.registry.domain.schemas import agree, short_schema
 from services.registry.domain.short_form import parse_short_form
 from services.registry.domain.version import Artifact, Content, NewVersion, Stage, Version
+from services.registry.engines.verifying import Verifying
 from services.registry.ports import ArtifactReader, ArtifactStore, Catalogue
 from services.registry.ports_reading import TeamRulesBook
 
@@ -24,12 +25,19 @@ class Registering:
     """Takes registrations that `check_registration` has passed."""
 
     def __init__(
-        self, *, catalogue: Catalogue, store: ArtifactStore, reader: ArtifactReader, rules: TeamRulesBook
+        self,
+        *,
+        catalogue: Catalogue,
+        store: ArtifactStore,
+        reader: ArtifactReader,
+        rules: TeamRulesBook,
+        verifying: Verifying,
     ) -> None:
         self._catalogue = catalogue
         self._store = store
         self._reader = reader
         self._rules = rules
+        self._verifying = verifying
 
     async def register(self, asked: Registration) -> Version:
         """The registered version; the same one for the same content again.
@@ -45,7 +53,7 @@ class Registering:
         )
         sample = sample_of(asked.reference) if asked.reference is not None else None
         content = await self._content(asked, artifact, sample)
-        return await self._catalogue.register(
+        version = await self._catalogue.register(
             NewVersion(
                 model_name=asked.name,
                 version=check_version(asked.version),
@@ -60,6 +68,9 @@ class Registering:
                 reference=sample.content if sample is not None else None,
             )
         )
+        # Behind the commit: a version without its signature may not be deployed where one is required, and the same
+        # call again brings it.
+        return await self._verifying.take(version, asked.signature) if asked.signature else version
 
     async def _content(self, asked: Registration, artifact: Artifact, sample: ReferenceSample | None) -> Content:
         seen = await self._reader.read(artifact)

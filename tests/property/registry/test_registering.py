@@ -16,7 +16,7 @@ from services.registry.domain.version import Artifact, NewVersion, Version
 from services.registry.engines.registering import Registering
 from tests.support.clock import FakeClock
 from tests.support.registry_fakes import FakeReader, MemoryArtifactStore, MemoryCatalogue
-from tests.support.registry_reading import MemoryTeamRules
+from tests.support.registry_reading import MemoryTeamRules, unsigned
 
 T = TypeVar("T")
 FILES = {f"/{name}.onnx": name.encode() for name in ("one", "two")}
@@ -62,6 +62,7 @@ class Registrations(RuleBasedStateMachine):
             store=self.fragile,  # type: ignore[arg-type]
             reader=FakeReader(),
             rules=MemoryTeamRules(),
+            verifying=unsigned(),
         )
         self.first: dict[str, Version] = {}
 

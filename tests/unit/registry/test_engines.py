@@ -7,7 +7,7 @@ import pytest
 from services.common.errors import MeshError, Reason
 from services.registry.domain.alias import Move
 from services.registry.domain.artifact_uri import ArtifactPlace
-from services.registry.domain.search import Comparison, Order, Search, parse_comparisons, parse_order, refuse_lineage
+from services.registry.domain.search import Comparison, Order, Search, parse_comparisons, parse_order
 from services.registry.domain.stages import NEXT
 from services.registry.domain.version import Model, Stage, Version
 from services.registry.engines.aliasing import Aliasing
@@ -282,5 +282,3 @@ def test_comparisons_and_orders_are_read_as_documented() -> None:
     for wrong in ("size", "name up", "metric:", "metric: desc", "name desc desc"):
         with failing(Reason.INVALID_FIELD):
             parse_order(wrong)
-    with failing(Reason.NOT_IMPLEMENTED):
-        refuse_lineage(["dataset:iris"])

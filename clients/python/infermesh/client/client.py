@@ -19,6 +19,7 @@ from infermesh.client.shadows import Shadows
 from infermesh.client.teams import Teams
 from infermesh.client.traffic import Traffic
 from infermesh.client.transport import TIMEOUT_DEFAULT_S, Transport
+from infermesh.client.usage import Usage
 
 GATEWAY_DEFAULT = "127.0.0.1:8080"
 
@@ -51,6 +52,7 @@ class Client:
         self.alerts = Alerts(self._transport)
         self.teams = Teams(self._transport)
         self.keys = Keys(self._transport)
+        self.usage = Usage(self._transport)
         self.health = Health(self._transport)
 
     @property

@@ -22,6 +22,7 @@ from infermesh.client.cli.commands import (
     teams,
     traffic,
     up,
+    usage,
 )
 from infermesh.client.cli.completion import GATEWAY_VARIABLE
 from infermesh.client.cli.failures import ExitCode
@@ -36,7 +37,7 @@ _EPILOG = (
 _GROUPS = (
     *(up, status, models, deployments, predict, features),
     *(traffic, canaries, ab_tests, shadows, outcomes, alerts),
-    *(jobs, metrics, teams, keys),
+    *(jobs, metrics, teams, keys, usage),
 )
 
 

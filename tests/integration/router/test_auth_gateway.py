@@ -176,7 +176,7 @@ def test_health_needs_no_credential_and_minds_none(gateway: GuardedGateway, head
         "/v1/models",
         "/v1/nothing",
         "/v2",
-        "/v2/health/ready",
+        "/v2/models/digits/ready",
         "/grpc.health.v1.Health/..%2f..%2fv1/models",
         "/infermesh.registry.v1.TeamService/GetKeySetX",
     ],

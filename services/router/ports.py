@@ -111,6 +111,16 @@ class AliasSource(Protocol):
         DEPENDENCY_UNAVAILABLE."""
         ...
 
+    async def of(self, model_name: str) -> Mapping[str, str]:
+        """The version that each alias of a model names; none where there is no such model. Raises
+        DEPENDENCY_UNAVAILABLE."""
+        ...
+
+    def changes(self) -> AsyncIterator[str]:
+        """First an empty word: whatever changes from now on will be told. Then, of each change, the model whose aliases
+        it may have changed; now and then an empty word that the stream lives. Raises a MeshError where it breaks."""
+        ...
+
 
 class SpecStore(Protocol):
     """Where it is kept how versions were deployed. Every call may raise DEPENDENCY_UNAVAILABLE."""

@@ -72,7 +72,8 @@ class RouterSettings(ServiceSettings):
     """How long a roll-back waits for a version that has to be deployed again, in seconds; callers with a deadline wait
     no longer than that."""
     aliases_period_s: float = Field(default=2.0, gt=0, le=3600)
-    """Seconds between readings of the registry's aliases; more where there are so many that a reading takes long."""
+    """Seconds between readings of the registry's aliases while their changes cannot be followed; more where there are
+    so many that a reading takes long."""
     rules_period_s: float = Field(default=10.0, gt=0, le=3600)
     """Seconds between readings of all traffic rules, which find what was stored without being heard of. What another
     router changes is found within half a second."""

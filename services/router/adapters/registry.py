@@ -1,11 +1,14 @@
 """The registry over gRPC."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import grpc
 from infermesh.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
 
+from services.common.errors import MeshError, Reason
+
 _PAGE_SIZE = 200
+_KINDS = ("alias", "model")
 
 
 class RegistryAliasSource:
@@ -26,3 +29,19 @@ class RegistryAliasSource:
             token = page.next_page_token
             if not token:
                 return found
+
+    async def of(self, model_name: str) -> Mapping[str, str]:
+        """Those that the model has now."""
+        try:
+            model = await self._registry.GetModel(registry_service_pb2.GetModelRequest(model_name=model_name))
+        except MeshError as error:
+            if error.reason is Reason.MODEL_NOT_FOUND:
+                return {}
+            raise
+        return dict(model.aliases)
+
+    async def changes(self) -> AsyncIterator[str]:
+        """Changes of aliases and of models, which may be removed with theirs."""
+        request = registry_service_pb2.WatchChangesRequest(resource_types=_KINDS)
+        async for message in self._registry.WatchChanges(request):
+            yield message.change.resource_name.partition("/")[0] if message.HasField("change") else ""

@@ -10,9 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.common.errors import MeshError, Reason
 from services.registry.adapters.change_rows import NewChange, by_caller, note
 from services.registry.adapters.database import transaction
+from services.registry.adapters.postgres_aliases import alias_of
 from services.registry.adapters.queries import ALIASES, MODELS, VERSIONS
 from services.registry.adapters.rows import model_of, version_of
-from services.registry.convert.noting import noted_model, noted_version
+from services.registry.convert.noting import noted_alias, noted_model, noted_version
 from services.registry.domain.access import EVERYBODY
 from services.registry.domain.conflicts import other_team
 from services.registry.domain.deletion import Removal, Target, aliased, being_removed, number_taken
@@ -130,7 +131,9 @@ class PostgresRemovals:
                 raise mismatch(target.shown)
             held = {"removal": removal, "model_id": model_id, "model": target.model_name, "team_id": team_id}
             if not target.version:
-                await connection.execute(_HIDE_MODEL, held | {"noted": json.dumps(noted_model(model))})
+                aliases = [alias_of(row) for row in (await connection.execute(_ALIASES, asked)).mappings()]
+                told = {"model": noted_model(model), "aliases": [noted_alias(alias) for alias in aliases]}
+                await connection.execute(_HIDE_MODEL, held | {"noted": json.dumps(told)})
                 await connection.execute(_DROP_ALIASES, held)
             for version in versions:
                 one = {"id": version.version_id, "noted": json.dumps(noted_version(version))}
@@ -148,6 +151,8 @@ class PostgresRemovals:
                 return False
             for statement in _SETTLE:
                 await connection.execute(statement, asked)
+            for alias in _of_aliases(model, "deleted") if model is not None else ():
+                await note(connection, by_caller(alias))
             for version in versions:
                 await note(connection, by_caller(_of_version(version, "deleted")))
             if model is not None:
@@ -174,6 +179,8 @@ class PostgresRemovals:
                     await note(connection, by_caller(_of_version(version, "created")))
             if model is not None:
                 await connection.execute(_RESTORE_ALIASES, {"aliases": json.dumps(model["aliases"])})
+                for alias in _of_aliases(model, "created") if model["state"] == "removed" else ():
+                    await note(connection, by_caller(alias))
             for statement in _RELEASE:
                 await connection.execute(statement, {"removal": removal})
 
@@ -220,7 +227,14 @@ def _of_version(row: RowMapping, action: str) -> NewChange:
 
 
 def _of_model(row: RowMapping, action: str) -> NewChange:
-    return _change("model", row["name"], row["name"], action, row["noted"])
+    return _change("model", row["name"], row["name"], action, row["noted"]["model"])
+
+
+def _of_aliases(row: RowMapping, action: str) -> list[NewChange]:
+    return [
+        _change("alias", f"{row['name']}/{alias['alias']}", row["name"], action, alias)
+        for alias in row["noted"]["aliases"]
+    ]
 
 
 def _change(kind: str, name: str, model_name: str, action: str, noted: dict[str, Any]) -> NewChange:

@@ -130,7 +130,7 @@ async def test_the_log_is_read_in_pages_and_narrowed(registry: Registry, teams: 
         ({"start_time": middle, "end_time": middle}, "end_time"),
     ):
         with pytest.raises(MeshError) as caught:
-            await listed(registry, **fields)  # type: ignore[arg-type]
+            await listed(registry, **fields)
         assert caught.value.violations[0].field == named
 
 

@@ -1,6 +1,7 @@
 """Teams, members, keys and access between their protobuf and domain forms."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -125,7 +126,7 @@ def head_to_proto(head: Head) -> team_service_pb2.WatchAccessResponse:
     """The wire form of what every message tells whole."""
     return team_service_pb2.WatchAccessResponse(
         revoked_key_ids=head.revoked,
-        teams=[team_to_proto(team) for team in head.teams],
+        teams=[_followed(team) for team in head.teams],
         key_limits=[
             team_service_pb2.KeyLimit(key_id=one.key_id, rate_limit=_limit_to_proto(one.rate_limit))
             for one in head.limits
@@ -159,6 +160,11 @@ def storage_to_proto(uses: Sequence[StorageUse]) -> team_service_pb2.ListStorage
             for one in uses
         ]
     )
+
+
+def _followed(team: Team) -> team_pb2.Team:
+    # With every change all teams go to all followers: what is long and decides nothing there stays here.
+    return team_to_proto(replace(team, terms=replace(team.terms, description="", trusted_signers=())))
 
 
 def _terms_from_proto(team: team_pb2.Team) -> TeamTerms:

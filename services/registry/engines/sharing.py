@@ -1,7 +1,7 @@
 """Sharing models with other teams, and giving them away."""
 
 from services.common.errors import MeshError, Reason, invalid
-from services.common.grpc.identity import Identity
+from services.common.grpc.identity import ANONYMOUS, Identity
 from services.common.names import check_model_name
 from services.registry.domain.access import (
     ModelAccess,
@@ -73,7 +73,7 @@ class Sharing:
 
 def check_registers(caller: Identity) -> None:
     """Raises PERMISSION_DENIED for who has no team to register for: models of nobody are the operators' alone."""
-    if not caller.team and not caller.unbounded:
+    if caller.role == ANONYMOUS or not (caller.team or caller.unbounded):
         raise MeshError(
             Reason.PERMISSION_DENIED,
             "only members of a team register models; exchange your token for one of your team's",

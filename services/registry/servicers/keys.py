@@ -117,7 +117,7 @@ class KeyMethods(team_service_pb2_grpc.TeamServiceServicer):
         self, request: team_service_pb2.ReportKeyUseRequest, _context: _Context
     ) -> team_service_pb2.ReportKeyUseResponse:
         """Takes word of keys that were used."""
-        used = [(use.key_id, moment(use.used_at, "uses.used_at")) for use in request.uses]
+        used = [(use.key_id, moment(use.used_at, "uses.used_at")) for use in request.uses if use.HasField("used_at")]
         # Of a key that is named twice the last use counts.
         await self._keys.note_use(dict(sorted(used, key=lambda use: use[1])), caller=current_identity())
         return team_service_pb2.ReportKeyUseResponse()

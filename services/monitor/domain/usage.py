@@ -16,6 +16,8 @@ from services.monitor.domain.faults import is_fault
 from services.monitor.domain.measures import ReasonName
 from services.monitor.domain.records import CALLER_KINDS, Group
 
+Ints = npt.NDArray[np.int64]
+
 HOUR_US = 3600 * SECOND_US
 _MILLI = 1000
 
@@ -76,12 +78,28 @@ def usage_of(group: Group, *, now_us: int, reason_name: ReasonName) -> Iterator[
     charged = _charged(group, reason_name)
     if not charged.any():
         return
-    hours = clipped_times_us(group, now_us) // HOUR_US
     names, teams = _teams(group)
-    for hour in np.unique(hours[charged]).tolist():
-        here = charged & (hours == hour)
-        for place in np.unique(teams[here]).tolist():
-            yield UsageKey(hour, names[place], group.model, group.version), _used(group, here & (teams == place))
+    hours = clipped_times_us(group, now_us) // HOUR_US
+    # One number for each pair of hour and team, so that a chunk of many teams is gone through once.
+    pairs, places = np.unique((hours * len(names) + teams)[charged], return_inverse=True)
+
+    def summed(column: Ints) -> list[int]:
+        sums = np.zeros(len(pairs), dtype=np.int64)
+        np.add.at(sums, places, column[charged])
+        return [int(value) for value in sums]
+
+    milli_gpus = round(group.gpus * _MILLI)
+    for pair, requests, predictions, serving_us, compute_us in zip(
+        pairs.tolist(),
+        summed(np.ones_like(group.rows)),
+        summed(np.where(group.codes == 0, group.rows, 0)),
+        summed(group.latencies_us),
+        summed(group.compute_us),
+        strict=True,
+    ):
+        hour, team = divmod(pair, len(names))
+        key = UsageKey(hour, names[team], group.model, group.version)
+        yield key, Used(requests, predictions, serving_us, compute_us, compute_us * milli_gpus)
 
 
 def _charged(group: Group, reason_name: ReasonName) -> npt.NDArray[np.bool_]:
@@ -94,21 +112,10 @@ def _charged(group: Group, reason_name: ReasonName) -> npt.NDArray[np.bool_]:
     return charged
 
 
-def _teams(group: Group) -> tuple[list[str], npt.NDArray[np.int64]]:
+def _teams(group: Group) -> tuple[list[str], Ints]:
     """The teams, and for each request the place of its own among them."""
     if not group.teams:
         return [""], np.zeros(len(group.times_us), dtype=np.int64)
     places: dict[str, int] = {}
     column = [places.setdefault(team, len(places)) for team in group.teams]
     return list(places), np.array(column, dtype=np.int64)
-
-
-def _used(group: Group, here: npt.NDArray[np.bool_]) -> Used:
-    compute_us = int(group.compute_us[here].sum())
-    return Used(
-        requests=int(here.sum()),
-        predictions=int(group.rows[here & (group.codes == 0)].sum()),
-        serving_us=int(group.latencies_us[here].sum()),
-        compute_us=compute_us,
-        gpu_milli_us=compute_us * round(group.gpus * _MILLI),
-    )

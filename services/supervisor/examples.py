@@ -33,7 +33,8 @@ def lines_to_try(
     if tls:
         trusted = f"INFERMESH_CA_FILE={_shown(authority)} " if authority else ""
         return (rest, ("The command line, over TLS", f"{trusted}{infermesh} status --gateway {url}"))
-    listing = f"{buf} curl --protocol grpc --http2-prior-knowledge{bearer} --list-methods {url}"
+    reflected = bearer.replace("-H", "--reflect-header")
+    listing = f"{buf} curl --protocol grpc --http2-prior-knowledge{reflected} --list-methods {url}"
     return (
         rest,
         ("gRPC: a typed prediction", f"{python} -m examples.clients.typed_grpc {address}"),

@@ -53,7 +53,7 @@ def test_reflection_describes_every_public_service(channel: grpc.Channel) -> Non
 def test_buf_curl_lists_and_calls(mesh: Mesh, tmp_path: Path) -> None:
     buf = Path(sys.executable).with_name("buf")
     key = f"authorization: Bearer {mesh.key}"
-    curl = (buf, "curl", "--protocol", "grpc", "--http2-prior-knowledge", "-H", key)
+    curl = (buf, "curl", "--protocol", "grpc", "--http2-prior-knowledge", "--reflect-header", key)
     environment = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "BUF_CACHE_DIR": str(tmp_path)}
     listed = subprocess.run(
         [*curl, "--list-services", f"http://{mesh.gateway}"],
@@ -68,7 +68,7 @@ def test_buf_curl_lists_and_calls(mesh: Mesh, tmp_path: Path) -> None:
     assert set(listed.stdout.split()) >= PUBLIC - {"grpc.health.v1.Health"}
     called = subprocess.run(
         [
-            *(*curl, "-d", '{"model_name": "digits"}'),
+            *(*curl, "-H", key, "-d", '{"model_name": "digits"}'),
             f"http://{mesh.gateway}/infermesh.registry.v1.RegistryService/GetModel",
         ],
         env=environment,

@@ -33,6 +33,10 @@ class RegistrySettings(ServiceSettings):
     Empty: they are not encrypted."""
     artifact_encryption: Literal["off", "server"] = "off"
     """"server" asks S3 to encrypt what it stores."""
+    upload_bytes_max: int = Field(default=64 * 1024**3, gt=0)
+    """Bytes of uploads that a team may have begun and not completed."""
+    team_uploads_max: int = Field(default=100, ge=1)
+    """Uploads that a team may have begun and not completed."""
     artifact_kms_key_id: str = ""
     """The key of AWS KMS that S3 encrypts with. Empty: S3's own."""
     artifact_sources: str = ""

@@ -29,7 +29,7 @@ from services.registry.engines.watch import DatabaseWatch
 from services.registry.servicers.artifacts import ArtifactServicer
 from services.registry.servicers.registry import RegistryServicer
 from services.registry.settings import RegistrySettings
-from services.registry.wiring_artifacts import build_store
+from services.registry.wiring_artifacts import build_artifacts
 from services.registry.wiring_history import build_history
 from services.registry.wiring_teams import Access, build_access
 
@@ -50,7 +50,8 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
     url = settings.database_url.get_secret_value()
     engine = create_engine(url, schema=SCHEMA)
     catalogue = PostgresCatalogue(engine)
-    store = build_store(settings, engine)
+    kept = build_artifacts(settings, engine, catalogue=catalogue, clock=clock)
+    store = kept.store
     reader = ArtifactReaders(store)
     rules = PostgresTeamRules(engine, allow_unsafe_without_team=settings.allow_unsafe_artifacts)
     verifying = Verifying(
@@ -74,9 +75,11 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
     )
     artifacts = ArtifactServicer(
         inspecting=Inspecting(catalogue=catalogue, store=store, reader=reader, rules=rules),
+        uploading=kept.uploading,
         keeping=Keeping(catalogue=catalogue, store=store, clock=clock, uploads_max=settings.uploads_max),
     )
     lifecycle.add("artifact store", start=store.start, stop=store.stop)
+    lifecycle.add_task("expiry of uploads", kept.uploading.run)
     lifecycle.add("first look at the database", start=watch.look)
     lifecycle.add_task("database watch", watch.run)
     lifecycle.on_health("the database answers", lambda: watch.reachable)

@@ -1,27 +1,48 @@
 """How the artifact store is put together."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.common.clock import Clock
 from services.registry.adapters.artifact_keys import load_keys
 from services.registry.adapters.artifact_rows import PostgresArtifactBook
 from services.registry.adapters.artifact_sources import Sources
 from services.registry.adapters.artifact_store import ObjectArtifactStore
 from services.registry.adapters.incoming import Encoding
 from services.registry.adapters.object_store import open_bucket, open_objects
+from services.registry.adapters.upload_parts import ObjectUploadParts
+from services.registry.adapters.upload_rows import PostgresUploadBook
+from services.registry.domain.uploads import UploadLimits
+from services.registry.engines.uploads import Uploading
+from services.registry.ports import Catalogue
 from services.registry.settings import RegistrySettings
 
 if TYPE_CHECKING:  # in its stubs alone
     from obstore.store import S3Config
 
 
-def build_store(settings: RegistrySettings, engine: AsyncEngine) -> ObjectArtifactStore:
+@dataclass(frozen=True)
+class Artifacts:
+    """The store, and what is sent to it in several goes."""
+
+    store: ObjectArtifactStore
+    uploading: Uploading
+
+
+def build_artifacts(
+    settings: RegistrySettings, engine: AsyncEngine, *, catalogue: Catalogue, clock: Clock
+) -> Artifacts:
     """The store that the settings name, recorded in the database of `engine`. Raises SystemExit with one sentence."""
     own = settings.data_dir.absolute() / "artifacts"
     objects = open_objects(settings.artifacts_uri, default=own, encryption=_server_side(settings))
-    keys = load_keys(settings.key_files)
-    return ObjectArtifactStore(
+    encoding = Encoding(
+        compress=settings.artifact_compression == "zstd",
+        plain=objects.folder is not None,
+        keys=load_keys(settings.key_files),
+    )
+    store = ObjectArtifactStore(
         objects=objects,
         book=PostgresArtifactBook(engine),
         sources=Sources(
@@ -32,12 +53,21 @@ def build_store(settings: RegistrySettings, engine: AsyncEngine) -> ObjectArtifa
         ),
         # Beside where it goes, because a file gets its place by a new name.
         incoming=(objects.folder or own) / "incoming",
-        encoding=Encoding(
-            compress=settings.artifact_compression == "zstd", plain=objects.folder is not None, keys=keys
-        ),
+        encoding=encoding,
         bytes_max=settings.artifact_bytes_max,
         copies_max=settings.copies_max,
     )
+    uploading = Uploading(
+        book=PostgresUploadBook(engine),
+        parts=ObjectUploadParts(objects, encoding=encoding, threads=store),
+        store=store,
+        catalogue=catalogue,
+        clock=clock,
+        limits=UploadLimits(uploads_max=settings.team_uploads_max, bytes_max=settings.upload_bytes_max),
+        artifact_bytes_max=settings.artifact_bytes_max,
+        uploads_max=settings.uploads_max,
+    )
+    return Artifacts(store, uploading)
 
 
 def _server_side(settings: RegistrySettings) -> "S3Config | None":

@@ -4,6 +4,7 @@ from infermesh.registry.v1 import artifact_pb2
 
 from services.common.schema_proto import mapping_to_proto, schema_to_proto
 from services.registry.convert.values import timestamp
+from services.registry.domain.uploads import Upload
 from services.registry.engines.inspecting import ArtifactView, Report
 
 
@@ -19,6 +20,18 @@ def artifact_to_proto(view: ArtifactView) -> artifact_pb2.Artifact:
         stored_size_bytes=stored.stored_bytes,
         version_count=view.version_count,
         created_at=timestamp(stored.created_at),
+    )
+
+
+def upload_to_proto(upload: Upload) -> artifact_pb2.Upload:
+    """The wire form of an upload."""
+    return artifact_pb2.Upload(
+        upload_id=upload.upload_id,
+        offset_bytes=upload.offset_bytes,
+        size_bytes=upload.size_bytes,
+        digest=upload.digest,
+        filename=upload.filename,
+        expires_at=timestamp(upload.expires_at),
     )
 
 

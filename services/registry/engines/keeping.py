@@ -10,6 +10,7 @@ from services.common.errors import FieldViolation, MeshError, Reason, invalid, i
 from services.common.telemetry.logging import get_logger
 from services.registry.domain.artifact_uri import DIGEST
 from services.registry.domain.artifacts import MESH, Sender, no_artifact
+from services.registry.domain.uploads import check_stated
 from services.registry.domain.violations import Violations
 from services.registry.engines.inspecting import ArtifactView
 from services.registry.ports import ArtifactStore, Catalogue
@@ -22,7 +23,6 @@ _DIGESTS_MAX = 1000
 _PIECE_BYTES_MAX = 4 * 1024 * 1024
 _PIECE_WAIT_S = 60.0
 """A sender who pauses longer has gone."""
-_FILENAME_LENGTH_MAX = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +57,7 @@ class Keeping:
         """Keeps what is sent. Raises INVALID_FIELD, MESSAGE_TOO_LARGE, ARTIFACT_CORRUPT, QUOTA_EXCEEDED."""
         _check_sent(sent)
         if self._uploads >= self._uploads_max:
-            raise MeshError(
-                Reason.QUOTA_EXCEEDED,
-                f"{self._uploads} artifacts are being sent at this moment, the most at one time; try again later",
-                retry_after_s=10.0,
-            )
+            raise too_busy(self._uploads)
         self._uploads += 1
         try:
             kept = await self._store.receive(
@@ -105,20 +101,17 @@ class Keeping:
         return Cleared(removed, count, freed_bytes)
 
 
-def _check_sent(sent: Sent) -> None:
-    found = Violations()
-    found.at_most("filename", sent.filename, _FILENAME_LENGTH_MAX)
-    found.unless("/" not in sent.filename, "filename", sent.filename, "a name without '/'")
-    found.unless(
-        not sent.digest or DIGEST.fullmatch(sent.digest) is not None, "digest", sent.digest, "64 of 0-9 and a-f"
+def too_busy(count: int) -> MeshError:
+    """As many artifacts are being sent as may be at one time."""
+    return MeshError(
+        Reason.QUOTA_EXCEEDED,
+        f"{count} artifacts are being sent at this moment, the most at one time; try again later",
+        retry_after_s=10.0,
     )
-    found.unless(sent.size_bytes >= 0, "size_bytes", sent.size_bytes, "from 0; 0: not stated")
-    found.raise_if_any()
 
 
-async def _checked(pieces: AsyncIterator[bytes], sent: Sent) -> AsyncIterator[bytes]:
-    """The pieces, none too large, each within its time, together as many bytes as were stated."""
-    seen_bytes = 0
+async def within_time(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The pieces, none too large, each within its time. Raises MESSAGE_TOO_LARGE, DEADLINE_TOO_SHORT."""
     while True:
         try:
             async with asyncio.timeout(_PIECE_WAIT_S):
@@ -127,10 +120,23 @@ async def _checked(pieces: AsyncIterator[bytes], sent: Sent) -> AsyncIterator[by
             message = f"no piece of the artifact came for {_PIECE_WAIT_S:g} s; send it again"
             raise MeshError(Reason.DEADLINE_TOO_SHORT, message) from error
         if piece is None:
-            break
+            return
         if len(piece) > _PIECE_BYTES_MAX:
             message = f"a piece of the artifact has {len(piece)} bytes; send pieces of at most {_PIECE_BYTES_MAX}"
             raise MeshError(Reason.MESSAGE_TOO_LARGE, message)
+        yield piece
+
+
+def _check_sent(sent: Sent) -> None:
+    found = Violations()
+    check_stated(found, filename=sent.filename, digest=sent.digest, size_bytes=sent.size_bytes)
+    found.raise_if_any()
+
+
+async def _checked(pieces: AsyncIterator[bytes], sent: Sent) -> AsyncIterator[bytes]:
+    """The pieces, together as many bytes as were stated."""
+    seen_bytes = 0
+    async for piece in within_time(pieces):
         seen_bytes += len(piece)
         yield piece
     if sent.size_bytes and seen_bytes != sent.size_bytes:

@@ -8,21 +8,20 @@ from google.api import httpbody_pb2
 from infermesh.registry.v1 import artifact_pb2, artifact_service_pb2
 
 from services.common.errors import invalid
-from services.common.grpc.identity import current_identity
 from services.registry.convert.artifacts import artifact_to_proto, report_to_proto
-from services.registry.domain.access import viewer_of
-from services.registry.domain.artifacts import Sender
 from services.registry.engines.inspecting import Inspecting
 from services.registry.engines.keeping import Keeping, Sent
-from services.registry.servicers.later import LaterArtifactMethods
+from services.registry.engines.uploads import Uploading
+from services.registry.servicers.uploads import UploadMethods, caller
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class ArtifactServicer(LaterArtifactMethods):
+class ArtifactServicer(UploadMethods):
     """The public calls."""
 
-    def __init__(self, *, inspecting: Inspecting, keeping: Keeping) -> None:
+    def __init__(self, *, inspecting: Inspecting, keeping: Keeping, uploading: Uploading) -> None:
+        super().__init__(uploading)
         self._inspecting = inspecting
         self._keeping = keeping
 
@@ -63,12 +62,6 @@ class ArtifactServicer(LaterArtifactMethods):
         return artifact_service_pb2.CollectGarbageResponse(
             digests=cleared.digests, artifact_count=cleared.artifact_count, freed_bytes=cleared.freed_bytes
         )
-
-
-def caller() -> Sender:
-    """Who sends or asks."""
-    identity = current_identity()
-    return Sender(identity.team, identity.actor, viewer_of(identity))
 
 
 async def _pieces(

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Never, cast
 
-from infermesh.registry.v1 import artifact_service_pb2_grpc, registry_service_pb2_grpc
+from infermesh.registry.v1 import registry_service_pb2_grpc
 
 from services.common.errors import MeshError, Reason
 
@@ -18,20 +18,9 @@ def later(sentence: str) -> Callable[..., Never]:
 
 
 _IMPORT = "other registries cannot be imported yet; CreateModel registers one ONNX file at a time"
-_UPLOAD = "uploads cannot be continued after a break yet; send the whole artifact by UploadArtifact"
 
 
 class LaterRegistryMethods(registry_service_pb2_grpc.RegistryServiceServicer):
     """All that RegistryService does not do yet."""
 
     ImportModels = later(_IMPORT)
-
-
-class LaterArtifactMethods(artifact_service_pb2_grpc.ArtifactServiceServicer):
-    """All that ArtifactService does not do yet."""
-
-    CreateUpload = later(_UPLOAD)
-    GetUpload = later(_UPLOAD)
-    AppendUpload = later(_UPLOAD)
-    CompleteUpload = later(_UPLOAD)
-    DeleteUpload = later(_UPLOAD)

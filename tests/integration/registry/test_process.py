@@ -1,7 +1,9 @@
 """The process itself: killed between two steps, without its database, stopped while it works."""
 
 import asyncio
+import hashlib
 import os
+import random
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -10,7 +12,13 @@ from pathlib import Path
 import grpc
 import psycopg
 import pytest
-from infermesh.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
+from google.api import httpbody_pb2
+from infermesh.registry.v1 import (
+    artifact_service_pb2,
+    artifact_service_pb2_grpc,
+    registry_service_pb2,
+    registry_service_pb2_grpc,
+)
 from pydantic import SecretStr
 
 from services.common.clock import SystemClock
@@ -115,6 +123,45 @@ async def test_killed_between_artifact_and_row_it_completes_when_asked_again(reg
     made = await registry.calls.CreateModel(digits(OLD, request_id="wish"))
     assert [path.name[:64] for path in registry.kept()] == [made.artifact_digest]
     assert await registry.calls.GetModelVersion(GetVersion(model_name="digits", version=OLD)) == made
+
+
+async def test_an_upload_goes_on_after_a_kill(registry: Running) -> None:
+    content = random.Random(1).randbytes(20 * 1024 * 1024)
+    assert registry.channel is not None
+    artifacts = artifact_service_pb2_grpc.ArtifactServiceStub(registry.channel)
+    begun = await artifacts.CreateUpload(
+        artifact_service_pb2.CreateUploadRequest(filename="large.bin", size_bytes=len(content))
+    )
+    sending = asyncio.ensure_future(artifacts.AppendUpload(_appended(begun.upload_id, content, 0, slow=True)))
+    get = artifact_service_pb2.GetUploadRequest(upload_id=begun.upload_id)
+
+    async def arrived() -> bool:
+        return (await artifacts.GetUpload(get)).offset_bytes > 0
+
+    await eventually(arrived)
+    await registry.signalled(signal.SIGKILL)
+    with pytest.raises((MeshError, grpc.aio.AioRpcError)):
+        await sending
+    await registry.close()
+    await registry.start()
+    artifacts = artifact_service_pb2_grpc.ArtifactServiceStub(registry.channel)
+    offset = int((await artifacts.GetUpload(get)).offset_bytes)
+    assert 0 < offset < len(content)
+    await artifacts.AppendUpload(_appended(begun.upload_id, content, offset))
+    made = await artifacts.CompleteUpload(artifact_service_pb2.CompleteUploadRequest(upload_id=begun.upload_id))
+    assert made.digest == hashlib.sha256(content).hexdigest()
+    assert [path for path in registry.artifacts.glob("uploads/*/*") if path.is_file()] == []
+
+
+async def _appended(
+    upload_id: str, content: bytes, offset: int, *, slow: bool = False
+) -> AsyncIterator[artifact_service_pb2.AppendUploadRequest]:
+    """The messages that send what is behind an offset; slowly, so that the end is never reached."""
+    for begin in range(offset, len(content), 1024 * 1024):
+        body = httpbody_pb2.HttpBody(data=content[begin : begin + 1024 * 1024])
+        yield artifact_service_pb2.AppendUploadRequest(upload_id=upload_id, offset_bytes=offset, body=body)
+        if slow and begin > len(content) // 2:
+            await asyncio.Event().wait()
 
 
 async def test_a_stop_lets_the_call_in_hand_finish(registry: Running) -> None:

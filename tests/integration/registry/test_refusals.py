@@ -8,7 +8,6 @@ import pytest
 from google.protobuf import empty_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
 from infermesh.registry.v1 import (
-    artifact_service_pb2,
     registry_service_pb2,
 )
 
@@ -136,13 +135,9 @@ REGISTRY_DONE = {
     *("ShareModel", "UnshareModel", "TransferModel"),
     *("SetAlias", "GetAlias", "ListAliases", "DeleteAlias", "ListAliasMoves"),
 }
-ARTIFACT_DONE = {"UploadArtifact", "GetArtifact", "DownloadArtifact", "InspectArtifact", "CollectGarbage"}
 LATER = [
     method
-    for service, done in (
-        (registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"], REGISTRY_DONE),
-        (artifact_service_pb2.DESCRIPTOR.services_by_name["ArtifactService"], ARTIFACT_DONE),
-    )
+    for service, done in ((registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"], REGISTRY_DONE),)
     for method in service.methods
     if method.name not in done
 ]

@@ -121,7 +121,12 @@ def header_blocks(headers: Sequence[tuple[str, str]]) -> tuple[bytes, bytes]:
 
 
 def _text(text: str) -> bytes:
+    """Its length, as HPACK writes a number into seven bits and what follows, then its bytes."""
     raw = text.encode("ascii")
-    if len(raw) > 126:
-        raise ValueError(f"{text!r} is longer than the 126 bytes that a header may have here")
-    return bytes((len(raw),)) + raw
+    length, size = bytearray((min(len(raw), 0x7F),)), len(raw) - 0x7F
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    if len(raw) >= 0x7F:
+        length.append(size)
+    return bytes(length) + raw

@@ -20,11 +20,11 @@ from infermesh.registry.v1 import (
     model_pb2,
     model_version_pb2,
     registry_service_pb2,
-    registry_service_pb2_grpc,
 )
 from infermesh.router.v1 import canary_pb2, receiver_pb2, router_service_pb2, traffic_pb2
 from typer.testing import CliRunner, Result
 
+from tests.integration.client.histories import Histories
 from tests.integration.client.monitoring import Monitor
 from tests.integration.client.refusing import refuse
 from tests.integration.client.rollouts import Rollouts
@@ -34,10 +34,11 @@ Step = Deployment | None | grpc.StatusCode
 """What a watching tells next: a deployment, None for its removal, or a status to break off with."""
 
 
-class Registry(registry_service_pb2_grpc.RegistryServiceServicer):
+class Registry(Histories):
     """Keeps versions; the same version again with another artifact is refused. Pages hold two."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.requests: list[registry_service_pb2.CreateModelRequest] = []
         self.reads_no_files = False
         self.searches: list[registry_service_pb2.SearchModelsRequest] = []

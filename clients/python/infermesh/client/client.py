@@ -7,6 +7,7 @@ from infermesh.client.ab_tests import AbTests
 from infermesh.client.alerts import Alerts
 from infermesh.client.batch import Batch
 from infermesh.client.canaries import Canaries
+from infermesh.client.changes import Changes
 from infermesh.client.credentials import Credentials
 from infermesh.client.deployments import Deployments
 from infermesh.client.health import Health
@@ -40,6 +41,7 @@ class Client:
     ) -> None:
         self._transport = Transport(gateway, timeout_s=timeout_s, credentials=credentials)
         self.models = Models(self._transport)
+        self.changes = Changes(self._transport)
         self.deployments = Deployments(self._transport)
         self.traffic = Traffic(self._transport)
         self.canaries = Canaries(self._transport)

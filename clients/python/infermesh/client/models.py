@@ -153,25 +153,34 @@ class Models:
         *,
         metrics: Sequence[str] = (),
         tags: Sequence[str] = (),
+        prefix: str = "",
         framework: str = "",
         stage: str = "",
+        team: str = "",
         alias: str = "",
+        lineage: Sequence[str] = (),
         latest_only: bool = False,
         order_by: str = "",
         limit: int | None = None,
         timeout_s: float | None = None,
     ) -> Iterator[model_version_pb2.ModelVersion]:
-        """Versions for which all that is given holds; a metric is compared as in "accuracy > 0.9"."""
+        """Versions for which all that is given holds; a metric is compared as in "accuracy > 0.9".
+
+        `lineage` is what they were made from, directly or through others, for instance "dataset:interactions_2026_jan".
+        """
         size = _size(limit)
 
         def fetch(token: str) -> registry_service_pb2.SearchModelsResponse:
             request = registry_service_pb2.SearchModelsRequest(
                 query=words,
                 metrics=metrics,
+                name_prefix=prefix,
                 tags=tags,
                 framework=framework,
                 stage=stage,
+                team=team,
                 alias=alias,
+                lineage=lineage,
                 latest_only=latest_only,
                 order_by=order_by,
                 page_size=size,
@@ -189,6 +198,35 @@ class Models:
             model_name=name, version=version, stage=stage, reason=reason, etag=etag
         )
         return self._transport.call(self._stub.SetStage, request, timeout_s=timeout_s)
+
+    def lineage(
+        self,
+        name: str = "",
+        version: str = "",
+        *,
+        node: str = "",
+        direction: str = "",
+        depth_max: int = 0,
+        timeout_s: float | None = None,
+    ) -> registry_service_pb2.GetLineageResponse:
+        """What a version was made from and what was made from it; or the same around a `node`, for instance
+        "dataset:mnist". `direction` is "ancestors", "descendants" or "both". Raises VERSION_NOT_FOUND."""
+        request = registry_service_pb2.GetLineageRequest(
+            model_name=name, version=version, node_id=node, direction=direction, depth_max=depth_max
+        )
+        return self._transport.call(self._stub.GetLineage, request, timeout_s=timeout_s)
+
+    def delete(self, name: str, *, etag: str = "", timeout_s: float | None = None) -> None:
+        """Removes a model with all its versions and aliases, for good. Raises RESOURCE_IN_USE while one of them is
+        deployed, ETAG_MISMATCH."""
+        request = registry_service_pb2.DeleteModelRequest(model_name=name, etag=etag)
+        self._transport.call(self._stub.DeleteModel, request, timeout_s=timeout_s)
+
+    def delete_version(self, name: str, version: str, *, etag: str = "", timeout_s: float | None = None) -> None:
+        """Removes a version, for good: its number is never given out again. Raises RESOURCE_IN_USE while it is deployed
+        or an alias points to it, ETAG_MISMATCH."""
+        request = registry_service_pb2.DeleteModelVersionRequest(model_name=name, version=version, etag=etag)
+        self._transport.call(self._stub.DeleteModelVersion, request, timeout_s=timeout_s)
 
     def set_alias(
         self,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from infermesh.client.cli.commands.model_history import add_audit, add_history
 from infermesh.client.cli.completion import complete_version
 from infermesh.client.cli.documents import read_document
 from infermesh.client.cli.model_views import model_shown, models_listed, registered, version_shown, versions_listed
@@ -74,7 +75,9 @@ def add_to(app: typer.Typer) -> None:
 
     _add_search(group)
     _add_changes(group)
+    add_history(group)
     app.add_typer(group)
+    add_audit(app)
 
 
 def _add_register(app: typer.Typer) -> None:
@@ -201,9 +204,16 @@ def _add_search(group: typer.Typer) -> None:
         metric: Annotated[
             list[str] | None, typer.Option(metavar="COMPARISON", help='As "accuracy > 0.9"; repeatable.')
         ] = None,
+        prefix: Annotated[str, typer.Option(metavar="TEXT", help="Only models whose names begin so.")] = "",
         tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="Only with this tag; repeatable.")] = None,
         framework: Annotated[str, typer.Option(metavar="NAME", help="Only of this framework.")] = "",
         stage: Annotated[str, typer.Option(metavar="STAGE", help="Only in this stage.")] = "",
+        team: Annotated[str, typer.Option(metavar="TEAM", help="Only of this team.")] = "",
+        alias: Annotated[str, typer.Option(metavar="ALIAS", help="Only what this alias points to.")] = "",
+        made_from: Annotated[
+            list[str] | None,
+            typer.Option("--from", metavar="NODE", help="Only what was made from it, as dataset:NAME; repeatable."),
+        ] = None,
         latest: Annotated[bool, typer.Option("--latest", help="Only the highest of each model.")] = False,
         order: Annotated[
             str, typer.Option(metavar="FIELD", help='name, created_at, updated_at or metric:NAME; " desc" reverses.')
@@ -214,9 +224,13 @@ def _add_search(group: typer.Typer) -> None:
         found = session.client.models.search(
             " ".join(words or ()),
             metrics=metric or (),
+            prefix=prefix,
             tags=tag or (),
             framework=framework,
             stage=stage,
+            team=team,
+            alias=alias,
+            lineage=made_from or (),
             latest_only=latest,
             order_by=order,
             limit=limit,

@@ -214,5 +214,5 @@ class ArtifactReader(Protocol):
     """Looks into artifacts, without running anything of them."""
 
     async def read(self, artifact: Artifact) -> Understood:
-        """What the artifact is and states. Raises ARTIFACT_INVALID where it is of no kind that is known, or is broken."""
+        """What the artifact is and states. Raises ARTIFACT_INVALID for one of no kind that is known, or broken."""
         ...

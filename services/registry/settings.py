@@ -53,12 +53,12 @@ class RegistrySettings(ServiceSettings):
     """The private key on P-256, in PEM, that API keys are signed with. Empty: `signing_key_path`."""
     signing_key_path: Path | None = None
     """A file with that key, for registries on several machines. Unset: one in `data_dir`, made at the first start."""
-    access_period_s: float = Field(default=5.0, gt=0, le=3600)
+    access_period_s: float = Field(default=30.0, gt=0, le=3600)
     """Seconds between looks at all of who may do what. Changes are told as they are committed; this finds what time
     alone changes, such as keys that ended, and anything that got lost."""
     allow_unsafe_artifacts: bool = False
-    """Whether models without a team may be of artifacts that run code while they are loaded (pickles, Python). Teams say it
-    for themselves."""
+    """Whether models without a team may be of artifacts that run code while they are loaded (pickles, Python). Teams
+    say it for themselves."""
     deployer_address: str = "127.0.0.1:8103"
     """Asked whether a version is deployed before it is removed."""
     followers_max: int = Field(default=1000, ge=1, le=100_000)

@@ -5,6 +5,7 @@ must take at least as much and give at most as much; where it does not, the diff
 typed tensors count too, so every change of an element type breaks.
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -72,8 +73,14 @@ def _shape(side: str, old: TensorSpec, new: TensorSpec) -> Iterator[Difference]:
     if old.shape != new.shape:
         wider, narrower = (new.shape, old.shape) if side == INPUTS else (old.shape, new.shape)
         fits = len(wider) == len(narrower) and all(a in (-1, b) for a, b in zip(wider, narrower, strict=True))
+        before, after = str(list(old.shape)), str(list(new.shape))
+        if fits and side == INPUTS and old.shape.count(-1) <= 1 < new.shape.count(-1):
+            # A flat list has one shape as long as at most one size is open.
+            advice = f"send nested lists for {new.name!r}, no flat ones"
+            yield Difference(side, new.name, "shape", before, after, True, advice)
+            return
         verb = "send" if side == INPUTS else "expect"
-        yield _changed(side, new, "shape", str(list(old.shape)), str(list(new.shape)), fits=fits, verb=verb)
+        yield _changed(side, new, "shape", before, after, fits=fits, verb=verb)
 
 
 def _optional(side: str, old: TensorSpec, new: TensorSpec) -> Iterator[Difference]:
@@ -85,12 +92,25 @@ def _optional(side: str, old: TensorSpec, new: TensorSpec) -> Iterator[Differenc
 
 def _range(side: str, old: TensorSpec, new: TensorSpec) -> Iterator[Difference]:
     if (old.minimum, old.maximum) != (new.minimum, new.maximum):
-        wider, narrower = (new, old) if side == INPUTS else (old, new)
-        fits = (wider.minimum is None or (narrower.minimum is not None and narrower.minimum >= wider.minimum)) and (
-            wider.maximum is None or (narrower.maximum is not None and narrower.maximum <= wider.maximum)
-        )
+        wider, narrower = (reachable(new), reachable(old)) if side == INPUTS else (reachable(old), reachable(new))
+        fits = wider[0] <= narrower[0] and narrower[1] <= wider[1]
         verb = "keep within" if side == INPUTS else "expect values within"
         yield _changed(side, new, "range", _limits(old), _limits(new), fits=fits, verb=verb)
+
+
+def reachable(spec: TensorSpec) -> tuple[float, float]:
+    """The least and the greatest value that is allowed and that the type has; infinite where nothing limits it."""
+    low = -math.inf if spec.minimum is None else spec.minimum
+    high = math.inf if spec.maximum is None else spec.maximum
+    if not spec.data_type.is_integer:
+        return (low, high) if spec.data_type.is_float else (-math.inf, math.inf)
+    bits = 8 * spec.data_type.size_bytes
+    signed = not spec.data_type.startswith("U")
+    least, most = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    return (
+        max(least, math.ceil(low)) if math.isfinite(low) else least,
+        min(most, math.floor(high)) if math.isfinite(high) else most,
+    )
 
 
 def _categories(side: str, old: TensorSpec, new: TensorSpec) -> Iterator[Difference]:

@@ -1,16 +1,23 @@
 """What an artifact states and what its caller declares, made into the one schema that serving goes by."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Never
 
 from services.common.errors import FieldViolation, MeshError, Reason, shown
 from services.common.schema import DataType, ModelSchema, TensorSpec
-from services.registry.domain.short_form import Declared, contradiction, short_form_of
+from services.registry.domain.declared import Declared
+from services.registry.domain.reference import check_sample
+from services.registry.domain.short_form import contradiction, short_form_of
 from services.registry.domain.version import JsonObject
 from services.registry.domain.violations import Violations
 
 _TENSORS_MAX = 4096
+_NAME_LENGTH_MAX = 256
+_CATEGORIES_MAX = 10_000
+_DEFAULT_LENGTH_MAX = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +128,9 @@ class _Side:
         self._compare(specs)
         limited = side == "input"
         self.specs = tuple(short[spec.name].limit(spec) if limited and spec.name in short else spec for spec in specs)
+        if not self.violations:
+            for spec in self.specs:
+                self._check_default(spec)
 
     def _merged(self, stated: StatedTensor) -> TensorSpec:
         """The tensor with all that is known of it."""
@@ -161,20 +171,45 @@ class _Side:
                 # Callers who go by the declaration would leave it out of every request.
                 self._add(f"input_schema.{name}", f"is missing, and the model takes {short_form_of(spec)} by that name")
 
+    def _check_default(self, spec: TensorSpec) -> None:
+        """A default must be a value that a caller could have sent."""
+        if not spec.default_json:
+            return
+        try:
+            check_sample([{spec.name: json.loads(spec.default_json)}], ModelSchema((spec,)))
+        except MeshError as error:
+            exact = spec.name in self._exact and self._exact[spec.name].default_json
+            form = f"schema.inputs.{spec.name}.default_value" if exact else f"input_schema.{spec.name}.default"
+            self._add(form, f"does not fit the feature: {error.violations[0].description}")
+
     def _add(self, field: str, description: str) -> None:
         self.violations.append(FieldViolation(field, description))
 
 
 def _check_spec(spec: TensorSpec, field: str, violations: Violations) -> None:
-    violations.unless(0 < len(spec.name) <= 256, f"{field}.name", spec.name, "1 to 256 characters")
+    named = 0 < len(spec.name) <= _NAME_LENGTH_MAX and spec.name.isprintable()
+    violations.unless(named, f"{field}.name", spec.name, f"1 to {_NAME_LENGTH_MAX} printable characters")
     sizes = len(spec.shape) <= 8 and all(size == -1 or 0 < size < 2**31 for size in spec.shape)
     violations.unless(sizes, f"{field}.shape", spec.shape, "at most 8 sizes, each -1 or from 1")
     low, high = spec.minimum, spec.maximum
     violations.unless(low is None or high is None or low <= high, f"{field}.minimum", low, f"at most {high}")
+    numeric = spec.data_type.is_integer or spec.data_type.is_float
+    violations.unless(numeric or (low, high) == (None, None), f"{field}.minimum", (low, high), "none but for numbers")
+    finite = all(limit is None or math.isfinite(limit) for limit in (low, high))
+    violations.unless(finite, f"{field}.minimum", (low, high), "finite limits, or none")
+    many = len(spec.categories) <= _CATEGORIES_MAX and not any("\0" in one for one in spec.categories)
+    violations.unless(
+        many, f"{field}.categories", spec.categories, f"at most {_CATEGORIES_MAX} texts without the character U+0000"
+    )
     fits = spec.data_type is DataType.BYTES or not spec.categories
     violations.unless(fits, f"{field}.categories", spec.categories, "none but for BYTES")
     given = not (spec.optional or spec.default_json) or _is_json(spec.default_json)
-    violations.unless(given, f"{field}.default_value", spec.default_json, "JSON text, since the feature is optional")
+    violations.unless(
+        given,
+        f"{field}.default_value",
+        spec.default_json,
+        "JSON text without doubled keys, since the feature is optional",
+    )
 
 
 def _narrower(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:
@@ -185,8 +220,21 @@ def _narrower(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] |
 
 
 def _is_json(text: str) -> bool:
+    if len(text) > _DEFAULT_LENGTH_MAX or "\0" in text or "\\u0000" in text:
+        return False
     try:
-        json.loads(text)
-    except ValueError:
+        json.loads(text, object_pairs_hook=_without_doubles, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
         return False
     return True
+
+
+def _without_doubles(pairs: list[tuple[str, object]]) -> Mapping[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is doubled")
+    return found
+
+
+def _no_constant(word: str) -> Never:
+    raise ValueError(word)

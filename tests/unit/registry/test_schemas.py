@@ -1,5 +1,7 @@
 """The one schema that comes of what an artifact states and what its caller declares."""
 
+from dataclasses import replace
+
 import pytest
 
 from services.common.errors import MeshError, Reason
@@ -159,3 +161,58 @@ def test_a_mapping_fits_the_outputs(mapping: PredictionMapping, classes: tuple[s
     with pytest.raises(MeshError) as caught:
         agree_mapping(mapping, PLAIN, classes)
     assert [violation.field for violation in caught.value.violations] == [field]
+
+
+@pytest.mark.parametrize(
+    ("declared", "inputs", "field"),
+    [
+        (None, {"X": {"type": "array", "items": "float", "default": [1.0, 2.0]}}, "input_schema.X.default"),
+        (ModelSchema((TensorSpec("X", DataType.FP32, (4,), True, '["a"]'),)), {}, "schema.inputs.X.default_value"),
+        (
+            ModelSchema((TensorSpec("X", DataType.FP32, (4,), True, "[0,0,0,9]", 0, 1),)),
+            {},
+            "schema.inputs.X.default_value",
+        ),
+    ],
+)
+def test_a_default_is_a_value_that_a_caller_could_send(
+    declared: ModelSchema | None, inputs: dict[str, object], field: str
+) -> None:
+    with pytest.raises(MeshError) as caught:
+        agreed(declared=declared, inputs=inputs)
+    assert [violation.field for violation in caught.value.violations] == [field]
+
+
+def test_one_side_may_be_stated_and_the_other_declared() -> None:
+    half = StatedSchema((StatedTensor("X", DataType.FP32, (4,)),), ())
+    made = agreed(half, outputs={"score": "float"})
+    assert (made.schema.outputs, made.source) == ((TensorSpec("score", DataType.FP32),), "declared")
+
+
+def test_categories_that_the_artifact_states_are_kept_and_may_be_narrowed() -> None:
+    stated = StatedSchema((StatedTensor("city", DataType.BYTES, (), ("Rome", "Oslo")),), STATED.outputs)
+    assert agreed(stated).schema.inputs[0].categories == ("Rome", "Oslo")
+    fewer = ModelSchema((TensorSpec("city", DataType.BYTES, categories=("Oslo",)),))
+    assert agreed(stated, fewer).schema.inputs[0].categories == ("Oslo",)
+    with pytest.raises(MeshError) as caught:
+        agreed(stated, ModelSchema((TensorSpec("city", DataType.BYTES, categories=("Bonn",)),)))
+    assert caught.value.reason is Reason.SCHEMA_MISMATCH
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "a\0b"},
+        {"name": "a\nb"},
+        {"minimum": float("nan")},
+        {"minimum": 0.0, "data_type": DataType.BYTES},
+        {"categories": ("a\0",), "data_type": DataType.BYTES},
+        {"optional": True, "default_json": '{"a": 1, "a": 2}'},
+        {"optional": True, "default_json": "NaN"},
+        {"optional": True, "default_json": "[" * 100_000},
+    ],
+)
+def test_tensors_that_cannot_be(change: dict[str, object]) -> None:
+    found = Violations()
+    check_declared(ModelSchema((replace(X, **change),)), found)  # type: ignore[arg-type]
+    assert len(found.found) == 1

@@ -4,7 +4,8 @@ import pytest
 
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, TensorSpec
-from services.registry.domain.short_form import Declared, contradiction, parse_short_form, short_form_of
+from services.registry.domain.declared import Declared
+from services.registry.domain.short_form import contradiction, parse_short_form, short_form_of
 
 
 def one(value: object) -> Declared:
@@ -26,7 +27,20 @@ def one(value: object) -> Declared:
             {"type": "array", "minItems": 3.0, "maxItems": 3.0, "items": {"type": "number", "minimum": 0.0}},
             Declared("float", (3,), minimum=0),
         ),
-        ({"type": "array", "items": "array<int>", "minItems": 1.0}, Declared("int", (-1, -1))),
+        ({"type": "array", "items": "array<int>", "minItems": 0.0}, Declared("int", (-1, -1))),
+        ({"type": ["integer"], "exclusiveMinimum": 0.0, "exclusiveMaximum": 9.5}, Declared("int", (), 1, 9)),
+        ({"type": ["integer", "number"]}, Declared("float")),
+        ({"type": "integer", "enum": [3.0, 1.0, 2.0]}, Declared("int", (), 1, 3)),
+        ({"enum": [1.0, 2.0]}, Declared("int", (), 1, 2)),
+        ({"const": "a"}, Declared("string", categories=("a",))),
+        ({"type": "number", "const": 0.5}, Declared("float", (), 0.5, 0.5)),
+        ({"type": "boolean", "enum": [True, False]}, Declared("bool")),
+        ({"type": "number", "format": "double"}, Declared("float", data_type=DataType.FP64)),
+        ({"type": "integer", "format": "uint8", "multipleOf": 1.0}, Declared("int", data_type=DataType.UINT8)),
+        (
+            {"type": "array", "items": {"type": "string", "enum": ["a", "b"]}, "examples": [["a"]], "$comment": "so"},
+            Declared("string", (-1,), categories=("a", "b")),
+        ),
         ({"type": "array", "items": "int", "default": [1.0]}, Declared("int", (-1,), default_json="[1.0]")),
     ],
 )
@@ -50,7 +64,22 @@ def test_what_is_understood(value: object, expected: Declared) -> None:
         ({"type": "string", "pattern": "a+"}, "input_schema.x.pattern"),
         ({"type": "string", "minimum": 0.0}, "input_schema.x.minimum"),
         ({"type": "integer", "minimum": 2.0, "maximum": 1.0}, "input_schema.x.minimum"),
-        ({"type": "number", "enum": [1.0]}, "input_schema.x.enum"),
+        ({"type": "number", "enum": [1.0, 2.5]}, "input_schema.x.enum"),
+        ({"type": "integer", "enum": [1.0, 3.0]}, "input_schema.x.enum"),
+        ({"type": "array", "items": "int", "enum": [[1.0]]}, "input_schema.x.enum"),
+        ({"type": "number", "exclusiveMinimum": 0.0}, "input_schema.x.exclusiveMinimum"),
+        ({"type": "integer", "multipleOf": 2.0}, "input_schema.x.multipleOf"),
+        ({"type": ["number", "null"]}, "input_schema.x.type"),
+        ({"anyOf": [{"type": "number"}, {"type": "null"}]}, "input_schema.x.anyOf"),
+        ({"type": "string", "format": "email"}, "input_schema.x.format"),
+        ({"type": "string", "format": "double"}, "input_schema.x.format"),
+        ({"type": "object", "required": ["a"]}, "input_schema.x.required"),
+        ({"$ref": "#/$defs/x"}, "input_schema.x.$ref"),
+        ({"type": "array", "items": "int", "minItems": 1.0}, "input_schema.x.minItems"),
+        ({"type": "array", "items": "int", "minItems": 1.0, "maxItems": 3.0}, "input_schema.x.minItems"),
+        ({"type": "array", "items": "int", "uniqueItems": True}, "input_schema.x.uniqueItems"),
+        ({"type": "array", "items": {"type": "integer", "default": 1.0}}, "input_schema.x.items.default"),
+        ({"type": "integer", "items": "int"}, "input_schema.x.items"),
         ({"type": "string", "enum": []}, "input_schema.x.enum"),
         ({"type": "array", "items": "int", "minItems": 1.5}, "input_schema.x.minItems"),
         ({"type": "array", "items": "int", "maxItems": -1.0}, "input_schema.x.maxItems"),
@@ -104,3 +133,40 @@ def test_what_contradicts_a_tensor(value: object, data_type: DataType, shape: tu
 def test_the_short_form_of_a_tensor_never_contradicts_it(data_type: DataType, shape: tuple[int, ...]) -> None:
     spec = TensorSpec("x", data_type, shape)
     assert contradiction(one(short_form_of(spec)), spec) == ""
+
+
+def test_a_whole_json_schema_names_its_features() -> None:
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "type": "object",
+        "properties": {"age": {"type": "integer", "minimum": 0.0}, "city": {"type": "string", "default": "Rome"}},
+        "required": ["age"],
+        "additionalProperties": False,
+    }
+    read = parse_short_form(schema, "input_schema")
+    assert read == {"age": Declared("int", (), 0), "city": Declared("string", default_json='"Rome"')}
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"required": []}, "input_schema.required"),
+        ({"required": ["age", "size"]}, "input_schema.required"),
+        ({"required": "age"}, "input_schema.required"),
+        ({"additionalProperties": True}, "input_schema.additionalProperties"),
+        ({"minProperties": 1.0}, "input_schema.minProperties"),
+        ({"properties": {"age": {"type": "integer", "pattern": "x"}}}, "input_schema.properties.age.pattern"),
+    ],
+)
+def test_what_of_a_whole_json_schema_cannot_be_kept_is_named(change: dict[str, object], field: str) -> None:
+    schema = {"type": "object", "properties": {"age": "int"}, "required": ["age"], **change}
+    with pytest.raises(MeshError) as caught:
+        parse_short_form(schema, "input_schema")
+    assert [violation.field for violation in caught.value.violations] == [field]
+
+
+def test_every_refused_keyword_says_what_to_use_instead() -> None:
+    for keyword in ("pattern", "properties", "anyOf", "$ref", "contains", "minLength"):
+        with pytest.raises(MeshError) as caught:
+            one({"type": "string", keyword: "x"})
+        assert "keywords" not in caught.value.message

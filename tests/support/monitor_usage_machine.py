@@ -261,6 +261,22 @@ class UsageMachine(RuleBasedStateMachine):
             assert one.used == wanted.get(one.key, Used())
             assert one.stored_byte_hours == stored.get(one.key, 0)
 
+    @rule(first=st.integers(-60, 60), length=st.integers(1, 120))
+    def sums_over_hours_are_those_of_the_hours(self, first: int, length: int) -> None:
+        """Over whole days and parts of them."""
+        begin = hour_of(NOON) + first
+        query = UsageQuery(Hours(begin, begin + length))
+        wanted: dict[tuple[str, str, str], tuple[Used, int]] = defaultdict(lambda: (Used(), 0))
+        for one in self.run(self.reader.by_hour(query, after=None, limit=100_000)):
+            name = (one.key.team, one.key.model, one.key.version)
+            used, stored = wanted[name]
+            used.add(one.used)
+            wanted[name] = (used, stored + one.stored_byte_hours)
+        found = self.run(self.reader.totals(query, after=None, limit=100_000))
+        assert [(one.key.team, one.key.model, one.key.version) for one in found] == sorted(wanted)
+        for one in found:
+            assert (one.used, one.stored_byte_hours) == wanted[one.key.team, one.key.model, one.key.version]
+
     async def _everything(self) -> list[Metered]:
         noon = hour_of(NOON)
         query = UsageQuery(Hours(noon - 48, noon + 10_000))

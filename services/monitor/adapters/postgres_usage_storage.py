@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.monitor.adapters.database import transaction
-from services.monitor.domain.usage_window import hour_start
+from services.monitor.domain.usage_window import day_of, hour_of, hour_start
 from services.monitor.ports_usage import Stored
 
 _SAMPLED = text("SELECT EXISTS (SELECT FROM team_storage_samples WHERE hour = :hour)")
@@ -30,6 +30,12 @@ _REPEAT = text("""
     INSERT INTO team_storage (team, model_id, hour, stored_bytes)
     SELECT team, model_id, :hour, stored_bytes FROM team_storage
     WHERE hour = (SELECT max(hour) FROM team_storage_samples WHERE hour < :hour)
+""")
+_ADD_TO_DAY = text("""
+    INSERT INTO team_storage_days AS kept (team, model_id, day, stored_byte_hours)
+    SELECT team, model_id, :day, stored_bytes FROM team_storage WHERE hour = :hour ORDER BY team, model_id
+    ON CONFLICT (team, model_id, day)
+    DO UPDATE SET stored_byte_hours = kept.stored_byte_hours + excluded.stored_byte_hours
 """)
 
 
@@ -59,6 +65,7 @@ class PostgresStorageStore:
                     "sizes": [one.bytes for one in stored],
                 },
             )
+            await _add_to_day(connection, moment)
         return True
 
     async def fill(self, *, limit: int) -> int:
@@ -69,9 +76,16 @@ class PostgresStorageStore:
             async with transaction(self._engine) as connection:
                 if await _claim(connection, moment, None):
                     await connection.execute(_REPEAT, {"hour": moment})
+                    await _add_to_day(connection, moment)
         return len(missed)
 
 
 async def _claim(connection: AsyncConnection, moment: datetime, at: datetime | None) -> bool:
     claimed = await connection.execute(_CLAIM, {"hour": moment, "at": at})
     return claimed.first() is not None
+
+
+async def _add_to_day(connection: AsyncConnection, moment: datetime) -> None:
+    """Adds an hour that was just noted to its day."""
+    day = hour_start(day_of(hour_of(moment)))
+    await connection.execute(_ADD_TO_DAY, {"hour": moment, "day": day})

@@ -8,6 +8,8 @@ from services.common.errors import invalid
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
 _INSTANT = timedelta(microseconds=1)
+_DAY = 24
+"""Hours of one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +18,12 @@ class Hours:
 
     first: int
     end: int
+
+    @property
+    def days(self) -> "Hours":
+        """The whole UTC days in it; where there is none, nothing at its end."""
+        first, end = -(-self.first // _DAY) * _DAY, day_of(self.end)
+        return Hours(first, end) if first < end else Hours(self.end, self.end)
 
 
 def hours(start: datetime | None, end: datetime | None, *, now: datetime) -> Hours:
@@ -35,6 +43,11 @@ def hours(start: datetime | None, end: datetime | None, *, now: datetime) -> Hou
 def hour_of(moment: datetime) -> int:
     """The hour that holds `moment`."""
     return (moment - _EPOCH) // _HOUR
+
+
+def day_of(hour: int) -> int:
+    """The first hour of its UTC day."""
+    return hour // _DAY * _DAY
 
 
 def hour_start(hour: int) -> datetime:

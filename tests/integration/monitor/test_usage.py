@@ -29,7 +29,10 @@ from tests.support.monitor_usage_machine import UsageMachine
 ROOT = Path(__file__).parents[3]
 TABLES = tuple(PartitionedTable(name, 30) for name in ("model_metrics", "latency_sketches", "inference_logs"))
 COST_IN_SQL = (ROOT / "docs" / "architecture" / "usage.md").read_text().split("```sql")[1].split("```")[0]
-EMPTY = text("TRUNCATE log_streams, team_usage, team_storage, team_storage_samples, model_metrics, latency_sketches")
+EMPTY = text(
+    "TRUNCATE log_streams, team_usage, team_usage_days, team_storage, team_storage_days, team_storage_samples, "
+    "model_metrics, latency_sketches"
+)
 
 
 def machine_over(url: str) -> type[UsageMachine]:

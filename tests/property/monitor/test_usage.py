@@ -15,7 +15,7 @@ from services.monitor.domain.records import Group
 from services.monitor.domain.usage import Usage, UsageKey, Used, usage_of
 from services.monitor.domain.usage_cost import Prices, PriceTable, cost, cost_per_1000
 from services.monitor.domain.usage_export import COLUMNS, decimal, header, line
-from services.monitor.domain.usage_window import hour_of, hour_start, hours
+from services.monitor.domain.usage_window import Hours, hour_of, hour_start, hours
 from tests.support.clock import NOON
 from tests.support.monitor_log import group_of
 from tests.support.monitor_usage_machine import REASONS, REQUESTS, Asked, UsageMachine, reason_name
@@ -134,6 +134,16 @@ def test_hours_hold_the_window_and_no_hour_more(ago: timedelta, length: timedelt
     span = hours(begin, begin + length, now=NOON)
     assert hour_start(span.first) <= begin < hour_start(span.first + 1)
     assert hour_start(span.end - 1) < begin + length <= hour_start(span.end)
+
+
+@given(first=st.integers(0, 10**6), length=st.integers(1, 200))
+def test_days_and_the_hours_at_their_edges_are_the_window(first: int, length: int) -> None:
+    span = Hours(first, first + length)
+    days = span.days
+    assert days.first % 24 == days.end % 24 == 0 or days == Hours(span.end, span.end)
+    edges = [hour for hour in range(span.first, span.end) if hour < days.first or hour >= days.end]
+    assert sorted([*edges, *range(days.first, days.end)]) == list(range(span.first, span.end))
+    assert len(edges) < 48
 
 
 TestUsage = UsageMachine.TestCase

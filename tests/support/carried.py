@@ -11,6 +11,7 @@ from services.common.lifecycle import Lifecycle
 from services.common.settings import ServiceSettings, settings_config
 from services.router.adapters.envoy.control_plane import EnvoyControlPlane
 from services.router.adapters.envoy.options import EnvoyOptions
+from services.router.domain.access import Callers
 from services.router.domain.routing import RoutingTable
 from services.supervisor.parts.envoy import carrying_gateway, gateway_ready
 from services.supervisor.ports import free_ports
@@ -44,6 +45,7 @@ class Carrying:
     plane: EnvoyControlPlane
     server: Lifecycle
     ads_port: int
+    router: FakeRouter
     revision: int = 0
 
     async def publish(self, shares: Mapping[str, int]) -> None:
@@ -59,8 +61,8 @@ class Carrying:
 
 
 @asynccontextmanager
-async def carrying(folder: Path) -> AsyncIterator[Carrying]:
-    """Starts one that serves digits in two versions, all traffic to the second."""
+async def carrying(folder: Path, *, callers: Callers | None = None) -> AsyncIterator[Carrying]:
+    """Starts one that serves digits in two versions, all traffic to the second. `callers`: it asks for their keys."""
     gateway_port, admin_port, ads_port = free_ports(3)
     options = EnvoyOptions(
         batchers=(),
@@ -70,9 +72,12 @@ async def carrying(folder: Path) -> AsyncIterator[Carrying]:
         batch_address=NOBODY,
         monitor_address=NOBODY,
         gateway_port=gateway_port,
+        authentication=callers is not None,
     )
     router, monitor = FakeRouter(full_table(served_model("v1.0.0", "v1.1.0"), revision=7)), FakeMonitor()
     plane, server, _ = await _serve(options, ads_port)
+    if callers is not None:
+        await plane.admit(callers)
     async with serving(router=router, monitor=monitor) as neighbours:
         part = carrying_gateway(
             batcher_part(folder, router=neighbours, monitor=neighbours, application=APPLICATION),
@@ -83,7 +88,7 @@ async def carrying(folder: Path) -> AsyncIterator[Carrying]:
             threads=1,
         )
         process = await Process.start(replace(part, ready=gateway_ready(admin_port, gateway_port)), clock=SystemClock())
-        here = Carrying(f"127.0.0.1:{gateway_port}", monitor, process, options, plane, server, ads_port)
+        here = Carrying(f"127.0.0.1:{gateway_port}", monitor, process, options, plane, server, ads_port, router)
         try:
             await here.publish({"v1.1.0": 100})
             await process.wait_ready()

@@ -15,6 +15,7 @@ from services.common.errors import MeshError, Reason
 from services.common.names import SemanticVersion
 from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
 from services.registry.adapters.postgres_aliases import no_version
+from services.registry.domain.access import is_seen
 from services.registry.domain.alias import Alias, AliasMove, Move
 from services.registry.domain.artifact_uri import ArtifactPlace, filename_of
 from services.registry.domain.artifacts import MESH, Sender
@@ -23,6 +24,7 @@ from services.registry.domain.frameworks import Understood
 from services.registry.domain.schemas import StatedSchema, StatedTensor
 from services.registry.domain.search import Found, Search
 from services.registry.domain.version import Artifact, Content, Model, NewVersion, Stored, Version, precedence_key
+from tests.support.registry_history_fakes import made_from
 
 X = StatedTensor("X", DataType.FP32, (4,))
 LABEL = StatedTensor("label", DataType.INT64, ())
@@ -66,6 +68,7 @@ class _Row:
     updated_at: datetime
     model_card: str = ""
     revision: int = 1
+    shared_with: tuple[str, ...] = ()
 
 
 class MemoryCatalogue:
@@ -88,7 +91,7 @@ class MemoryCatalogue:
         if new.team and new.team not in self._teams:
             raise MeshError(Reason.TEAM_NOT_FOUND, f"the caller's team {new.team!r} is not known")
         row = self._models.get(new.model_name) or self._row(new)
-        if new.team and (row.team or new.team) != new.team:
+        if new.team and row.team != new.team:
             raise other_team(new)
         if row.framework != new.content.framework:
             raise other_framework(new, row.framework)
@@ -122,7 +125,7 @@ class MemoryCatalogue:
         """The model of that name."""
         self._answer()
         row = self._models.get(name)
-        return self._model(row) if row is not None and self._seen(row, team) else None
+        return self._model(row, team) if row is not None and self._seen(row, team) else None
 
     async def models(
         self, *, prefix: str, framework: str, tags: Sequence[str], of_team: str, after: str, limit: int, team: str = ""
@@ -139,7 +142,7 @@ class MemoryCatalogue:
             and of_team in ("", row.team)
             and self._seen(row, team)
         ]
-        return [self._model(row) for row in rows[:limit]]
+        return [self._model(row, team) for row in rows[:limit]]
 
     async def version(self, model_name: str, version: str, *, team: str = "") -> Version | None:
         """A version by its name, "latest" or an alias."""
@@ -174,7 +177,7 @@ class MemoryCatalogue:
             return None
         row.description, row.tags, row.model_card = model.description, model.tags, model.model_card
         row.revision, row.updated_at = row.revision + 1, self._clock.now()
-        return self._model(row)
+        return self._model(row, "")
 
     async def change_version(self, version: Version, *, reason: str = "") -> Version | None:
         """Keeps stage and card if the revision is still the current one."""
@@ -219,6 +222,9 @@ class MemoryCatalogue:
             if self._seen(self._models[one.model_name], team)
         ]
         found = [version for row, version in matching if _matches(search, row, version)]
+        for node in search.lineage:
+            made = made_from(node, [version for _, version in matching])
+            found = [one for one in found if one.version_id in made]
         if search.latest_only:
             highest: dict[str, Version] = {}
             for one in sorted(found, key=lambda one: precedence_key(one.version)):
@@ -285,7 +291,7 @@ class MemoryCatalogue:
         return next((one for one in self._versions.values() if (one.model_name, one.version) == (model, version)), None)
 
     def _seen(self, row: _Row, team: str) -> bool:
-        return not team or row.team in ("", team)
+        return is_seen(team, row.name, row.team, row.shared_with)
 
     def _shown(self, version: Version) -> Version:
         pointing = [
@@ -295,11 +301,19 @@ class MemoryCatalogue:
         ]
         return replace(version, aliases=tuple(pointing), team=self._models[version.model_name].team)
 
-    def _model(self, row: _Row) -> Model:
+    def share(self, model_name: str, team: str) -> None:
+        """Lets a team see a model."""
+        row = self._models[model_name]
+        row.shared_with = tuple(sorted({*row.shared_with, team}))
+
+    def _model(self, row: _Row, viewer: str) -> Model:
         versions = [one.version for one in self._versions.values() if one.model_name == row.name]
         aliases = {alias: one.version for (model, alias), one in self._aliases.items() if model == row.name}
         latest = str(max(map(SemanticVersion.parse, versions)))
         values = {name: value for name, value in vars(row).items() if name != "version"}
+        team = viewer.split(" ", maxsplit=1)[0]
+        if team not in ("", "*", row.team):
+            values["shared_with"] = tuple(one for one in row.shared_with if one == team)
         return Model(**values, latest_version=latest, version_count=len(versions), aliases=aliases)
 
 

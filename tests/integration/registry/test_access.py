@@ -20,6 +20,8 @@ from tests.support.registry_driving import Registry, digits
 from tests.support.registry_team import OPERATOR, Follower, make_team, member, models_by, teams_by
 from tests.support.waiting import eventually
 
+Models = dict[str, tuple[str, tuple[str, ...]]]
+
 
 @pytest.fixture
 def channel(registry: Registry) -> grpc.aio.Channel:
@@ -45,11 +47,15 @@ async def database(settings: RegistrySettings) -> psycopg.AsyncConnection:
     return await psycopg.AsyncConnection.connect(url, autocommit=True)
 
 
+def all_know(every: list[Follower], truth: Models) -> bool:
+    return all(one.models == truth for one in every)
+
+
 async def test_every_change_of_a_model_is_told(channel: grpc.aio.Channel) -> None:
     for team in ("vision", "fraud"):
         await make_team(channel, team)
     owner = models_by(channel, member("vision"))
-    steps: tuple[tuple[Callable[[], Awaitable[object]], dict[str, tuple[str, tuple[str, ...]]]], ...] = (
+    steps: tuple[tuple[Callable[[], Awaitable[object]], Models], ...] = (
         (lambda: owner.CreateModel(digits()), {"digits": ("vision", ())}),
         (
             lambda: owner.ShareModel(rpb.ShareModelRequest(model_name="digits", team="fraud")),
@@ -67,7 +73,7 @@ async def test_every_change_of_a_model_is_told(channel: grpc.aio.Channel) -> Non
     async with followers(channel, 3) as every:
         for act, truth in steps:
             await act()
-            await eventually(lambda truth=truth: all(one.models == truth for one in every), what=str(truth))  # type: ignore[misc]
+            await eventually(partial(all_know, every, truth), what=str(truth))
         # All were told by the way of changes: nobody was told everything again.
         assert [one.resets for one in every] == [1, 1, 1]
 

@@ -83,7 +83,7 @@ class Sources:
             )
         if self._allowed and not real.startswith(self._allowed):
             raise MeshError(
-                Reason.PERMISSION_DENIED,
+                Reason.ARTIFACT_NOT_FOUND,
                 f"the artifact {shown} is in no place that the registry takes artifacts from "
                 f"({', '.join(self._allowed)}); put it there, or send it by UploadArtifact",
             )

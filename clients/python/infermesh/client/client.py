@@ -5,6 +5,7 @@ from typing import Self
 
 from infermesh.client.ab_tests import AbTests
 from infermesh.client.alerts import Alerts
+from infermesh.client.artifacts import Artifacts
 from infermesh.client.batch import Batch
 from infermesh.client.canaries import Canaries
 from infermesh.client.changes import Changes
@@ -41,6 +42,7 @@ class Client:
     ) -> None:
         self._transport = Transport(gateway, timeout_s=timeout_s, credentials=credentials)
         self.models = Models(self._transport)
+        self.artifacts = Artifacts(self._transport)
         self.changes = Changes(self._transport)
         self.deployments = Deployments(self._transport)
         self.traffic = Traffic(self._transport)

@@ -8,6 +8,7 @@ import typer
 from infermesh.client.cli.commands import (
     ab_tests,
     alerts,
+    artifacts,
     canaries,
     deployments,
     features,
@@ -35,7 +36,7 @@ _EPILOG = (
 )
 
 _GROUPS = (
-    *(up, status, models, deployments, predict, features),
+    *(up, status, models, artifacts, deployments, predict, features),
     *(traffic, canaries, ab_tests, shadows, outcomes, alerts),
     *(jobs, metrics, teams, keys, usage),
 )

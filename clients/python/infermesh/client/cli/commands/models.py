@@ -14,7 +14,7 @@ from infermesh.client.cli.model_views import model_shown, models_listed, registe
 from infermesh.client.cli.samples import read_sample
 from infermesh.client.cli.session import ModelArgument, Session, VersionArgument, command
 from infermesh.client.errors import InfermeshError
-from infermesh.client.models import digest_of
+from infermesh.client.packing import pack
 from infermesh.registry.v1 import model_version_pb2
 from rich.markup import escape
 
@@ -91,7 +91,8 @@ def _add_register(app: typer.Typer) -> None:
         model: ModelArgument,
         version: VersionArgument,
         artifact: Annotated[
-            str, typer.Argument(metavar="ARTIFACT", help="The model's file: a path or a URI.", show_default=False)
+            str,
+            typer.Argument(metavar="ARTIFACT", help="The file or folder: a path or a URI.", show_default=False),
         ],
         *,
         framework: Annotated[str, typer.Option(metavar="NAME", help="Default: what the artifact is.")] = "",
@@ -177,16 +178,19 @@ def _sent_where_needed(
 ) -> model_version_pb2.ModelVersion:
     """Registers by the place of the artifact, and sends it only where the registry has not the same file there."""
     file = Path(artifact).expanduser()
-    if "://" in artifact or not file.is_file() or not os.access(file, os.R_OK):
+    if "://" in artifact or not file.exists() or not os.access(file, os.R_OK):
         return register(artifact)
-    digest = digest_of(file)
+    try:
+        digest = pack(file).digest
+    except (OSError, ValueError) as fault:
+        raise typer.BadParameter(str(fault), param_hint="ARTIFACT") from None
     try:
         return register(artifact, digest=digest)
     except InfermeshError as error:
         if error.reason not in {"ARTIFACT_NOT_FOUND", "ARTIFACT_CORRUPT"}:
             raise
     session.output.note(f"[dim]the registry cannot read {escape(str(file))}; sending it[/]")
-    return register(session.client.models.upload(file).artifact_uri, digest=digest)
+    return register(session.client.artifacts.upload(file).artifact_uri, digest=digest)
 
 
 def _add_search(group: typer.Typer) -> None:

@@ -100,7 +100,7 @@ async def batcher(folder: Path, *, places: Mapping[str, Place], clock: Clock) ->
     serving_table_pb2_grpc.add_ServingTableServiceServicer_to_server(router, server)
     server.add_insecure_port(f"127.0.0.1:{router_port}")
     await server.start()
-    folder.mkdir(parents=True, exist_ok=True)
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     part = service_part(
         "batcher",
         ports={"batcher": port},

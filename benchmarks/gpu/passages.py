@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -24,11 +24,13 @@ _PATH = "/inference.GRPCInferenceService/ModelInfer"
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How large the network is, and its batches at most."""
+    """How large the network is, its batches at most, and how it is run."""
 
     layers: int = 12
     hidden: int = 768
     rows_max: int = 128
+    graphs: bool = True
+    """Each size is recorded as a graph of CUDA's and replayed; otherwise PyTorch launches kernel by kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ def make(python: Path, folder: Path, sizes: Sizes) -> tuple[Sequence[Passage], M
     """The passages, a row in each, and what PyTorch says of network and card. Raises LoadFailedError with the recipe's
     last words.
     """
-    command = [str(python), str(RECIPE), str(folder), *map(str, (sizes.layers, sizes.hidden, sizes.rows_max))]
+    command = [str(python), str(RECIPE), str(folder), *map(str, map(int, astuple(sizes)))]
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_RECIPE_TIMEOUT_S)
     if run.returncode:
         words = run.stderr.strip().splitlines()

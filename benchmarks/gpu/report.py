@@ -86,9 +86,8 @@ def judge(seen: Sequence[Seen], shots: Sequence[Shot]) -> Sequence[Verdict]:
         verdicts.append(Verdict(gain.median >= FASTER_MIN, text))
     most = max(callers for _, callers, _ in carried)
     busy = Spread.of([one.busy for one in seen if (one.row.target, one.row.callers) == (MESH_ON, most)])
-    verdicts.append(
-        Verdict(busy.median > BUSY_MIN, f"the card is busy at {most} callers: {busy} %, above {BUSY_MIN:g}")
-    )
+    text = f"the card is busy at {most} callers: {busy} %, above {BUSY_MIN:g}"
+    verdicts.append(Verdict(busy.median > BUSY_MIN, text))
     late = {(shot.target, shot.round): shot.p95_ms for shot in shots}
     later = Spread.of([p95_ms / late[MESH_OFF, at] for (name, at), p95_ms in late.items() if name == MESH_ON])
     verdicts.append(Verdict(later.median <= 1, f"p95 with batching at equal load: {later} × without, at most 1"))

@@ -2,22 +2,21 @@
 
 import argparse
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from benchmarks.bare_triton import Setting
-from benchmarks.compare import Verdict
 from benchmarks.cpu import CpuMeter
-from benchmarks.gpu import report
 from benchmarks.gpu.batcher import BATCHED, SINGLE, TWO, Place, batcher
 from benchmarks.gpu.card import watched_card
-from benchmarks.gpu.measure import Measure, Seen, Shot
+from benchmarks.gpu.measure import Measure
 from benchmarks.gpu.passages import Sizes, make
+from benchmarks.gpu.results import Results
 from benchmarks.gpu.targets import (
     BARE_OFF,
     BARE_ON,
@@ -31,56 +30,14 @@ from benchmarks.gpu.targets import (
 )
 from benchmarks.gpu.triton import Encoder, EncoderTriton, encoder_triton
 from benchmarks.load import h2load_path
-from benchmarks.report import cpu_tables
 from benchmarks.targets import Target
 from services.common.clock import SystemClock
 
 SHARE = 0.7
-_SEARCH_S = 0.7
-_SETTLE_S = 3.0
+_SEARCH_S = 0.6
+_SETTLE_S = 2.5
 """What the batcher may learn at each load before the first round."""
 _LOADED_CALLERS = 64
-
-
-@dataclass
-class Results:
-    """What is there so far."""
-
-    facts: Mapping[str, object] = field(default_factory=dict)
-    best: dict[int, str] = field(default_factory=dict)
-    """Bare Triton's best setting by callers."""
-    tried: list[tuple[int, str, float]] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
-    shots: dict[str, list[Shot]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-
-    def show(self, console: Console) -> Sequence[Verdict]:
-        """Prints everything."""
-        flops = float(str(self.facts.get("flops_per_row", 0)))
-        for note in (*self.notes, *(f"bare Triton at {count} callers: {best}" for count, best in self.best.items())):
-            console.print(note)
-        if not self.seen:
-            return ()
-        console.print(report.closed_table(self.seen, flops))
-        for title, shots in self.shots.items():
-            console.print(report.arrivals_table(title, shots))
-        for table in cpu_tables([one.row for one in self.seen]):
-            console.print(table)
-        verdicts = report.judge(self.seen, next(iter(self.shots.values()))) if self.shots else ()
-        for verdict in verdicts:
-            console.print(str(verdict))
-        return verdicts
-
-    def document(self) -> Mapping[str, object]:
-        """For programs."""
-        return {
-            "facts": self.facts,
-            "best": {str(count): best for count, best in self.best.items()},
-            "tried": self.tried,
-            "seen": [asdict(one) for one in self.seen],
-            "shots": {title: [asdict(one) for one in some] for title, some in self.shots.items()},
-            "notes": self.notes,
-        }
 
 
 class Run:
@@ -156,9 +113,14 @@ class Run:
 async def bench(arguments: argparse.Namespace, console: Console, folder: Path, results: Results) -> None:
     """Fills the results. Raises LoadFailedError, PartFailedError, WrongAnswerError, httpx.HTTPError."""
     clock, h2load = SystemClock(), await asyncio.to_thread(h2load_path)
-    sizes = Sizes(arguments.layers, arguments.hidden, arguments.rows_max)
+    began_s = clock.monotonic()
+
+    def say(text: str) -> None:
+        console.print(f"{clock.monotonic() - began_s:4.0f} s  {text}", highlight=False)
+
+    sizes = Sizes(arguments.layers, arguments.hidden, arguments.rows_max, not arguments.eager)
     passages, results.facts = await asyncio.to_thread(make, arguments.python, folder / "recipe", sizes)
-    console.print(f"PyTorch alone: {results.facts}")
+    say(f"PyTorch alone: {results.facts}")
     encoder = partial(Encoder, gpu=arguments.kind == "gpu", sizes=sizes)
     tried = [encoder(one) for one in (Setting(), *settings(sizes.rows_max, quick=arguments.quick))]
     ours = [encoder(Setting(instances=copies)) for copies in (1, 2)]
@@ -166,7 +128,7 @@ async def bench(arguments: argparse.Namespace, console: Console, folder: Path, r
         card = await stack.enter_async_context(watched_card(clock))
         tritons = [encoder_triton(folder / name, python=arguments.python, encoders=some, clock=clock)
                    for name, some in (("bare", tried), ("mesh", ours))]  # fmt: skip
-        triton, behind = [await stack.enter_async_context(one) for one in tritons]
+        triton, behind = await asyncio.gather(*map(stack.enter_async_context, tritons))
         places = {
             version: Place(one.name, behind.http_address, rows_max)
             for version, one, rows_max in (
@@ -176,7 +138,7 @@ async def bench(arguments: argparse.Namespace, console: Console, folder: Path, r
             )
         }
         address, process = await stack.enter_async_context(batcher(folder / "batcher", places=places, clock=clock))
-        console.print("All servers are up")
+        say("All servers are up")
 
         async def revive(target: Target, why: Exception) -> bool:
             if target.name not in {BARE_ON, BARE_OFF}:
@@ -199,7 +161,7 @@ async def bench(arguments: argparse.Namespace, console: Console, folder: Path, r
             },
             revive=revive,
             clock=clock,
-            say=console.print,
+            say=say,
         )
         run = Run(arguments, results=results, measure=measure, triton=triton, address=address)
         await run.run(sizes)

@@ -24,11 +24,10 @@ _SCRAPE_TIMEOUT_S = 5.0
 def settings(rows_max: int, *, quick: bool) -> tuple[Setting, ...]:
     """What bare Triton is tried with for many callers."""
     windows = (0,) if quick else (0, 1000, 5000)
-    largest = [Setting(rows_max, delay_us, (), copies) for delay_us in windows for copies in (1, 2)]
-    half = (
-        [] if quick else [Setting(rows_max // 2, delay_us, (), copies) for delay_us in (0, 1000) for copies in (1, 2)]
-    )
-    return (*largest, *half)
+    tried = [(rows_max, delay_us) for delay_us in windows]
+    if not quick:
+        tried += [(rows_max // 2, delay_us) for delay_us in (0, 1000)]
+    return tuple(Setting(rows, delay_us, (), copies) for rows, delay_us in tried for copies in (1, 2))
 
 
 def bare(address: str, setting: Setting, sizes: Sizes) -> Target:

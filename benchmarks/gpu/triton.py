@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -41,7 +41,7 @@ class Encoder:
         """config.pbtxt. A `rows_max` of 0 is what the deployer writes: the first dimension is a batch made before."""
         setting = self.setting
         batch, label = ("", "1") if setting.rows_max else ("-1, ", "-1")
-        told = {"layers": self.sizes.layers, "hidden": self.sizes.hidden, "rows_max": self.sizes.rows_max}
+        told = {name: int(value) for name, value in asdict(self.sizes).items()}
         parameters = "".join(f'parameters {{ key: "{k}" value {{ string_value: "{v}" }} }}\n' for k, v in told.items())
         kind = "KIND_GPU" if self.gpu else "KIND_CPU"
         batching = f"dynamic_batching {{ max_queue_delay_microseconds: {setting.delay_us} }}\n"
@@ -105,7 +105,11 @@ async def encoder_triton(
         serving_python=python,
         work_dir=folder,
         log_path=folder / "triton.log",
-        options=(f"--model-load-thread-count={_LOAD_THREADS}", "--allow-gpu-metrics=false"),
+        options=(
+            f"--model-load-thread-count={_LOAD_THREADS}",
+            "--allow-gpu-metrics=false",
+            f"--backend-config=python,stub-timeout-seconds={_LOAD_TIMEOUT_S:.0f}",
+        ),
     )
     for encoder in encoders:
         encoder.put_into(folder / "repository")

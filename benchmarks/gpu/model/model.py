@@ -9,28 +9,19 @@ The batcher hands over one request that is a batch already; a Triton that batche
 import json
 
 import numpy as np
-import torch
 import triton_python_backend_utils as triton
-from network import LENGTH, device, served
-
-_WARM_UP_RUNS = 3
+from network import Runner, served
 
 
 class TritonPythonModel:
     """The class that the python backend looks for."""
 
     def initialize(self, args):
-        """Builds the network and runs every power of two of rows, so that no caller waits for a kernel to be loaded."""
+        """Builds the network and runs every size, so that no caller waits for a kernel to be loaded."""
         config = json.loads(args["model_config"])
         told = {name: int(value["string_value"]) for name, value in config["parameters"].items()}
         self._flat_labels = config["max_batch_size"] == 0
-        self._device = device()
-        self._network = served(told["layers"], told["hidden"])
-        rows = 1
-        while rows <= told["rows_max"]:
-            for _ in range(_WARM_UP_RUNS):
-                self._run(np.ones((rows, LENGTH), dtype=np.int32))
-            rows *= 2
+        self._run = Runner(served(told["layers"], told["hidden"]), told["rows_max"], graphs=bool(told["graphs"]))
 
     def execute(self, requests):
         """One run for all."""
@@ -46,7 +37,3 @@ class TritonPythonModel:
             answers.append(triton.InferenceResponse(tensors))
             start = end
         return answers
-
-    def _run(self, ids):
-        with torch.inference_mode():
-            return self._network(torch.from_numpy(ids).to(self._device)).cpu().numpy()

@@ -2,7 +2,7 @@
 # (PyTorch is installed in the models' environment alone, where mypy does not run)
 """What PyTorch itself says of the network on this machine, without any server: answers, times, and the card's pace.
 
-    PYTHON benchmarks/gpu/model/recipe.py FOLDER LAYERS HIDDEN ROWS_MAX
+    PYTHON benchmarks/gpu/model/recipe.py FOLDER LAYERS HIDDEN ROWS_MAX GRAPHS
 
 Writes `samples.npz` (ids INT32 [16, 128], labels, scores in single precision) and `facts.json` into FOLDER. Raises
 AssertionError where the network as it is served answers otherwise alone, in a batch, or in single precision.
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from network import LENGTH, SEED, VOCABULARY, build, device, served
+from network import LENGTH, SEED, VOCABULARY, Runner, build, device, served
 
 SAMPLES, POOL = 16, 256
 MARGIN_MIN = 0.1
@@ -48,14 +48,14 @@ def matrix_tflops():
     return 2 * MATRIX**3 / seconds(lambda: left @ right) / 1e12
 
 
-def main(folder, layers, hidden, rows_max):
+def main(folder, layers, hidden, rows_max, graphs):
     """Writes both files."""
     ids = np.random.default_rng(SEED + 1).integers(1000, VOCABULARY, (POOL, LENGTH), dtype=np.int32)
-    given = torch.from_numpy(ids).to(device())
+    runner = Runner(served(layers, hidden), rows_max, graphs=bool(graphs))
     with torch.inference_mode():
-        exact = build(layers, hidden).to(device())(given)
-        network = served(layers, hidden)
-        joined, alone = network(given), torch.cat([network(row[None]) for row in given])
+        exact = build(layers, hidden).to(device())(torch.from_numpy(ids).to(device())).cpu()
+        joined = torch.cat([torch.from_numpy(runner(part)) for part in np.split(ids, range(rows_max, POOL, rows_max))])
+        alone = torch.cat([torch.from_numpy(runner(row[None])) for row in ids])
         errors = [float((one - exact).norm() / exact.norm()) for one in (joined, alone)]
         assert max(errors) < ERROR_MAX, errors
         best = exact.topk(2).values
@@ -66,10 +66,7 @@ def main(folder, layers, hidden, rows_max):
         sizes = [2**power for power in range(rows_max.bit_length())]
         # As a server runs it: ids to the device and scores back are within.
         rows = np.concatenate([ids] * -(-rows_max // POOL))
-        times_ms = {
-            size: 1000 * seconds(lambda size=size: network(torch.from_numpy(rows[:size]).to(device())).cpu())
-            for size in sizes
-        }
+        times_ms = {size: 1000 * seconds(lambda size=size: runner(rows[:size])) for size in sizes}
         flops = 2 * 12 * hidden**2 * LENGTH * layers + 4 * LENGTH**2 * hidden * layers
         facts = {
             "card": torch.cuda.get_device_name() if device().type == "cuda" else "",
@@ -81,10 +78,10 @@ def main(folder, layers, hidden, rows_max):
             "labels": sorted(set(labels.tolist())),
         }
     folder.mkdir(parents=True, exist_ok=True)
-    chosen = clear.cpu().numpy()
-    np.savez(folder / "samples.npz", ids=ids[chosen], labels=labels.cpu().numpy(), scores=exact.cpu().numpy()[chosen])
+    chosen = clear.numpy()
+    np.savez(folder / "samples.npz", ids=ids[chosen], labels=labels.numpy(), scores=exact.numpy()[chosen])
     (folder / "facts.json").write_text(json.dumps(facts))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), *map(int, sys.argv[2:5]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:6]))

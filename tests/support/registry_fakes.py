@@ -24,6 +24,7 @@ from services.registry.domain.frameworks import Understood
 from services.registry.domain.schemas import StatedSchema, StatedTensor
 from services.registry.domain.search import Found, Search
 from services.registry.domain.version import Artifact, Content, Model, NewVersion, Stored, Version, precedence_key
+from tests.support.registry_history_fakes import made_from
 
 X = StatedTensor("X", DataType.FP32, (4,))
 LABEL = StatedTensor("label", DataType.INT64, ())
@@ -221,6 +222,9 @@ class MemoryCatalogue:
             if self._seen(self._models[one.model_name], team)
         ]
         found = [version for row, version in matching if _matches(search, row, version)]
+        for node in search.lineage:
+            made = made_from(node, [version for _, version in matching])
+            found = [one for one in found if one.version_id in made]
         if search.latest_only:
             highest: dict[str, Version] = {}
             for one in sorted(found, key=lambda one: precedence_key(one.version)):

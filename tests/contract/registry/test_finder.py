@@ -4,8 +4,9 @@ import pytest
 
 from services.common.errors import MeshError, Reason
 from services.registry.domain.alias import Move
+from services.registry.domain.lineage import Node
 from services.registry.domain.search import Comparison, Order, Search
-from services.registry.domain.version import Stage
+from services.registry.domain.version import Lineage, Stage
 from tests.contract.registry.conftest import Kept
 from tests.support.registry_fakes import content, new
 
@@ -78,6 +79,41 @@ async def test_pages_follow_on_each_other_in_every_order(found: Kept, by: str, d
         after = page[-1].position
     assert paged == every
     assert len(every) == 3
+
+
+async def test_the_highest_of_each_model_is_chosen_before_it_is_ordered(kept: Kept) -> None:
+    for model, version, metrics in (
+        ("a", "v1.0.0", {"accuracy": 0.9}),
+        ("a", "v2.0.0", {}),
+        ("b", "v1.0.0", {"accuracy": 0.5}),
+    ):
+        made = content(f"{model}{version}", metrics=metrics)
+        await kept.catalogue.register(new(model, version, content=made, stage=Stage.ACTIVE))
+    for stage in ("", "active"):
+        search = Search(latest_only=True, stage=stage, order=Order("metric", "accuracy", descending=True))
+        assert await names(kept, search) == ["b@v1.0.0", "a@v2.0.0"]
+    above = Search(latest_only=True, metrics=(Comparison("accuracy", ">", 0.4),))
+    assert await names(kept, above) == ["a@v1.0.0", "b@v1.0.0"]
+
+
+async def test_versions_are_found_by_what_they_were_made_from(kept: Kept) -> None:
+    for model, version, lineage, team in (
+        ("base", "v1.0.0", Lineage(dataset="mnist", training_run="run:1", trained_by="ann"), "vision"),
+        ("base", "v1.1.0", Lineage(parent_version="v1.0.0"), "vision"),
+        ("theirs", "v1.0.0", Lineage(parent_version="base@v1.1.0", code_commit="abc"), "fraud"),
+        ("tuned", "v1.0.0", Lineage(parent_version="theirs@v1.0.0"), "vision"),
+    ):
+        made = content(f"{model}{version}", lineage=lineage)
+        await kept.catalogue.register(new(model, version, content=made, team=team))
+    everything = ["base@v1.1.0", "base@v1.0.0", "theirs@v1.0.0", "tuned@v1.0.0"]
+    assert await names(kept, Search(lineage=(Node("dataset", "mnist"),))) == everything
+    assert await names(kept, Search(lineage=(Node("version", "base@v1.0.0"),))) == [everything[0], *everything[2:]]
+    assert await names(kept, Search(lineage=(Node("run", "run:1"), Node("commit", "abc")))) == everything[2:]
+    assert await names(kept, Search(lineage=(Node("person", "ann"),)), team="vision") == everything[:2]
+    assert await names(kept, Search(lineage=(Node("person", "bob"),))) == []
+    assert (
+        await names(kept, Search(lineage=(Node("dataset", "mnist"),), latest_only=True, prefix="b")) == everything[:1]
+    )
 
 
 async def test_what_is_another_teams_is_not_found(kept: Kept) -> None:

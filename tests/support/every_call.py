@@ -77,6 +77,11 @@ class Call:
         return bool(self.descriptor.server_streaming)
 
     @property
+    def endless(self) -> bool:
+        """Whether the answer is a stream that ends only when its caller or the service does."""
+        return self.streams_out and str(self.descriptor.name).startswith("Watch")
+
+    @property
     def by_name(self) -> bool:
         """Whether it names a model that must exist, or a team."""
         rule = rule_of(self.method)
@@ -138,6 +143,7 @@ def _fields(names: Names) -> Mapping[str, str]:
         "silence_id": "silence-0",
         "stage": "active",
         "role": "viewer",
+        "team": "sample-team",
         "input_uri": "file:///nowhere/in.csv",
         "output_uri": "file:///nowhere/out.csv",
         "artifact_uri": "file:///nowhere/model.onnx",
@@ -207,6 +213,10 @@ def _job_id(request: Message, names: Names) -> None:
     request.job.job_id = names.job_id  # type: ignore[attr-defined]
 
 
+def _no_wait(request: Message, _names: Names) -> None:
+    request.timeout_s = 0.05  # type: ignore[attr-defined]
+
+
 def _replicas(request: Message, _names: Names) -> None:
     request.replicas = 1  # type: ignore[attr-defined]
 
@@ -217,6 +227,7 @@ _MORE: Mapping[str, Callable[[Message, Names], None]] = {
     "ListOutcomes": _request_id,
     "UpdateBatchJob": _job_id,
     "ScaleDeployment": _replicas,
+    "WaitDeployment": _no_wait,
 }
 """What a sample says beside names."""
 

@@ -5,6 +5,7 @@ hidden in a list. Errors become `google.rpc` details here and nowhere else.
 """
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -122,10 +123,12 @@ class _Call:
                     rule, admitted = await self._admitted(outcome.identity, request, streamed=streamed)
                     produced = behaviour(admitted, context)
                     if hasattr(produced, "__aiter__"):
-                        async for response in produced:
-                            if not streamed:
-                                self._guard.still(rule, outcome.identity, request)
-                            yield response
+                        # Closed here and now, also where the caller went away between two answers.
+                        async with contextlib.aclosing(produced) as responses:
+                            async for response in responses:
+                                if not streamed:
+                                    self._guard.still(rule, outcome.identity, request)
+                                yield response
                     else:  # a servicer that writes through the context
                         await produced
                 except Exception as error:

@@ -1,6 +1,7 @@
 """Keys and what ends them, as parts of others' transactions."""
 # ruff: noqa: S608 - made of this module's own text
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -44,11 +45,11 @@ def key_of(row: RowMapping) -> ApiKey:
     )
 
 
-async def revoke_keys_of_team(connection: AsyncConnection, team_id: str, *, author: Author, now: datetime) -> None:
-    """Revokes all that a team has: its rows outlive it, so that its keys stay on the list of those that are refused."""
+async def revoke_keys_of_team(connection: AsyncConnection, team_id: str, *, now: datetime) -> Sequence[ApiKey]:
+    """Revokes all that a team has, for the caller to note: its rows outlive it, so that its keys stay on the list of
+    those that are refused."""
     ended = await connection.execute(_OF_TEAM, {"team_id": team_id, "now": now})
-    for row in ended.mappings().all():
-        await note_key(connection, key_of(row), "revoked", author=author, reason="its team was deleted")
+    return [key_of(row) for row in ended.mappings()]
 
 
 async def revoke_tokens_of_member(

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from services.common.errors import MeshError, Reason
 from services.registry.adapters.change_rows import NewChange, note
 from services.registry.adapters.database import transaction
-from services.registry.adapters.postgres_keys_ending import revoke_keys_of_team
+from services.registry.adapters.postgres_keys_ending import note_key, revoke_keys_of_team
 from services.registry.adapters.postgres_teams_members import PostgresMembers
 from services.registry.adapters.postgres_teams_rows import TEAM, team_of, terms_parameters
 from services.registry.domain.access import Author
@@ -121,8 +121,10 @@ class PostgresTeamBook(PostgresMembers):
             if owned:
                 raise team_in_use(team.name, owned)
             shared = (await connection.execute(_SHARED, asked)).scalars().all()
-            await revoke_keys_of_team(connection, team.team_id, author=author, now=now)
+            ended = await revoke_keys_of_team(connection, team.team_id, now=now)
             await connection.execute(_DELETE, asked)
+            for key in ended:
+                await note_key(connection, key, "revoked", author=author, reason="its team was deleted")
             for model in shared:
                 await note(
                     connection,

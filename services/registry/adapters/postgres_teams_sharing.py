@@ -1,4 +1,5 @@
 """Whose models are and who else sees them, in PostgreSQL; and what a team has, for its quota."""
+# ruff: noqa: S608 - made of this module's own text
 
 from collections.abc import Sequence
 
@@ -22,8 +23,10 @@ _ACCESS = """
 """
 _ONE = text(_ACCESS)
 _LOCKED = text(f"{_ACCESS} FOR UPDATE OF m")
+_QUOTA = text("SELECT resource_quota FROM teams WHERE name = :team")
 _TEAM = text("SELECT id, name, resource_quota FROM teams WHERE name = :team FOR SHARE")
-_TEAM_ALONE = text("SELECT id, name, resource_quota FROM teams WHERE name = :team FOR UPDATE")
+# Not FOR UPDATE: rows that refer to the team hold it already, of others who want this lock as well.
+_TEAM_ALONE = text("SELECT id, name, resource_quota FROM teams WHERE name = :team FOR NO KEY UPDATE")
 _SHARE = text("""
     INSERT INTO model_shares (model_id, team_id, created_by) VALUES (:model_id, :team_id, :created_by)
     ON CONFLICT DO NOTHING
@@ -33,30 +36,31 @@ _UNSHARE = text("""
 """)
 _TRANSFER = text("UPDATE models SET team_id = :team_id, updated_at = now() WHERE id = :model_id")
 _MODELS = text("SELECT count(*) FROM models WHERE team_id = :team_id")
-_BYTES = text("""
+# As they are stored; what was registered before artifacts had records counts as it was sent.
+_SIZES = """SELECT v.artifact_digest, max(coalesce(a.stored_bytes, v.model_size_bytes)) AS size
+        FROM model_versions v LEFT JOIN artifacts a ON a.digest = v.artifact_digest"""
+_BYTES = text(f"""
     SELECT coalesce(sum(size), 0) FROM (
-        SELECT v.artifact_digest, max(v.model_size_bytes) AS size
-        FROM model_versions v JOIN models m ON m.id = v.model_id
-        WHERE m.team_id = :team_id GROUP BY v.artifact_digest) a
+        {_SIZES} JOIN models m ON m.id = v.model_id WHERE m.team_id = :team_id GROUP BY v.artifact_digest) s
 """)
-# Artifacts of a model, or one that is about to be added, that the team has not got already.
-_MORE_BYTES = text("""
+# Of the artifacts of a model those that the team has not got already.
+_MORE_BYTES = text(f"""
     SELECT coalesce(sum(size), 0) FROM (
-        SELECT v.artifact_digest, max(v.model_size_bytes) AS size FROM model_versions v
+        {_SIZES}
         WHERE v.model_id = :model_id AND NOT EXISTS
             (SELECT FROM model_versions o JOIN models m ON m.id = o.model_id
              WHERE o.artifact_digest = v.artifact_digest AND m.team_id = :team_id)
-        GROUP BY v.artifact_digest) a
+        GROUP BY v.artifact_digest) s
 """)
+_STORED = text("SELECT stored_bytes FROM artifacts WHERE digest = :digest")
 _HAS = text("""
     SELECT EXISTS (SELECT FROM model_versions v JOIN models m ON m.id = v.model_id
         WHERE v.artifact_digest = :digest AND m.team_id = :team_id)
 """)
-_STORAGE = text("""
-    SELECT coalesce(t.name, '') AS team, m.name, sum(a.size) AS stored_bytes FROM (
-        SELECT v.model_id, v.artifact_digest, max(v.model_size_bytes) AS size FROM model_versions v
-        GROUP BY v.model_id, v.artifact_digest) a
-    JOIN models m ON m.id = a.model_id LEFT JOIN teams t ON t.id = m.team_id
+_STORAGE = text(f"""
+    SELECT coalesce(t.name, '') AS team, m.name, sum(s.size) AS stored_bytes FROM (
+        {_SIZES.replace("SELECT", "SELECT v.model_id,", 1)} GROUP BY v.model_id, v.artifact_digest) s
+    JOIN models m ON m.id = s.model_id LEFT JOIN teams t ON t.id = m.team_id
     GROUP BY t.name, m.name ORDER BY 1, 2
 """)
 _SHARES_MAX = 500
@@ -126,13 +130,13 @@ async def check_registration_room(
 ) -> None:
     """Raises QUOTA_EXCEEDED where a version would be too much for its team. A part of the registration's transaction,
     after its model's row and before that of the version; registrations of a team with a quota follow one another."""
-    row = (await connection.execute(_TEAM, {"team": team})).mappings().one()
-    quota = quota_of(row["resource_quota"])
+    quota = quota_of((await connection.execute(_QUOTA, {"team": team})).scalar_one())
     if quota.models is None and quota.artifact_bytes is None:
         return
     alone = await _team(connection, team, alone=True)
     has = (await connection.execute(_HAS, {"team_id": alone["id"], "digest": digest})).scalar_one()
-    more = Use(int(new_model), 0 if has else size_bytes)
+    stored = (await connection.execute(_STORED, {"digest": digest})).scalar_one_or_none()
+    more = Use(int(new_model), 0 if has else size_bytes if stored is None else int(stored))
     await check_quota_of(connection, alone, more, already=Use(models=int(new_model)))
 
 

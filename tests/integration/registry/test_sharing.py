@@ -1,5 +1,6 @@
 """Models that are shared, given away and limited, at the real registry."""
 
+import asyncio
 from collections.abc import Awaitable
 
 import grpc
@@ -163,6 +164,18 @@ async def test_a_team_registers_no_more_than_its_quota(channel: grpc.aio.Channel
     transfer = rpb.TransferModelRequest(model_name="theirs", team="other")
     error = await refused(models_by(channel, member("fraud")).TransferModel(transfer))
     assert (error.reason, error.metadata["team"]) == (Reason.QUOTA_EXCEEDED, "other")
+
+
+async def test_of_many_models_at_once_no_more_are_made_than_the_quota_allows(channel: grpc.aio.Channel) -> None:
+    small = team_pb2.Team(name="other", resource_quota=team_pb2.ResourceQuota(models=3))
+    await teams_by(channel, OPERATOR).UpdateTeam(pb.UpdateTeamRequest(team=small))
+    caller = models_by(channel, member("other"))
+    asked = await asyncio.gather(
+        *(caller.CreateModel(digits(name=f"m{number}")) for number in range(8)), return_exceptions=True
+    )
+    reasons = [one.reason for one in asked if isinstance(one, MeshError)]
+    assert reasons == [Reason.QUOTA_EXCEEDED] * 5
+    assert len((await caller.ListModels(rpb.ListModelsRequest())).models) == 3
 
 
 async def test_a_team_with_models_stays(channel: grpc.aio.Channel) -> None:

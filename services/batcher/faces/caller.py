@@ -25,7 +25,7 @@ from services.common.grpc.identity import (
 )
 
 _NAMES = (HEADER_USER, HEADER_TEAM, HEADER_ROLE, HEADER_KEY, HEADER_SCOPES, HEADER_MODELS)
-_HEADERS = tuple([name.encode() for name in _NAMES])
+_USER, _TEAM, _ROLE, _KEY, _SCOPES, _MODELS = [name.encode() for name in _NAMES]
 _CALLERS_MAX = 4096
 """Callers of each of the two generations, some 2 KB each."""
 _USES_MAX = 16_384
@@ -97,7 +97,9 @@ class Callers:
 
     def of(self, headers: Mapping[bytes, bytes], now_s: float) -> Caller:
         """Who sent a request with these headers, which came at that moment of the monotonic clock."""
-        key = tuple(map(headers.get, _HEADERS))
+        # One by one, in the order of their names: going through them would take half as long again.
+        get = headers.get
+        key = (get(_USER), get(_TEAM), get(_ROLE), get(_KEY), get(_SCOPES), get(_MODELS))
         caller = self._young.get(key)
         if caller is None:
             caller = self._meet(key)

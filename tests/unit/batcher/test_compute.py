@@ -17,7 +17,7 @@ from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import Catalog
 from services.batcher.faces.core import Core
 from services.common.clock import LoopClock
-from tests.support.batcher_cache_fakes import FakeModel, FakeStore, answer, numbers_of
+from tests.support.batcher_cache_fakes import VERSION, FakeModel, FakeStore, answer, numbers_of
 from tests.support.batcher_cache_fakes import request as cached_request
 from tests.support.batcher_engine_fakes import FakeServer, echo, request, served
 from tests.unit.batcher.engine_driving import begin, failure, guilty, numbers
@@ -163,3 +163,29 @@ async def test_teams_share_a_version_by_the_headers_that_the_gateway_sets(engine
     assert sum(number >= 100 for number in first) == 4, [sent.numbers for sent in server.sent]
     assert {call.team for call in calls} == {"flood", "few"}
     assert all(call.compute_s > 0 for call in calls)
+
+
+async def test_what_one_team_asked_is_not_another_teams_to_find_in_the_cache() -> None:
+    """Nor the other way round for the same team, whichever of its keys asks."""
+    model = FakeModel(CLOCK, answers=computing)
+    core = Core(
+        catalog=Catalog(),
+        engine=model,
+        cache=PredictionCache(engine=model, clock=CLOCK),
+        features=None,  # type: ignore[arg-type] # the version has none
+        request_log=None,  # type: ignore[arg-type] # nothing is accounted for here
+        clock=CLOCK,
+        deadline_default_s=100.0,
+        deadline_max_s=100.0,
+    )
+    core.catalog.apply(ServingTable(1, {"m": ServedModel("m", "v1.0.0", {"v1.0.0": VERSION})}))
+    outcomes = []
+    for name, key in (("vision", b"k1"), ("vision", b"k2"), ("risk", b"k3"), ("risk", b"k3")):
+        headers = {**team(name), b"x-infermesh-key": key}
+        now_s = core.monotonic()
+        call = Call(headers, arrived_s=now_s, caller=core.callers.of(headers, now_s))
+        core.resolve(call, "m", "")
+        await core.infer(call, rows=1, inputs=cached_request([5]).inputs)
+        outcomes.append((call.cached, call.compute_s))
+    miss, hit = (CacheOutcome.MISS, 1.0), (CacheOutcome.HIT, 0.0)
+    assert outcomes == [miss, hit, miss, hit]

@@ -3,6 +3,7 @@
 import pytest
 
 from services.common.database import create_engine
+from services.common.errors import MeshError, Reason
 from services.common.grpc.identity import Identity
 from services.registry.adapters.database import SCHEMA
 from services.registry.adapters.postgres_teams_sharing import PostgresSharingBook
@@ -68,3 +69,22 @@ async def test_who_sees_a_model_too_is_for_its_owners(shared: Kept, viewer: str,
     model = await shared.catalogue.model("rose", team=viewer)
     assert model is not None
     assert model.shared_with == names
+
+
+async def test_another_teams_request_id_says_nothing_of_what_it_made(kept: Kept) -> None:
+    await kept.catalogue.register(new(model="iris", team="vision", request_id="wish"))
+    with pytest.raises(MeshError) as caught:
+        await kept.catalogue.register(new(model="rose", team="fraud", request_id="wish"))
+    assert (caught.value.reason, caught.value.metadata) == (Reason.REQUEST_ID_REUSED, {})
+    assert "iris" not in caught.value.message
+    with pytest.raises(MeshError) as caught:
+        await kept.catalogue.register(new(model="lily", team="vision", request_id="wish"))
+    assert caught.value.metadata["model_name"] == "iris"
+
+
+async def test_a_model_of_nobody_is_not_every_teams_to_add_to(kept: Kept) -> None:
+    await kept.catalogue.register(new(model="open"))
+    with pytest.raises(MeshError) as caught:
+        await kept.catalogue.register(new(model="open", version="v2.0.0", text="other", team="vision"))
+    assert caught.value.reason is Reason.PERMISSION_DENIED
+    assert (await kept.catalogue.register(new(model="open", version="v2.0.0", text="other"))).team == ""

@@ -1,9 +1,11 @@
 """What looking into artifacts needs of the world beside the artifacts themselves."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from services.registry.domain.artifacts import Sender
+from services.registry.domain.imports import FoundVersion
 from services.registry.domain.signatures import Checked, KeptSignature
 from services.registry.domain.team_rules import TeamRules
 from services.registry.domain.version import Artifact
@@ -39,4 +41,31 @@ class SignatureBook(Protocol):
 
     async def keep(self, version_id: str, kept: KeptSignature) -> None:
         """Keeps a signature with its check, in place of any before."""
+        ...
+
+
+class ModelSource(Protocol):
+    """Another registry. Every call raises DEPENDENCY_UNAVAILABLE where it does not answer."""
+
+    def versions(self, prefix: str) -> AsyncIterator[FoundVersion]:
+        """What it holds of models whose names begin so, in its order."""
+        ...
+
+    async def artifact_uri(self, found: FoundVersion, *, sender: Sender) -> str:
+        """Where the artifact can be registered from, brought to the store where nothing else would reach it.
+
+        Raises ARTIFACT_NOT_FOUND, ARTIFACT_INVALID.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Gives back what it holds."""
+        ...
+
+
+class ModelSources(Protocol):
+    """Opens other registries."""
+
+    def open(self, source: str, uri: str) -> ModelSource:
+        """The registry at a place. Raises INVALID_FIELD, PERMISSION_DENIED for places that the settings close."""
         ...

@@ -56,6 +56,9 @@ class RegistrySettings(ServiceSettings):
     access_period_s: float = Field(default=30.0, gt=0, le=3600)
     """Seconds between looks at all of who may do what. Changes are told as they are committed; this finds what time
     alone changes, such as keys that ended, and anything that got lost."""
+    import_hosts: str = ""
+    """Hosts of MLflow servers that models may be imported from, separated by commas, each with its port or for all of
+    its ports: "mlflow.internal:5000". Empty: none. Callers name the server: others stay out of reach."""
     allow_unsafe_artifacts: bool = False
     """Whether models without a team may be of artifacts that run code while they are loaded (pickles, Python). Teams
     say it for themselves."""
@@ -70,6 +73,11 @@ class RegistrySettings(ServiceSettings):
     def key_files(self) -> Sequence[Path]:
         """The files of `artifact_key_file`."""
         return [Path(one.strip()) for one in self.artifact_key_file.split(",") if one.strip()]
+
+    @property
+    def import_host_names(self) -> Sequence[str]:
+        """The hosts of `import_hosts`."""
+        return [one.strip() for one in self.import_hosts.split(",") if one.strip()]
 
     @property
     def source_prefixes(self) -> Sequence[str]:

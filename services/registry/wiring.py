@@ -31,6 +31,7 @@ from services.registry.servicers.registry import RegistryServicer
 from services.registry.settings import RegistrySettings
 from services.registry.wiring_artifacts import build_artifacts
 from services.registry.wiring_history import build_history
+from services.registry.wiring_reading import build_importing
 from services.registry.wiring_teams import Access, build_access
 
 _PACKAGE = "infermesh.registry.v1"
@@ -62,13 +63,19 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
     _add_database(lifecycle, engine, url)
     access = build_access(lifecycle, settings, engine, reading=reading, clock=clock)
     history = build_history(lifecycle, settings, engine, reading=reading, sharing=access.sharing, clock=clock)
+    registering = Registering(catalogue=catalogue, store=store, reader=reader, rules=rules, verifying=verifying)
+    changing = Changing(catalogue=catalogue, reading=reading)
+    aliasing = Aliasing(book=PostgresAliasBook(engine), reading=reading)
     registry = RegistryServicer(
-        registering=Registering(catalogue=catalogue, store=store, reader=reader, rules=rules, verifying=verifying),
+        registering=registering,
         reading=reading,
         verifying=verifying,
         searching=Searching(PostgresFinder(engine)),
-        changing=Changing(catalogue=catalogue, reading=reading),
-        aliasing=Aliasing(book=PostgresAliasBook(engine), reading=reading),
+        changing=changing,
+        aliasing=aliasing,
+        importing=build_importing(
+            settings, store=store, catalogue=catalogue, registering=registering, aliasing=aliasing, changing=changing
+        ),
         sharing=access.sharing,
         history=history,
         store=store,

@@ -12,6 +12,7 @@ from services.registry.convert.versions import model_to_proto, registration_from
 from services.registry.domain.registration import check_registration
 from services.registry.engines.aliasing import Aliasing
 from services.registry.engines.changing import Changing
+from services.registry.engines.importing import Importing
 from services.registry.engines.reading import Reading
 from services.registry.engines.registering import Registering
 from services.registry.engines.searching import Searching
@@ -20,12 +21,12 @@ from services.registry.engines.verifying import Verifying
 from services.registry.ports import ArtifactStore
 from services.registry.servicers.changing import ChangingMethods, caller_team
 from services.registry.servicers.history import History, HistoryMethods
-from services.registry.servicers.later import LaterRegistryMethods
+from services.registry.servicers.importing import ImportMethods
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class RegistryServicer(HistoryMethods, ChangingMethods, LaterRegistryMethods):
+class RegistryServicer(HistoryMethods, ImportMethods, ChangingMethods):
     """The public calls: registering and finding here, changing in its base."""
 
     def __init__(
@@ -39,12 +40,14 @@ class RegistryServicer(HistoryMethods, ChangingMethods, LaterRegistryMethods):
         aliasing: Aliasing,
         sharing: Sharing,
         history: History,
+        importing: Importing,
         store: ArtifactStore,
     ) -> None:
         super().__init__(
             changing=changing, aliasing=aliasing, sharing=sharing, path_of=store.path_of, uri_of=store.uri_of
         )
         self.history = history
+        self.importing = importing
         self._registering = registering
         self._reading = reading
         self._verifying = verifying

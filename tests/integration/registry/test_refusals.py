@@ -3,16 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-import grpc
 import pytest
-from google.protobuf import empty_pb2
 from google.protobuf.field_mask_pb2 import FieldMask
 from infermesh.registry.v1 import (
     registry_service_pb2,
+    registry_service_pb2_grpc,
 )
 
 from services.common.errors import Code, MeshError, Reason
-from services.common.grpc.channel import error_from_rpc
+from services.registry.servicers.registry import RegistryServicer
 from tests.support.registry_driving import DIGITS, NEW, OLD, Registry, digits
 from tests.support.registry_onnx import model, tensor
 
@@ -103,7 +102,6 @@ async def test_every_wrong_field_is_named_at_once(registry: Registry) -> None:
         (registry_service_pb2.ListModelsRequest(page_token="made-up"), Reason.INVALID_PAGE_TOKEN),
         (registry_service_pb2.ListModelsRequest(name_prefix="\0"), Reason.INVALID_FIELD),
         (registry_service_pb2.SearchModelsRequest(metrics=["accuracy"]), Reason.INVALID_FIELD),
-        (registry_service_pb2.SearchModelsRequest(lineage=["dataset:x"]), Reason.NOT_IMPLEMENTED),
         (registry_service_pb2.UpdateModelRequest(update_mask=FieldMask(paths=["name"])), Reason.INVALID_FIELD),
         (registry_service_pb2.GetAliasRequest(model_name="digits", alias="best"), Reason.ALIAS_NOT_FOUND),
         (registry_service_pb2.DeleteAliasRequest(model_name="digits", alias="best"), Reason.ALIAS_NOT_FOUND),
@@ -129,39 +127,7 @@ async def test_what_is_asked_wrongly(registry: Registry, request_: Any, reason: 
     assert caught.value.reason is reason, caught.value
 
 
-REGISTRY_DONE = {
-    *("CreateModel", "GetModel", "ListModels", "SearchModels", "UpdateModel"),
-    *("GetModelVersion", "ListModelVersions", "UpdateModelVersion", "SetStage", "CompareSchemas", "GetReferenceSample"),
-    *("ShareModel", "UnshareModel", "TransferModel"),
-    *("SetAlias", "GetAlias", "ListAliases", "DeleteAlias", "ListAliasMoves"),
-}
-LATER = [
-    method
-    for service, done in ((registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"], REGISTRY_DONE),)
-    for method in service.methods
-    if method.name not in done
-]
-
-
-async def test_what_comes_later_says_what_to_use_instead(registry: Registry) -> None:
-    assert LATER
-    async with grpc.aio.insecure_channel(registry.address) as channel:
-        for method in LATER:
-            path = f"/{method.containing_service.full_name}/{method.name}"
-            with pytest.raises(grpc.aio.AioRpcError) as caught:
-                await _call(channel, path, streams=method.client_streaming, streamed=method.server_streaming)
-            error = error_from_rpc(caught.value, registry.address)
-            assert (error.reason, error.code) == (Reason.NOT_IMPLEMENTED, Code.UNIMPLEMENTED), path
-            assert ";" in error.message, path
-
-
-async def _call(channel: grpc.aio.Channel, path: str, *, streams: bool, streamed: bool) -> None:
-    """Calls any method with an empty message."""
-    write, read = empty_pb2.Empty.SerializeToString, empty_pb2.Empty.FromString
-    if streamed:
-        async for _ in channel.unary_stream(path, write, read)(empty_pb2.Empty(), timeout=5):
-            raise AssertionError(f"{path} answered")
-    elif streams:
-        await channel.stream_unary(path, write, read)(iter([empty_pb2.Empty()]), timeout=5)
-    else:
-        await channel.unary_unary(path, write, read)(empty_pb2.Empty(), timeout=5)
+def test_no_call_of_the_contract_is_left_out() -> None:
+    base = registry_service_pb2_grpc.RegistryServiceServicer
+    for method in registry_service_pb2.DESCRIPTOR.services_by_name["RegistryService"].methods:
+        assert getattr(RegistryServicer, method.name) is not getattr(base, method.name), method.name

@@ -100,7 +100,8 @@ class Bench:
         deadline_s = self.clock.monotonic() + within_s
         call.request = InferRequest(plan.served, len(rows), inputs, deadline_s, parameters=tuple(parameters.items()))
         result = await self.engine.infer(call.request)
-        call.scores = plan.outputs.scores(result, len(rows))
+        call.scores, call.compute_s = plan.outputs.scores(result, len(rows)), result.compute_s
+        self.call = call
         before, self.engine.requests = self.engine.requests, []
         try:
             return await self.explainer.explain(call, result)
@@ -118,6 +119,14 @@ class Bench:
 
 def vector(row: Row) -> Floats:
     return np.array([row[name] for name in "abcde"], float)
+
+
+async def test_all_rows_that_an_explanation_took_are_charged_to_its_request() -> None:
+    bench = Bench(served(), FunctionEngine(linear), SAMPLE, rows_max=200)
+    await bench.explain([dict(SAMPLE[0]), dict(SAMPLE[1])])
+    asked = sum(request.rows for request in bench.engine.requests)
+    assert asked > 2
+    assert bench.call.compute_s == 2 + asked
 
 
 @pytest.mark.parametrize("rows_max", [8192, 200])

@@ -36,7 +36,7 @@ def build_artifacts(
 ) -> Artifacts:
     """The store that the settings name, recorded in the database of `engine`. Raises SystemExit with one sentence."""
     own = settings.data_dir.absolute() / "artifacts"
-    objects = open_objects(settings.artifacts_uri, default=own, encryption=_server_side(settings))
+    objects = open_objects(settings.artifacts_uri, default=own, encryption=server_side(settings))
     encoding = Encoding(
         compress=settings.artifact_compression == "zstd",
         plain=objects.folder is not None,
@@ -70,7 +70,8 @@ def build_artifacts(
     return Artifacts(store, uploading)
 
 
-def _server_side(settings: RegistrySettings) -> "S3Config | None":
+def server_side(settings: RegistrySettings) -> "S3Config | None":
+    """How a bucket is asked to encrypt. Raises SystemExit where the store is none of S3."""
     if settings.artifact_encryption == "off":
         return None
     if not settings.artifacts_uri.startswith("s3://"):

@@ -10,7 +10,7 @@ from services.registry.adapters.artifact_keys import KeyRing, load_keys
 from services.registry.adapters.artifact_sources import Sources
 from services.registry.adapters.artifact_store import ObjectArtifactStore
 from services.registry.adapters.incoming import Encoding
-from services.registry.adapters.object_store import Objects, open_bucket, open_objects
+from services.registry.adapters.object_store import BucketObjects, BucketStore, Objects, open_bucket, open_objects
 from services.registry.domain.artifacts import Record, Sender
 from tests.support.s3 import S3
 
@@ -89,6 +89,8 @@ class Form:
     s3: S3 | None = None
     book: MemoryArtifactBook = field(default_factory=lambda: MemoryArtifactBook(SystemClock()))
     stores: list[ObjectArtifactStore] = field(default_factory=list)
+    bucket: BucketStore | None = None
+    """Instead of the one that the environment opens."""
 
     @property
     def local(self) -> bool:
@@ -122,6 +124,8 @@ class Form:
 
     def open(self) -> Objects:
         """Its objects."""
+        if self.bucket is not None:
+            return BucketObjects(self.bucket, "s3://bucket")
         uri = f"s3://{self.s3.bucket}/{self.prefix}" if self.s3 is not None else ""
         return open_objects(uri, default=self.data_dir / "artifacts")
 

@@ -1,0 +1,177 @@
+"""What a store promises beyond its contract where it is a folder, and what a bucket is asked for."""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from services.common.artifacts.unpacking import Limits
+from services.common.errors import MeshError, Reason
+from services.registry.adapters.artifact_sources import Sources
+from services.registry.adapters.artifact_store import ObjectArtifactStore
+from services.registry.adapters.object_store import open_bucket
+from services.registry.domain.artifact_uri import ArtifactPlace, parse_artifact_uri
+from services.registry.settings import RegistrySettings
+from services.registry.wiring_artifacts import server_side
+from tests.support.registry_stores import Form, build_store
+from tests.support.s3 import S3, s3_server
+from tests.support.waiting import eventually
+
+CONTENT = b"weights" * 300_000
+DIGEST = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "iris.onnx"
+    path.write_bytes(CONTENT)
+    return path
+
+
+@pytest.fixture
+def form(tmp_path: Path) -> Form:
+    return Form("plain", tmp_path / "data")
+
+
+@pytest.fixture
+async def store(form: Form) -> ObjectArtifactStore:
+    return await build_store(form, bytes_max=4 * 1024 * 1024)
+
+
+@pytest.fixture
+def s3() -> Iterator[S3]:
+    with s3_server() as server:
+        yield server
+
+
+async def refusal(store: ObjectArtifactStore, path: Path) -> MeshError:
+    with pytest.raises(MeshError) as caught:
+        await store.keep(ArtifactPlace(path=str(path)))
+    return caught.value
+
+
+async def test_the_copy_is_its_own_and_read_only(form: Form, store: ObjectArtifactStore, source: Path) -> None:
+    await store.keep(ArtifactPlace(path=str(source)))
+    await asyncio.to_thread(source.write_bytes, b"changed")
+    path = Path(store.path_of(DIGEST))
+    assert path.parts[-4:-1] == ("artifacts", "sha256", DIGEST[:2])
+    assert await asyncio.to_thread(path.read_bytes) == CONTENT
+    assert (await asyncio.to_thread(path.stat)).st_mode & 0o777 == 0o444
+    assert form.incoming() == []
+
+
+async def test_what_lay_there_before_there_were_records_is_found(form: Form, source: Path) -> None:
+    place = form.data_dir / "artifacts" / "sha256" / DIGEST[:2] / DIGEST
+    place.parent.mkdir(parents=True)
+    place.write_bytes(CONTENT)
+    store = await build_store(form, bytes_max=4 * 1024 * 1024)
+    found = await store.find(DIGEST)
+    assert found is not None
+    assert (found.kind, found.size_bytes) == ("file", len(CONTENT))
+    assert (await store.keep(ArtifactPlace(digest=DIGEST))).size_bytes == len(CONTENT)
+    assert store.path_of(DIGEST) == str(place)
+
+
+async def test_what_is_no_plain_file_cannot_hold_a_thread(store: ObjectArtifactStore, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path / "iris.onnx" / "deeper"):
+        async with asyncio.timeout(5):
+            assert (await refusal(store, path)).reason is Reason.ARTIFACT_NOT_FOUND
+
+
+async def test_a_disk_that_cannot_be_written_is_named(form: Form, store: ObjectArtifactStore, source: Path) -> None:
+    (form.data_dir / "artifacts" / "incoming").rmdir()
+    (form.data_dir / "artifacts" / "incoming").write_bytes(b"in the way")
+    error = await refusal(store, source)
+    assert error.reason is Reason.DEPENDENCY_UNAVAILABLE
+    assert "data_dir" in error.message
+
+
+async def test_a_start_clears_what_was_interrupted_and_not_what_is_being_written(form: Form) -> None:
+    folder = form.data_dir / "artifacts" / "incoming"
+    folder.mkdir(parents=True)
+    (folder / "left").write_bytes(b"half")
+    with (folder / "held").open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        await build_store(form, bytes_max=1)
+        assert [path.name for path in folder.iterdir()] == ["held"]
+
+
+_WRITER = """
+import asyncio, sys
+from pathlib import Path
+from services.registry.domain.artifact_uri import ArtifactPlace
+from tests.support.registry_stores import Form, build_store
+
+async def main():
+    store = await build_store(Form("plain", Path(sys.argv[1])), bytes_max=2**40)
+    await store.keep(ArtifactPlace(path=sys.argv[2]))
+
+asyncio.run(main())
+"""
+
+
+async def test_a_killed_writer_leaves_no_artifact_and_a_restart_clears_its_half(form: Form, tmp_path: Path) -> None:
+    with (tmp_path / "huge").open("wb") as stream:
+        stream.truncate(2**36)
+    argv = [sys.executable, "-c", _WRITER, str(form.data_dir), str(tmp_path / "huge")]
+    writer = await asyncio.create_subprocess_exec(*argv)
+    try:
+        folder = form.data_dir / "artifacts" / "incoming"
+        await eventually(lambda: [path for path in folder.glob("*") if path.stat().st_size])
+    finally:
+        writer.kill()
+        await writer.wait()
+    assert len(form.incoming()) == 1
+    assert form.objects() == {}
+    await build_store(form, bytes_max=1)
+    assert form.incoming() == []
+
+
+async def test_copies_stay_off_the_event_loop(store: ObjectArtifactStore, source: Path) -> None:
+    copying = asyncio.ensure_future(store.keep(ArtifactPlace(path=str(source))))
+    turns = 0
+    while not copying.done():
+        await asyncio.sleep(0)
+        turns += 1
+    # The loop went on turning all the while; a copy on the loop itself would take a few turns.
+    assert turns > 20
+
+
+async def test_only_places_that_the_settings_open_are_read(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "link").symlink_to(source)
+    allowed = [f"file://{tmp_path}/open/", "s3://ours/"]
+    sources = Sources(open_bucket=open_bucket, own_folder=tmp_path / "own", own_uri="", allowed=allowed)
+    for uri in (str(source), f"{tmp_path}/open/link", f"{tmp_path}/open/../iris.onnx", "s3://theirs/x"):
+        with pytest.raises(MeshError) as caught:
+            sources.open(parse_artifact_uri(uri), Limits())
+        assert caught.value.reason is Reason.ARTIFACT_NOT_FOUND
+        assert "no place that the registry takes" in caught.value.message
+
+
+async def test_a_bucket_is_asked_to_encrypt(s3: S3, tmp_path: Path) -> None:
+    settings = RegistrySettings(
+        database_url=SecretStr("postgresql+psycopg://x"),
+        data_dir=tmp_path,
+        artifacts_uri=f"s3://{s3.bucket}/sealed",
+        artifact_encryption="server",
+    )
+    sealed = open_bucket("s3", s3.bucket, prefix="sealed", encryption=server_side(settings))
+    form = Form("s3", tmp_path / "data", s3)
+    form.bucket = sealed
+    store = await build_store(form, bytes_max=10**7)
+    await store.keep(ArtifactPlace(path=__file__))
+    (key,) = s3.keys("sealed/sha256/")
+    assert s3.client.head_object(Bucket=s3.bucket, Key=key)["ServerSideEncryption"] == "AES256"
+    await form.close()
+    kms = settings.model_copy(update={"artifact_kms_key_id": "key"})
+    assert server_side(kms) == {"server_side_encryption": "aws:kms", "sse_kms_key_id": "key"}
+    with pytest.raises(SystemExit, match="ARTIFACT_KEY_FILE"):
+        server_side(settings.model_copy(update={"artifacts_uri": ""}))

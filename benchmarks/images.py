@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from infermesh.client import Client, InfermeshError
+from infermesh.client.credentials import Credentials
 from infermesh.deployer.v1 import deployment_pb2
 
 from benchmarks.bare_triton import Served
@@ -45,10 +46,10 @@ def make() -> Sequence[Sample]:
         return [Sample(row[None], (int(label),)) for row, label in zip(kept["rows"], kept["labels"], strict=True)]
 
 
-def deploy(gateway: str) -> None:
+def deploy(gateway: str, key: str = "") -> None:
     """Registers and deploys both versions through the public API; returns when both answer. Raises LoadFailedError."""
     try:
-        with Client(gateway, timeout_s=_TIMEOUT_S) as mesh:
+        with Client(gateway, timeout_s=_TIMEOUT_S, credentials=Credentials(key)) as mesh:
             for version in (BATCHED, SINGLE):
                 mesh.models.register(MODEL, version, SERVED.artifact, framework="onnx")
                 batching = deployment_pb2.Batching(enabled=version == BATCHED, max_batch_size=ROWS_MAX)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import signal
 import sys
 from collections import defaultdict
@@ -45,6 +46,8 @@ class BenchMesh:
     """Of every purpose."""
     state: Path
     """The file in which the mesh says what runs."""
+    key: str = ""
+    """The operator's; empty where the gateway asks nobody for one."""
 
     def pids(self) -> Mapping[str, int]:
         """The process of each part, now."""
@@ -62,10 +65,16 @@ class BenchMesh:
         PartFailedError where batchers are not told in time.
         """
         try:
-            async with open_channel(self.gateway) as channel, asyncio.timeout(_CHANGE_TIMEOUT_S):
-                router = router_service_pb2_grpc.RouterServiceStub(channel)
+            # Past the gateway, which may ask for a key.
+            addresses = [f"127.0.0.1:{self.ports[purpose]}" for purpose in ("router", "deployer")]
+            async with (
+                open_channel(addresses[0]) as routing,
+                open_channel(addresses[1]) as deploying,
+                asyncio.timeout(_CHANGE_TIMEOUT_S),
+            ):
+                router = router_service_pb2_grpc.RouterServiceStub(routing)
                 before = (await router.ListBatchers(router_service_pb2.ListBatchersRequest())).revision
-                await _change_batching(channel, rows_max)
+                await _change_batching(deploying, rows_max)
                 while not await _told_since(router, before):  # noqa: ASYNC110 - the state of another process
                     await asyncio.sleep(_LOOK_EVERY_S)
         except TimeoutError:
@@ -103,9 +112,10 @@ def count_errors(page: str) -> Mapping[str, float]:
 
 
 @asynccontextmanager
-async def bench_mesh(folder: Path, *, clock: Clock, batchers: int = 0) -> AsyncIterator[BenchMesh]:
+async def bench_mesh(folder: Path, *, clock: Clock, batchers: int = 0, auth: bool = False) -> AsyncIterator[BenchMesh]:
     """A mesh that serves digits, with its data in `folder`; stopped at the end. `batchers` beside the gateway; 0: the
-    gateway carries one, as `make run` has it. Raises PartFailedError.
+    gateway carries one, as `make run` has it. `auth`: callers need a key, as `make run` has it too. Raises
+    PartFailedError.
     """
     state = folder / "data" / "mesh.json"
 
@@ -120,6 +130,7 @@ async def bench_mesh(folder: Path, *, clock: Clock, batchers: int = 0) -> AsyncI
             "INFERMESH_DATA_DIR": str(folder / "data"),
             "INFERMESH_LOG_LEVEL": "warning",
             "INFERMESH_BATCHERS": str(batchers),
+            "INFERMESH_AUTH": "on" if auth else "off",
         },
         cwd=ROOT,
         ready=complete,
@@ -138,6 +149,15 @@ async def bench_mesh(folder: Path, *, clock: Clock, batchers: int = 0) -> AsyncI
             batcher=f"127.0.0.1:{ports['batcher']}",
             ports=ports,
             state=state,
+            key=_shown_key((folder / "mesh.log").read_text()) if auth else "",
         )
     finally:
         await process.stop()
+
+
+def _shown_key(said: str) -> str:
+    """The key that a mesh shows at its first start. Raises PartFailedError."""
+    shown = re.search(r"^export INFERMESH_API_KEY=(\S+)$", said, re.MULTILINE)
+    if shown is None:
+        raise PartFailedError("the mesh shows no key; see its log")
+    return shown[1]

@@ -91,7 +91,7 @@ class Stage:
         """The mesh, its digits in batches as large as bare Triton may make them. Raises PartFailedError, MeshError."""
         if self._mesh is None:
             self.say("Starting a mesh of its own")
-            self._mesh = await self._start("mesh", batchers=0)
+            self._mesh = await self._start("mesh", batchers=0, auth=True)
         return self._mesh
 
     async def apart(self) -> BenchMesh:
@@ -104,8 +104,9 @@ class Stage:
     async def targets(self, wanted: Sequence[str]) -> Sequence[Target]:
         """The ways through the mesh that are `wanted`; starts what they need."""
         batcher = (await self.apart()).batcher if BATCHER in wanted else ""
-        gateway = (await self.mesh()).gateway if set(wanted) - {BATCHER} else ""
-        return mesh_targets(gateway=gateway, batcher=batcher, wanted=wanted)
+        mesh = await self.mesh() if set(wanted) - {BATCHER} else None
+        gateway, key = (mesh.gateway, mesh.key) if mesh is not None else ("", "")
+        return mesh_targets(gateway=gateway, batcher=batcher, wanted=wanted, key=key)
 
     async def failed_requests(self) -> Mapping[str, float]:
         """What the batchers count as failed since their start, by reason; nothing where there is no mesh yet."""
@@ -115,8 +116,8 @@ class Stage:
                 counted[reason] += count
         return counted
 
-    async def _start(self, name: str, *, batchers: int) -> BenchMesh:
-        running = bench_mesh(self.folder / name, clock=self.clock, batchers=batchers)
+    async def _start(self, name: str, *, batchers: int, auth: bool = False) -> BenchMesh:
+        running = bench_mesh(self.folder / name, clock=self.clock, batchers=batchers, auth=auth)
         mesh = await self.stack.enter_async_context(running)
         await mesh.allow_batches(ROWS_MAX)
         return mesh

@@ -18,6 +18,7 @@ from benchmarks.payloads import (
     open_inference_json,
     rest,
     typed,
+    with_key,
 )
 
 BARE, BARE_JSON, BATCHER, GATEWAY_GRPC, GATEWAY_TYPED, GATEWAY_REST = (
@@ -40,6 +41,8 @@ TITLES: Mapping[str, str] = MappingProxyType(
 )
 """Every target, in the order in which a round measures them: each after what it is compared with."""
 _TIMEOUT_S = 10.0
+_GRPC_OWN = ("content-type", "te")
+"""Headers that a gRPC library writes itself."""
 Asker = Callable[[Call], Awaitable[bytes]]
 
 
@@ -65,13 +68,17 @@ def bare_json_target(address: str, model_name: str) -> Target:
     return Target(BARE_JSON, address, lambda one: open_inference_json(model_name, one), TITLES[BARE_JSON], BARE_JSON)
 
 
-def mesh_targets(*, gateway: str, batcher: str, wanted: Sequence[str]) -> Sequence[Target]:
-    """The ways through the mesh that are `wanted`."""
+def mesh_targets(*, gateway: str, batcher: str, wanted: Sequence[str], key: str = "") -> Sequence[Target]:
+    """The ways through the mesh that are `wanted`. Those through the gateway show a `key` where there is one."""
+
+    def shown(call: Call) -> Call:
+        return with_key(call, key)
+
     every = (
         Target(BATCHER, batcher, lambda sample: open_inference(MODEL, sample), TITLES[BATCHER], BARE),
-        Target(GATEWAY_GRPC, gateway, lambda sample: open_inference(MODEL, sample), TITLES[GATEWAY_GRPC], BARE),
-        Target(GATEWAY_TYPED, gateway, lambda sample: typed(MODEL, sample), TITLES[GATEWAY_TYPED], BARE),
-        Target(GATEWAY_REST, gateway, lambda sample: rest(MODEL, sample), TITLES[GATEWAY_REST], BARE_JSON),
+        Target(GATEWAY_GRPC, gateway, lambda sample: shown(open_inference(MODEL, sample)), TITLES[GATEWAY_GRPC], BARE),
+        Target(GATEWAY_TYPED, gateway, lambda sample: shown(typed(MODEL, sample)), TITLES[GATEWAY_TYPED], BARE),
+        Target(GATEWAY_REST, gateway, lambda sample: shown(rest(MODEL, sample)), TITLES[GATEWAY_REST], BARE_JSON),
     )
     return [target for target in every if target.name in wanted]
 
@@ -102,7 +109,8 @@ async def _asker(target: Target, samples: Sequence[Sample], stack: AsyncExitStac
 async def _ask_grpc(channel: grpc.aio.Channel, address: str, call: Call) -> bytes:
     ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(call.path)
     try:
-        return await ask(call.message, timeout=_TIMEOUT_S)
+        metadata = tuple(pair for pair in call.headers if pair[0] not in _GRPC_OWN)
+        return await ask(call.message, timeout=_TIMEOUT_S, metadata=metadata)
     except grpc.aio.AioRpcError as error:
         raise WrongAnswerError(f"{call.path} at {address}: {error.code().name}: {error.details()}") from error
 

@@ -15,9 +15,10 @@ from benchmarks import images
 from benchmarks.arrivals import poisson
 from benchmarks.bare_triton import BareTriton, Setting
 from benchmarks.compare import Spread, Verdict, summarise
+from benchmarks.mesh import BenchMesh
 from benchmarks.open_loop import LEAD_IN_S, run_script
 from benchmarks.parts.openloop import SHARE, Shot, shot_of
-from benchmarks.payloads import Sample, WrongAnswerError, open_inference
+from benchmarks.payloads import Sample, WrongAnswerError, open_inference, with_key
 from benchmarks.report import PartReport, cpu_tables, line_table, new_table
 from benchmarks.rounds import Rounds, Row, winners
 from benchmarks.stage import Stage
@@ -34,10 +35,10 @@ async def measure(stage: Stage) -> PartReport:
     samples = await asyncio.to_thread(images.make)
     triton, mesh = await stage.triton(), await stage.mesh()
     stage.say("Deploying the images model with batching and without")
-    await asyncio.to_thread(images.deploy, mesh.gateway)
+    await asyncio.to_thread(images.deploy, mesh.gateway, mesh.key)
     rounds = stage.rounds(samples)
     window = await _best_window(stage, rounds, triton)
-    targets = _targets(triton, mesh.gateway, window)
+    targets = _targets(triton, mesh, window)
     await triton.load(images.SERVED, Setting())
     rows = await rounds.run({CALLERS: targets}, rounds=stage.effort.rounds, seconds=stage.effort.seconds)
     lines = summarise(rows)
@@ -99,7 +100,7 @@ def _times(shots: Sequence[Shot]) -> Sequence[tuple[float, float, float]]:
     return [(shot.p50_ms, shot.p95_ms, shot.p99_ms) for shot in shots]
 
 
-def _targets(triton: BareTriton, gateway: str, window: Setting) -> Sequence[Target]:
+def _targets(triton: BareTriton, running: BenchMesh, window: Setting) -> Sequence[Target]:
     """Bare Triton first in each pair."""
     address = triton.grpc_address
     on, off = window.model_name(images.SERVED), Setting().model_name(images.SERVED)
@@ -110,8 +111,10 @@ def _targets(triton: BareTriton, gateway: str, window: Setting) -> Sequence[Targ
     mesh = {
         version: Target(
             name,
-            gateway,
-            lambda sample, version=version: open_inference(images.MODEL, sample, version=version),  # type: ignore[misc]
+            running.gateway,
+            lambda sample, version=version: with_key(  # type: ignore[misc]
+                open_inference(images.MODEL, sample, version=version), running.key
+            ),
             title,
             baseline,
         )

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import grpc
 import httpx
@@ -143,7 +144,9 @@ def new_database(server: tuple[int, str]) -> str:
 async def loaded(folder: Path, server: TritonServer, version: Any, address: str) -> tuple[str, Any]:
     """The version in Triton, as the router tells batchers of it."""
     schema = schema_from_proto(version.schema)
-    recipe = Recipe("onnx", version.artifact_path, version.artifact_digest, schema, PredictionMapping())
+    # Where it was registered from: the registry may keep it compressed.
+    path = unquote(urlsplit(version.artifact_uri).path)
+    recipe = Recipe("onnx", path, version.artifact_digest, schema, PredictionMapping())
     new = NewDeployment(version.model_name, version.version, "main", Wish())
     deployment = Deployment("id", new, recipe, Wish(), Progress(), 1, NOON, NOON)
     packages = FolderPackageStore(folder / "repository", runner=ROOT / "deploy" / "triton" / "runner")

@@ -7,6 +7,10 @@ transaction.
 from alembic import op
 from sqlalchemy import text
 
+from services.common.telemetry.logging import get_logger
+
+log = get_logger(__name__)
+
 revision = "0008"
 down_revision = "0007"
 
@@ -240,12 +244,6 @@ _BACKFILL = (
 _EXTENSION = text("""
     SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'pg_trgm'
 """)
-_NO_TRIGRAMS = """
-    DO $$ BEGIN
-        RAISE WARNING 'searches for words read every row: the extension pg_trgm cannot be made here (%)', '{why}'
-            USING HINT = 'As a superuser run CREATE EXTENSION pg_trgm in this database, then as its owner {then}';
-    END $$
-"""
 
 
 def upgrade() -> None:
@@ -297,8 +295,12 @@ def _index_words() -> None:
             op.execute("CREATE EXTENSION pg_trgm")
     except Exception as refused:
         op.execute("ROLLBACK TO SAVEPOINT trigrams")
-        why = str(refused).splitlines()[0].replace("'", "").replace("%", "").replace("$", "")
-        op.execute(text(_NO_TRIGRAMS.format(why=why, then="; ".join(_indices("public")).replace("'", ""))))
+        log.warning(
+            "searches for words read every row: the extension pg_trgm cannot be made here",
+            problem=str(refused).splitlines()[0],
+            as_superuser="CREATE EXTENSION pg_trgm",
+            then="; ".join(_indices("public")),
+        )
         return
     for statement in _indices(str(connection.execute(_EXTENSION).scalar_one())):
         op.execute(statement)

@@ -10,6 +10,7 @@ from services.router.adapters.envoy.control_plane import EnvoyControlPlane
 from services.router.domain.access import Callers
 from tests.support.gateway_keys import Signer
 from tests.support.kept_gateway import KeptGateway
+from tests.support.waiting import until
 
 
 class GuardedGateway(KeptGateway):
@@ -43,4 +44,4 @@ class GuardedGateway(KeptGateway):
             revoked=before.revoked if revoked is None else tuple(revoked),
         )
         self.do(self.plane.admit(self.callers))
-        assert not self.do(self.plane.admitted())
+        until(lambda: not self.do(self.plane.admitted()), what="every gateway has taken it")

@@ -42,7 +42,11 @@ _SEEN = text(f"""
         OR EXISTS (SELECT FROM model_versions v JOIN models m ON m.id = v.model_id LEFT JOIN teams t ON t.id = m.team_id
             WHERE {SEEN} AND v.artifact_digest = :digest)
 """)  # noqa: S608 - of this module's own text
-_UNUSED = "NOT EXISTS (SELECT FROM model_versions v WHERE v.artifact_digest = a.digest)"
+# Versions that are on their way out may come back.
+_UNUSED = """
+    NOT EXISTS (SELECT FROM model_versions v WHERE v.artifact_digest = a.digest)
+    AND NOT EXISTS (SELECT FROM removed_versions r WHERE r.artifact_digest = a.digest AND r.state <> 'gone')
+"""
 _GARBAGE = text(f"""
     SELECT {_COLUMNS} FROM artifacts a WHERE wanted_at < :before AND {_UNUSED} ORDER BY digest LIMIT :limit
 """)  # noqa: S608 - of this module's own text

@@ -24,6 +24,8 @@ from infermesh.registry.v1 import (
 
 REGISTER_TIMEOUT_S = 120.0
 """Registering reads the whole artifact."""
+IMPORT_TIMEOUT_S = 3600.0
+"""An import reads every artifact of another registry."""
 UPLOAD_TIMEOUT_S = 3600.0
 """An artifact may be of many gigabytes."""
 PIECE_BYTES = 1024 * 1024
@@ -94,6 +96,36 @@ class Models:
         Raises OSError where the file cannot be read, ARTIFACT_CORRUPT where it changed on its way.
         """
         return self._transport.send(self._artifacts.UploadArtifact, pieces(Path(path)), timeout_s=timeout_s)
+
+    def inspect(
+        self, artifact: str | Path, *, framework: str = "", timeout_s: float = REGISTER_TIMEOUT_S
+    ) -> artifact_pb2.ArtifactReport:
+        """What the registry sees in an artifact, and what stands in the way of registering it. Nothing is registered.
+
+        `artifact` is as for `register`.
+        """
+        request = artifact_service_pb2.InspectArtifactRequest(artifact_uri=artifact_uri(artifact), framework=framework)
+        return self._transport.call(self._artifacts.InspectArtifact, request, timeout_s=timeout_s)
+
+    def compare(
+        self, name: str, version: str, *, base: str = "", timeout_s: float | None = None
+    ) -> registry_service_pb2.CompareSchemasResponse:
+        """What breaks callers of `base` (default: the highest active version below) who are sent to `version`."""
+        request = registry_service_pb2.CompareSchemasRequest(model_name=name, version=version, base_version=base)
+        return self._transport.call(self._stub.CompareSchemas, request, timeout_s=timeout_s)
+
+    def import_from(
+        self, source: str, uri: str, *, prefix: str = "", dry_run: bool = False, timeout_s: float = IMPORT_TIMEOUT_S
+    ) -> Sequence[registry_service_pb2.ImportedVersion]:
+        """Registers what another registry holds, and says of each version what became of it.
+
+        `source` is "mlflow" (http(s):// of a server that an operator allows, or a folder of its file store) or "triton"
+        (a model repository); folders are file://, s3:// or gs://, as the registry itself reads them. Safe to repeat.
+        """
+        request = registry_service_pb2.ImportModelsRequest(
+            source=source, uri=artifact_uri(uri), name_prefix=prefix, dry_run=dry_run
+        )
+        return self._transport.call(self._stub.ImportModels, request, timeout_s=timeout_s).versions
 
     def get(self, name: str, *, timeout_s: float | None = None) -> model_pb2.Model:
         """One model. Raises MODEL_NOT_FOUND."""

@@ -20,7 +20,7 @@ def registered(made: model_version_pb2.ModelVersion) -> RenderableType:
     name, version = escape(made.model_name), escape(made.version)
     return Group(
         f"registered [bold]{name} {version}[/]: {escape(made.framework)}, {quantity(made.model_size_bytes)}",
-        _tensors(made.schema),
+        tensors_shown(made.schema),
         f"[dim]`infermesh deploy {name} {version}` makes it answer.[/]",
     )
 
@@ -101,17 +101,28 @@ def version_shown(version: model_version_pb2.ModelVersion) -> RenderableType:
             ("tags", escape(", ".join(version.tags))),
             ("aliases", escape(", ".join(version.aliases))),
             ("parent", escape(version.lineage.parent_version)),
+            ("signature", _signature(version)),
             ("registered", when(version.created_at)),
         )
     )
     said = [
         (name, _short(value)) for name, value in sorted(version.metadata.items()) if name not in {"class_names", "tags"}
     ][:_METADATA_SHOWN_MAX]
-    shown: list[RenderableType] = [about, "", _tensors(version.schema)]
+    shown: list[RenderableType] = [about, "", tensors_shown(version.schema)]
     return Group(*shown, "", facts((escape(name), value) for name, value in said)) if said else Group(*shown)
 
 
-def _tensors(schema: schema_pb2.ModelSchema) -> Table:
+def _signature(version: model_version_pb2.ModelVersion) -> str:
+    if not version.HasField("signature"):
+        return ""
+    told = version.signature
+    if told.verified:
+        return f"[green]verified[/], by {escape(told.signer)}"
+    return f"[red]not verified[/]: {escape(told.problem)}"
+
+
+def tensors_shown(schema: schema_pb2.ModelSchema) -> Table:
+    """A table of what a version takes and gives."""
     shown = table("", "tensor", "type", "shape of a row", "allowed")
     for side, tensors in (("takes", schema.inputs), ("gives", schema.outputs)):
         for tensor in tensors:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from infermesh.client.cli.commands.model_history import add_audit, add_history
+from infermesh.client.cli.commands.model_reading import add_reading
 from infermesh.client.cli.completion import complete_version
 from infermesh.client.cli.documents import read_document
 from infermesh.client.cli.model_views import model_shown, models_listed, registered, version_shown, versions_listed
@@ -76,6 +77,7 @@ def add_to(app: typer.Typer) -> None:
     _add_search(group)
     _add_changes(group)
     add_history(group)
+    add_reading(group)
     app.add_typer(group)
     add_audit(app)
 

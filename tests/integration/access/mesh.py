@@ -110,6 +110,7 @@ class Mesh:
     """Where each service answers."""
 
     channels: Mapping[str, grpc.aio.Channel]
+    addresses: Mapping[str, str]
     lifecycles: Mapping[str, Lifecycle]
 
     async def ask(
@@ -193,7 +194,7 @@ async def running(database_url: str, folder: Path) -> AsyncIterator[Mesh]:
     registry = RegistrySettings.model_validate(told("registry", "deployer_address"))
     router = RouterSettings.model_validate(told("router", *near, first_batcher_s=0.05, change_patience_s=0.5))
     deployer = DeployerSettings.model_validate(told("deployer", "registry_address", "router_address", **triton))
-    batch = BatchSettings.model_validate(told("batch", "registry_address", batcher_address=nowhere))
+    batch = BatchSettings.model_validate(told("batch", "registry_address", batcher_address=nowhere, poll_period_s=0.2))
     monitor = MonitorSettings.model_validate(told("monitor", "registry_address"))
     builders: dict[str, Callable[[], Lifecycle]] = {
         "registry": lambda: build_registry(registry, clock=clock).lifecycle,
@@ -210,7 +211,7 @@ async def running(database_url: str, folder: Path) -> AsyncIterator[Mesh]:
             stack.push_async_callback(lifecycles[name].stop)
             channels[name] = grpc.aio.insecure_channel(f"127.0.0.1:{ports[name]}")
             stack.push_async_callback(channels[name].close)
-        mesh = Mesh(channels, lifecycles)
+        mesh = Mesh(channels, {name: f"127.0.0.1:{port}" for name, port in ports.items()}, lifecycles)
         await _settle(mesh)
         yield mesh
 

@@ -22,6 +22,7 @@ from services.common.grpc.server import GrpcServer, Service, add_grpc_server
 from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
+from services.router.adapters.api_description import api_description
 from services.router.adapters.deployer import DeployerBackendSource
 from services.router.adapters.envoy.control_plane import EnvoyControlPlane
 from services.router.adapters.envoy.options import EnvoyOptions
@@ -197,6 +198,7 @@ def assemble(
         canaries=rollouts.canaries,
         ab_tests=rollouts.ab_tests,
         book=access.book,
+        description=api_description(),
     )
     server = add_grpc_server(
         lifecycle,

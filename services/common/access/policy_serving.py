@@ -93,6 +93,7 @@ SERVING_RULES = {
             "ConcludeAbTest": writes(_TRAFFIC),
             "ListGateways": operates(access=Access.READ),
             "ListBatchers": operates(access=Access.READ),
+            "GetApiDescription": Rule(role=Role.ANONYMOUS),
         },
     ),
     **rules("infermesh.router.v1.ServingTableService", {"WatchServingTable": internal()}),

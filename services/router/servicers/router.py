@@ -32,13 +32,14 @@ from services.router.engines.traffic import Plan, Traffic
 from services.router.ports import Gateways
 from services.router.servicers.ab_tests import AbTestCalls
 from services.router.servicers.canary import CanaryCalls
+from services.router.servicers.description import DescriptionCalls
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _MOVE_S = 1.0
 """Kept back of a caller's deadline while a version is deployed again: the traffic must still be moved."""
 
 
-class RouterServicer(CanaryCalls, AbTestCalls):
+class RouterServicer(CanaryCalls, AbTestCalls, DescriptionCalls):
     """The public calls."""
 
     def __init__(
@@ -52,9 +53,11 @@ class RouterServicer(CanaryCalls, AbTestCalls):
         canaries: Canaries,
         ab_tests: AbTests,
         book: AccessBook,
+        description: bytes,
     ) -> None:
         CanaryCalls.__init__(self, canaries)
         AbTestCalls.__init__(self, ab_tests)
+        DescriptionCalls.__init__(self, description)
         self._traffic = traffic
         self._publisher = publisher
         self._batchers = batchers

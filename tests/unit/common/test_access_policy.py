@@ -66,6 +66,7 @@ def test_changes_take_more_than_a_viewer_and_reads_of_a_model_no_more(method: st
 def test_what_needs_no_credential_is_named_here() -> None:
     assert {method for method, rule in RULES.items() if rule.role is Role.ANONYMOUS} == {
         "/infermesh.registry.v1.TeamService/GetKeySet",
+        "/infermesh.router.v1.RouterService/GetApiDescription",
         "/inference.GRPCInferenceService/ServerLive",
         "/inference.GRPCInferenceService/ServerReady",
     }

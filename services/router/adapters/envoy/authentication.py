@@ -30,6 +30,8 @@ EXEMPT_PATHS = (
     "/grpc.health.v1.Health/Watch",
     "/v1/jwks.json",
     "/infermesh.registry.v1.TeamService/GetKeySet",
+    "/v1/openapi.json",
+    "/infermesh.router.v1.RouterService/GetApiDescription",
 )
 """What needs no credential, by its whole path. Whoever calls one of these is anonymous, whatever they send along."""
 

@@ -1148,3 +1148,20 @@ class ListBatchersResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListBatchersResponse: _TypeAlias = ListBatchersResponse  # noqa: Y015
+
+@_typing.final
+class GetApiDescriptionRequest(_message.Message):
+    """A request for the description of the REST API."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetApiDescriptionRequest: _TypeAlias = GetApiDescriptionRequest  # noqa: Y015

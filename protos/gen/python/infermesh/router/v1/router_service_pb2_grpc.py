@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from google.api import httpbody_pb2 as google_dot_api_dot_httpbody__pb2
 from infermesh.router.v1 import ab_test_pb2 as infermesh_dot_router_dot_v1_dot_ab__test__pb2
 from infermesh.router.v1 import canary_pb2 as infermesh_dot_router_dot_v1_dot_canary__pb2
 from infermesh.router.v1 import router_service_pb2 as infermesh_dot_router_dot_v1_dot_router__service__pb2
@@ -161,6 +162,11 @@ class RouterServiceStub:
                 '/infermesh.router.v1.RouterService/ListBatchers',
                 request_serializer=infermesh_dot_router_dot_v1_dot_router__service__pb2.ListBatchersRequest.SerializeToString,
                 response_deserializer=infermesh_dot_router_dot_v1_dot_router__service__pb2.ListBatchersResponse.FromString,
+                _registered_method=True)
+        self.GetApiDescription = channel.unary_unary(
+                '/infermesh.router.v1.RouterService/GetApiDescription',
+                request_serializer=infermesh_dot_router_dot_v1_dot_router__service__pb2.GetApiDescriptionRequest.SerializeToString,
+                response_deserializer=google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
                 _registered_method=True)
 
 
@@ -350,6 +356,13 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetApiDescription(self, request, context):
+        """The REST API of all public services as an OpenAPI 3.1 document in JSON. For everybody, without a credential.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -472,6 +485,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.ListBatchers,
                     request_deserializer=infermesh_dot_router_dot_v1_dot_router__service__pb2.ListBatchersRequest.FromString,
                     response_serializer=infermesh_dot_router_dot_v1_dot_router__service__pb2.ListBatchersResponse.SerializeToString,
+            ),
+            'GetApiDescription': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetApiDescription,
+                    request_deserializer=infermesh_dot_router_dot_v1_dot_router__service__pb2.GetApiDescriptionRequest.FromString,
+                    response_serializer=google_dot_api_dot_httpbody__pb2.HttpBody.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1126,6 +1144,33 @@ class RouterService:
             '/infermesh.router.v1.RouterService/ListBatchers',
             infermesh_dot_router_dot_v1_dot_router__service__pb2.ListBatchersRequest.SerializeToString,
             infermesh_dot_router_dot_v1_dot_router__service__pb2.ListBatchersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetApiDescription(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/infermesh.router.v1.RouterService/GetApiDescription',
+            infermesh_dot_router_dot_v1_dot_router__service__pb2.GetApiDescriptionRequest.SerializeToString,
+            google_dot_api_dot_httpbody__pb2.HttpBody.FromString,
             options,
             channel_credentials,
             insecure,

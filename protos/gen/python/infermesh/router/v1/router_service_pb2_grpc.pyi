@@ -4,6 +4,7 @@ isort:skip_file
 Traffic: who answers which requests, how that changes, and who has been told."""
 
 from collections import abc as _abc
+from google.api import httpbody_pb2 as _httpbody_pb2
 from grpc import aio as _aio
 from infermesh.router.v1 import ab_test_pb2 as _ab_test_pb2
 from infermesh.router.v1 import canary_pb2 as _canary_pb2
@@ -104,6 +105,8 @@ class RouterServiceStub:
     """The gateways that are connected, by name."""
     ListBatchers: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.ListBatchersRequest, _router_service_pb2.ListBatchersResponse]
     """The batchers that are connected, by name, then those that gateways send to although they are not, by address."""
+    GetApiDescription: _grpc.UnaryUnaryMultiCallable[_router_service_pb2.GetApiDescriptionRequest, _httpbody_pb2.HttpBody]
+    """The REST API of all public services as an OpenAPI 3.1 document in JSON. For everybody, without a credential."""
 
 @_typing.type_check_only
 class RouterServiceAsyncStub(RouterServiceStub):
@@ -177,6 +180,8 @@ class RouterServiceAsyncStub(RouterServiceStub):
     """The gateways that are connected, by name."""
     ListBatchers: _aio.UnaryUnaryMultiCallable[_router_service_pb2.ListBatchersRequest, _router_service_pb2.ListBatchersResponse]  # type: ignore[assignment]
     """The batchers that are connected, by name, then those that gateways send to although they are not, by address."""
+    GetApiDescription: _aio.UnaryUnaryMultiCallable[_router_service_pb2.GetApiDescriptionRequest, _httpbody_pb2.HttpBody]  # type: ignore[assignment]
+    """The REST API of all public services as an OpenAPI 3.1 document in JSON. For everybody, without a credential."""
 
 class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
     """Decides what share of a model's traffic each version gets. Errors carry google.rpc details with an
@@ -391,5 +396,13 @@ class RouterServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_router_service_pb2.ListBatchersResponse, _abc.Awaitable[_router_service_pb2.ListBatchersResponse]]:
         """The batchers that are connected, by name, then those that gateways send to although they are not, by address."""
+
+    @_abc_1.abstractmethod
+    def GetApiDescription(
+        self,
+        request: _router_service_pb2.GetApiDescriptionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_httpbody_pb2.HttpBody, _abc.Awaitable[_httpbody_pb2.HttpBody]]:
+        """The REST API of all public services as an OpenAPI 3.1 document in JSON. For everybody, without a credential."""
 
 def add_RouterServiceServicer_to_server(servicer: RouterServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -47,7 +47,7 @@ def listener(
 
 
 def _mutual(folder: Path) -> Config:
-    """The files are read again when others are moved into the folder."""
+    """The files are read once: a batcher is restarted within the life of its certificate."""
     return {
         "name": "envoy.transport_sockets.tls",
         "typed_config": {
@@ -60,7 +60,6 @@ def _mutual(folder: Path) -> Config:
                     {
                         "certificate_chain": {"filename": str(folder / CERTIFICATE)},
                         "private_key": {"filename": str(folder / PRIVATE_KEY)},
-                        "watched_directory": {"path": str(folder)},
                     }
                 ],
                 "validation_context": {"trusted_ca": {"filename": str(folder / AUTHORITY)}},

@@ -4,10 +4,12 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from services.common.grpc.tls import CERTIFICATE, PRIVATE_KEY
 from services.router.adapters.envoy.control_plane import EnvoyControlPlane
 from tests.support.certificates import certificates
 from tests.support.envoy_gateway import running_gateway
 from tests.support.kept_gateway import KeptGateway
+from tests.support.waiting import until
 
 MODEL = "/v1/models/digits"
 
@@ -59,3 +61,21 @@ def test_a_gateway_without_a_certificate_or_with_a_strangers_reaches_nobody(tmp_
             answer = gateway.rest("GET", MODEL)
             assert answer.status_code == 503, answer.text
             assert answer.json()["details"][0]["reason"] == "DEPENDENCY_UNAVAILABLE"
+
+
+def test_certificates_that_are_moved_into_the_folder_are_shown_next(tmp_path: Path) -> None:
+    with running_gateway(tmp_path / "gateway", kind=PeeredGateway) as gateway:
+        assert gateway.rest("GET", MODEL).status_code == 200
+        folder = Path(gateway.peer_tls_dir())
+        before = _read(gateway)
+        renewed = certificates(tmp_path, "renewed", authority=tmp_path / "gateway" / "ca")
+        for name in (PRIVATE_KEY, CERTIFICATE):
+            (renewed / name).replace(folder / name)
+
+        until(lambda: _read(gateway) > before, within_s=20, what="the gateway reads it")
+        assert gateway.rest("GET", MODEL).status_code == 200
+
+
+def _read(gateway: PeeredGateway) -> int:
+    """How often the gateway has read its certificate for this service."""
+    return sum(gateway.stats("cluster.registry.client_ssl_socket_factory.ssl_context_update_by_sds").values())

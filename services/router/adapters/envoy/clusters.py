@@ -52,13 +52,13 @@ def clusters(options: EnvoyOptions) -> list[cluster_pb2.Cluster]:
     ]
     if options.limiter and options.authentication:
         services.append((names.LIMITER, options.limiter))
-    batchers = [] if options.carried else [batcher_cluster(options.batchers, tls_dir=options.peer_tls_dir)]
+    batchers = [] if options.carried else [batcher_cluster(options.batchers, tls=bool(options.peer_tls_dir))]
     issuers = issuer_clusters(options.issuers) if options.authentication else []
-    found = [_service_cluster(name, address, tls_dir=options.peer_tls_dir) for name, address in services]
+    found = [_service_cluster(name, address, tls=bool(options.peer_tls_dir)) for name, address in services]
     return [*batchers, *found, *issuers]
 
 
-def batcher_cluster(addresses: Sequence[str], *, tls_dir: str = "") -> cluster_pb2.Cluster:
+def batcher_cluster(addresses: Sequence[str], *, tls: bool = False) -> cluster_pb2.Cluster:
     """The batchers. Endpoints come and go without touching the cluster where they are IP addresses; names are resolved
     by Envoy again and again. With TLS each must prove to be the mesh's "batcher", whatever its address."""
     cluster = _cluster(
@@ -76,8 +76,8 @@ def batcher_cluster(addresses: Sequence[str], *, tls_dir: str = "") -> cluster_p
         outlier_detection=_dead_ones_out(),
         ignore_health_on_host_removal=True,
     )
-    if tls_dir:
-        cluster.transport_socket.CopyFrom(peer(names.BATCHER, folder=tls_dir))
+    if tls:
+        cluster.transport_socket.CopyFrom(peer(names.BATCHER))
     if all(_is_ip(split_address(address)[0]) for address in addresses):
         cluster.type = _Cluster.DiscoveryType.EDS
         cluster.eds_cluster_config.eds_config.CopyFrom(over_ads(first_fetch_timeout_s=0))
@@ -114,14 +114,14 @@ def _together_while_they_fit() -> cluster_pb2.LoadBalancingPolicy:
     return policy(policies=[policy.Policy(typed_extension_config=extension)])
 
 
-def _service_cluster(name: str, address: str, *, tls_dir: str) -> cluster_pb2.Cluster:
+def _service_cluster(name: str, address: str, *, tls: bool) -> cluster_pb2.Cluster:
     cluster = _cluster(
         name,
         retries=actions.retry_unsent(),
         load=_load(connections=64, requests=2_000, retries_min=5),
     )
-    if tls_dir:
-        cluster.transport_socket.CopyFrom(peer(split_address(address)[0], folder=tls_dir))
+    if tls:
+        cluster.transport_socket.CopyFrom(peer(split_address(address)[0]))
     _resolve_names(cluster, [address])
     return cluster
 

@@ -6,6 +6,7 @@ ROUTES = "start"
 """Where requests begin, and where all go that are for no model."""
 
 CERTIFICATE = "gateway-certificate"
+PEER_CERTIFICATE, PEER_AUTHORITY = "peer-certificate", "peer-authority"
 
 BATCHER = "batcher"
 REGISTRY = "registry"

@@ -18,7 +18,7 @@ from services.router.adapters.envoy.resources import (
     resource_set,
 )
 from services.router.adapters.envoy.routes import RouteBuilder
-from services.router.adapters.envoy.tls import certificate
+from services.router.adapters.envoy.tls import certificate, peer_secrets
 from services.router.domain.access import Callers
 from services.router.domain.routing import RoutingTable
 
@@ -49,10 +49,10 @@ class SnapshotBuilder:
 
     def _secrets(self) -> Mapping[str, ResourceSet]:
         options = self._options
-        if not options.encrypted:
-            return {}
-        files = certificate(options.tls_certificate, options.tls_private_key)
-        return {SECRETS: resource_set([resource(names.CERTIFICATE, files)])}
+        secrets = [*peer_secrets(options.peer_tls_dir)] if options.peer_tls_dir else []
+        if options.encrypted:
+            secrets.append(certificate(options.tls_certificate, options.tls_private_key))
+        return {SECRETS: resource_set([resource(secret.name, secret) for secret in secrets])} if secrets else {}
 
     def routes(self, table: RoutingTable) -> ResourceSet:
         """The routes of a table."""

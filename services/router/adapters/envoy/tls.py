@@ -22,60 +22,77 @@ def own_certificate() -> base_pb2.TransportSocket:
             common_tls_context=tls_pb2.CommonTlsContext(
                 tls_params=_PARAMETERS,
                 alpn_protocols=["h2", "http/1.1"],
-                tls_certificate_sds_secret_configs=[
-                    secret_pb2.SdsSecretConfig(name=names.CERTIFICATE, sds_config=over_ads(first_fetch_timeout_s=0))
-                ],
+                tls_certificate_sds_secret_configs=[_told(names.CERTIFICATE)],
             )
         )
     )
 
 
-def certificate(certificate_file: str, private_key_file: str) -> secret_pb2.Secret:
+def certificate(certificate_file: str, private_key_file: str, *, name: str = names.CERTIFICATE) -> secret_pb2.Secret:
     """The names of the files, as the gateway sees them, and no secret at all. It reads them, and reads them again
     whenever a file is moved into the folder of the certificate, so certificates are renewed without a restart."""
     return secret_pb2.Secret(
-        name=names.CERTIFICATE,
+        name=name,
         tls_certificate=common_pb2.TlsCertificate(
             certificate_chain=base_pb2.DataSource(filename=certificate_file),
             private_key=base_pb2.DataSource(filename=private_key_file),
-            watched_directory=base_pb2.WatchedDirectory(path=str(PurePosixPath(certificate_file).parent)),
+            watched_directory=_folder_of(certificate_file),
         ),
     )
+
+
+def peer_secrets(folder: str) -> tuple[secret_pb2.Secret, secret_pb2.Secret]:
+    """What `peer` goes by: the gateway's certificate among services and the authority that it believes."""
+    authority = f"{folder}/{AUTHORITY}"
+    return (
+        certificate(f"{folder}/{CERTIFICATE}", f"{folder}/{PRIVATE_KEY}", name=names.PEER_CERTIFICATE),
+        secret_pb2.Secret(
+            name=names.PEER_AUTHORITY,
+            validation_context=common_pb2.CertificateValidationContext(
+                trusted_ca=base_pb2.DataSource(filename=authority), watched_directory=_folder_of(authority)
+            ),
+        ),
+    )
+
+
+def _folder_of(file: str) -> base_pb2.WatchedDirectory:
+    return base_pb2.WatchedDirectory(path=str(PurePosixPath(file).parent))
 
 
 def verified_server(host: str, *, ca_file: str) -> base_pb2.TransportSocket:
     """Towards `host`, which must prove by an authority of `ca_file` (PEM, as the gateway sees it) that it is that."""
-    return _socket(_towards(host, ca_file=ca_file))
+    validated = _named(host)
+    validated.trusted_ca.filename = ca_file
+    return _socket(_towards(host, tls_pb2.CommonTlsContext(tls_params=_PARAMETERS, validation_context=validated)))
 
 
-def peer(host: str, *, folder: str) -> base_pb2.TransportSocket:
-    """Towards a service of the mesh that must prove to be `host`, and to which the gateway proves what it is: by the
-    certificates in `folder`, as the gateway sees it, read again when files are moved into it."""
-    context = _towards(host, ca_file=f"{folder}/{AUTHORITY}")
-    context.common_tls_context.alpn_protocols.append("h2")
-    context.common_tls_context.tls_certificates.append(
-        common_pb2.TlsCertificate(
-            certificate_chain=base_pb2.DataSource(filename=f"{folder}/{CERTIFICATE}"),
-            private_key=base_pb2.DataSource(filename=f"{folder}/{PRIVATE_KEY}"),
-            watched_directory=base_pb2.WatchedDirectory(path=folder),
-        )
+def peer(host: str) -> base_pb2.TransportSocket:
+    """Towards a service of the mesh that must prove to be `host`, and to which the gateway proves what it is."""
+    validated = tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
+        default_validation_context=_named(host), validation_context_sds_secret_config=_told(names.PEER_AUTHORITY)
     )
-    return _socket(context)
+    context = tls_pb2.CommonTlsContext(
+        tls_params=_PARAMETERS,
+        alpn_protocols=["h2"],
+        tls_certificate_sds_secret_configs=[_told(names.PEER_CERTIFICATE)],
+        combined_validation_context=validated,
+    )
+    return _socket(_towards(host, context))
 
 
-def _towards(host: str, *, ca_file: str) -> tls_pb2.UpstreamTlsContext:
+def _told(secret: str) -> secret_pb2.SdsSecretConfig:
+    return secret_pb2.SdsSecretConfig(name=secret, sds_config=over_ads(first_fetch_timeout_s=0))
+
+
+def _named(host: str) -> common_pb2.CertificateValidationContext:
     matcher = common_pb2.SubjectAltNameMatcher
     kind = matcher.SanType.IP_ADDRESS if _is_ip(host) else matcher.SanType.DNS
     named = matcher(san_type=kind, matcher=string_pb2.StringMatcher(exact=host))
-    return tls_pb2.UpstreamTlsContext(
-        sni="" if _is_ip(host) else host,
-        common_tls_context=tls_pb2.CommonTlsContext(
-            tls_params=_PARAMETERS,
-            validation_context=common_pb2.CertificateValidationContext(
-                trusted_ca=base_pb2.DataSource(filename=ca_file), match_typed_subject_alt_names=[named]
-            ),
-        ),
-    )
+    return common_pb2.CertificateValidationContext(match_typed_subject_alt_names=[named])
+
+
+def _towards(host: str, context: tls_pb2.CommonTlsContext) -> tls_pb2.UpstreamTlsContext:
+    return tls_pb2.UpstreamTlsContext(sni="" if _is_ip(host) else host, common_tls_context=context)
 
 
 def _socket(context: tls_pb2.DownstreamTlsContext | tls_pb2.UpstreamTlsContext) -> base_pb2.TransportSocket:

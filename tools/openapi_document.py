@@ -82,7 +82,8 @@ def document(files: Sequence[FileDescriptorProto]) -> Json:
     # The same path is called the same everywhere: names without a dot are the better ones.
     names = {route.shape: route.template for route in sorted(found, key=lambda one: one.template.count("."))[::-1]}
     for route in sorted(found, key=lambda one: (one.template, one.verb)):
-        paths.setdefault(names[route.shape], {})[route.verb] = _operation(contracts, route, names[route.shape])
+        template = _PARAMETER.sub(_plain, names[route.shape])
+        paths.setdefault(template, {})[route.verb] = _operation(contracts, route, template)
     whole = {**paths, **BESIDE_PATHS}
     schemas = contracts.used_by([whole, dict(ERROR_RESPONSES)], BESIDE_SCHEMAS)
     used = {route.service for route in found}
@@ -107,6 +108,11 @@ def document(files: Sequence[FileDescriptorProto]) -> Json:
             },
         },
     }  # fmt: skip
+
+
+def _plain(parameter: re.Match[str]) -> str:
+    """A parameter of a path by its field's own name: generators of clients stumble over dots."""
+    return f"{{{parameter[1].rpartition('.')[2]}}}"
 
 
 def _routes_of(service: str, method: MethodDescriptorProto) -> Iterator[Route]:

@@ -136,12 +136,12 @@ def _file() -> FileDescriptorProto:
 
 def test_what_is_in_the_path_is_neither_in_the_body_nor_in_the_query() -> None:
     made: Any = document([_file()])
-    first = made["paths"]["/v1/things/{thing.name}"]["patch"]
+    first = made["paths"]["/v1/things/{name}"]["patch"]
     body = first["requestBody"]["content"]["application/json"]["schema"]
     assert list(body["properties"]) == ["size"]
-    assert [(one["in"], one["name"]) for one in first["parameters"]] == [("path", "thing.name"), ("query", "hurry")]
-    second = made["paths"]["/v1/changes/{thing.name}:try"]["get"]
-    assert [one["name"] for one in second["parameters"]] == ["thing.name", "thing.size", "hurry"]
+    assert [(one["in"], one["name"]) for one in first["parameters"]] == [("path", "name"), ("query", "hurry")]
+    second = made["paths"]["/v1/changes/{name}:try"]["get"]
+    assert [one["name"] for one in second["parameters"]] == ["name", "thing.size", "hurry"]
     assert (first["operationId"], second["operationId"]) == ("Things_Change", "Things_Change_2")
 
 
@@ -151,7 +151,7 @@ def test_comments_are_its_words_and_whole_numbers_of_64_bits_are_texts() -> None
     assert thing["description"] == "A thing."
     assert thing["properties"]["size"]["description"] == "In bytes."
     assert thing["properties"]["size"]["items"]["type"] == "string"
-    operation = made["paths"]["/v1/things/{thing.name}"]["patch"]
+    operation = made["paths"]["/v1/things/{name}"]["patch"]
     assert (operation["summary"], operation["description"]) == ("Changes it", "Changes it. Once.")
 
 

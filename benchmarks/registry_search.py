@@ -225,7 +225,7 @@ class Questions:
         return token
 
     async def _deep(self, _: random.Random) -> int:
-        request = Search(page_size=1000, page_token=self._token)
+        request = Search(page_size=50, page_token=self._token)
         return len((await self._stub.SearchModels(request, metadata=self._metadata, timeout=60)).versions)
 
 

@@ -28,9 +28,9 @@ _VERSIONS = text(f"{VERSIONS} AND m.id = :model_id AND (:version = '' OR v.versi
 _ALIASES = text(f"{ALIASES} AND m.id = :model_id ORDER BY a.alias")
 _HIDE_VERSION = text("""
     INSERT INTO removed_versions
-        (id, removal, state, model_id, model_name, version, team_id, artifact_digest, whole, noted)
+        (id, removal, state, model_id, model_name, version, team_id, artifact_digest, whole, noted, signature)
     SELECT v.id, CAST(:removal AS uuid), 'hidden', v.model_id, :model, v.version, :team_id, v.artifact_digest,
-        to_jsonb(v), CAST(:noted AS jsonb)
+        to_jsonb(v), CAST(:noted AS jsonb), (SELECT to_jsonb(s) FROM version_signatures s WHERE s.version_id = v.id)
     FROM model_versions v WHERE v.id = CAST(:id AS uuid)
 """)
 _DROP_VERSION = text("DELETE FROM model_versions WHERE id = CAST(:id AS uuid)")
@@ -77,6 +77,10 @@ _RESTORE_VERSION = text("""
             THEN w.whole - 'request_id' ELSE w.whole END,
         '{model_id}', (SELECT to_jsonb(m.id) FROM models m WHERE m.name = :model)))).*
     FROM (SELECT CAST(:whole AS jsonb) AS whole) w
+""")
+_RESTORE_SIGNATURE = text("""
+    INSERT INTO version_signatures
+    SELECT (jsonb_populate_record(NULL::version_signatures, CAST(:signature AS jsonb))).*
 """)
 _RESTORE_ALIASES = text("""
     INSERT INTO model_aliases SELECT a.* FROM jsonb_populate_recordset(NULL::model_aliases, CAST(:aliases AS jsonb)) a
@@ -175,6 +179,8 @@ class PostgresRemovals:
             for version in versions:
                 row = {"whole": json.dumps(version["whole"]), "model": version["model_name"]}
                 await connection.execute(_RESTORE_VERSION, row)
+                if version["signature"] is not None:
+                    await connection.execute(_RESTORE_SIGNATURE, {"signature": json.dumps(version["signature"])})
                 if version["state"] == "removed":
                     await note(connection, by_caller(_of_version(version, "created")))
             if model is not None:

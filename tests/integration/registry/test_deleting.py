@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 from infermesh.deployer.v1 import deployer_service_pb2, deployment_pb2
 from infermesh.registry.v1 import registry_service_pb2
@@ -30,6 +31,12 @@ Delete = registry_service_pb2.DeleteModelVersionRequest
 DeleteModel = registry_service_pb2.DeleteModelRequest
 Get = registry_service_pb2.GetModelVersionRequest
 SetAlias = registry_service_pb2.SetAliasRequest
+
+_SIGN = """
+    INSERT INTO registry.version_signatures
+        (version_id, content, kind, verified, signer, problem, fits, trust, checked_at)
+    VALUES (%s, '\\x00ff', 'public-key', true, 'ann', '', true, '', now())
+"""
 
 
 @dataclass
@@ -211,9 +218,14 @@ async def test_a_deployment_that_began_before_keeps_its_version(
 
 
 async def test_a_deployment_that_shows_only_later_brings_its_version_back(
-    registry: Registry, deployer: tuple[PlayedDeployer, int], removing: Removing
+    registry: Registry, settings: RegistrySettings, deployer: tuple[PlayedDeployer, int], removing: Removing
 ) -> None:
+    made = await registry.calls.GetModelVersion(Get(model_name="digits", version=NEW))
+    url = settings.database_url.get_secret_value().replace("postgresql+psycopg", "postgresql")
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(_SIGN, (made.version_id,))
     before = await registry.calls.GetModelVersion(Get(model_name="digits", version=NEW))
+    assert before.signature.kind == "public-key"
     await registry.calls.DeleteModelVersion(Delete(model_name="digits", version=NEW))
     deployer[0].deployed = [NEW]
     await removing.end_old(older_than_s=0)

@@ -99,6 +99,7 @@ _TABLES = (
         artifact_digest text COLLATE "C" NOT NULL,
         whole jsonb,
         noted jsonb,
+        signature jsonb,
         CONSTRAINT removed_versions_version UNIQUE (model_name, version)
     )
     """,

@@ -6,6 +6,7 @@ from services.common.access.policy_words import (
     internal,
     looks,
     operates,
+    patient,
     reads,
     rules,
     writes,
@@ -20,7 +21,9 @@ REGISTRY_RULES = {
     **rules(
         "infermesh.registry.v1.RegistryService",
         {
-            "CreateModel": Rule(role=Role.DEPLOYER, scopes=frozenset({_WRITE}), access=Access.CREATE, model="name"),
+            "CreateModel": patient(
+                Rule(role=Role.DEPLOYER, scopes=frozenset({_WRITE}), access=Access.CREATE, model="name")
+            ),
             "GetModel": reads(),
             "ListModels": looks(),
             "SearchModels": looks(),
@@ -44,7 +47,7 @@ REGISTRY_RULES = {
             # By a node's id, or by a version: nodes of models that the caller does not see are left out.
             "GetLineage": reads(optional=True),
             # Names come out of what is imported; a key that is limited to models may not.
-            "ImportModels": Rule(role=Role.DEPLOYER, scopes=frozenset({_WRITE}), access=Access.CREATE),
+            "ImportModels": patient(Rule(role=Role.DEPLOYER, scopes=frozenset({_WRITE}), access=Access.CREATE)),
             "WatchChanges": reads(optional=True),
             "ListChanges": looks(),
         },
@@ -56,13 +59,13 @@ REGISTRY_RULES = {
             "CreateUpload": changes(_WRITE),
             "GetUpload": changes(_WRITE),
             "AppendUpload": changes(_WRITE),
-            "CompleteUpload": changes(_WRITE),
+            "CompleteUpload": patient(changes(_WRITE)),
             "DeleteUpload": changes(_WRITE),
             "GetArtifact": looks(),
             "DownloadArtifact": looks(),
             # It fetches what the address names, as a registration would.
-            "InspectArtifact": changes(_WRITE),
-            "CollectGarbage": operates(),
+            "InspectArtifact": patient(changes(_WRITE)),
+            "CollectGarbage": patient(operates()),
         },
     ),
     **rules(

@@ -1,12 +1,14 @@
 """Short words for the rules of the table."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from services.common.access.roles import Role, Scope
 from services.common.access.rule import Access, Rule
 
 MODEL = "model_name"
 TEAM = "team_name"
+_HOUR_S = 3600.0
 
 
 def rules(service: str, methods: Mapping[str, Rule]) -> dict[str, Rule]:
@@ -50,6 +52,11 @@ def administers(team: str = TEAM) -> Rule:
 def operates(*, access: Access = Access.WRITE, team: str = "") -> Rule:
     """Concerns the mesh as a whole."""
     return Rule(role=Role.PLATFORM_ADMIN, scopes=frozenset({Scope.ADMIN}), access=access, team=team)
+
+
+def patient(rule: Rule) -> Rule:
+    """The same of a call that reads or moves whole artifacts: it may take an hour."""
+    return replace(rule, patience_s=_HOUR_S)
 
 
 def internal() -> Rule:

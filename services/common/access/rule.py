@@ -39,6 +39,10 @@ class Rule:
     internal_only: bool = False
     """Between services only: whoever has a role came through the gateway, and is refused."""
 
+    patience_s: float = 30.0
+    """How long a call may take whose caller states no deadline: no wait is without end. More for those that read or move
+    whole artifacts."""
+
     @property
     def writes(self) -> bool:
         """Whether it changes anything."""

@@ -14,7 +14,7 @@ import grpc
 from opentelemetry import trace
 
 from services.common.access.guard import Guard
-from services.common.access.policy import OPEN_PREFIXES
+from services.common.access.policy import OPEN_PREFIXES, rule_of
 from services.common.access.rule import Rule
 from services.common.clock import Clock
 from services.common.errors import Code, MeshError, Reason
@@ -33,8 +33,6 @@ else:
 
 log = get_logger(__name__)
 
-DEADLINE_DEFAULT_S = 30.0
-"""A unary call whose caller set no deadline gets this one: no wait is without end."""
 DEADLINE_MIN_S = 0.002
 """With less than this left, a call is refused at once: it could only waste work."""
 
@@ -149,7 +147,7 @@ class _Call:
         # None where the caller set no deadline, whatever the stubs say.
         left_s = cast("float | None", context.time_remaining())
         if left_s is None:
-            return DEADLINE_DEFAULT_S
+            return rule_of(self._method).patience_s
         if left_s < DEADLINE_MIN_S:
             raise MeshError(
                 Reason.DEADLINE_TOO_SHORT,

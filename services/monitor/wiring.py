@@ -18,6 +18,7 @@ from services.common.database import create_engine, migrate
 from services.common.grpc.channel import open_channel
 from services.common.grpc.identity import Identity
 from services.common.grpc.server import GrpcServer, Service, add_grpc_server
+from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
 from services.monitor.adapters.database import SCHEMA
@@ -68,7 +69,7 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     """A monitor that is not started yet."""
     url = settings.database_url.get_secret_value()
     lifecycle = Lifecycle(name="monitor", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
-    channel = open_channel(settings.registry_address)
+    channel = open_channel(settings.registry_address, tls=peer_tls(settings))
     lifecycle.add("channel to the registry", stop=channel.close)
     access = new_access(
         lifecycle,

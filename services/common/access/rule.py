@@ -40,8 +40,8 @@ class Rule:
     """Between services only: whoever has a role came through the gateway, and is refused."""
 
     patience_s: float = 30.0
-    """How long a call may take whose caller states no deadline: no wait is without end. More for those that read or move
-    whole artifacts."""
+    """How long a call may take whose caller states no deadline: no wait is without end. More for those that read or
+    move whole artifacts."""
 
     @property
     def writes(self) -> bool:

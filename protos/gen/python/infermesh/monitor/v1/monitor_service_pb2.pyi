@@ -1557,11 +1557,11 @@ class ListTeamUsageRequest(_message.Message):
     """Where to go on."""
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """Where the window begins, rounded down to the minute. Default: the first of the month, in UTC."""
+        """Where the window begins, rounded down to the hour. Default: the first of the month, in UTC."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """Where the window ends, rounded up to the minute. Default: now."""
+        """Where the window ends, rounded up to the hour. Default: now."""
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from services.common.access.rule import Rule
 from services.common.clock import Clock
 from services.common.errors import Code, MeshError, Reason
 from services.common.grpc.identity import Identity, set_identity
+from services.common.grpc.reading import Refused, lenient, strict
 from services.common.grpc.status import STATUS_DETAILS_KEY, status_from_error
 from services.common.telemetry.logging import get_logger
 from services.common.telemetry.metrics import RpcMetrics
@@ -33,6 +34,8 @@ else:
 
 log = get_logger(__name__)
 
+_LAST_WORD_S = 0.05
+"""So long before its deadline a stream is ended in words."""
 DEADLINE_MIN_S = 0.002
 """With less than this left, a call is refused at once: it could only waste work."""
 
@@ -86,8 +89,9 @@ class _Call:
         self._headers = headers
 
     def wrap(self, handler: Handler) -> Handler:
+        reader = strict if handler.request_streaming else lenient
         codecs = {
-            "request_deserializer": handler.request_deserializer,
+            "request_deserializer": reader(handler.request_deserializer),
             "response_serializer": handler.response_serializer,
         }
         if handler.request_streaming and handler.response_streaming:
@@ -123,12 +127,14 @@ class _Call:
                     if hasattr(produced, "__aiter__"):
                         # Closed here and now, also where the caller went away between two answers.
                         async with contextlib.aclosing(produced) as responses:
-                            async for response in responses:
+                            async for response in _in_time(responses, self._left_s(context)):
                                 if not streamed:
                                     self._guard.still(rule, outcome.identity, request)
                                 yield response
                     else:  # a servicer that writes through the context
                         await produced
+                except TimeoutError as error:
+                    await outcome.abort(_deadline_error(self._method, error))
                 except Exception as error:
                     await outcome.abort(error)
 
@@ -139,13 +145,18 @@ class _Call:
         reads its stream through the context is asked about once; those that name models in a stream do not."""
         rule = self._guard.admit(self._method, identity)
         if not streamed:
+            if isinstance(request, Refused):
+                raise request.error
             await self._guard.check(rule, identity, request)
             return rule, request
         return rule, self._guard.checked(rule, identity, request) if rule.model or rule.team else request
 
-    def _budget_s(self, context: Context) -> float:
+    def _left_s(self, context: Context) -> float | None:
         # None where the caller set no deadline, whatever the stubs say.
-        left_s = cast("float | None", context.time_remaining())
+        return cast("float | None", context.time_remaining())
+
+    def _budget_s(self, context: Context) -> float:
+        left_s = self._left_s(context)
         if left_s is None:
             return rule_of(self._method).patience_s
         if left_s < DEADLINE_MIN_S:
@@ -200,6 +211,19 @@ class _Outcome:
             trailers.append(("retry-after", str(max(1, round(known.retry_after_s)))))
         grpc_code = next(code for code in grpc.StatusCode if code.value[0] == int(known.code))
         await self._context.abort(grpc_code, known.message, tuple(trailers))
+
+
+async def _in_time(responses: AsyncIterator[Any], left_s: float | None) -> AsyncIterator[Any]:
+    """The answers of a stream. Raises TimeoutError just before its caller's deadline: a stream that the deadline itself
+    ends is reset, which callers behind the gateway see as a failure of the service."""
+    ends_s = None if left_s is None else asyncio.get_running_loop().time() + max(0.0, left_s - _LAST_WORD_S)
+    while True:
+        async with asyncio.timeout_at(ends_s):
+            try:
+                response = await anext(responses)
+            except StopAsyncIteration:
+                return
+        yield response
 
 
 def _deadline_error(method: str, error: TimeoutError) -> MeshError:

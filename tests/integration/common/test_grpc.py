@@ -172,3 +172,26 @@ async def test_a_stop_lets_calls_in_flight_finish() -> None:
         release.set()
         assert await in_flight == 3
         await stopping
+
+
+async def test_bytes_that_are_no_message_are_refused_without_a_word_of_the_inside() -> None:
+    async def behaviour() -> int:
+        return 7
+
+    async with serving(behaviour) as (server, _), open_channel(f"127.0.0.1:{server.port}") as channel:
+        with pytest.raises(MeshError) as caught:
+            [answer async for answer in channel.unary_stream(METHOD)(b"\xff\xff", timeout=5)]
+    assert caught.value.reason is Reason.MALFORMED_BODY
+    assert "Decode" not in str(caught.value)
+
+
+async def test_a_stream_that_outlasts_its_callers_deadline_is_ended_in_words() -> None:
+    async def behaviour() -> int:
+        await asyncio.Event().wait()
+        return 7
+
+    async with serving(behaviour) as (server, _), open_channel(f"127.0.0.1:{server.port}") as channel:
+        stub = backend_service_pb2_grpc.BackendServiceStub(channel)
+        with pytest.raises(MeshError) as caught:
+            [one async for one in stub.WatchBackends(backend_service_pb2.WatchBackendsRequest(), timeout=0.5)]
+    assert caught.value.reason is Reason.DEADLINE_TOO_SHORT

@@ -7,8 +7,8 @@ import grpc
 from infermesh.router.v1 import router_service_pb2, traffic_pb2, traffic_rule_pb2
 
 from services.common.access.book import AccessBook
+from services.common.access.policy import rule_of
 from services.common.grpc.identity import current_identity
-from services.common.grpc.interceptors import DEADLINE_DEFAULT_S
 from services.common.page import check_page_size
 from services.router.convert import (
     batcher_to_proto,
@@ -35,6 +35,7 @@ from services.router.servicers.canary import CanaryCalls
 from services.router.servicers.description import DescriptionCalls
 
 _Context = grpc.aio.ServicerContext[Any, Any]
+_ROLL_BACK = "/infermesh.router.v1.RouterService/RollBack"
 _MOVE_S = 1.0
 """Kept back of a caller's deadline while a version is deployed again: the traffic must still be moved."""
 
@@ -136,7 +137,7 @@ class RouterServicer(CanaryCalls, AbTestCalls, DescriptionCalls):
         call = call_from_proto(request, actor=current_identity().actor)
         # None where the caller set no deadline, whatever the stubs say.
         left_s = cast("float | None", context.time_remaining())
-        timeout_s = max(0.0, (DEADLINE_DEFAULT_S if left_s is None else left_s) - _MOVE_S)
+        timeout_s = max(0.0, (rule_of(_ROLL_BACK).patience_s if left_s is None else left_s) - _MOVE_S)
         return view_to_proto(await self._traffic.roll_back(call, request.to_version, timeout_s=timeout_s))
 
     async def ResolveRoute(

@@ -72,7 +72,7 @@ def _texts(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
     for field, value in message.ListFields():
         path = f"{prefix}{field.name}"
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            yield from _of_map(field, value, path)
+            yield from _of_map(field.message_type.fields_by_name["value"].type, value, path)
         elif field.type not in (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_MESSAGE):
             continue
         elif field.is_repeated:
@@ -82,8 +82,7 @@ def _texts(message: Message, prefix: str) -> Iterator[tuple[str, str]]:
             yield from _of(value, path)
 
 
-def _of_map(field: FieldDescriptor, value: Any, path: str) -> Iterator[tuple[str, str]]:
-    inner = field.message_type.fields_by_name["value"].type
+def _of_map(inner: int, value: Any, path: str) -> Iterator[tuple[str, str]]:
     for key in value:
         if isinstance(key, str):
             yield path, key

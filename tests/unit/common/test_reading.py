@@ -1,13 +1,15 @@
 """Requests from the wire: bytes that are no message and text that nothing can keep are refused with the place."""
 
 import pytest
+from google.api import httpbody_pb2
 from google.protobuf.struct_pb2 import Struct
 from infermesh.registry.v1 import artifact_service_pb2, registry_service_pb2
-from infermesh.router.v1 import router_service_pb2
+from infermesh.router.v1 import router_service_pb2, traffic_rule_pb2
 
 from services.common.errors import MeshError, Reason
 from services.common.grpc.reading import Refused, lenient, strict
 
+_Condition = traffic_rule_pb2.RouteCondition
 read = strict(router_service_pb2.UpdateTrafficRequest.FromString)
 assert read is not None
 
@@ -34,7 +36,10 @@ def test_bytes_that_are_no_message_are_malformed_and_no_class_is_named(wire: byt
         (router_service_pb2.UpdateTrafficRequest(model_name="a\0"), "model_name"),
         (router_service_pb2.UpdateTrafficRequest(traffic_split={"v1\0": 100}), "traffic_split"),
         (router_service_pb2.UpdateTrafficRequest(clear=["shadows", "\0"]), "clear[1]"),
-        (router_service_pb2.UpdateTrafficRequest(conditions=[{}, {"version": "\0"}]), "conditions[1].version"),
+        (
+            router_service_pb2.UpdateTrafficRequest(conditions=[_Condition(), _Condition(version="\0")]),
+            "conditions[1].version",
+        ),
     ],
 )
 def test_text_with_nul_is_refused_with_the_field_and_the_rule(
@@ -57,12 +62,14 @@ def test_nul_is_found_in_plain_json_too() -> None:
 
 
 def test_bytes_and_numbers_may_have_zeros() -> None:
-    request = router_service_pb2.UpdateTrafficRequest(model_name="a", traffic_split={"v1": 0}, shadows=[{}])
+    request = router_service_pb2.UpdateTrafficRequest(
+        model_name="a", traffic_split={"v1": 0}, shadows=[traffic_rule_pb2.Shadow()]
+    )
     assert read is not None
     assert read(request.SerializeToString()) == request
     files = strict(artifact_service_pb2.UploadArtifactRequest.FromString)
     assert files is not None
-    piece = artifact_service_pb2.UploadArtifactRequest(body={"data": b"\0\0"})
+    piece = artifact_service_pb2.UploadArtifactRequest(body=httpbody_pb2.HttpBody(data=b"\0\0"))
     assert files(piece.SerializeToString()) == piece
 
 

@@ -4,6 +4,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.clock import Clock
 from services.common.grpc.channel import open_channel
+from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
 from services.registry.adapters.change_feed import ChangeFeed
 from services.registry.adapters.deployer import GrpcDeploymentBook
@@ -34,7 +35,7 @@ def build_history(
     told = Signal()
     following = Following(log=PostgresChangeLog(engine), told=told, clock=clock, followers_max=settings.followers_max)
     feed = ChangeFeed(settings.database_url.get_secret_value(), tell=told.fire, clock=clock)
-    deployer = open_channel(settings.deployer_address)
+    deployer = open_channel(settings.deployer_address, tls=peer_tls(settings))
     removing = Removing(
         removals=PostgresRemovals(engine), deployments=GrpcDeploymentBook(deployer), reading=reading, clock=clock
     )

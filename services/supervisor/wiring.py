@@ -84,7 +84,10 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
     registry, router, monitor = (f"127.0.0.1:{port}" for port in (ports.registry, ports.router, ports.monitor))
     batchers = [f"127.0.0.1:{ports.of_batcher(place)}" for place in range(settings.batchers)]
     own: dict[str, dict[str, object]] = {
-        "registry": {"data_dir": settings.data_dir / "registry"},
+        "registry": {
+            "data_dir": settings.data_dir / "registry",
+            "deployer_address": f"127.0.0.1:{ports.deployer}",
+        },
         "router": {
             "data_dir": settings.data_dir / "router",
             "deployer_address": f"127.0.0.1:{ports.deployer}",

@@ -30,7 +30,13 @@ class ChangingMethods(SharingMethods):
     """The changing half of the servicer."""
 
     def __init__(
-        self, *, changing: Changing, aliasing: Aliasing, sharing: Sharing, path_of: Callable[[str], str], uri_of: Callable[[str], str]
+        self,
+        *,
+        changing: Changing,
+        aliasing: Aliasing,
+        sharing: Sharing,
+        path_of: Callable[[str], str],
+        uri_of: Callable[[str], str],
     ) -> None:
         super().__init__(sharing)
         self._changing = changing

@@ -226,9 +226,7 @@ async def test_an_artifact_is_looked_into_without_registering() -> None:
     store = MemoryArtifactStore(FakeClock(), {"/iris.onnx": b"iris", "/broken": b"broken"})
     broken = await store.keep(ArtifactPlace(path="/broken"))
     catalogue = MemoryCatalogue(FakeClock())
-    inspecting = Inspecting(
-        catalogue=catalogue, store=store, reader=FakeReader(broken.digest), rules=MemoryTeamRules()
-    )
+    inspecting = Inspecting(catalogue=catalogue, store=store, reader=FakeReader(broken.digest), rules=MemoryTeamRules())
     report = await inspecting.inspect("/iris.onnx", "")
     assert (report.framework, report.artifact.filename, report.artifact.version_count) == ("onnx", "iris.onnx", 0)
     assert report.mapping is not None

@@ -6,15 +6,12 @@ https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md
 import base64
 import struct
 from collections.abc import Iterator
-from itertools import accumulate
-from urllib.parse import quote
-
-from google.rpc import status_pb2
 
 from services.batcher.bridge.messages import Pairs
 from services.common.errors import MeshError, Reason
 from services.common.grpc.server import MESSAGE_MAX_BYTES
 from services.common.grpc.status import STATUS_DETAILS_KEY, status_from_error
+from services.common.grpc.trailers import escaped, fitting_details, fitting_message
 
 HEADER_BYTES = 5
 """A flag byte and the length of the message, big-endian."""
@@ -24,11 +21,6 @@ _read_header, _pack_header = _HEADER.unpack_from, _HEADER.pack
 
 _UNITS_S = {0x48: 3600.0, 0x4D: 60.0, 0x53: 1.0, 0x6D: 1e-3, 0x75: 1e-6, 0x6E: 1e-9}  # H M S m u n
 _TIMEOUT_LENGTH_MAX = 9
-_MESSAGE_BYTES_MAX = 1500
-"""Escaped: a letter of another script takes nine bytes."""
-_DETAILS_BYTES_MAX = 4700
-"""Clients and proxies take 8 KiB of trailers, the message included; base64 adds a third."""
-_UNESCAPED = " !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~"
 
 
 def unframe(body: bytes) -> bytes:
@@ -109,34 +101,12 @@ def timeout_s(value: bytes) -> float:
 def error_trailers(error: MeshError) -> Pairs:
     """Status, message and google.rpc details of a failure."""
     status = status_from_error(error)
-    message = status.message = _fitting(error.message)
-    trailers = [(b"grpc-status", str(int(error.code)).encode()), (b"grpc-message", _escaped(message))]
+    message = status.message = fitting_message(error.message)
+    trailers = [(b"grpc-status", str(int(error.code)).encode()), (b"grpc-message", escaped(message))]
     if error.retry_after_s is not None:
         trailers.append((b"retry-after", str(max(1, round(error.retry_after_s))).encode()))
-    trailers.append((STATUS_DETAILS_KEY.encode(), base64.b64encode(_bounded(status)).rstrip(b"=")))
+    trailers.append((STATUS_DETAILS_KEY.encode(), base64.b64encode(fitting_details(status)).rstrip(b"=")))
     return trailers
-
-
-def _bounded(status: status_pb2.Status) -> bytes:
-    details: bytes = status.SerializeToString()
-    while len(details) > _DETAILS_BYTES_MAX and len(status.details) > 1:
-        # The reason comes first and stays; what is long are the violations, and the message names the first of them.
-        del status.details[1]
-        details = status.SerializeToString()
-    return details
-
-
-def _fitting(message: str) -> str:
-    """As much of a message as trailers have room for."""
-    begin = message[:_MESSAGE_BYTES_MAX]
-    if len(begin) == len(message) and len(_escaped(message)) <= _MESSAGE_BYTES_MAX:
-        return message
-    sizes = accumulate(len(_escaped(character)) for character in begin)
-    return begin[: sum(size <= _MESSAGE_BYTES_MAX for size in sizes)] + "…"
-
-
-def _escaped(message: str) -> bytes:
-    return quote(message, safe=_UNESCAPED).encode()
 
 
 def _malformed(what: str) -> MeshError:

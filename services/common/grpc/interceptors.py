@@ -21,6 +21,7 @@ from services.common.errors import Code, MeshError, Reason
 from services.common.grpc.identity import Identity, set_identity
 from services.common.grpc.reading import Refused, lenient, strict
 from services.common.grpc.status import STATUS_DETAILS_KEY, status_from_error
+from services.common.grpc.trailers import fitting_details, fitting_message
 from services.common.telemetry.logging import get_logger
 from services.common.telemetry.metrics import RpcMetrics
 from services.common.telemetry.tracing import Tracing, extract_context
@@ -206,11 +207,12 @@ class _Outcome:
         known = error if isinstance(error, MeshError) else _masked(self._call._method, error)  # noqa: SLF001
         self._code = known.code
         status = status_from_error(known)
-        trailers: list[tuple[str, str | bytes]] = [(STATUS_DETAILS_KEY, status.SerializeToString())]
+        status.message = fitting_message(known.message)
+        trailers: list[tuple[str, str | bytes]] = [(STATUS_DETAILS_KEY, fitting_details(status))]
         if known.retry_after_s is not None:
             trailers.append(("retry-after", str(max(1, round(known.retry_after_s)))))
         grpc_code = next(code for code in grpc.StatusCode if code.value[0] == int(known.code))
-        await self._context.abort(grpc_code, known.message, tuple(trailers))
+        await self._context.abort(grpc_code, status.message, tuple(trailers))
 
 
 async def _in_time(responses: AsyncIterator[Any], left_s: float | None) -> AsyncIterator[Any]:

@@ -1,6 +1,10 @@
 """What is understood of artifacts that real libraries wrote."""
 
+import io
+import json
 import subprocess
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -109,6 +113,66 @@ def test_weights_alone_are_no_model() -> None:
     seen = understood_sample("state_dict.pt")
     assert "holds weights and no model" in seen.problem
     assert "torch._utils._rebuild_tensor_v2" in seen.unsafe
+
+
+def changed(name: str, changes: Mapping[str, bytes]) -> bytes:
+    """A sample that is a zip, with entries changed or added."""
+    made = io.BytesIO()
+    with zipfile.ZipFile(ARTIFACTS / name) as before, zipfile.ZipFile(made, "w") as after:
+        kept = {entry: before.read(entry) for entry in before.namelist()}
+        for entry, content in {**kept, **changes}.items():
+            after.writestr(entry, content)
+    return made.getvalue()
+
+
+def saved_by_torch(content: bytes) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+    return made.getvalue()
+
+
+HARMLESS = b"\x80\x02}."
+RUNS = b"\x80\x02cos\ngetcwd\n)R."
+CONFIG = "exported/data/weights/model_weights_config.json"
+SAMPLES = "exported/data/sample_inputs/model.pt"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        # A weight that the list says to unpickle, under a name that says nothing.
+        {CONFIG: b'{"config": {"w": {"path_name": "weight_0", "use_pickle": true}}}',
+         "exported/data/weights/weight_0": saved_by_torch(RUNS)},
+        {CONFIG: b'{"config": {"w": {"path_name": "weight_0", "use_pickle": true}}}',
+         "exported/data/weights/weight_0": HARMLESS + RUNS},
+        # What torch.save wrote before it wrote zips: several pickles, of which the first is harmless.
+        {SAMPLES: HARMLESS + RUNS},
+        {SAMPLES: b"cos\ngetcwd\n(tR."},
+        # A pickle within one, unpickled by a function of torch itself.
+        {SAMPLES: saved_by_torch(b"ctorch.storage\n_load_from_bytes\n(S'x'\ntR.")},
+        {SAMPLES: saved_by_torch(b"ctorch\nload\n(S'/srv/x.pt'\ntR.")},
+    ],
+)  # fmt: skip
+def test_pickles_that_hide_in_an_exported_program_are_found(changes: Mapping[str, bytes]) -> None:
+    assert understood_sample("exported.pt2").unsafe == ""
+    seen = understood(changed("exported.pt2", changes), filename="model.pt2")
+    assert "pickles in it run what they say" in seen.unsafe
+
+
+@pytest.mark.parametrize("function", ["os.system", "numpy.testing._private.utils.runstring"])
+def test_a_function_in_a_skops_file_is_judged_by_its_own_name(function: str) -> None:
+    tree = json.loads(zipfile.ZipFile(ARTIFACTS / "sklearn-iris.skops").read("schema.json"))
+    module, _, name = function.rpartition(".")
+    hidden = {
+        "__class__": "ufunc",
+        "__module__": "numpy",
+        "__loader__": "FunctionNode",
+        "content": {"module_path": module, "function": name},
+    }
+    tree["content"]["content"]["hidden"] = hidden
+    seen = understood(changed("sklearn-iris.skops", {"schema.json": json.dumps(tree).encode()}), filename="m.skops")
+    assert function in seen.unsafe
 
 
 @pytest.mark.parametrize("kind", ["directory", "tar.gz"])

@@ -1,5 +1,6 @@
 """scikit-learn models saved by skops: a zip of plain values and arrays, with a tree that says what they are."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from services.registry.adapters.readers.arrays import npy_elements
@@ -21,6 +22,8 @@ _VALUES = {
     *("builtins.bytearray", "collections.OrderedDict", "collections.defaultdict"),
 }
 """Beside those, what skops loads without being told to trust it."""
+_FUNCTIONS = re.compile(r"numpy\.\w+|scipy\.special\.(_ufuncs\.)?\w+")
+"""Functions are named apart from what they are an instance of. Of numpy and scipy some run the text they are given."""
 _FORM = "a skops file of scikit-learn"
 
 
@@ -38,7 +41,9 @@ class SkopsReader:
         entries = contents.zip()
         tree = parsed_tree(entries[_TREE].content(_TREE_BYTES_MAX))
         names = sorted({name for node in _nodes(tree) if "." in (name := _name(node))})
+        functions = sorted({_function(node) for node in _nodes(tree) if node.get("__loader__") == "FunctionNode"})
         foreign = [name for name in names if not name.startswith(_TRUSTED) and name not in _VALUES]
+        foreign += [name for name in functions if _FUNCTIONS.fullmatch(name) is None]
         if not isinstance(tree, dict) or not _name(tree).startswith("sklearn."):
             kind = _name(tree) or "no object"
             raise RefusedError(f"it holds {kind[:120]}", "save the fitted estimator of scikit-learn itself")
@@ -80,6 +85,12 @@ def _name(node: object) -> str:
         return ""
     module, name = node.get("__module__"), node.get("__class__")
     return f"{module}.{name}" if isinstance(module, str) and isinstance(name, str) else ""
+
+
+def _function(node: Mapping[str, object]) -> str:
+    content = node.get("content")
+    found: Mapping[str, object] = content if isinstance(content, dict) else {}
+    return f"{found.get('module_path')}.{found.get('function')}"[:120]
 
 
 def _estimator(node: Mapping[str, object], entries: Mapping[str, Entry], made_of: Sequence[str]) -> Estimator:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from services.common.schema import DataType
 from services.registry.adapters.readers.contents import Contents, single
-from services.registry.adapters.readers.json_skim import skim
+from services.registry.adapters.readers.json_skim import parsed, skim
 from services.registry.adapters.readers.pickle_nodes import Made
 from services.registry.adapters.readers.pickle_tape import Tape, read_pickle
 from services.registry.adapters.readers.refused import BrokenError, RefusedError
@@ -21,15 +21,23 @@ _PLAIN = (
     "collections.OrderedDict",
     "torch._utils._rebuild_",
     "torch._tensor._rebuild_from_type_v2",
-    "torch.storage.",
+    "torch.storage.TypedStorage",
+    "torch.storage.UntypedStorage",
     "torch.Size",
     "torch.device",
     "torch.serialization._get_layout",
     "torch.nn.parameter.Parameter",
     "_codecs.encode",
 )
-_STORAGE = re.compile(r"torch\.(cuda\.)?[A-Z][A-Za-z0-9]*(Storage|Tensor)|torch\.[a-z]+[0-9]*")
+_STORAGE = re.compile(
+    r"torch\.(cuda\.)?[A-Z][A-Za-z0-9]*(Storage|Tensor)"
+    r"|torch\.(bool|bits\w*|c?half|short|int|long|float|double|(q?u?int|b?float|complex|chalf|cfloat|cdouble)\d+\w*)"
+)
+"""Storages, tensors and types of elements; not torch.load, which would read a pickle from wherever it is told."""
 _SCRIPT = ("__torch__.", "torch.jit._pickle.")
+_PAYLOADS = ("data/weights/", "data/constants/")
+_CONFIG = "_config.json"
+_CONFIG_BYTES_MAX = 64 * 1024 * 1024
 _PROGRAMS = ("models/model.json", "serialized_exported_program.json")
 _SCALARS: Mapping[int, DataType] = {
     1: DataType.UINT8,
@@ -150,18 +158,34 @@ def _is_plain(name: str) -> bool:
 
 
 def _pickled(files: Mapping[str, Entry]) -> Iterable[Entry]:
+    """What loading the program hands to torch.load: by its name, or because the list of weights says so."""
     for name, entry in files.items():
         if name.endswith((".pt", ".pkl")):
             yield entry
+        elif name.startswith(_PAYLOADS) and name.endswith(_CONFIG):
+            for path in _listed_as_pickles(entry):
+                payload = files.get(f"{name.rpartition('/')[0]}/{path}")
+                if payload is None:
+                    raise BrokenError(f"it lacks {path[:120]!r}, which it lists")
+                yield payload
+
+
+def _listed_as_pickles(entry: Entry) -> Iterable[str]:
+    found = parsed(entry.content(_CONFIG_BYTES_MAX), parts_max=1_000_000)
+    config = found.get("config") if isinstance(found, dict) else None
+    for payload in config.values() if isinstance(config, dict) else ():
+        if not isinstance(payload, dict):
+            raise BrokenError("its list of weights is broken")
+        if payload.get("use_pickle"):
+            yield str(payload.get("path_name"))
 
 
 def _imports(entry: Entry) -> Sequence[str]:
-    """What a file of torch.save inside a program would import."""
-    inner = single(entry)
-    files = _files(inner)
+    """What a file of torch.save inside a program would import. One that is no zip is several pickles, read by none."""
+    files = _files(single(entry))
     if _DATA in files:
         return _tape(files[_DATA]).imports
-    return _tape(entry).imports if inner.head[:1] == b"\x80" else ()
+    return (f"whatever {entry.name.rpartition('/')[2][:80]!r} says",) if entry.size_bytes else ()
 
 
 def _forward(tape: Tape, files: Mapping[str, Entry]) -> str:

@@ -40,9 +40,9 @@ class RegistrySettings(ServiceSettings):
     artifact_kms_key_id: str = ""
     """The key of AWS KMS that S3 encrypts with. Empty: S3's own."""
     artifact_sources: str = ""
-    """Beginnings of paths and URIs that artifacts may be registered from, separated by commas, for instance
-    "/srv/models/,s3://models/". Empty: wherever the registry can read. Set it where not all teams may read all of
-    that."""
+    """Folders, buckets and prefixes that artifacts may be registered from, separated by commas, for instance
+    "/srv/models/,s3://models/". Empty: wherever the registry can read, but for what is its own. Set it where not all
+    teams may read all of that."""
     artifact_bytes_max: int = Field(default=16 * 1024**3, gt=0)
     """The largest artifact that is taken, in bytes. 16 GiB by default: a larger one is more likely a wrong path."""
     copies_max: int = Field(default=4, ge=1, le=64)
@@ -81,5 +81,5 @@ class RegistrySettings(ServiceSettings):
 
     @property
     def source_prefixes(self) -> Sequence[str]:
-        """The beginnings of `artifact_sources`."""
+        """The places of `artifact_sources`."""
         return [one.strip() for one in self.artifact_sources.split(",") if one.strip()]

@@ -1,6 +1,7 @@
 """How the artifact store is put together."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -50,6 +51,7 @@ def build_artifacts(
             own_folder=objects.folder,
             own_uri=objects.uri(""),
             allowed=settings.source_prefixes,
+            closed=own_files(settings),
         ),
         # Beside where it goes, because a file gets its place by a new name.
         incoming=(objects.folder or own) / "incoming",
@@ -68,6 +70,12 @@ def build_artifacts(
         uploads_max=settings.uploads_max,
     )
     return Artifacts(store, uploading)
+
+
+def own_files(settings: RegistrySettings) -> list[Path]:
+    """What of this machine is the registry's alone, whoever asks for it."""
+    key = settings.signing_key_path
+    return [settings.data_dir.absolute(), *settings.key_files, *([key] if key is not None else [])]
 
 
 def server_side(settings: RegistrySettings) -> "S3Config | None":

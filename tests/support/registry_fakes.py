@@ -376,7 +376,6 @@ class MemoryArtifactStore:
             raise MeshError(Reason.ARTIFACT_CORRUPT, f"the artifact has SHA-256 {seen} where {digest} was given")
         self.kept.setdefault(seen, (data, self._clock.now()))
         self._used_at[seen] = self._clock.now()
-        self.owners.setdefault(seen, set()).add(sender.team)
         return Artifact(seen, "file", filename_of(place), len(data))
 
     async def receive(
@@ -386,6 +385,7 @@ class MemoryArtifactStore:
         path = f"/sent/{filename}"
         self.files[path] = b"".join([piece async for piece in pieces])
         kept = await self.keep(ArtifactPlace(path=path), digest=digest, sender=sender)
+        self.owners.setdefault(kept.digest, set()).add(sender.team)
         return replace(kept, filename=filename)
 
     async def read(self, digest: str, *, offset_bytes: int = 0) -> AsyncIterator[bytes]:

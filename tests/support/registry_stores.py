@@ -47,7 +47,7 @@ class MemoryArtifactBook:
         if found.name == replaces:
             self.records[new.digest] = found = replace(found, name=new.name, stored_bytes=new.stored_bytes)
         self.wanted_at[new.digest] = now
-        if sender.team:
+        if sender.team and sender.owns:
             self.owners.add((new.digest, sender.team))
         return found
 

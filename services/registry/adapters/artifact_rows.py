@@ -89,7 +89,7 @@ class PostgresArtifactBook:
         }
         async with transaction(self._engine) as connection:
             row = (await connection.execute(_RECORD, parameters)).mappings().one()
-            if sender.team:
+            if sender.team and sender.owns:
                 await connection.execute(_OWN, {"digest": new.digest, "team": sender.team})
             if row["is_new"]:
                 after = {"kind": new.kind, "size_bytes": float(new.size_bytes), "filename": new.filename}

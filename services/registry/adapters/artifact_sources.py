@@ -21,7 +21,7 @@ from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
 from services.registry.adapters.artifact_errors import unreadable
 from services.registry.adapters.object_store import BucketStore
-from services.registry.domain.artifact_uri import ArtifactPlace, filename_of
+from services.registry.domain.artifact_uri import ArtifactPlace, filename_of, is_within
 
 if TYPE_CHECKING:  # in its stubs alone
     from obstore import GetOptions
@@ -30,6 +30,8 @@ log = get_logger(__name__)
 
 _PIECE_BYTES = 1024 * 1024
 _RANGE_BYTES = 8 * 1024 * 1024
+_NEVER = ("/proc", "/sys")
+"""Where a system shows what its processes hold, the registry's own environment and memory among it."""
 OpenBucket = Callable[[str, str], BucketStore]
 """A bucket by its scheme and name."""
 
@@ -47,20 +49,27 @@ class Sources:
     """Opens places."""
 
     def __init__(
-        self, *, open_bucket: OpenBucket, own_folder: Path | None, own_uri: str, allowed: Sequence[str]
+        self,
+        *,
+        open_bucket: OpenBucket,
+        own_folder: Path | None,
+        own_uri: str,
+        allowed: Sequence[str],
+        closed: Sequence[Path] = (),
     ) -> None:
+        """`closed`: folders and files of the registry beside its store, such as its keys."""
         self._open_bucket = open_bucket
-        self._own_folder = own_folder.resolve() if own_folder is not None else None
-        self._own_uri = own_uri
+        own = [own_folder] if own_folder is not None else [own_uri]
+        self._closed = [*_NEVER, *(os.path.realpath(one) if isinstance(one, Path) else one for one in (*own, *closed))]
         self._allowed = tuple(prefix.removeprefix("file://") for prefix in allowed)
 
     def open(self, place: ArtifactPlace, limits: Limits) -> Source:
         """What is there. Raises ARTIFACT_NOT_FOUND, ARTIFACT_INVALID for folders that hold more than files, and
         PERMISSION_DENIED for places that the registry's settings close; reading raises them too."""
-        self._check(place)
+        real = self._check(place)
         if place.bucket:
             return self._of_bucket(place, limits)
-        path = Path(place.path)
+        path = Path(real)
         descriptor = _opened(path)
         mode = os.fstat(descriptor).st_mode
         if stat.S_ISREG(mode):
@@ -71,22 +80,24 @@ class Sources:
             return Source(canonical_tar(files), filename_of(place), folder=True)
         raise unreadable(place.path, "it is no plain file and no folder")
 
-    def _check(self, place: ArtifactPlace) -> None:
-        """What the store holds is named by its digest, for which there are rights; its files are not."""
+    def _check(self, place: ArtifactPlace) -> str:
+        """The place itself, behind all links. What the store holds is named by its digest, for which there are rights;
+        its files are not, nor its keys, nor a folder in which they are."""
         shown = str(place)
         real = os.path.realpath(place.path) if place.path else shown
-        own = f"{self._own_folder}/" if self._own_folder is not None else self._own_uri.rstrip("/") + "/"
-        if f"{real}/".startswith(own):
+        if is_within(real, self._closed) or any(is_within(closed, [real]) for closed in self._closed):
             raise MeshError(
                 Reason.PERMISSION_DENIED,
-                f"the artifact {shown} is in the registry's own store; name it as artifact://sha256/<digest>",
+                f"the artifact {shown} is in the registry's own store or holds what is the registry's alone; name what "
+                "is stored as artifact://sha256/<digest>",
             )
-        if self._allowed and not real.startswith(self._allowed):
+        if self._allowed and not is_within(real, self._allowed):
             raise MeshError(
                 Reason.ARTIFACT_NOT_FOUND,
                 f"the artifact {shown} is in no place that the registry takes artifacts from "
                 f"({', '.join(self._allowed)}); put it there, or send it by UploadArtifact",
             )
+        return real
 
     def _of_bucket(self, place: ArtifactPlace, limits: Limits) -> Source:
         shown = str(place)

@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from io import BufferedReader, RawIOBase
@@ -83,7 +84,8 @@ class ObjectArtifactStore:
         """Clears what interrupted copies left, and records what lay in the folder before there were records."""
         await self.run(self._start)
         if self._objects.folder is not None:
-            await self._adopt(SINCE_EVER)
+            # Another registry may be about to record what it has just put: nothing is taken away here.
+            await self._adopt(SINCE_EVER, removes=False)
 
     async def stop(self) -> None:
         """Lets the threads go once what they do is done."""
@@ -121,7 +123,8 @@ class ObjectArtifactStore:
             try:
                 incoming, kind, filename = await self.run(self._take, place, digest, stop)
                 try:
-                    return await self._put(incoming, kind, filename, sender)
+                    # Naming a place proves no right to its bytes: they are seen as a version's, once it is registered.
+                    return await self._put(incoming, kind, filename, replace(sender, owns=False))
                 finally:
                     await self.run(incoming.close)
             except asyncio.CancelledError:
@@ -226,7 +229,7 @@ class ObjectArtifactStore:
             recorded = await self._book.record(new, sender=sender, replaces=known.name if known is not None else "")
             needless = {name, known.name if known is not None else name} - {recorded.name}
             await self.run(self._objects.remove, sorted(needless))
-        elif sender.team:
+        elif sender.team and sender.owns:
             await self._book.own(digest, sender.team)
         return Artifact(digest, kind, filename, incoming.size_bytes)
 
@@ -279,7 +282,7 @@ class ObjectArtifactStore:
         reading.close()
         return reading.size_bytes == record.size_bytes
 
-    async def _adopt(self, before: datetime) -> int:
+    async def _adopt(self, before: datetime, *, removes: bool = True) -> int:
         freed_bytes = 0
         found = await self.run(lambda: [one for one in self._objects.listed(FOLDER) if one.modified_at < before])
         found += await self.run(lambda: [one for one in self._objects.listed("uploads") if one.modified_at < before])
@@ -291,6 +294,8 @@ class ObjectArtifactStore:
                     continue
                 digest = digest_in(one.name)
                 if digest and await self._book.find(digest) is None and await self._adopted(digest, one.name):
+                    continue
+                if not removes:
                     continue
                 await self.run(self._objects.remove, [one.name])
                 freed_bytes += one.size_bytes

@@ -14,7 +14,7 @@ from obstore.exceptions import BaseError
 
 from services.common.errors import MeshError, Reason, invalid
 from services.registry.adapters.object_store import BucketStore
-from services.registry.domain.artifact_uri import ArtifactPlace, parse_artifact_uri
+from services.registry.domain.artifact_uri import ArtifactPlace, is_within, parse_artifact_uri
 
 _NAMES_MAX = 100_000
 OpenBucket = Callable[[str, str], BucketStore]
@@ -43,7 +43,7 @@ def open_tree(uri: str, *, allowed: Sequence[str], open_bucket: OpenBucket) -> T
         raise invalid("uri", uri, "the place of a folder: file://, s3:// or gs://")
     real = os.path.realpath(place.path) if place.path else str(place)
     prefixes = tuple(prefix.removeprefix("file://") for prefix in allowed)
-    if prefixes and not real.startswith(prefixes):
+    if prefixes and not is_within(real, prefixes):
         raise MeshError(
             Reason.PERMISSION_DENIED,
             f"{uri} is in no place that the registry takes artifacts from ({', '.join(prefixes)}); "

@@ -1,6 +1,7 @@
 """Where an artifact is, as a caller may write it."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
@@ -63,6 +64,11 @@ def parse_artifact_uri(uri: str, field: str = "artifact_uri") -> ArtifactPlace:
 def filename_of(place: ArtifactPlace) -> str:
     """The name that an artifact has where it is taken from; empty for one that is kept already."""
     return PurePosixPath(place.path or place.key).name
+
+
+def is_within(place: str, folders: Sequence[str]) -> bool:
+    """Whether a path or URI is one of the folders or lies below one: "/srv/models-old" is not within "/srv/models"."""
+    return any(f"{place}/".startswith(f"{folder.rstrip('/')}/") for folder in folders)
 
 
 def _in_bucket(scheme: str, uri: str, field: str) -> ArtifactPlace:

@@ -39,6 +39,8 @@ class Sender:
     """The user or the key."""
     viewer: str = ""
     """Whose eyes look, as `domain.access.viewer_of` has it; empty: they see all."""
+    owns: bool = True
+    """Whether what comes is the team's to read from then on. Who only names a place has not shown that they may."""
 
 
 MESH = Sender()

@@ -17,6 +17,7 @@ from services.registry.adapters.artifact_sources import Sources
 from services.registry.adapters.artifact_store import ObjectArtifactStore
 from services.registry.adapters.object_store import open_bucket
 from services.registry.domain.artifact_uri import ArtifactPlace, parse_artifact_uri
+from services.registry.domain.artifacts import Sender
 from services.registry.settings import RegistrySettings
 from services.registry.wiring_artifacts import server_side
 from tests.support.registry_stores import Form, build_store
@@ -149,11 +150,49 @@ async def test_only_places_that_the_settings_open_are_read(source: Path, tmp_pat
     (tmp_path / "open" / "link").symlink_to(source)
     allowed = [f"file://{tmp_path}/open/", "s3://ours/"]
     sources = Sources(open_bucket=open_bucket, own_folder=tmp_path / "own", own_uri="", allowed=allowed)
-    for uri in (str(source), f"{tmp_path}/open/link", f"{tmp_path}/open/../iris.onnx", "s3://theirs/x"):
+    (tmp_path / "open-not").write_bytes(CONTENT)
+    shut = (str(source), f"{tmp_path}/open/link", f"{tmp_path}/open/../iris.onnx", "s3://theirs/x", "s3://ours-not/x")
+    for uri in (*shut, f"{tmp_path}/open-not"):
         with pytest.raises(MeshError) as caught:
             sources.open(parse_artifact_uri(uri), Limits())
         assert caught.value.reason is Reason.ARTIFACT_NOT_FOUND
         assert "no place that the registry takes" in caught.value.message
+
+
+async def test_what_is_the_registrys_alone_is_never_read(tmp_path: Path) -> None:
+    own, keys = tmp_path / "data" / "artifacts", tmp_path / "data" / "keys"
+    own.mkdir(parents=True)
+    keys.mkdir()
+    (keys / "signing.pem").write_text("a private key")
+    (tmp_path / "link").symlink_to(keys)
+    sources = Sources(open_bucket=open_bucket, own_folder=own, own_uri="", allowed=[], closed=[tmp_path / "data"])
+    closed = (own, own.parent, tmp_path, keys, keys / "signing.pem", tmp_path / "link" / "signing.pem")
+    for uri in (*(str(one) for one in closed), "/", "/proc/self/environ"):
+        with pytest.raises(MeshError) as caught:
+            sources.open(parse_artifact_uri(uri), Limits())
+        assert caught.value.reason is Reason.PERMISSION_DENIED
+
+
+async def test_who_names_a_place_is_not_given_what_lies_there(store: ObjectArtifactStore, source: Path) -> None:
+    ann = Sender("vision", "ann", "vision")
+    kept = await store.keep(ArtifactPlace(path=str(source)), sender=ann)
+    assert await store.find(kept.digest) is not None
+    # It is seen once a version is made of it, which the readers of artifacts must have passed.
+    assert not await store.is_seen(kept.digest, ann.viewer)
+
+
+async def test_a_registry_that_starts_takes_nothing_away_from_another_on_its_folder(
+    form: Form, store: ObjectArtifactStore, source: Path
+) -> None:
+    await store.keep(ArtifactPlace(path=str(source)))
+    # A part of an upload, and an artifact that is being replaced, each between its object and its row.
+    coming = {"uploads/one/0.frames", f"sha256/{DIGEST[:2]}/{DIGEST}.{'1' * 16}.frames"}
+    for name in coming:
+        form.put(name, b"put, and not recorded yet")
+    await build_store(form, bytes_max=4 * 1024 * 1024)
+    there = {one.name for folder in ("sha256", "uploads") for one in form.open().listed(folder)}
+    assert coming <= there
+    await form.close()
 
 
 async def test_a_bucket_is_asked_to_encrypt(s3: S3, tmp_path: Path) -> None:

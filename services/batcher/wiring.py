@@ -156,6 +156,7 @@ def assemble(
         snapshot=Snapshot(settings.data_dir),
         prepare=catalog.prepare,
         apply=apply,
+        revoke=lambda keys: core.revoke(keys),
         clock=clock,
     )
     cache, cache_families = _cache(settings, clock=clock, lifecycle=lifecycle, engine=engine, labels=labels)

@@ -126,6 +126,7 @@ def step_to_proto(step: TableStep) -> serving_table_pb2.WatchServingTableRespons
         full=step.full,
         models=[serving_to_proto(model) for model in step.models],
         removed_models=step.removed,
+        revoked_keys=serving_table_pb2.RevokedKeys(key_ids=step.revoked) if step.revoked is not None else None,
     )
 
 

@@ -160,6 +160,7 @@ def assemble(
             registry=channels["registry"],
             gateways=gateways,
             publisher=publisher,
+            batchers=batchers,
             clock=clock,
         )
     lifecycle.add("the last table", start=publisher.restore)

@@ -17,6 +17,7 @@ from services.router.adapters.access_store import PostgresAccessStore
 from services.router.domain.access import is_key_set
 from services.router.domain.issuers import Issuer, issuers_from_json
 from services.router.engines.access import AccessKeeper
+from services.router.engines.batchers import Batchers
 from services.router.engines.publisher import Publisher
 from services.router.ports import Admission
 from services.router.settings import RouterSettings
@@ -30,6 +31,7 @@ def add_access(
     registry: grpc.aio.Channel,
     gateways: Admission,
     publisher: Publisher,
+    batchers: Batchers,
     clock: Clock,
 ) -> None:
     """Adds what follows the registry's word on access. Before the publisher restores its table, after the database."""
@@ -38,6 +40,7 @@ def add_access(
         store=PostgresAccessStore(engine),
         gateways=gateways,
         on_owners=publisher.owners_changed,
+        on_revoked=batchers.revoke,
         clock=clock,
     )
     lifecycle.add("who may call", start=keeper.restore)

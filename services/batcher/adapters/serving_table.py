@@ -48,15 +48,20 @@ class TableWatcher:
         snapshot: Snapshot,
         prepare: Callable[[ServedModel], None],
         apply: Callable[[ServingTable], None],
+        revoke: Callable[[frozenset[str]], None],
         clock: Clock,
     ) -> None:
-        """`prepare` is told each model that is new or changed, then `apply` the table. Both may raise to refuse it."""
+        """`prepare` is told each model that is new or changed, then `apply` the table. Both may raise to refuse it.
+        `revoke` is told the keys that are revoked."""
         self._stub = serving_table_pb2_grpc.ServingTableServiceStub(channel)
         self._batcher_id = batcher_id
         self._address = address
         self._snapshot = snapshot
         self._prepare = prepare
         self._apply = apply
+        self._revoke = revoke
+        self._heard = (0, "")
+        """The revision that came last, and why it was refused: what brings keys alone has it again."""
         self._clock = clock
         self._revision = 0
         self._models: Mapping[str, ServedModel] = {}
@@ -125,6 +130,16 @@ class TableWatcher:
 
     async def _take(self, response: pb.WatchServingTableResponse) -> str:
         """Applies a step. Why it was refused, or nothing."""
+        if response.HasField("revoked_keys"):
+            # Whatever becomes of the table.
+            self._revoke(frozenset(response.revoked_keys.key_ids))
+            if response.revision == self._heard[0] and not response.full:
+                return self._heard[1]
+        refusal = await self._applied(response)
+        self._heard = (response.revision, refusal)
+        return refusal
+
+    async def _applied(self, response: pb.WatchServingTableResponse) -> str:
         try:
             await self._put_in_force(response)
         except Exception as error:  # whatever is wrong with a table, the one in force is better than none

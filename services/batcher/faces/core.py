@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Protocol
 
 from services.batcher.domain.cached import CachedAnswer
@@ -29,6 +29,10 @@ class OpenStream(Protocol):
 
     def close_soon(self) -> None:
         """Takes no more, answers what there is, ends the stream."""
+        ...
+
+    def turn_away(self, revoked: Set[str]) -> None:
+        """The same where one of these keys opened it: nobody knows its caller any more."""
         ...
 
 
@@ -87,6 +91,8 @@ class Core:
         """Requests so far: that it stands still shows that nobody asks any more."""
         self.streams: set[OpenStream] = set()
         """Streams that may bring more requests."""
+        self.revoked: frozenset[str] = frozenset()
+        """Keys that are revoked. The gateway refuses what they ask; streams that are open it cannot end."""
         self.in_flight: set[Call] = set()
         """Requests being worked on; a drain waits until there is none."""
 
@@ -156,6 +162,12 @@ class Core:
                 "could be queued; allow more",
             )
         return deadline_s
+
+    def revoke(self, keys: frozenset[str]) -> None:
+        """These are the keys that are revoked now: streams that they opened end."""
+        self.revoked = keys
+        for stream in tuple(self.streams):
+            stream.turn_away(keys)
 
     def begin(self, call: Call) -> None:
         """The request is being worked on."""

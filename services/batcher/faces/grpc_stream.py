@@ -6,7 +6,7 @@ HTTP/2's flow control holds the caller back.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 
 from services.batcher.bridge.messages import Exchange, Pairs
 from services.batcher.codec.frames import FrameReader as Frames
@@ -15,12 +15,15 @@ from services.batcher.faces.call import Call
 from services.batcher.faces.caller import Asks
 from services.batcher.faces.core import Core
 from services.batcher.faces.grpc_unary import CONTENT_TYPE, speaks_grpc, unsupported
+from services.common.access.decide import unauthenticated
 from services.common.errors import MeshError, Reason
+from services.common.grpc.identity import HEADER_KEY
 
 IN_WORK_MAX = 64
 """Requests of one stream that are in work at once."""
 AHEAD_BYTES_MAX = 1 << 20
 """Requests of one stream that were read and wait for their turn; beyond it nothing is read."""
+_KEY = HEADER_KEY.encode()
 _HEAD: Pairs = [(b":status", b"200"), CONTENT_TYPE]
 
 AnswerItem = Callable[[Call, bytes], Awaitable[bytes]]
@@ -49,6 +52,8 @@ class StreamMethod:
             return
         stream = _Stream(self._name, self._answer, self._core, exchange)
         self._core.streams.add(stream)
+        # It may have come past the gateway just before the gateway heard.
+        stream.turn_away(self._core.revoked)
         try:
             await stream.run()
         finally:
@@ -98,6 +103,12 @@ class _Stream:
         self._take_no_more(
             MeshError(Reason.SHUTTING_DOWN, "this batcher is stopping; open the stream anew", retry_after_s=1.0)
         )
+
+    def turn_away(self, revoked: Set[str]) -> None:
+        """Takes no more where one of these keys opened it: what is in work is answered, then it ends."""
+        if self._exchange.headers.get(_KEY, b"").decode("latin-1") in revoked:
+            self._ahead.clear()
+            self._take_no_more(unauthenticated())
 
     async def run(self) -> None:
         """To the end of the stream. Cancelled when the caller hangs up, and all of its work with it."""

@@ -27,6 +27,8 @@ class TableStep:
     full: bool
     models: tuple[ServingModel, ...]
     removed: tuple[str, ...]
+    revoked: tuple[str, ...] | None = None
+    """The keys that are revoked by now; None: as before."""
 
 
 def step(known: ServingTable, newest: ServingTable) -> TableStep:

@@ -32,15 +32,17 @@ class AccessKeeper:
         store: AccessStore,
         gateways: Admission,
         on_owners: Callable[[Owners], None],
+        on_revoked: Callable[[tuple[str, ...]], None],
         clock: Clock,
         first_word_s: float = 2.0,
     ) -> None:
-        """`on_owners` takes all owners whenever one changes. `first_word_s`: how long after a start the registry is
-        waited for before what was kept holds."""
+        """`on_owners` takes all owners whenever one changes, `on_revoked` all revoked keys once gateways are told.
+        `first_word_s`: how long after a start the registry is waited for before what was kept holds."""
         self._source = source
         self._store = store
         self._gateways = gateways
         self._on_owners = on_owners
+        self._on_revoked = on_revoked
         self._clock = clock
         self._first_word_s = first_word_s
         self._known: Access | None = None
@@ -107,7 +109,10 @@ class AccessKeeper:
     async def _tell(self, known: Access) -> None:
         async with self._telling:
             # Whoever had to wait for the other tells what is the newest by then.
-            await self._gateways.admit((self._known or known).callers)
+            newest = (self._known or known).callers
+            # Gateways first: what they let in, batchers may turn away, and not the other way round.
+            await self._gateways.admit(newest)
+            self._on_revoked(newest.revoked)
 
     async def _take(self, update: AccessUpdate) -> None:
         if not is_key_set(update.callers.key_set):

@@ -1,7 +1,7 @@
 """The batchers that are connected: what each is told, and what each has acknowledged."""
 
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.common.clock import Clock
@@ -24,6 +24,8 @@ class Session:
     acknowledged_revision: int = 0
     refused_revision: int = 0
     error_message: str = ""
+    revoked: tuple[str, ...] = ()
+    """The revoked keys that it was told of."""
     over: bool = False
     """The stream is to end: the batcher has opened another one since, or the router stops."""
 
@@ -39,6 +41,7 @@ class Batchers:
     def __init__(self, *, clock: Clock) -> None:
         self._clock = clock
         self._table = ServingTable()
+        self._revoked: tuple[str, ...] = ()
         self._sessions: dict[Session, None] = {}
         self._changed = Signal()
         self._closing = False
@@ -63,6 +66,13 @@ class Batchers:
         assert table.revision > self._table.revision
         self._table = table
         self._changed.fire()
+
+    def revoke(self, keys: tuple[str, ...]) -> None:
+        """Makes these the keys that are revoked: streams of predictions that they opened end. Batchers are told with a
+        table or after it, never before."""
+        if keys != self._revoked:
+            self._revoked = keys
+            self._changed.fire()
 
     async def acknowledged(self, revision: int, *, timeout_s: float) -> Sequence[str]:
         """Returns when every connected batcher has taken or refused `revision`, or after `timeout_s` seconds; the names
@@ -137,10 +147,12 @@ class Batchers:
         """The whole table, then every change, several as one where the batcher is slow. Ends with the session."""
         while not session.over:
             changed = self._changed.current
-            newest = self._table
-            if newest.revision > session.sent.revision:
+            newest, revoked = self._table, self._revoked
+            if newest.revision > session.sent.revision or (session.sent.revision and revoked != session.revoked):
                 next_step = step(session.sent, newest)
-                session.sent = newest
+                if revoked != session.revoked:
+                    next_step = replace(next_step, revoked=revoked)
+                session.sent, session.revoked = newest, revoked
                 yield next_step
                 continue
             await changed.wait()

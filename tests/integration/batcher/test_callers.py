@@ -17,6 +17,7 @@ from grpc_status import rpc_status
 from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc
 from infermesh.prediction.v1 import prediction_service_pb2, prediction_service_pb2_grpc
+from infermesh.router.v1 import serving_table_pb2
 
 from tests.support.batcher_faces_calls import address_of, digits_request
 from tests.support.batcher_faces_process import FakeMonitor, FakeRouter, batcher_part, full_table, served_model, serving
@@ -56,6 +57,7 @@ class Faces:
     channel: grpc.aio.Channel
     rest: httpx.AsyncClient
     monitor: FakeMonitor
+    router: FakeRouter
 
     @property
     def predictions(self) -> Any:
@@ -80,7 +82,7 @@ async def faces(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Faces
                 grpc.aio.insecure_channel(address_of(part)) as channel,
                 httpx.AsyncClient(base_url=f"http://{address_of(part)}", trust_env=False, timeout=TIMEOUT_S) as rest,
             ):
-                yield Faces(channel, rest, monitor)
+                yield Faces(channel, rest, monitor, router)
 
 
 def tensors(model: str) -> pb.ModelInferRequest:
@@ -332,3 +334,30 @@ async def test_a_batcher_that_starts_without_a_router_still_knows_whose_models_a
                 assert (error.code(), seen) == (grpc.StatusCode.NOT_FOUND, False)  # noqa: PT017 - others are answered
             else:
                 assert seen
+
+
+async def test_streams_end_with_the_key_that_opened_them_and_no_others(faces: Faces) -> None:
+    opened = [
+        faces.inference.ModelStreamInfer(metadata=tuple(headers.items()), timeout=TIMEOUT_S)
+        for headers in (VISION, SEARCH)
+    ]
+    for stream in opened:
+        await stream.write(tensors("open-1"))
+        assert await stream.read() is not grpc.aio.EOF
+    gone, stays = opened
+    told = serving_table_pb2.RevokedKeys(key_ids=["key_v"])
+    revision = faces.router.heard[-1].acknowledged_revision
+    step = serving_table_pb2.WatchServingTableResponse
+    faces.router.steps.put_nowait(step(revision=revision, revoked_keys=told))
+    # It is idle, and ends all the same.
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await gone.read()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    late = faces.inference.ModelStreamInfer(metadata=tuple(VISION.items()), timeout=TIMEOUT_S)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await late.read()
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    await stays.write(tensors("open-1"))
+    assert await stays.read() is not grpc.aio.EOF
+    stays.cancel()
+    faces.router.steps.put_nowait(step(revision=revision, revoked_keys=serving_table_pb2.RevokedKeys()))

@@ -47,6 +47,7 @@ async def test_no_task_is_left_behind_by_a_neighbour_that_refuses(
                 snapshot=Snapshot(tmp_path),
                 prepare=lambda _: None,
                 apply=lambda _: None,
+                revoke=lambda _: None,
                 clock=clock,
             ).run
         task = asyncio.create_task(run(), name=what)

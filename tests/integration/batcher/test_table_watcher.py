@@ -28,6 +28,7 @@ class Taken:
     catalog: Catalog = field(default_factory=Catalog)
     prepared: list[str] = field(default_factory=list)
     applied: list[ServingTable] = field(default_factory=list)
+    revoked: list[frozenset[str]] = field(default_factory=list)
 
     def prepare(self, model: ServedModel) -> None:
         self.prepared.append(model.model_name)
@@ -49,6 +50,7 @@ class Taken:
                 snapshot=Snapshot(self.folder),
                 prepare=self.prepare,
                 apply=self.apply,
+                revoke=self.revoked.append,
                 clock=self.clock,
             )
             await watcher.restore()
@@ -144,3 +146,24 @@ async def test_a_large_table_lets_requests_through_while_it_is_read(tmp_path: Pa
         ticking.cancel()
     assert len(turns_at) == 1000
     assert len(set(turns_at)) > 10, "the loop turned while the table was read"
+
+
+async def test_revoked_keys_are_told_without_a_table_and_beside_one_that_is_refused(tmp_path: Path) -> None:
+    response = serving_table_pb2.WatchServingTableResponse
+    keys = serving_table_pb2.RevokedKeys
+    first = full_table(served_model("v1.0.0"), revision=3)
+    first.revoked_keys.key_ids.append("k1")
+    router, taken = FakeRouter(first), Taken(tmp_path)
+    async with taken.watching(router):
+        await eventually(lambda: len(router.heard) == 2)
+        twice = response(revision=4, models=[served_model("v1.0.0"), served_model("v1.0.0")])
+        twice.revoked_keys.key_ids.append("k2")
+        router.steps.put_nowait(twice)
+        await eventually(lambda: len(router.heard) == 3)
+        router.steps.put_nowait(response(revision=4, revoked_keys=keys()))
+        await eventually(lambda: len(router.heard) == 4)
+    assert taken.revoked == [frozenset({"k1"}), frozenset({"k2"}), frozenset()]
+    assert [table.revision for table in taken.applied] == [3]
+    # Still refused: keys alone make no table good.
+    assert [one.acknowledged_revision for one in router.heard[1:]] == [3, 3, 3]
+    assert router.heard[3].error_message == router.heard[2].error_message != ""

@@ -94,11 +94,13 @@ class Setting:
     def __init__(self, kept: Access | None = None) -> None:
         self.registry, self.store, self.gateways = PlayedRegistry(), MemoryStore(kept), NotedGateways()
         self.owners: list[Owners] = []
+        self.revoked: list[tuple[str, ...]] = []
         self.keeper = AccessKeeper(
             source=self.registry,
             store=self.store,
             gateways=self.gateways,
             on_owners=self.owners.append,
+            on_revoked=self.revoked.append,
             clock=LoopClock(datetime(2026, 1, 15, tzinfo=UTC)),
             first_word_s=2.0,
         )
@@ -128,6 +130,7 @@ async def test_nobody_is_told_anything_before_something_is_known() -> None:
         await eventually(lambda: setting.gateways.admitted, what="gateways know")
         assert setting.gateways.admitted[-1].revoked == ("k",)
         assert setting.keeper.known
+        await eventually(lambda: setting.revoked == [("k",)], what="batchers are told of revoked keys")
         await eventually(lambda: setting.store.kept is not None, what="it is kept")
 
 

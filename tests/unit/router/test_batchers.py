@@ -66,3 +66,18 @@ async def test_a_router_that_stops_ends_streams_and_takes_no_new_ones(batchers: 
     with pytest.raises(MeshError) as raised:
         batchers.connect("batcher-1", "b:1")
     assert raised.value.reason is Reason.SHUTTING_DOWN
+
+
+async def test_revoked_keys_come_with_the_first_table_and_then_by_themselves(batchers: Batchers) -> None:
+    batchers.revoke(("k1",))
+    steps = batchers.steps(batchers.connect("batcher-0", "a:1"))
+    batchers.tell(ONE)
+    first = await anext(steps)
+    assert (first.full, first.revoked) == (True, ("k1",))
+    batchers.revoke(("k1", "k2"))
+    second = await anext(steps)
+    assert (second.revision, second.full, second.models, second.revoked) == (7, False, (), ("k1", "k2"))
+    batchers.tell(ServingTable(8, ONE.models))
+    assert (await anext(steps)).revoked is None
+    batchers.revoke(())
+    assert (await anext(steps)).revoked == ()

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from infermesh.common.v1 import serving_pb2 as infermesh_dot_common_dot_v1_dot_serving__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'infermesh/router/v1/serving_table.proto\x12\x13infermesh.router.v1\x1a!infermesh/common/v1/serving.proto\"\xad\x01\n\x18WatchServingTableRequest\x12\x1d\n\nbatcher_id\x18\x01 \x01(\tR\tbatcherId\x12\x18\n\x07\x61\x64\x64ress\x18\x02 \x01(\tR\x07\x61\x64\x64ress\x12\x33\n\x15\x61\x63knowledged_revision\x18\x03 \x01(\x03R\x14\x61\x63knowledgedRevision\x12#\n\rerror_message\x18\x04 \x01(\tR\x0c\x65rrorMessage\"\xac\x01\n\x19WatchServingTableResponse\x12\x1a\n\x08revision\x18\x01 \x01(\x03R\x08revision\x12\x12\n\x04\x66ull\x18\x02 \x01(\x08R\x04\x66ull\x12\x38\n\x06models\x18\x03 \x03(\x0b\x32 .infermesh.common.v1.ServedModelR\x06models\x12%\n\x0eremoved_models\x18\x04 \x03(\tR\rremovedModels2\x8d\x01\n\x13ServingTableService\x12v\n\x11WatchServingTable\x12-.infermesh.router.v1.WatchServingTableRequest\x1a..infermesh.router.v1.WatchServingTableResponse(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'infermesh/router/v1/serving_table.proto\x12\x13infermesh.router.v1\x1a!infermesh/common/v1/serving.proto\"\xad\x01\n\x18WatchServingTableRequest\x12\x1d\n\nbatcher_id\x18\x01 \x01(\tR\tbatcherId\x12\x18\n\x07\x61\x64\x64ress\x18\x02 \x01(\tR\x07\x61\x64\x64ress\x12\x33\n\x15\x61\x63knowledged_revision\x18\x03 \x01(\x03R\x14\x61\x63knowledgedRevision\x12#\n\rerror_message\x18\x04 \x01(\tR\x0c\x65rrorMessage\"\xf1\x01\n\x19WatchServingTableResponse\x12\x1a\n\x08revision\x18\x01 \x01(\x03R\x08revision\x12\x12\n\x04\x66ull\x18\x02 \x01(\x08R\x04\x66ull\x12\x38\n\x06models\x18\x03 \x03(\x0b\x32 .infermesh.common.v1.ServedModelR\x06models\x12%\n\x0eremoved_models\x18\x04 \x03(\tR\rremovedModels\x12\x43\n\x0crevoked_keys\x18\x05 \x01(\x0b\x32 .infermesh.router.v1.RevokedKeysR\x0brevokedKeys\"&\n\x0bRevokedKeys\x12\x17\n\x07key_ids\x18\x01 \x03(\tR\x06keyIds2\x8d\x01\n\x13ServingTableService\x12v\n\x11WatchServingTable\x12-.infermesh.router.v1.WatchServingTableRequest\x1a..infermesh.router.v1.WatchServingTableResponse(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHSERVINGTABLEREQUEST']._serialized_start=100
   _globals['_WATCHSERVINGTABLEREQUEST']._serialized_end=273
   _globals['_WATCHSERVINGTABLERESPONSE']._serialized_start=276
-  _globals['_WATCHSERVINGTABLERESPONSE']._serialized_end=448
-  _globals['_SERVINGTABLESERVICE']._serialized_start=451
-  _globals['_SERVINGTABLESERVICE']._serialized_end=592
+  _globals['_WATCHSERVINGTABLERESPONSE']._serialized_end=517
+  _globals['_REVOKEDKEYS']._serialized_start=519
+  _globals['_REVOKEDKEYS']._serialized_end=557
+  _globals['_SERVINGTABLESERVICE']._serialized_start=560
+  _globals['_SERVINGTABLESERVICE']._serialized_end=701
 # @@protoc_insertion_point(module_scope)

@@ -63,6 +63,7 @@ class WatchServingTableResponse(_message.Message):
     FULL_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     REMOVED_MODELS_FIELD_NUMBER: _builtins.int
+    REVOKED_KEYS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     """Increases with every change and never falls, also across restarts of the router."""
     full: _builtins.bool
@@ -75,6 +76,12 @@ class WatchServingTableResponse(_message.Message):
     def removed_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Models that are no longer served."""
 
+    @_builtins.property
+    def revoked_keys(self) -> Global___RevokedKeys:
+        """The keys that are revoked by now, whole: streams that they opened end. Absent: as before. The gateway refuses what comes
+        later, and cannot end what is open.
+        """
+
     def __init__(
         self,
         *,
@@ -82,11 +89,36 @@ class WatchServingTableResponse(_message.Message):
         full: _builtins.bool = ...,
         models: _abc.Iterable[_serving_pb2.ServedModel] | None = ...,
         removed_models: _abc.Iterable[_builtins.str] | None = ...,
+        revoked_keys: Global___RevokedKeys | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["revoked_keys", b"revoked_keys"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "models", b"models", "removed_models", b"removed_models", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["full", b"full", "models", b"models", "removed_models", b"removed_models", "revision", b"revision", "revoked_keys", b"revoked_keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchServingTableResponse: _TypeAlias = WatchServingTableResponse  # noqa: Y015
+
+@_typing.final
+class RevokedKeys(_message.Message):
+    """API keys that were revoked and would not have ended otherwise."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_IDS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Their ids."""
+
+    def __init__(
+        self,
+        *,
+        key_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key_ids", b"key_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RevokedKeys: _TypeAlias = RevokedKeys  # noqa: Y015

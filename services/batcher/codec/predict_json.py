@@ -1,6 +1,9 @@
 """A request as plain JSON, as the REST contract states it."""
 
+import json
+import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import cast
 
@@ -22,6 +25,8 @@ _FIELDS = {
     "request_id": "a text of at most 128 characters",
 }
 """What the body may have, and what is allowed there."""
+_TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"(\s*:)?', re.DOTALL)
+"""Texts of a JSON document; with a colon where one is a key."""
 _NAMED_MAX = 8
 """The most unknown fields that one refusal names."""
 _EXAMPLE = 'an object such as {"instances": [{"feature1": 0.5}]}'
@@ -50,6 +55,7 @@ def read(body: bytes) -> JsonRequest:
         raise MeshError(Reason.MALFORMED_BODY, f"the body is no JSON: {why}; send {_EXAMPLE}") from None
     if not isinstance(document, dict):
         raise MeshError(Reason.MALFORMED_BODY, f"the body is {shown(document, length_max=60)}; send {_EXAMPLE}")
+    _refuse_duplicates(body, document)
     if len(document) == 1 and "instances" in document:
         return JsonRequest(_instances(document["instances"]))
     # Names first: whoever misspells "instances" is told that, and not that it is missing.
@@ -60,6 +66,44 @@ def read(body: bytes) -> JsonRequest:
     request = JsonRequest(_instances(document["instances"]))
     _read_options(document, request)
     return request
+
+
+def _refuse_duplicates(body: bytes, document: Mapping[str, object]) -> None:
+    """Raises INVALID_FIELD where an object has a key twice, of which the reader keeps one and says nothing."""
+    rows = document.get("instances")
+    expected = len(document) + sum(len(row) for row in rows if type(row) is dict) if isinstance(rows, list) else -1
+    # As many colons as keys: none is lost. Else some are in texts, or in objects further in, and have to be told apart.
+    if body.count(b":") != expected and sum(1 for found in _TEXTS.finditer(body) if found[1]) != _keys(document):
+        raise invalid_fields([FieldViolation(_first_twice(body), "stands twice in one object; allowed: once")])
+
+
+def _keys(document: Mapping[str, object]) -> int:
+    """The keys of all objects that were kept, however deep."""
+    count, waiting = 0, [cast("object", document)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            count += len(value)
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+    return count
+
+
+def _first_twice(body: bytes) -> str:
+    """The key that stands twice; a word for it where it is too deep for Python to look."""
+    found: list[str] = []
+
+    def noted(pairs: list[tuple[str, object]]) -> None:
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                found.append(key)
+            seen.add(key)
+
+    with suppress(RecursionError):
+        json.loads(body, object_pairs_hook=noted, parse_int=float)
+    return short_name(found[0]) if found else "instances"
 
 
 def check_rows(count: int) -> int:

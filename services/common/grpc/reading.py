@@ -51,7 +51,7 @@ def strict(deserialize: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]
             raise MeshError(
                 Reason.MALFORMED_BODY,
                 f"the {len(wire)} bytes are not the message that this method takes: they are cut short, of another "
-                "message, or a text in them is not UTF-8",
+                "message, nested deeper than 100 levels, or a text in them is not UTF-8",
             ) from None
         # Most messages have no byte of zero: only those that do are looked through.
         if b"\0" in wire and isinstance(request, Message):

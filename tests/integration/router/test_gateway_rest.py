@@ -167,6 +167,15 @@ def test_bodies_queries_and_paths_become_fields(gateway: Gateway) -> None:
     ("method", "path", "content", "word"),
     [
         ("POST", "/v1/models", '{"name": "digits", "colour": "red"}', "unknown field colour; CreateModelRequest has"),
+        ("POST", "/v1/models", '{"name": "a", "name": "b"}', "name stands twice in the body; allowed: once"),
+        ("POST", "/v1/models", '{"artifactUri": "", "artifact_uri": ""}', "artifact_uri stands twice"),
+        (
+            "PATCH",
+            "/v1/models/digits/traffic",
+            '{"traffic_split": {"v1": 1, "v1": 99}}',
+            "traffic_split.v1 stands twice",
+        ),
+        ("POST", "/v1/models", '{"metadata": {"a": {"b": 1, "b": 2}}}', "'b' is already set"),
         ("POST", "/v1/models", '{"name": ', "end of string"),
         ("POST", "/v1/models", "[]", ""),
         ("POST", "/v1/models", '{"name": {"a": 1}}', "name"),

@@ -204,3 +204,33 @@ def test_more_probabilities_than_names_are_numbered() -> None:
     )
     (prediction,) = written(plan, result, 1)
     assert prediction == {"output": 1, "confidence": 0.9, "class": "1", "probabilities": {"a": 0.1, "1": 0.9}}
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        (b'{"instances": [{"x": 1}], "instances": [{"x": 2}]}', "instances"),
+        (b'{"instances": [{"x": 1, "x": 2}]}', "x"),
+        (b'{"instances": [{"x": 1}, {"y:": ":", "y:": 2}]}', "y:"),
+        (b'{"instances": [{"x": {"deep": 1, "deep": 2}}]}', "deep"),
+        (b'{"instances": [{"x\\"": 1, "x\\"": 2}], "parameters": {"a" : ":"}}', 'x"'),
+        (b'{"instances": [' + b'[{"a":' * 300 + b'{"k":1,"k":2}' + b"}]" * 300 + b"]}", "k"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_by_name(body: bytes, key: str) -> None:
+    with pytest.raises(MeshError) as caught:
+        predict_json.read(body)
+    assert caught.value.reason is Reason.INVALID_FIELD
+    assert [(one.field, "allowed: once" in one.description) for one in caught.value.violations] == [(key, True)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"instances": [{"x": "a:b", "y": "\\":\\\\"}, {"x": ":", "y": ["\\"", ":"]}]}',
+        b'{"instances": [{"x": {"x": {"x": 1}}}, {"x": 1}], "parameters": {"x": ":"}}',
+        b'{"instances": [{"a": "k", "b": ":"}, {"a" : 12345678901234567890, "b":1e3}], "version": "v1.0.0"}',
+    ],
+)
+def test_keys_that_stand_once_are_taken_whatever_the_texts_hold(body: bytes) -> None:
+    assert len(predict_json.read(body).instances) == 2

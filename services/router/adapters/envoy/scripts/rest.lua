@@ -35,7 +35,16 @@ local function unknown(message, key, path)
   return string.format("unknown field %s; %s has %s", path .. key, message[1], table.concat(names, ", "))
 end
 
-local function member(text, at, kind, path, depth)
+-- Notes a key in `seen`; what is wrong where it stands there already. Both spellings of a field are the same field.
+local function again(message, key, path, seen)
+  local name = message[2] and string.lower(string.gsub(key, "_", "")) or key
+  if seen[name] then
+    return string.format("%s stands twice in the body; allowed: once", path .. key)
+  end
+  seen[name] = true
+end
+
+local function member(text, at, kind, path, depth, seen)
   local last = after_string(text, at)
   if last == nil then
     return nil
@@ -53,11 +62,16 @@ local function member(text, at, kind, path, depth)
     if child == nil then
       return last, unknown(message, key, path)
     end
+    local twice = again(message, key, path, seen)
+    if twice ~= nil then
+      return last, twice
+    end
   end
   return value(text, after_space(text, colon + 1), child, path .. key .. ".", depth - 1)
 end
 
 local function sequence(text, at, kind, path, depth, close)
+  local seen = {}
   at = after_space(text, at + 1)
   if string.sub(text, at, at) == close then
     return at + 1
@@ -68,7 +82,7 @@ local function sequence(text, at, kind, path, depth, close)
       if string.sub(text, at, at) ~= '"' then
         return nil
       end
-      at, wrong = member(text, at, kind, path, depth)
+      at, wrong = member(text, at, kind, path, depth, seen)
     else
       at, wrong = value(text, at, kind, path, depth - 1)
     end

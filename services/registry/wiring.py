@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from infermesh.registry.v1 import artifact_service_pb2_grpc, registry_service_pb2_grpc
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.common.access.guard import Guard
 from services.common.clock import Clock
 from services.common.database import create_engine, migrate
 from services.common.grpc.server import GrpcServer, add_grpc_server
@@ -127,4 +128,6 @@ def _add_server(
             access.service,
         ],
         clock=clock,
+        # Models are left to the database; keys that end while a stream is open are not.
+        guard=Guard(revoked=access.feed.revoked, on_key=access.key_use.note),
     )

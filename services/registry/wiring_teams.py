@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from infermesh.registry.v1 import team_service_pb2_grpc
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from services.common.access.key_use import KeyUse
 from services.common.clock import Clock
+from services.common.grpc.identity import Identity
 from services.common.grpc.server import Service
 from services.common.lifecycle import Lifecycle
 from services.registry.adapters.access_source import PostgresAccessSource
@@ -34,6 +36,7 @@ class Access:
 
     sharing: Sharing
     feed: AccessFeed
+    key_use: KeyUse
     service: Service
 
     async def close(self) -> None:
@@ -60,6 +63,10 @@ def build_access(
         new_id=lambda: secrets.token_hex(_KEY_ID_BYTES),
     )
     servicer = TeamServicer(teams=Teams(book, clock=clock), keys=keys, feed=feed, meter=sharing)
+    # What comes to the registry itself is told to nobody else.
+    key_use = KeyUse(lambda used: keys.note_use(used, caller=Identity()), clock=clock)
+    lifecycle.add("last use of keys", stop=key_use.flush, stop_timeout_s=2.0)
+    lifecycle.add_task("use of keys", key_use.run)
     lifecycle.add("signing key", start=signing.publish)
     lifecycle.add_task("signing key in use", signing.run)
     lifecycle.add_task("access", feed.run)
@@ -68,6 +75,7 @@ def build_access(
     return Access(
         sharing=Sharing(sharing, reading=reading),
         feed=feed,
+        key_use=key_use,
         service=(
             lambda server: team_service_pb2_grpc.add_TeamServiceServicer_to_server(servicer, server),
             "infermesh.registry.v1.TeamService",

@@ -95,6 +95,8 @@ class AccessBook:
         self._shelf = _Shelf()
         self._teams: Mapping[str, TeamTerms] = {}
         self._revoked: frozenset[str] = frozenset()
+        self._learned: dict[str, Standing | None] = {}
+        """What was known before of the models that were learned since the last change."""
         self.revision = ""
         self.changes = Changes()
         """Fired by each `apply`."""
@@ -105,8 +107,14 @@ class AccessBook:
         return bool(self.revision)
 
     def apply(self, update: AccessUpdate) -> None:
-        """Takes a change."""
+        """Takes a change. What was learned before holds no more: it may be in the change; and a share that was taken
+        back at once is in none."""
         shelf = _Shelf() if update.models_reset else self._shelf
+        for name, before in self._learned.items():
+            shelf.drop(name)
+            if before is not None and not update.models_reset:
+                shelf.put(name, before)
+        self._learned = {}
         for name in update.removed_models:
             shelf.drop(name)
         for name, standing in update.models.items():
@@ -116,7 +124,8 @@ class AccessBook:
         self.changes.fire()
 
     def learn(self, model_name: str, standing: Standing) -> None:
-        """Notes what the registry said when it was asked, until it says otherwise by itself."""
+        """Notes, until the next `apply`, what the registry said to one caller, who is not told of all shares."""
+        self._learned.setdefault(model_name, self._shelf.models.get(model_name))
         self._shelf.put(model_name, standing)
 
     def standing(self, model_name: str) -> Standing | None:

@@ -40,10 +40,13 @@ class Guard:
         *,
         owners: OwnerSource | None = None,
         on_key: Callable[[str], None] | None = None,
+        revoked: Callable[[str], bool] | None = None,
     ) -> None:
+        """`on_key` hears of each key that is used. `revoked`: whether a key is; without it the book says so."""
         self._book = book
         self._owners = owners
         self._on_key = on_key
+        self._revoked = revoked if revoked is not None or book is None else book.revoked
 
     def admit(self, method: str, identity: Identity) -> Rule:
         """The rule of the method, if the caller may use it at all. Raises UNAUTHENTICATED, PERMISSION_DENIED."""
@@ -71,10 +74,12 @@ class Guard:
         _raise(decide_model(rule, identity, Facts(facts.model, standing, facts.team)))
 
     def still(self, rule: Rule, identity: Identity, request: Message) -> None:
-        """What `check` asked, again, before another answer of a stream leaves: by the book alone."""
-        if not identity.role or self._book is None:
+        """What `check` asked, again, before another answer of a stream leaves: by what is known here alone."""
+        if not identity.role:
             return
         self._refuse_revoked(identity)
+        if self._book is None:
+            return
         model = text_at(request, rule.model) if rule.model else ""
         if model:
             _raise(decide_model(rule, identity, Facts(model, self._book.standing(model))))
@@ -86,14 +91,16 @@ class Guard:
             yield request
 
     def _refuse_revoked(self, identity: Identity) -> None:
-        if self._book is not None and identity.key_id and self._book.revoked(identity.key_id):
+        if self._revoked is not None and identity.key_id and self._revoked(identity.key_id):
             raise unauthenticated()
 
     async def _asked(self, model: str, identity: Identity) -> Standing | None:
         if self._owners is None or self._book is None:
             return None
+        before = self._book.revision
         standing = await self._owners.standing(model, identity)
-        if standing is not None:
+        # What the registry told everybody meanwhile may be newer than its answer.
+        if standing is not None and self._book.revision == before:
             self._book.learn(model, standing)
         return standing
 

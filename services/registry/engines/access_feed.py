@@ -36,11 +36,16 @@ class AccessFeed:
         self._closed = False
         self._whole_due_s = 0.0
         self._reachable = True
+        self._revoked: frozenset[str] = frozenset()
 
     @property
     def known(self) -> bool:
         """Whether anything was read yet."""
         return self._history.known
+
+    def revoked(self, key_id: str) -> bool:
+        """Whether a key was revoked, by the last look."""
+        return key_id in self._revoked
 
     async def current_key_set(self) -> str:
         """The key set that was read last. Raises DEPENDENCY_UNAVAILABLE before the first look."""
@@ -103,6 +108,8 @@ class AccessFeed:
             self._whole_due_s = began_s + self._whole_period_s
         else:
             found = await self._source.since(self._history.revision, now=now)
+        if found.head is not None:
+            self._revoked = frozenset(found.head.revoked)
         if self._history.apply(found):
             self._news.fire()
 

@@ -11,7 +11,7 @@ import grpc
 import jwt
 import psycopg
 import pytest
-from infermesh.registry.v1 import team_pb2
+from infermesh.registry.v1 import model_pb2, registry_service_pb2, team_pb2
 from infermesh.registry.v1 import team_service_pb2 as pb
 
 from services.common.errors import MeshError, Reason
@@ -128,6 +128,28 @@ async def test_a_revoked_key_is_told_to_who_follows(registry: Registry) -> None:
         await eventually(lambda: list(follower.last.revoked_key_ids) == [key_id], what="the revocation")
         assert not follower.last.key_limits
         assert json.loads(follower.last.key_set)["keys"]
+
+
+async def test_a_stream_that_is_open_ends_with_its_key(registry: Registry) -> None:
+    channel = channel_of(registry)
+    await make_team(channel, "vision")
+    admin = teams_by(channel, member("vision"))
+    made = await admin.CreateApiKey(pb.CreateApiKeyRequest(team_name="vision", name="a", role="viewer"))
+    key_id = made.api_key.key_id
+    watch = registry_service_pb2.WatchChangesRequest(model_name="digits")
+    await models_by(channel, member("vision", "deployer")).CreateModel(digits())
+    stream = aiter(models_by(channel, member("vision", "viewer", key_id=key_id)).WatchChanges(watch))
+    async with following(registry) as follower, asyncio.timeout(30):
+        assert not (await anext(stream)).HasField("change")
+        await admin.RevokeApiKey(pb.RevokeApiKeyRequest(team_name="vision", key_id=key_id))
+        await eventually(lambda: key_id in follower.last.revoked_key_ids, what="the revocation")
+        described = registry_service_pb2.UpdateModelRequest(
+            model=model_pb2.Model(name="digits", description="new"), update_mask={"paths": ["description"]}
+        )
+        await models_by(channel, member("vision", "deployer")).UpdateModel(described)
+        with pytest.raises(MeshError) as caught:
+            await anext(stream)
+    assert caught.value.reason is Reason.UNAUTHENTICATED
 
 
 async def test_a_registered_model_is_told_with_its_team(registry: Registry) -> None:

@@ -196,3 +196,44 @@ async def test_a_book_that_has_heard_nothing_shows_nothing_rather_than_no_models
         book.sight(RED)
     assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
     assert book.sight(Identity()).everything
+
+
+async def test_what_was_learned_holds_until_the_registry_tells_everybody_something() -> None:
+    book = _book(lent=Standing("blue", frozenset({"green"})))
+    owners = Owners(lent=Standing("blue", frozenset({"red"})))
+    guard = Guard(book, owners=owners)
+    assert await _ask(guard, GET, RED, _get("lent")) is None
+    # Shared and taken back at once: to the registry's followers nothing changed.
+    owners.models["lent"] = Standing("blue", frozenset({"green"}))
+    book.apply(AccessUpdate("3", frozenset(), {}, {}))
+    refused = await _ask(guard, GET, RED, _get("lent"))
+    assert refused is not None
+    assert refused.reason is Reason.MODEL_NOT_FOUND
+    assert book.standing("lent") == Standing("blue", frozenset({"green"}))
+    assert "lent" not in book.sight(RED).names
+
+
+async def test_an_answer_that_is_older_than_what_everybody_was_told_is_not_learned() -> None:
+    book = _book()
+
+    class Overtaken(Owners):
+        async def standing(self, model_name: str, identity: Identity) -> Standing | None:
+            found = await super().standing(model_name, identity)
+            book.apply(AccessUpdate("2", frozenset(), {}, {"lent": Standing("blue")}))
+            return found
+
+    owners = Overtaken(lent=Standing("blue", frozenset({"red"})))
+    await _ask(Guard(book, owners=owners), GET, RED, _get("lent"))
+    assert book.standing("lent") == Standing("blue")
+
+
+async def test_a_guard_without_a_book_ends_streams_of_keys_that_it_hears_were_revoked() -> None:
+    revoked: set[str] = set()
+    guard = Guard(revoked=revoked.__contains__)
+    watch = registry_service_pb2.WatchChangesRequest()
+    rule = guard.admit("/infermesh.registry.v1.RegistryService/WatchChanges", RED)
+    guard.still(rule, RED, watch)
+    revoked.add("k1")
+    with pytest.raises(MeshError) as caught:
+        guard.still(rule, RED, watch)
+    assert caught.value.reason is Reason.UNAUTHENTICATED

@@ -11,6 +11,8 @@ import pytest
 
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType
+from services.registry.adapters.readers.refused import RefusedError
+from services.registry.adapters.readers.zip_walk import zip_entries
 from services.registry.domain.schemas import StatedTensor
 from services.supervisor.settings import ROOT
 from tests.support.registry_reading import ARTIFACTS, folder_files, packed, understood, understood_sample
@@ -158,6 +160,20 @@ def test_pickles_that_hide_in_an_exported_program_are_found(changes: Mapping[str
     assert understood_sample("exported.pt2").unsafe == ""
     seen = understood(changed("exported.pt2", changes), filename="model.pt2")
     assert "pickles in it run what they say" in seen.unsafe
+
+
+def test_two_archives_in_one_are_refused() -> None:
+    halves = []
+    for content in (b"good", b"evil"):
+        made = io.BytesIO()
+        with zipfile.ZipFile(made, "w") as archive:
+            archive.writestr(zipfile.ZipInfo("schema.json"), content)
+        halves.append(made.getvalue())
+    both = b"".join(halves)
+    assert zipfile.ZipFile(io.BytesIO(both)).read("schema.json") == b"evil"
+    with pytest.raises(RefusedError, match="something before or between"):
+        zip_entries(io.BytesIO(both))
+    assert zip_entries(io.BytesIO(halves[0]))["schema.json"].content(9) == b"good"
 
 
 @pytest.mark.parametrize("function", ["os.system", "numpy.testing._private.utils.runstring"])

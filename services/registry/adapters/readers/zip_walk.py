@@ -63,15 +63,20 @@ def _directory(stream: BinaryIO, size_bytes: int) -> tuple[int, int, int]:
     if at < 0 or at + _END.size > len(tail):
         raise BrokenError("it is a zip archive whose end is missing")
     _, disk, _, _, count, length, begin, _ = _END.unpack_from(tail, at)
-    place = size_bytes - tail_bytes + at - _LOCATOR.size
+    ends_at = size_bytes - tail_bytes + at
+    place = ends_at - _LOCATOR.size
     locator = _read(stream, place, _LOCATOR, size_bytes) if place >= 0 else None
     if locator is not None and locator[0] == _LOCATOR_SIGN:
         end = _read(stream, cast("int", locator[2]), _END64, size_bytes)
         if end is None or end[0] != _END64_SIGN:
             raise BrokenError(_BROKEN)
         count, length, begin = (cast("int", number) for number in end[7:10])
+        ends_at = place - _END64.size
     if disk not in (0, 0xFFFF):
         raise RefusedError("it is a zip archive in several parts")
+    if begin + length != ends_at:
+        # Others count places from where the directory must have begun then, and would see another archive than this.
+        raise BrokenError("it is a zip archive with something before or between its parts")
     return count, begin, length
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from google.protobuf import struct_pb2
 from infermesh.registry.v1 import model_pb2, model_version_pb2, registry_service_pb2
 
 from services.common.errors import FieldViolation, MeshError
@@ -11,10 +12,12 @@ from services.common.grpc.identity import Identity
 from services.common.schema import ModelSchema
 from services.common.schema_proto import mapping_from_proto, mapping_to_proto, schema_from_proto, schema_to_proto
 from services.registry.convert.values import object_from_proto, object_to_proto, timestamp
-from services.registry.domain.registration import Registration
+from services.registry.domain.registration import JSON_BYTES_MAX, Registration
 from services.registry.domain.signatures import Signature
-from services.registry.domain.version import Lineage, Model, Version
+from services.registry.domain.version import JsonObject, Lineage, Model, Version
 
+_OBJECT_BYTES_MAX = 6 * JSON_BYTES_MAX
+"""No JSON within its bound is larger on the wire: a digit and a comma become eleven bytes."""
 _LINEAGE_TEXTS = (
     "training_run",
     "dataset",
@@ -48,11 +51,11 @@ def registration_from_proto(
         framework=message.framework,
         framework_version=message.framework_version,
         artifact_digest=message.artifact_digest,
-        input_schema=object_from_proto(message.input_schema),
-        output_schema=object_from_proto(message.output_schema),
+        input_schema=_bounded("input_schema", message.input_schema, violations),
+        output_schema=_bounded("output_schema", message.output_schema, violations),
         schema=schema,
         mapping=mapping_from_proto(message.mapping),
-        metadata=object_from_proto(message.metadata),
+        metadata=_bounded("metadata", message.metadata, violations),
         description=message.description,
         lineage=_lineage_from_proto(message.lineage),
         stage=message.stage,
@@ -69,6 +72,16 @@ def registration_from_proto(
         team=caller.team,
     )
     return asked, violations
+
+
+def _bounded(name: str, value: struct_pb2.Struct, violations: list[FieldViolation]) -> JsonObject:
+    """The object; empty, and a violation, where it is far too large: only to read it would take seconds, in which
+    nobody else is answered."""
+    size = value.ByteSize()
+    if size <= _OBJECT_BYTES_MAX:
+        return object_from_proto(value)
+    violations.append(FieldViolation(name, f"is {size} bytes; allowed: at most {JSON_BYTES_MAX} of JSON"))
+    return {}
 
 
 def version_to_proto(

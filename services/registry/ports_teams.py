@@ -65,7 +65,7 @@ class TeamBook(Protocol):
 
 
 class KeyBook(Protocol):
-    """What is known of keys."""
+    """What is known of keys. The team "" is the operators of the mesh."""
 
     async def create(self, new: NewKey, *, author: Author, first_only: bool = False) -> ApiKey:
         """Notes a key. Raises TEAM_NOT_FOUND, MODEL_NOT_FOUND where the team does not see a model of the key,

@@ -218,6 +218,8 @@ class MemoryTeams:
                 raise no_model(name)
 
     def _is_of(self, key_id: str, team: str) -> bool:
+        if not team:
+            return self._keys[key_id].kind is Kind.OPERATOR
         return team in self._teams and self._key_teams.get(key_id) == self._teams[team].team_id
 
     def _end_tokens(self, team: str, user: str, now: datetime) -> None:

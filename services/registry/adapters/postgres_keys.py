@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.common.errors import MeshError, Reason
@@ -41,10 +41,18 @@ _CLEAR = text("""
     DELETE FROM api_keys WHERE key_id IN
         (SELECT key_id FROM api_keys WHERE kind = 'token' AND expires_at < :over LIMIT 100 FOR UPDATE SKIP LOCKED)
 """)
-_KEYS = f"SELECT {KEY} FROM api_keys k JOIN teams t ON t.id = k.team_id WHERE t.name = :team"
-_ONE = text(f"{_KEYS} AND k.key_id = :key_id")
-_LOCKED = text(f"{_KEYS} AND k.key_id = :key_id FOR UPDATE OF k")
-_PAGE = text(f"{_KEYS} AND (:before = 0 OR k.number < :before) ORDER BY k.number DESC LIMIT :limit")
+_OF_TEAM = f"SELECT {KEY} FROM api_keys k JOIN teams t ON t.id = k.team_id WHERE t.name = :team"
+_OF_OPERATORS = f"SELECT {KEY} FROM api_keys k WHERE k.kind = 'operator' AND CAST(:team AS text) = ''"
+
+
+def _either(condition: str) -> dict[bool, TextClause]:
+    """The query for keys of a team (True) and for operators' (False)."""
+    return {True: text(f"{_OF_TEAM} AND {condition}"), False: text(f"{_OF_OPERATORS} AND {condition}")}
+
+
+_ONE = _either("k.key_id = :key_id")
+_LOCKED = _either("k.key_id = :key_id FOR UPDATE OF k")
+_PAGE = _either("(:before = 0 OR k.number < :before) ORDER BY k.number DESC LIMIT :limit")
 _REVOKE = text(f"UPDATE api_keys k SET revoked_at = :now WHERE k.key_id = :key_id RETURNING {KEY}")
 # In one order, so that two reports at once don't lock each other out.
 _USED = text("""
@@ -82,22 +90,24 @@ class PostgresKeyBook:
             return key
 
     async def key(self, team: str, key_id: str) -> ApiKey | None:
-        """A key of a team."""
+        """A key of a team, or of operators."""
         async with transaction(self._engine) as connection:
-            row = (await connection.execute(_ONE, {"team": team, "key_id": key_id})).mappings().one_or_none()
+            row = (
+                (await connection.execute(_ONE[bool(team)], {"team": team, "key_id": key_id})).mappings().one_or_none()
+            )
         return key_of(row) if row is not None else None
 
     async def keys(self, team: str, *, before: int, limit: int) -> Sequence[ApiKey]:
         """At most `limit` keys, newest first."""
         asked = {"team": team, "before": before, "limit": limit}
         async with transaction(self._engine) as connection:
-            return [key_of(row) for row in (await connection.execute(_PAGE, asked)).mappings()]
+            return [key_of(row) for row in (await connection.execute(_PAGE[bool(team)], asked)).mappings()]
 
     async def revoke(self, team: str, key_id: str, *, reason: str, author: Author, now: datetime) -> ApiKey | None:
         """Ends a key."""
         asked = {"team": team, "key_id": key_id}
         async with transaction(self._engine) as connection:
-            row = (await connection.execute(_LOCKED, asked)).mappings().one_or_none()
+            row = (await connection.execute(_LOCKED[bool(team)], asked)).mappings().one_or_none()
             if row is None:
                 return None
             if row["revoked_at"] is not None:

@@ -193,6 +193,6 @@ def no_key(team: str, key_id: str) -> MeshError:
     """KEY_NOT_FOUND."""
     return MeshError(
         Reason.KEY_NOT_FOUND,
-        f"team {team!r} has no key {key_id!r}; list its keys to see their ids",
+        f"{f'team {team!r} has' if team else 'operators have'} no key {key_id!r}; list the keys to see their ids",
         metadata={"team": team, "key_id": key_id},
     )

@@ -9,7 +9,7 @@ from services.common.errors import MeshError, Reason
 from services.common.grpc.identity import Identity
 from services.common.page import check_page_size, encode_page_token
 from services.common.telemetry.logging import get_logger
-from services.registry.domain.access import author_of, check_inside, check_team_admin, no_team
+from services.registry.domain.access import author_of, check_inside, check_platform_admin, check_team_admin, no_team
 from services.registry.domain.keys import (
     TOKEN_LIFE,
     ApiKey,
@@ -131,8 +131,7 @@ class Keys:
 
     async def get(self, team: str, key_id: str, *, caller: Identity) -> ApiKey:
         """One key. Raises KEY_NOT_FOUND."""
-        check_team_name(team)
-        check_team_admin(caller, team)
+        _check_manages(caller, team)
         found = await self._keys.key(team, _checked(key_id))
         if found is None:
             raise await self._absent(team, key_id)
@@ -140,20 +139,18 @@ class Keys:
 
     async def page(self, team: str, *, page_size: int, page_token: str, caller: Identity) -> KeyPage:
         """A page of a team's keys, newest first. Raises INVALID_FIELD, INVALID_PAGE_TOKEN."""
-        check_team_name(team)
-        check_team_admin(caller, team)
+        _check_manages(caller, team)
         size, query = check_page_size(page_size), f"keys\0{team}"
         before = number_in(position_of(page_token, query=query, parts=1))
         found = await self._keys.keys(team, before=before, limit=size + 1)
-        if not found and await self._teams.team(team) is None:
+        if not found and team and await self._teams.team(team) is None:
             raise no_team(team)
         shown = found[:size]
         return KeyPage(shown, encode_page_token(str(shown[-1].number), query=query) if len(found) > size else "")
 
     async def revoke(self, team: str, key_id: str, *, reason: str, caller: Identity) -> ApiKey:
         """Ends a key; of one that has ended already it returns the same. Raises KEY_NOT_FOUND."""
-        check_team_name(team)
-        check_team_admin(caller, team)
+        _check_manages(caller, team)
         check_reason(reason)
         ended = await self._keys.revoke(
             team, _checked(key_id), reason=reason, author=author_of(caller), now=self._clock.now()
@@ -215,7 +212,16 @@ class Keys:
         return MadeKey(await self._keys.create(new, author=author_of(caller), first_only=first_only), secret)
 
     async def _absent(self, team: str, key_id: str) -> MeshError:
-        return no_key(team, key_id) if await self._teams.team(team) is not None else no_team(team)
+        return no_key(team, key_id) if not team or await self._teams.team(team) is not None else no_team(team)
+
+
+def _check_manages(caller: Identity, team: str) -> None:
+    """Raises as `check_team_admin` does; operators' keys, of no team, are the operators' to manage."""
+    if not team:
+        check_platform_admin(caller)
+        return
+    check_team_name(team)
+    check_team_admin(caller, team)
 
 
 def _checked(key_id: str) -> str:

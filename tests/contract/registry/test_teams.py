@@ -237,6 +237,20 @@ async def test_keys_come_newest_first_and_end_once(teams: Kept) -> None:
     assert await teams.keys.key("vision", "k2") == ended
 
 
+async def test_operators_keys_are_of_no_team_and_end_as_others_do(teams: Kept) -> None:
+    await teams.keys.create(new_key("k1"), author=ANN)
+    await teams.keys.create(new_key("o1", kind=Kind.OPERATOR, team="", role="platform-admin"), author=ANN)
+    assert [key.key_id for key in await teams.keys.keys("", before=0, limit=9)] == ["o1"]
+    assert [key.key_id for key in await teams.keys.keys("vision", before=0, limit=9)] == ["k1"]
+    assert await teams.keys.key("", "k1") is None
+    assert await teams.keys.revoke("", "k1", reason="", author=ANN, now=NOON) is None
+    assert await teams.keys.revoke("vision", "o1", reason="", author=ANN, now=NOON) is None
+    ended = await teams.keys.revoke("", "o1", reason="leaked", author=ANN, now=NOON)
+    assert ended is not None
+    assert await teams.keys.key("", "o1") == ended
+    assert await revoked(teams) == ("o1",)
+
+
 async def test_a_wish_makes_one_key_and_models_must_be_seen(teams: Kept) -> None:
     await teams.keys.create(new_key("k1", request_id="wish"), author=ANN)
     again = teams.keys.create(new_key("k2", request_id="wish"), author=ANN)

@@ -11,11 +11,14 @@ import grpc
 import jwt
 import psycopg
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from infermesh.registry.v1 import model_pb2, registry_service_pb2, team_pb2
 from infermesh.registry.v1 import team_service_pb2 as pb
 
+from services.common.clock import SystemClock
 from services.common.errors import MeshError, Reason
 from services.common.grpc.identity import Identity
+from services.registry.operator_key import list_keys, make_key, revoke_key
 from services.registry.settings import RegistrySettings
 from tests.support.registry_driving import Registry, digits
 from tests.support.registry_team import (
@@ -144,7 +147,7 @@ async def test_a_stream_that_is_open_ends_with_its_key(registry: Registry) -> No
         await admin.RevokeApiKey(pb.RevokeApiKeyRequest(team_name="vision", key_id=key_id))
         await eventually(lambda: key_id in follower.last.revoked_key_ids, what="the revocation")
         described = registry_service_pb2.UpdateModelRequest(
-            model=model_pb2.Model(name="digits", description="new"), update_mask={"paths": ["description"]}
+            model=model_pb2.Model(name="digits", description="new"), update_mask=FieldMask(paths=["description"])
         )
         await models_by(channel, member("vision", "deployer")).UpdateModel(described)
         with pytest.raises(MeshError) as caught:
@@ -175,6 +178,40 @@ async def test_an_operators_first_key_is_made_once(registry: Registry) -> None:
     for outsider in (OPERATOR, member("vision"), stranger()):
         call = teams_by(channel_of(registry), outsider).CreateOperatorKey(pb.CreateOperatorKeyRequest(name="x"))
         assert await refused(call) in (Reason.PERMISSION_DENIED, Reason.UNAUTHENTICATED)
+
+
+async def test_operators_end_each_others_keys_and_nobody_else_sees_them(registry: Registry) -> None:
+    channel = channel_of(registry)
+    await make_team(channel, "vision")
+    made = await teams_by(channel, INSIDE).CreateOperatorKey(pb.CreateOperatorKeyRequest(name="leaked"))
+    key_id = made.api_key.key_id
+    operator, list_of, end = teams_by(channel, OPERATOR), pb.ListApiKeysRequest(), pb.RevokeApiKeyRequest(key_id=key_id)
+    assert [one.key_id for one in (await operator.ListApiKeys(list_of)).api_keys] == [key_id]
+    for outsider in (member("vision"), stranger("eve")):
+        others = teams_by(channel, outsider)
+        for call in (
+            others.ListApiKeys(list_of),
+            others.RevokeApiKey(end),
+            others.GetApiKey(pb.GetApiKeyRequest(key_id=key_id)),
+        ):
+            assert await refused(call) is Reason.PERMISSION_DENIED
+    assert not (await operator.GetApiKey(pb.GetApiKeyRequest(key_id=key_id))).HasField("revoked_at")
+    assert await refused(operator.RevokeApiKey(pb.RevokeApiKeyRequest(key_id="none"))) is Reason.KEY_NOT_FOUND
+    async with following(registry) as follower:
+        assert (await operator.RevokeApiKey(end)).HasField("revoked_at")
+        await eventually(lambda: list(follower.last.revoked_key_ids) == [key_id], what="the revocation")
+
+
+async def test_an_operators_key_is_listed_and_ended_from_the_machine(registry: Registry) -> None:
+    assert registry.address
+    clock = SystemClock()
+    await make_key(registry.address, "lost", days=0, tls_dir="", clock=clock)
+    [line] = await list_keys(registry.address, tls_dir="")
+    key_id, name, ends, state = line.split("\t")
+    assert (name, ends, state) == ("lost", "never", "in force")
+    await revoke_key(registry.address, key_id, tls_dir="")
+    [line] = await list_keys(registry.address, tls_dir="")
+    assert line.split("\t")[3] == "revoked"
 
 
 async def test_the_signing_key_outlives_the_registry_and_is_only_its_own(

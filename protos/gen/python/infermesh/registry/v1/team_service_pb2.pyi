@@ -449,7 +449,7 @@ class GetApiKeyRequest(_message.Message):
     TEAM_NAME_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     team_name: _builtins.str
-    """The team."""
+    """The team. Empty: the operators of the mesh, whose keys only they see and end."""
     key_id: _builtins.str
     """The key."""
     def __init__(
@@ -476,7 +476,7 @@ class ListApiKeysRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     team_name: _builtins.str
-    """The team."""
+    """The team. Empty: the operators of the mesh, whose keys only they see and end."""
     page_size: _builtins.int
     """The most to return; 0 means 50, at most 1000."""
     page_token: _builtins.str
@@ -534,7 +534,7 @@ class RevokeApiKeyRequest(_message.Message):
     KEY_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     team_name: _builtins.str
-    """The team."""
+    """The team. Empty: the operators of the mesh, whose keys only they see and end."""
     key_id: _builtins.str
     """The key."""
     reason: _builtins.str

@@ -69,8 +69,9 @@ def filters_of(search: Search, viewer: str) -> tuple[list[Filter], Parameters]:
         found.append(_alias())
         parameters["alias"] = search.alias
     for number, word in enumerate(search.words):
-        found.append(_word(f":word{number}"))
-        parameters[f"word{number}"] = f"%{_literal(word.lower())}%"
+        # The database makes both small: what it takes for the small form of a letter depends on its locale.
+        found.append(_word(f"lower(:word{number})"))
+        parameters[f"word{number}"] = f"%{_literal(word)}%"
     for number, comparison in enumerate(search.metrics):
         found.append(_metric(comparison, f":metric{number}", f"CAST(:number{number} AS double precision)"))
         parameters |= {f"metric{number}": comparison.metric, f"number{number}": comparison.number}

@@ -21,7 +21,14 @@ async def found(kept: Kept) -> Kept:
     ):
         made = content(f"{model}{version}", metrics={"accuracy": accuracy, model: 1.0}, tags=tags)
         await kept.catalogue.register(
-            new(model, version, content=made, stage=stage, description=f"Recognises {model}", model_card="100 % sure_")
+            new(
+                model,
+                version,
+                content=made,
+                stage=stage,
+                description=f"Recognises {model}",
+                model_card="100 % sure_ Äpfel",
+            )
         )
     await kept.book.move(Move("iris", "champion", "v1.0.0"), revision=None)
     return kept
@@ -43,6 +50,7 @@ IRIS_1, IRIS_10, LETTERS = "iris@v1.0.0", "iris@v1.10.0", "letters@v1.0.0"
         ({"words": ("text",)}, [LETTERS]),
         ({"words": ("%", "sure_")}, [IRIS_10, IRIS_1, LETTERS]),
         ({"words": ("sure__",)}, []),
+        ({"words": ("Äpfel", "SURE")}, [IRIS_10, IRIS_1, LETTERS]),
         ({"prefix": "let"}, [LETTERS]),
         ({"tags": ("flower",)}, [IRIS_10, IRIS_1]),
         ({"framework": "onnx", "stage": "active"}, [IRIS_1]),

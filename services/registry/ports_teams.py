@@ -70,7 +70,8 @@ class KeyBook(Protocol):
     async def create(self, new: NewKey, *, author: Author, first_only: bool = False) -> ApiKey:
         """Notes a key. Raises TEAM_NOT_FOUND, MODEL_NOT_FOUND where the team does not see a model of the key,
         REQUEST_ID_REUSED, RESOURCE_IN_USE where it is to be `first_only` and there was an operator's key without an end
-        before, and TEAM_NOT_FOUND for a token whose user is not (any more) a member with that role."""
+        before, QUOTA_EXCEEDED where the team or member has too many, and TEAM_NOT_FOUND for a token whose user is not
+        (any more) a member with that role."""
         ...
 
     async def key(self, team: str, key_id: str) -> ApiKey | None:

@@ -12,7 +12,7 @@ from services.registry.adapters.postgres_keys import distrusted
 from services.registry.domain.access import Author, ModelAccess, is_seen, no_team
 from services.registry.domain.access_history import Head, KeyLimit, Look
 from services.registry.domain.jwk import PublicKey, key_set
-from services.registry.domain.keys import ApiKey, Kind, NewKey
+from services.registry.domain.keys import KEYS_MAX, ApiKey, Kind, NewKey, too_many_keys
 from services.registry.domain.members import Member, is_demotion
 from services.registry.domain.quotas import Use, check_room
 from services.registry.domain.storage import StorageUse
@@ -41,6 +41,7 @@ class MemoryTeams:
     models: dict[str, _Model] = field(default_factory=dict)
     artifacts: dict[str, dict[str, int]] = field(default_factory=dict)
     """By model, each artifact's digest and size."""
+    keys_max: int = KEYS_MAX
 
     def __post_init__(self) -> None:
         self._teams: dict[str, Team] = {}
@@ -166,6 +167,15 @@ class MemoryTeams:
             raise MeshError(Reason.RESOURCE_IN_USE, "there has been an operator's key already")
         if new.kind is not Kind.OPERATOR:
             self._check_key(new)
+            alike = [
+                one
+                for key_id, one in self._keys.items()
+                if self._is_of(key_id, new.team)
+                and (one.kind, one.user) == (new.kind, new.user)
+                and _lives(one, new.created_at)
+            ]
+            if len(alike) >= self.keys_max:
+                raise too_many_keys(new, self.keys_max)
         if new.signed_by not in self._signing or new.signed_by in self._distrusted:
             raise distrusted(new.signed_by)
         if new.request_id and (new.team, new.request_id) in self._key_requests:

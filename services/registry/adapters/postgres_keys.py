@@ -14,7 +14,7 @@ from services.registry.adapters.database import transaction
 from services.registry.adapters.postgres_keys_ending import KEY, key_of, note_key
 from services.registry.adapters.queries import SEEN
 from services.registry.domain.access import Author, no_team
-from services.registry.domain.keys import ApiKey, Kind, NewKey
+from services.registry.domain.keys import KEYS_MAX, ApiKey, Kind, NewKey, too_many_keys
 from services.registry.domain.teams import request_reused
 from services.registry.engines.reading import no_model
 
@@ -26,6 +26,10 @@ _MEMBER = text("""
 """)
 _VISIBLE = text(f"""
     SELECT m.name FROM models m LEFT JOIN teams t ON t.id = m.team_id WHERE m.name = ANY(:models) AND {SEEN}
+""")
+_ALIKE = text("""
+    SELECT count(*) FROM (SELECT FROM api_keys WHERE team_id = :team_id AND kind = :kind AND user_name = :user
+        AND (expires_at IS NULL OR expires_at > :now) LIMIT :most) alike
 """)
 _TRUSTED = text("SELECT distrusted_at IS NULL FROM signing_keys WHERE kid = :kid FOR SHARE")
 _INSERT = text(f"""
@@ -67,8 +71,10 @@ _TOKENS_KEPT = timedelta(days=1)
 class PostgresKeyBook:
     """A `KeyBook`."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
+    def __init__(self, engine: AsyncEngine, *, keys_max: int = KEYS_MAX) -> None:
+        """`keys_max`: see there. Calls at one time may make a few more."""
         self._engine = engine
+        self._keys_max = keys_max
 
     async def create(self, new: NewKey, *, author: Author, first_only: bool = False) -> ApiKey:
         """Notes a key, if nothing stands in its way."""
@@ -78,6 +84,7 @@ class PostgresKeyBook:
                 await _check_operator(connection, first_only=first_only)
             else:
                 team_id = await _team_for(connection, new)
+                await _check_room(connection, new, team_id, self._keys_max)
             if not (await connection.execute(_TRUSTED, {"kid": new.signed_by})).scalar_one_or_none():
                 raise distrusted(new.signed_by)
             row = (await connection.execute(_INSERT, _parameters(new, team_id))).mappings().one_or_none()
@@ -156,6 +163,12 @@ async def _team_for(connection: AsyncConnection, new: NewKey) -> object:
         for name in sorted(set(new.models) - set(found.scalars())):
             raise no_model(name)
     return team_id
+
+
+async def _check_room(connection: AsyncConnection, new: NewKey, team_id: object, most: int) -> None:
+    asked = {"team_id": team_id, "kind": str(new.kind), "user": new.user, "now": new.created_at, "most": most}
+    if (await connection.execute(_ALIKE, asked)).scalar_one() >= most:
+        raise too_many_keys(new, most)
 
 
 def _parameters(new: NewKey, team_id: object) -> dict[str, object]:

@@ -15,6 +15,9 @@ from services.registry.domain.violations import Violations
 
 ISSUER = AUDIENCE = "infermesh"
 TOKEN_LIFE = timedelta(hours=1)
+KEYS_MAX = 10_000
+"""Keys of a team that have not come to their end, revoked ones among them, and tokens of one member: gateways are told
+of all that are revoked until they would have ended, so nobody may have them without bound."""
 NAME_LENGTH_MAX = 128
 MODELS_MAX = 50
 """Names of models travel in every request, inside the key and in a header. More would outgrow what servers take."""
@@ -187,6 +190,16 @@ def key_json(key: ApiKey) -> JsonObject:
 def operator_wish(name: str) -> KeyWish:
     """What an operator's key is."""
     return KeyWish(team="", name=name, role=PLATFORM_ADMIN)
+
+
+def too_many_keys(new: NewKey, most: int) -> MeshError:
+    """QUOTA_EXCEEDED for a key beyond those that a team may have."""
+    whose = f"{new.user!r} has {most} tokens of team" if new.kind is Kind.TOKEN else f"there are {most} keys of team"
+    return MeshError(
+        Reason.QUOTA_EXCEEDED,
+        f"{whose} {new.team!r} that have not ended yet, revoked ones counted, which is the most; make keys with an end",
+        metadata={"team": new.team, "limit": "api_keys", "value": str(most), "used": str(most)},
+    )
 
 
 def no_key(team: str, key_id: str) -> MeshError:

@@ -30,6 +30,7 @@ from tests.support.registry_team_fakes import MemoryKeyBook, MemoryTeams
 ANN = Author("ann", "vision", "request-1")
 SIGNER = PublicKey("eA", "eQ")
 HOUR = timedelta(hours=1)
+KEYS_MAX = 8
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Kept:
 async def kept(url: str) -> AsyncIterator[Kept]:
     if not url:
         memory = MemoryTeams(FakeClock())
+        memory.keys_max = KEYS_MAX
 
         async def add(name: str, team: str) -> None:
             memory.add_model(name, team)
@@ -83,7 +85,7 @@ async def kept(url: str) -> AsyncIterator[Kept]:
 
     yield Kept(
         PostgresTeamBook(engine),
-        PostgresKeyBook(engine),
+        PostgresKeyBook(engine, keys_max=KEYS_MAX),
         PostgresSigningKeys(engine),
         PostgresSharingBook(engine),
         PostgresAccessSource(engine),
@@ -249,6 +251,18 @@ async def test_operators_keys_are_of_no_team_and_end_as_others_do(teams: Kept) -
     assert ended is not None
     assert await teams.keys.key("", "o1") == ended
     assert await revoked(teams) == ("o1",)
+
+
+async def test_a_team_has_no_more_keys_than_can_be_told_of(teams: Kept) -> None:
+    for number in range(KEYS_MAX):
+        await teams.keys.create(new_key(f"k{number}", expires_at=NOON + HOUR if number else None), author=ANN)
+    await teams.keys.revoke("vision", "k0", reason="", author=ANN, now=NOON)
+    # What is revoked counts until it would have ended.
+    assert await refused(teams.keys.create(new_key("more"), author=ANN)) is Reason.QUOTA_EXCEEDED
+    await teams.keys.create(new_key("other", team="fraud"), author=ANN)
+    await teams.teams.set_member("vision", "ann", "viewer", author=ANN, now=NOON)
+    await teams.keys.create(token("t", "viewer"), author=ANN)
+    await teams.keys.create(new_key("later", created_at=NOON + HOUR), author=ANN)
 
 
 async def test_a_wish_makes_one_key_and_models_must_be_seen(teams: Kept) -> None:

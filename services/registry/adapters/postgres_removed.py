@@ -1,6 +1,7 @@
 """Removing models and versions in PostgreSQL: rows are set aside whole, and forgotten when nobody can need them."""
 
 import json
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -171,8 +172,9 @@ class PostgresRemovals:
                 whole = {"whole": json.dumps(model["whole"])}
                 if (await connection.execute(_RESTORE_MODEL, whole)).one_or_none() is not None:
                     await connection.execute(_RESTORE_SHARES, {"shares": json.dumps(model["shares"])})
-                    if model["state"] == "removed":
-                        await note(connection, by_caller(_of_model(model, "created")))
+                    back = model["state"] == "removed"
+                    # Who looked while it was hidden, such as a router that began to follow its aliases, looks again.
+                    await note(connection, by_caller(_of_model(model, "created") if back else _called_off(model)))
                 else:
                     # The team has registered a model of that name anew: the versions join it.
                     model = None
@@ -234,6 +236,11 @@ def _of_version(row: RowMapping, action: str) -> NewChange:
 
 def _of_model(row: RowMapping, action: str) -> NewChange:
     return _change("model", row["name"], row["name"], action, row["noted"]["model"])
+
+
+def _called_off(row: RowMapping) -> NewChange:
+    noted = row["noted"]["model"]
+    return replace(_of_model(row, "updated"), reason="its removal was called off", before=noted, after=noted)
 
 
 def _of_aliases(row: RowMapping, action: str) -> list[NewChange]:

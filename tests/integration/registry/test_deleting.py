@@ -19,7 +19,9 @@ from services.common.grpc.identity import HEADER_ROLE, HEADER_TEAM
 from services.registry.adapters.database import SCHEMA
 from services.registry.adapters.deployer import GrpcDeploymentBook
 from services.registry.adapters.postgres import PostgresCatalogue
+from services.registry.adapters.postgres_changes import PostgresChangeLog
 from services.registry.adapters.postgres_removed import PostgresRemovals
+from services.registry.domain.changes import Wanted
 from services.registry.domain.deletion import Target
 from services.registry.engines.reading import Reading
 from services.registry.engines.removing import Removing
@@ -214,7 +216,7 @@ async def test_a_deployment_that_began_before_keeps_its_version(
     assert error.reason is Reason.RESOURCE_IN_USE
     assert await registry.calls.GetModelVersion(Get(model_name="digits", version=NEW)) == before
     assert await registry.calls.GetModel(registry_service_pb2.GetModelRequest(model_name="digits")) == model
-    assert await noted(registry) == ["created digits/champion"]
+    assert await noted(registry) == ["created digits/champion", "updated digits"]
 
 
 async def test_a_deployment_that_shows_only_later_brings_its_version_back(
@@ -252,6 +254,26 @@ async def test_what_is_not_deployed_is_forgotten_and_what_nobody_ended_is_put_ba
     assert (await registry.calls.GetModelVersion(Get(model_name="digits", version=OLD))).version == OLD
     assert (await refused(registry.calls.CreateModel(digits(NEW)))).reason is Reason.VERSION_EXISTS
     assert await noted(registry) == [f"deleted digits@{NEW}"]
+    await engine.dispose()
+
+
+async def test_who_looked_while_a_model_was_hidden_is_told_to_look_again(
+    registry: Registry, settings: RegistrySettings
+) -> None:
+    await registry.calls.SetAlias(SetAlias(model_name="digits", alias="champion", version=OLD))
+    engine = create_engine(settings.database_url.get_secret_value(), schema=SCHEMA, pool_size=2)
+    removals = PostgresRemovals(engine)
+    removal = await removals.hide(Target("digits"))
+    error = await refused(registry.calls.GetModel(registry_service_pb2.GetModelRequest(model_name="digits")))
+    assert error.reason is Reason.MODEL_NOT_FOUND
+    log = PostgresChangeLog(engine)
+    before = await log.last()
+    await removals.put_back(removal)
+    told, _ = await log.behind(Wanted(resource_types=("alias", "model")), after=before, limit=9)
+    assert [(change.resource_name, change.action) for change in told] == [("digits", "updated")]
+    assert told[0].before == told[0].after
+    model = await registry.calls.GetModel(registry_service_pb2.GetModelRequest(model_name="digits"))
+    assert dict(model.aliases) == {"champion": OLD}
     await engine.dispose()
 
 

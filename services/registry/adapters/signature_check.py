@@ -60,7 +60,7 @@ def check_signature(
 
     Blocking where it reads the artifact.
     """
-    bundled = content.lstrip()[:1] == b"{"
+    bundled = _is_bundle(content)
     kind = SIGSTORE if bundled else PUBLIC_KEY
     trust = trust_in(signers)
     try:
@@ -75,6 +75,14 @@ def check_signature(
         wrong = bool(error.signer) and bundled
         return Checked(Signature(kind, False, error.signer, error.problem, now), False if wrong else fits)
     return Checked(Signature(kind, True, signer, "", now), fits)
+
+
+def _is_bundle(content: bytes) -> bool:
+    """Whether it is meant as JSON. One in 256 raw signatures begins as such, too, but is no text."""
+    try:
+        return content.decode().lstrip().startswith("{")
+    except UnicodeDecodeError:
+        return False
 
 
 def _plain(content: bytes, signed: Signed, trust: Trust) -> str:

@@ -85,7 +85,6 @@ def identity_of(chain: Sequence[x509.Certificate], trust: Trust, now: datetime) 
     if not isinstance(key, KEYS):
         raise UntrustedError("the certificate's key is of a kind that does not sign artifacts")
     _check_leaf(leaf, now)
-    _check_leaf(leaf, now)
     names, issuer = _names(leaf)
     who = names[0] if names else leaf.subject.rfc4514_string()
     if leaf in trust.certificates:

@@ -55,6 +55,13 @@ def refused(checked: Checked, words: str) -> None:
     assert words in checked.signature.problem, checked.signature.problem
 
 
+def test_a_raw_signature_that_begins_as_a_bundle_does_is_none() -> None:
+    keys = (ed25519.Ed25519PrivateKey.from_private_bytes(number.to_bytes(32)) for number in range(10_000))
+    key = next(key for key in keys if key.sign(MODEL).startswith(b"{"))
+    checked = check_signature(key.sign(MODEL), alone(MODEL), [pem(key.public_key())], NOW)
+    assert checked.signature.verified, checked.signature.problem
+
+
 @pytest.mark.parametrize("curve", [ec.SECP256R1(), ec.SECP384R1(), "ed25519", "rsa"])
 @pytest.mark.parametrize("what", ["artifact", "digest", "hex"])
 @pytest.mark.parametrize("armoured", [False, True])

@@ -176,6 +176,17 @@ def test_two_archives_in_one_are_refused() -> None:
     assert zip_entries(io.BytesIO(halves[0]))["schema.json"].content(9) == b"good"
 
 
+@pytest.mark.parametrize("told", ["loader_module: evil", "code: code"])
+def test_code_beside_the_model_of_an_mlflow_folder_is_told(told: str) -> None:
+    files = folder_files(ARTIFACTS / "mlflow-xgboost")
+    assert understood_sample("mlflow-xgboost").unsafe == ""
+    begin, end = files["MLmodel"].split(b"flavors:\n", 1)
+    own = f"  python_function:\n    {told}\n".encode()
+    # Of a key that is there twice the last one counts, so the folder's own is renamed.
+    files["MLmodel"] = begin + b"flavors:\n" + own + end.replace(b"python_function:", b"former:")
+    assert told.rpartition(" ")[2] in understood(packed(files), kind="directory").unsafe
+
+
 @pytest.mark.parametrize("function", ["os.system", "numpy.testing._private.utils.runstring"])
 def test_a_function_in_a_skops_file_is_judged_by_its_own_name(function: str) -> None:
     tree = json.loads(zipfile.ZipFile(ARTIFACTS / "sklearn-iris.skops").read("schema.json"))

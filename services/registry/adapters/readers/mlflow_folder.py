@@ -80,7 +80,8 @@ class MlflowReader:
                 if inside.framework != framework:
                     raise RefusedError(f"its MLmodel says {flavor}, and the model in it is {inside.form}")
                 version = inside.framework_version or _plain(told.get(version_key))
-                return _joined(inside, stated, lineage, version)
+                unsafe = inside.unsafe or _own_code(flavors.get("python_function"))
+                return replace(_joined(inside, stated, lineage, version), unsafe=unsafe)
         names = ", ".join(str(name) for name in flavors)[:200]
         return Understood(
             "python",
@@ -108,6 +109,15 @@ class MlflowReader:
         if not path or not inner.files:
             raise RefusedError(f"its MLmodel names {path[:120]!r} for {flavor}, and that is not there")
         return replace(self._inner(inner), model_path=path)
+
+
+def _own_code(told: object) -> str:
+    """Why the folder runs code of its own beside the model, as a clause; empty where it does not."""
+    found: Mapping[object, object] = told if isinstance(told, Mapping) else {}
+    loader, code = _plain(found.get("loader_module")), _plain(found.get("code"))
+    if code or (loader and not loader.startswith("mlflow.")):
+        return f"its MLmodel names Python code to load it with ({code or loader:.120})"
+    return ""
 
 
 def _joined(inside: Understood, stated: StatedSchema, lineage: Lineage, version: str) -> Understood:

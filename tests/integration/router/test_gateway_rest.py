@@ -316,3 +316,12 @@ def test_answers_do_not_tell_what_is_behind_the_gateway(gateway: Gateway) -> Non
     headers = gateway.rest("GET", "/v1/models/digits").headers
     assert headers["server"] == "infermesh"
     assert [name for name in headers if name.startswith("x-envoy-")] == []
+
+
+@pytest.mark.parametrize(
+    "header",
+    [("dn'jv*&b", "x"), ("|!", "x"), ("x-text", b"caf\xc3\xa9"), ("x-thing-bin", "no base64!"), ("x-ok", "fine")],
+)
+def test_a_header_that_grpc_does_not_allow_does_no_harm(gateway: Gateway, header: tuple[str, str | bytes]) -> None:
+    answer = gateway.rest("GET", "/v1/models/digits", headers=[header])
+    assert answer.status_code == 200, answer.text

@@ -148,6 +148,21 @@ local function wrong_name(query, kind)
   end
 end
 
+-- HTTP lets headers have names and values that gRPC does not: a service would fail the whole call for one that nobody
+-- reads. Of those that we read, none is such.
+local function drop_illegal(headers)
+  local illegal = {}
+  for name, content in pairs(headers) do
+    local foreign = string.find(name, "^[^:]*[^a-z0-9_.:-]") or string.find(name, "%-bin$")
+    if foreign or string.find(content, "[^ -~]") then
+      illegal[#illegal + 1] = name
+    end
+  end
+  for _, name in ipairs(illegal) do
+    headers:remove(name)
+  end
+end
+
 -- The transcoder drops fields that it does not know: who misspells one would believe it taken. What it refuses itself, it
 -- refuses without a word on what there is.
 function envoy_on_request(handle)
@@ -160,6 +175,10 @@ function envoy_on_request(handle)
       handle:respond({[":status"] = "404"}, "nothing answers this method at this path, which takes " .. table.concat(methods, ", "))
     end
     return
+  end
+  -- The batcher reads predictions itself, and takes any.
+  if string.sub(path, -8) ~= "/predict" then
+    drop_illegal(headers)
   end
   local misnamed = wrong_name(query, binding[3])
   if misnamed ~= nil then

@@ -74,8 +74,8 @@ def build_artifacts(
 
 def own_files(settings: RegistrySettings) -> list[Path]:
     """What of this machine is the registry's alone, whoever asks for it."""
-    key = settings.signing_key_path
-    return [settings.data_dir.absolute(), *settings.key_files, *([key] if key is not None else [])]
+    kept = [settings.signing_key_path, Path(settings.tls_dir) if settings.tls_dir else None]
+    return [settings.data_dir.absolute(), *settings.key_files, *(one for one in kept if one is not None)]
 
 
 def server_side(settings: RegistrySettings) -> "S3Config | None":

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from services.common.errors import FieldViolation, MeshError, Reason, invalid, shown
 from services.common.feature_view import FeatureView, OnMissing
 from services.common.schema import ModelSchema, TensorSpec
-from services.registry.domain.short_form import Declared, contradiction, parse_short_form, short_form_of
+from services.registry.domain.declared import Declared
+from services.registry.domain.short_form import contradiction, parse_short_form, short_form_of
 from services.registry.domain.violations import Violations
 
 VIEWS_MAX = 32

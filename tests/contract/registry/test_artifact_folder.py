@@ -19,7 +19,7 @@ from services.registry.adapters.object_store import open_bucket
 from services.registry.domain.artifact_uri import ArtifactPlace, parse_artifact_uri
 from services.registry.domain.artifacts import Sender
 from services.registry.settings import RegistrySettings
-from services.registry.wiring_artifacts import server_side
+from services.registry.wiring_artifacts import own_files, server_side
 from tests.support.registry_stores import Form, build_store
 from tests.support.s3 import S3, s3_server
 from tests.support.waiting import eventually
@@ -171,6 +171,20 @@ async def test_what_is_the_registrys_alone_is_never_read(tmp_path: Path) -> None
         with pytest.raises(MeshError) as caught:
             sources.open(parse_artifact_uri(uri), Limits())
         assert caught.value.reason is Reason.PERMISSION_DENIED
+
+
+def test_the_registrys_own_files_are_those_of_its_settings(tmp_path: Path) -> None:
+    settings = RegistrySettings(
+        port=0,
+        metrics_port=0,
+        database_url=SecretStr(""),
+        data_dir=tmp_path / "data",
+        artifact_key_file="/keys/one,/keys/two",
+        signing_key_path=Path("/keys/signing.pem"),
+        tls_dir="/keys/tls",
+    )
+    keys = [Path("/keys", name) for name in ("one", "two", "signing.pem", "tls")]
+    assert own_files(settings) == [tmp_path / "data", *keys]
 
 
 async def test_who_names_a_place_is_not_given_what_lies_there(store: ObjectArtifactStore, source: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, event, text
 
 import services
 from services.common.database import create_engine, migrate
@@ -25,14 +25,45 @@ _MODEL = text("""
 """)
 
 
-def _down(connection: Connection) -> None:
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(_FOLDER / "common" / "migrations"))
     config.set_main_option("version_locations", str(_FOLDER / SCHEMA / "migrations" / "versions"))
     config.set_main_option("path_separator", "os")
     config.attributes["connection"] = connection
     config.attributes["schema"] = SCHEMA
-    command.downgrade(config, "0007")
+    return config
+
+
+def _down(connection: Connection) -> None:
+    command.downgrade(_config(connection), "0007")
+
+
+def _up(connection: Connection) -> list[str]:
+    """Goes up again; what was executed for it."""
+    statements: list[str] = []
+
+    def executed(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        statements.append(" ".join(statement.split()))
+
+    event.listen(connection, "before_cursor_execute", executed)
+    command.upgrade(_config(connection), "0008")
+    return statements
+
+
+@pytest.mark.asyncio
+async def test_models_can_be_read_while_the_tables_are_filled(database_url: str) -> None:
+    await migrate(database_url, service=SCHEMA)
+    engine = create_engine(database_url, schema=SCHEMA, pool_size=1)
+    async with engine.begin() as connection:
+        await connection.run_sync(_down)
+        statements = await connection.run_sync(_up)
+    long = [place for place, one in enumerate(statements) if one.startswith(("SELECT find_version", "CREATE INDEX"))]
+    # Dropping a foreign key keeps everybody from the table that it leads to.
+    alone = [place for place, one in enumerate(statements) if one.startswith("ALTER TABLE alias_moves DROP")]
+    assert len(alone) == 1
+    assert max(long) < alone[0]
+    await engine.dispose()
 
 
 @pytest.mark.asyncio

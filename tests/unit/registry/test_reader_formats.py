@@ -178,7 +178,7 @@ def test_two_archives_in_one_are_refused() -> None:
 
 @pytest.mark.parametrize("told", ["loader_module: evil", "code: code"])
 def test_code_beside_the_model_of_an_mlflow_folder_is_told(told: str) -> None:
-    files = folder_files(ARTIFACTS / "mlflow-xgboost")
+    files = dict(folder_files(ARTIFACTS / "mlflow-xgboost"))
     assert understood_sample("mlflow-xgboost").unsafe == ""
     begin, end = files["MLmodel"].split(b"flavors:\n", 1)
     own = f"  python_function:\n    {told}\n".encode()

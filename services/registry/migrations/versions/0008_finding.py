@@ -111,8 +111,6 @@ _TABLES = (
     "CREATE INDEX removed_versions_removal ON removed_versions (removal)",
     "CREATE INDEX removed_versions_state ON removed_versions (removed_at) WHERE state <> 'gone'",
     "CREATE INDEX removed_versions_artifact ON removed_versions (artifact_digest) WHERE state <> 'gone'",
-    # Moves are history, and stay where their model goes.
-    "ALTER TABLE alias_moves DROP CONSTRAINT alias_moves_model_id_fkey",
     """
     CREATE VIEW known_versions AS
     SELECT m.id, m.name, m.team_id, v.version FROM model_versions v JOIN models m ON m.id = v.model_id
@@ -247,11 +245,17 @@ _EXTENSION = text("""
 """)
 
 
+# Moves are history, and stay where their model goes. Last, because nobody can read models from here to the commit.
+_KEEP_MOVES = "ALTER TABLE alias_moves DROP CONSTRAINT alias_moves_model_id_fkey"
+
+
 def upgrade() -> None:
-    """Makes the tables and what fills them, and fills them with what is there."""
+    """Makes the tables and what fills them, and fills them with what is there: half a minute for 50,000 versions, in
+    which models can be read and not changed."""
     for statement in (*_TABLES, *_FUNCTIONS, *_BACKFILL):
         op.execute(statement)
     _index_words()
+    op.execute(_KEEP_MOVES)
 
 
 def downgrade() -> None:

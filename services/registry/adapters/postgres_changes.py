@@ -12,6 +12,7 @@ from services.registry.adapters.queries import SEEN
 from services.registry.domain.changes import Change, Wanted
 
 # A team sees what it did, what was done to itself, to models that it sees, and to models that it saw and that are gone.
+# Of a name that was registered again since, whose model it is now decides alone, and of one that went twice the last.
 # A key that is limited to models sees the changes of these alone.
 _VISIBLE = f"""(
     :viewer = ''
@@ -19,8 +20,10 @@ _VISIBLE = f"""(
         OR (c.resource_type IN ('team', 'member', 'api_key') AND split_part(c.resource_name, '/', 1) = :viewer)))
     OR (c.model_name <> '' AND EXISTS (
         SELECT FROM models m LEFT JOIN teams t ON t.id = m.team_id WHERE m.name = c.model_name AND {SEEN}))
-    OR (c.model_name <> '' AND EXISTS (
-        SELECT FROM removed_models m LEFT JOIN teams t ON t.id = m.team_id WHERE m.name = c.model_name AND {SEEN}))
+    OR (c.model_name <> '' AND NOT EXISTS (SELECT FROM models again WHERE again.name = c.model_name) AND EXISTS (
+        SELECT FROM removed_models m LEFT JOIN teams t ON t.id = m.team_id WHERE m.name = c.model_name
+        AND NOT EXISTS (SELECT FROM removed_models later WHERE later.name = m.name AND later.removed_at > m.removed_at)
+        AND {SEEN}))
 )"""  # noqa: S608 - the module's own text
 _WANTED = """
     (cardinality(CAST(:types AS text[])) = 0 OR c.resource_type = ANY(:types))

@@ -26,12 +26,17 @@ class Log:
 
 
 @pytest.fixture(params=["memory", "postgres"])
-async def log(request: pytest.FixtureRequest) -> AsyncIterator[Log]:
-    if request.param == "memory":
+def url(request: pytest.FixtureRequest) -> str:
+    """Of the database; empty: memory. Its server starts outside of any loop."""
+    return "" if request.param == "memory" else str(request.getfixturevalue("database_url"))
+
+
+@pytest.fixture
+async def log(url: str) -> AsyncIterator[Log]:
+    if not url:
         memory = MemoryChangeLog(FakeClock())
         yield Log(memory, memory.add)
         return
-    url = str(request.getfixturevalue("database_url"))
     await migrate(url, service=SCHEMA)
     engine = create_engine(url, schema=SCHEMA, pool_size=4)
     postgres = PostgresChangeLog(engine)

@@ -159,6 +159,31 @@ async def test_a_team_sees_its_own_changes_and_those_of_what_it_sees(registry: R
     assert await taken(stream, 1) == [f"created digits@{NEW}"]
 
 
+async def test_who_had_a_name_before_does_not_see_what_others_do_with_it(
+    registry: Registry, settings: RegistrySettings, teams: None
+) -> None:
+    await registry.calls.CreateModel(digits(OLD), metadata=of("fraud"))
+    url = settings.database_url.get_secret_value().replace("postgresql+psycopg", "postgresql")
+    # What is left of it where vision removed it, registered it again and gave it away.
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute(
+            "INSERT INTO registry.removed_models (id, name, team_id, removal, state)"
+            " SELECT gen_random_uuid(), 'digits', id, gen_random_uuid(), 'gone' FROM registry.teams"
+            " WHERE name = 'vision'"
+        )
+    model = model_pb2.Model(name="digits", description="fraud's own")
+    await registry.calls.UpdateModel(registry_service_pb2.UpdateModelRequest(model=model), metadata=of("fraud"))
+    seen = {
+        team: [
+            one.resource_name
+            for one in (await registry.calls.ListChanges(List(), metadata=of(team))).changes
+            if one.resource_type in KINDS
+        ]
+        for team in ("vision", "fraud")
+    }
+    assert seen == {"vision": [], "fraud": ["digits", f"digits@{OLD}", "digits"]}
+
+
 async def test_a_follower_goes_on_where_it_stopped(registry: Registry) -> None:
     await registry.calls.CreateModel(digits(OLD))
     from_now = aiter(registry.calls.WatchChanges(Watch()))

@@ -10,7 +10,7 @@ from datetime import datetime
 from sqlalchemy import RowMapping, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from services.registry.adapters.change_rows import NewChange, note
+from services.registry.adapters.change_rows import NewChange, by_caller, note
 from services.registry.adapters.database import transaction
 from services.registry.adapters.queries import SEEN
 from services.registry.domain.artifacts import Record, Sender
@@ -93,7 +93,7 @@ class PostgresArtifactBook:
                 await connection.execute(_OWN, {"digest": new.digest, "team": sender.team})
             if row["is_new"]:
                 after = {"kind": new.kind, "size_bytes": float(new.size_bytes), "filename": new.filename}
-                await note(connection, _change(new.digest, "created", sender, after=after))
+                await note(connection, by_caller(_change(new.digest, "created", sender, after=after)))
         return _record(row)
 
     async def own(self, digest: str, team: str) -> None:
@@ -124,7 +124,7 @@ class PostgresArtifactBook:
                 return None
             gone = _record(row)
             before_it = {"kind": gone.kind, "size_bytes": float(gone.size_bytes), "filename": gone.filename}
-            await note(connection, _change(digest, "deleted", Sender(), before=before_it))
+            await note(connection, by_caller(_change(digest, "deleted", Sender(), before=before_it)))
         return gone
 
     async def known(self, names: Sequence[str]) -> Set[str]:

@@ -10,10 +10,13 @@ from sqlalchemy import text
 
 from services.common.clock import SystemClock
 from services.common.database import create_engine, migrate
+from services.common.grpc.identity import Identity, act_as
 from services.registry.adapters.artifact_rows import PostgresArtifactBook
 from services.registry.adapters.database import SCHEMA
 from services.registry.adapters.postgres import PostgresCatalogue
+from services.registry.adapters.postgres_changes import PostgresChangeLog
 from services.registry.domain.artifacts import MESH, Record, Sender
+from services.registry.domain.changes import Wanted
 from services.registry.ports import ArtifactBook
 from tests.support.registry_fakes import content, new
 from tests.support.registry_stores import MemoryArtifactBook
@@ -120,3 +123,16 @@ async def test_of_many_who_forget_and_want_at_once_the_record_is_of_one_mind(kep
         gone = await asyncio.gather(*(book.forget(DIGEST, before=soon) for _ in range(3)))
         assert len([one for one in gone if one is not None]) == 1
         assert await book.find(DIGEST) is None
+
+
+async def test_who_clears_artifacts_away_is_in_the_audit_log(database_url: str) -> None:
+    await migrate(database_url, service=SCHEMA)
+    engine = create_engine(database_url, schema=SCHEMA, pool_size=2)
+    book, log = PostgresArtifactBook(engine), PostgresChangeLog(engine)
+    act_as(Identity(user="olga", role="platform-admin", request_id="req_1"))
+    await book.record(RECORD, sender=ANN)
+    assert await book.forget(DIGEST, before=SystemClock().now() + timedelta(hours=1)) is not None
+    made, gone = (await log.behind(Wanted(), after=0, limit=9))[0]
+    assert (made.actor, made.team, made.request_id) == ("ann", "vision", "req_1")
+    assert (gone.action, gone.actor, gone.request_id) == ("deleted", "olga", "req_1")
+    await engine.dispose()

@@ -10,8 +10,10 @@ from sqlalchemy import text
 from services.common.database import create_engine, migrate
 from services.registry.adapters.database import SCHEMA
 from services.registry.adapters.postgres import PostgresCatalogue
+from services.registry.adapters.postgres_changes import PostgresChangeLog
 from services.registry.adapters.signature_rows import PostgresSignatureBook
 from services.registry.adapters.signature_rules import PostgresTeamRules
+from services.registry.domain.changes import Wanted
 from services.registry.domain.signatures import KeptSignature, Signature
 from services.registry.domain.team_rules import TeamRules
 from services.registry.ports import Catalogue
@@ -70,6 +72,23 @@ async def test_a_signature_is_kept_and_replaced(books: Books) -> None:
     other = KeptSignature(b"\2", Signature("public-key", False, "", "no", CHECKED.checked_at), False, "others")
     await books.signatures.keep(version.version_id, other)
     assert await books.signatures.find(version.version_id) == other
+
+
+async def test_signatures_that_come_are_in_the_audit_log_and_further_checks_are_not(database_url: str) -> None:
+    await migrate(database_url, service=SCHEMA)
+    engine = create_engine(database_url, schema=SCHEMA, pool_size=2)
+    version = await PostgresCatalogue(engine).register(new())
+    log = PostgresChangeLog(engine)
+    last, book = await log.last(), PostgresSignatureBook(engine)
+    await book.keep(version.version_id, KeptSignature(b"\0", CHECKED, None, "trust"))
+    await book.keep(version.version_id, KeptSignature(b"\0", CHECKED, None, "others"))
+    await book.keep(version.version_id, KeptSignature(b"\1", CHECKED, None, "others"))
+    told, _ = await log.behind(Wanted(), after=last, limit=9)
+    assert [(one.resource_type, one.action) for one in told] == [("version", "updated")] * 2
+    assert told[0].before is not None
+    assert "signature" not in told[0].before
+    assert "ada" in str((told[0].after or {})["signature"])
+    await engine.dispose()
 
 
 async def test_versions_show_their_signature(database_url: str) -> None:

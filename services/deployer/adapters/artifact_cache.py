@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Callable, Set
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.common.errors import MeshError, Reason
@@ -23,6 +24,14 @@ _CHUNK_BYTES = 1024 * 1024
 _PART = ".part"
 
 
+@dataclass
+class _Turn:
+    """One at a time fetches a digest. A lock alone looks free while who waits for it has not woken up yet."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    callers: int = 0
+
+
 class ArtifactCache:
     """The folder. One process at a time uses it."""
 
@@ -31,7 +40,7 @@ class ArtifactCache:
         self._source = source
         self._bytes_max = bytes_max
         self._pinned = pinned
-        self._fetching: dict[str, asyncio.Lock] = {}
+        self._fetching: dict[str, _Turn] = {}
 
     async def start(self) -> None:
         """Makes the folder."""
@@ -43,15 +52,17 @@ class ArtifactCache:
         Raises ARTIFACT_NOT_FOUND, ARTIFACT_CORRUPT, and DEPENDENCY_UNAVAILABLE where the registry is away or there is
         no room; what has come stays then, and the next call goes on from there.
         """
-        lock = self._fetching.setdefault(digest, asyncio.Lock())
+        turn = self._fetching.setdefault(digest, _Turn())
+        turn.callers += 1
         try:
-            async with lock:
+            async with turn.lock:
                 place = self._folder / digest
                 if not await asyncio.to_thread(_used_now, place):
                     await self._fetch(digest, place)
                 return place
         finally:
-            if not lock.locked():
+            turn.callers -= 1
+            if not turn.callers:
                 self._fetching.pop(digest, None)
 
     async def drop(self, digest: str) -> None:

@@ -72,6 +72,18 @@ async def test_it_is_fetched_once_and_stays_while_the_registry_is_away(cache: Ar
     assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
 
 
+async def test_two_never_fetch_one_artifact_at_once_also_after_a_break(cache: ArtifactCache, source: Source) -> None:
+    source.breaks_after = 300
+    first, second = (asyncio.ensure_future(cache.path(DIGESTS[0])) for _ in range(2))
+    with pytest.raises(MeshError):
+        await first
+    source.breaks_after = 10_000
+    third = asyncio.ensure_future(cache.path(DIGESTS[0]))
+    assert (await second).read_bytes() == CONTENTS[0]
+    assert await third == await second
+    assert source.asked == [(DIGESTS[0], 0), (DIGESTS[0], 300)]
+
+
 async def test_it_goes_on_where_it_broke_off_also_in_another_process(
     cache: ArtifactCache, source: Source, tmp_path: Path
 ) -> None:

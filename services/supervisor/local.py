@@ -44,12 +44,12 @@ async def run_local(settings: SupervisorSettings, ports: MeshPorts) -> int:
         keys = OperatorKeys(f"127.0.0.1:{ports.registry}", clock) if settings.auth == "on" else None
 
         async def welcome() -> None:
-            first = await keys.first() if keys is not None else None
             if settings.bootstrap:
                 await _bootstrap(settings, ports, await keys.passing("the mesh's own start") if keys else "")
             console.table()
             if keys is not None:
-                console.key(first)
+                # Made when it can be shown: a start that fails before leaves nobody with a key that nobody saw.
+                console.key(await keys.first())
             if settings.bootstrap:
                 tls, authority = settings.tls != "off", authority_file(settings)
                 console.lines_to_try(lines_to_try(ports, key=keys is not None, tls=tls, authority=authority))

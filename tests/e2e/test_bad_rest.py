@@ -63,8 +63,8 @@ def test_whatever_is_sent_is_answered_by_a_known_refusal_in_time(mesh: Mesh, fuz
             found.extend(fuzzer.faults(operation, examples=EXAMPLES, by_name=True))
     assert found == []
     assert asked > 140
-    assert fuzzer.statuses[400] > 50
-    assert fuzzer.statuses[200] > 10
+    assert {200, 400, 404} <= set(fuzzer.statuses)
+    assert sum(fuzzer.statuses.values()) > 200
 
 
 def test_the_mesh_is_well_afterwards(mesh: Mesh) -> None:

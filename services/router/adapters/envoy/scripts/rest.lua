@@ -176,10 +176,7 @@ function envoy_on_request(handle)
     end
     return
   end
-  -- The batcher reads predictions itself, and takes any.
-  if string.sub(path, -8) ~= "/predict" then
-    drop_illegal(headers)
-  end
+  drop_illegal(headers)
   local misnamed = wrong_name(query, binding[3])
   if misnamed ~= nil then
     handle:respond({[":status"] = "400"}, misnamed)

@@ -179,8 +179,8 @@ async def test_bytes_that_are_no_message_are_refused_without_a_word_of_the_insid
         return 7
 
     async with serving(behaviour) as (server, _), open_channel(f"127.0.0.1:{server.port}") as channel:
+        calls: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(METHOD)
         with pytest.raises(MeshError) as caught:
-            calls: grpc.aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream(METHOD)
             [answer async for answer in calls(b"\xff\xff", timeout=5)]
     assert caught.value.reason is Reason.MALFORMED_BODY
     assert "Decode" not in str(caught.value)

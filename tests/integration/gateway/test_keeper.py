@@ -4,6 +4,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,7 +145,9 @@ def test_a_damaged_file_is_as_good_as_none_and_said_in_one_line(gateway: KeptGat
     gateway.do(gateway.start_keeper())
     gateway.do(gateway.start_envoy(wait=False))
     until(lambda: gateway.dialled() == 1, what="the gateway has dialled")
-    said = [line for line in gateway.keeper_log() if "cannot be used" in line["event"]]
+    # It is read when the gateway asks for it, a moment after it has dialled.
+    until(lambda: _unusable(gateway), what="the keeper has looked")
+    said = _unusable(gateway)
     assert len(said) == 1
     assert str(gateway.kept_file) in said[0]["error"]
     assert gateway.stats("listener_manager.listener_added")["listener_manager.listener_added"] == 0
@@ -176,3 +179,8 @@ def test_a_router_that_is_there_and_knows_nothing_does_not_keep_a_gateway_from_s
     gateway.publish(split("digits", {NEW: 100}))
     assert version_of(gateway) == NEW
     until(lambda: all_is_kept(gateway), what="the table is on disk")
+
+
+def _unusable(gateway: KeptGateway) -> list[dict[str, Any]]:
+    """What the keeper has said of files that it cannot use."""
+    return [line for line in gateway.keeper_log() if "cannot be used" in line["event"]]

@@ -164,7 +164,7 @@ async def test_no_key_makes_a_greater_one(channel: grpc.aio.Channel) -> None:
         (team_pb2.Team(name="a", resource_quota=team_pb2.ResourceQuota(cpu="4 cores")), ["team.resource_quota.cpu"]),
         (team_pb2.Team(name="a", rate_limit=team_pb2.RateLimit(burst=-1)), ["team.rate_limit.burst"]),
         (
-            team_pb2.Team(name="a", trusted_signers=[""], description="\0"),
+            team_pb2.Team(name="a", trusted_signers=[""], description="x" * 5000),
             ["team.description", "team.trusted_signers[0]"],
         ),
     ],

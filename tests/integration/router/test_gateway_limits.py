@@ -29,6 +29,7 @@ from tests.support.envoy_gateway import running_gateway, split
 from tests.support.gateway_keys import bearer
 from tests.support.guarded_gateway import GuardedGateway
 from tests.support.parts import free_port, running
+from tests.support.waiting import until
 
 PREDICT = "/v1/models/digits/predict"
 SLOW = 0.01
@@ -50,6 +51,7 @@ def limit(gateway: GuardedGateway, stated: bytes) -> None:
     assert gateway.callers is not None
     gateway.callers = replace(gateway.callers, stated=stated)
     gateway.do(gateway.plane.admit(gateway.callers))
+    until(lambda: not gateway.do(gateway.plane.admitted()), within_s=30, what="the gateway knows the limits")
 
 
 def rest(gateway: GuardedGateway, key: str, team: str, **claims: Any) -> Any:

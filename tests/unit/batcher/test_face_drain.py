@@ -1,7 +1,7 @@
 """The end of a batcher, in a time that the test moves."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 
 import pytest
 
@@ -48,6 +48,10 @@ class OneStream:
     def close_soon(self) -> None:
         """Notes it."""
         self.asked_to_close = True
+
+    def turn_away(self, revoked: Set[str]) -> None:
+        """Nobody opened it by a key."""
+        raise AssertionError(revoked)
 
     def end(self) -> None:
         """All that it had is answered."""

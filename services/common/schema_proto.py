@@ -5,6 +5,9 @@ from infermesh.common.v1 import schema_pb2
 from services.common.errors import invalid
 from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
 
+_WIRE_TYPES = {one: schema_pb2.DataType.Value(f"DATA_TYPE_{one.value}") for one in DataType}
+"""Looked up once for all: a page of versions has a thousand tensors."""
+
 
 def schema_to_proto(schema: ModelSchema) -> schema_pb2.ModelSchema:
     """The wire form of a schema."""
@@ -38,7 +41,7 @@ def mapping_from_proto(message: schema_pb2.PredictionMapping) -> PredictionMappi
 
 def data_type_to_proto(data_type: DataType) -> schema_pb2.DataType.ValueType:
     """The wire form of an element type."""
-    return schema_pb2.DataType.Value(f"DATA_TYPE_{data_type.value}")
+    return _WIRE_TYPES[data_type]
 
 
 def data_type_from_proto(value: int, field: str) -> DataType:

@@ -18,6 +18,7 @@ from services.common.grpc.channel import open_channel
 from services.common.grpc.server import GrpcServer, add_grpc_server
 from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
+from services.common.signals import Signal
 from services.deployer.adapters.artifact_cache import ArtifactCache
 from services.deployer.adapters.postgres import SCHEMA, PostgresDeploymentStore
 from services.deployer.adapters.registry import RegistryArtifacts, RegistryVersionSource
@@ -30,7 +31,6 @@ from services.deployer.engines.catalog import Catalog
 from services.deployer.engines.deployments import Deployments
 from services.deployer.engines.owners import Owners
 from services.deployer.engines.reconciler import Reconciler, ReconcilerOptions
-from services.deployer.engines.signal import Signal
 from services.deployer.ports import ArtifactSource, TrafficRouter, VersionSource
 from services.deployer.servicers.backends import ActivationServicer, BackendServicer
 from services.deployer.servicers.deployer import DeployerServicer

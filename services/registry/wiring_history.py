@@ -6,6 +6,7 @@ from services.common.clock import Clock
 from services.common.grpc.channel import open_channel
 from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
+from services.common.signals import Signal
 from services.registry.adapters.change_feed import ChangeFeed
 from services.registry.adapters.deployer import GrpcDeploymentBook
 from services.registry.adapters.postgres_changes import PostgresChangeLog
@@ -16,7 +17,6 @@ from services.registry.engines.lineage import Tracing
 from services.registry.engines.reading import Reading
 from services.registry.engines.removing import Removing
 from services.registry.engines.sharing import Sharing
-from services.registry.engines.signal import Signal
 from services.registry.servicers.history import History
 from services.registry.settings import RegistrySettings
 

@@ -12,10 +12,10 @@ from infermesh.deployer.v1 import deployment_pb2
 from services.common.clock import SystemClock
 from services.common.errors import MeshError, Reason
 from services.common.grpc.interceptors import MeshInterceptor
+from services.common.signals import Signal
 from services.common.telemetry.metrics import RpcMetrics, new_registry
 from services.common.telemetry.tracing import Tracing
 from services.router.domain.deployments import Deployed, Spec
-from services.router.engines.signal import Signal
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 

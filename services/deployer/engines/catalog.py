@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
 
+from services.common.signals import Signal
 from services.common.telemetry.logging import get_logger
 from services.deployer.domain.catalog import Change, Models, Place, difference, published
 from services.deployer.domain.deployment import Deployment
 from services.deployer.domain.plan import Observation
-from services.deployer.engines.signal import Signal
 from services.deployer.ports import DeploymentStore
 
 log = get_logger(__name__)

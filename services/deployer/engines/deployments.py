@@ -8,12 +8,12 @@ from services.common.clock import Clock
 from services.common.errors import MeshError, Reason, invalid
 from services.common.names import check_deployment_name, check_model_name, check_version
 from services.common.page import check_page_size, decode_page_token, encode_page_token
+from services.common.signals import Signal, wait_at_most
 from services.deployer.domain.checks import ENVIRONMENTS, check_new, check_signature, check_stage, check_wish
 from services.deployer.domain.deployment import Deployment, NewDeployment, Status, Wish
 from services.deployer.domain.package import check_framework
 from services.deployer.domain.padding import check_padding
 from services.deployer.domain.quota import Quota
-from services.deployer.engines.signal import Signal, wait_at_most
 from services.deployer.ports import DeploymentStore, Terms, VersionSource
 
 _CHANGE_TRIES = 5

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
+from services.common.signals import Signal, wait_at_most
 from services.common.telemetry.logging import get_logger
 from services.deployer.domain.deployment import Deployment, Failure, Health, Progress, with_condition
 from services.deployer.domain.package import package_of
@@ -32,7 +33,6 @@ from services.deployer.domain.plan import (
 )
 from services.deployer.engines.bringup import Bringer
 from services.deployer.engines.catalog import Catalog
-from services.deployer.engines.signal import Signal, wait_at_most
 from services.deployer.ports import DeploymentStore, ModelServer, PackageStore, TrafficRouter
 
 log = get_logger(__name__)

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator
 
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
+from services.common.signals import Signal, wait_at_most
 from services.common.telemetry.logging import get_logger
 from services.registry.domain.access_history import AccessHistory, AccessUpdate
-from services.registry.engines.signal import Signal, wait_at_most
 from services.registry.ports_teams import AccessSource
 
 log = get_logger(__name__)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
 from services.common.page import check_page_size, encode_page_token
+from services.common.signals import Signal, wait_at_most
 from services.registry.domain.changes import Change, Wanted, check_wanted, parse_cursor, unknown_cursor
 from services.registry.domain.pages import number_in, position_of
 from services.registry.engines.pages import collect
-from services.registry.engines.signal import Signal, wait_at_most
 from services.registry.ports_history import ChangeLog
 
 HEARTBEAT_S = 15.0

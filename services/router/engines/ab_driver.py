@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from services.common.clock import Clock
 from services.common.errors import MeshError
+from services.common.signals import wait_at_most
 from services.common.telemetry.logging import get_logger
 from services.router.domain.ab_document import ab_test_of, shown
 from services.router.domain.ab_steps import UNREADY_GRACE_S, AbLook, Excess, decided, excess_of
@@ -19,7 +20,6 @@ from services.router.engines.evidence import EvidenceWatch
 from services.router.engines.leadership import Leadership
 from services.router.engines.publisher import Publisher
 from services.router.engines.rollouts import Rollouts
-from services.router.engines.signal import wait_at_most
 from services.router.ports import EvidenceSource
 
 log = get_logger(__name__)

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from services.common.clock import Clock
 from services.common.errors import MeshError
+from services.common.signals import Signal
 from services.common.telemetry.logging import get_logger
 from services.router.domain.access import Access, AccessUpdate, Owners, is_key_set, updated
-from services.router.engines.signal import Signal
 from services.router.ports import AccessSource, AccessStore, Admission
 
 log = get_logger(__name__)

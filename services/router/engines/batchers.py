@@ -6,9 +6,9 @@ from datetime import datetime
 
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason, invalid
+from services.common.signals import Signal
 from services.common.telemetry.logging import get_logger
 from services.router.domain.table import ServingTable, TableStep, step
-from services.router.engines.signal import Signal
 
 log = get_logger(__name__)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from services.common.clock import Clock
 from services.common.errors import MeshError
+from services.common.signals import wait_at_most
 from services.common.telemetry.logging import get_logger
 from services.router.domain.canary import Canary
 from services.router.domain.canary_document import canary_of, results_of, shown
@@ -21,7 +22,6 @@ from services.router.engines.evidence import EvidenceWatch
 from services.router.engines.leadership import Leadership
 from services.router.engines.publisher import Publisher
 from services.router.engines.rollouts import Rollouts
-from services.router.engines.signal import wait_at_most
 from services.router.ports import EvidenceSource
 
 log = get_logger(__name__)

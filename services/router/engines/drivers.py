@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from services.common.clock import Clock
+from services.common.signals import wait_at_most
 from services.common.telemetry.logging import get_logger
 from services.router.domain.rollouts import Rollout, RolloutKind
 from services.router.engines.leadership import Leadership
 from services.router.engines.rollouts import Rollouts
-from services.router.engines.signal import wait_at_most
 
 log = get_logger(__name__)
 

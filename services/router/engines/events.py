@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
+from services.common.signals import Signal, wait_at_most
 from services.common.telemetry.logging import get_logger
 from services.router.domain.rollouts import RolloutEvent
 from services.router.engines.leadership import Leadership
-from services.router.engines.signal import Signal, wait_at_most
 from services.router.ports import EventSink, EventStore
 
 log = get_logger(__name__)

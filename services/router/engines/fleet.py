@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from services.common.clock import Clock
+from services.common.signals import wait_at_most
 from services.common.telemetry.logging import get_logger
 from services.router.domain.fleet import Fleet, is_reachable
 from services.router.engines.batchers import Batchers
-from services.router.engines.signal import wait_at_most
 from services.router.ports import Gateways
 
 log = get_logger(__name__)

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from services.common.clock import Clock
 from services.common.errors import MeshError
+from services.common.signals import Signal
 from services.common.telemetry.logging import get_logger
 from services.router.domain.access import Owners, changed_owners
 from services.router.domain.backends import Backends, BackendUpdate, updated
@@ -22,7 +23,6 @@ from services.router.domain.routing import ModelRoutes, RoutingTable
 from services.router.domain.table import ServingTable, brings_news, transitional
 from services.router.engines.batchers import Batchers
 from services.router.engines.rules import RuleBook
-from services.router.engines.signal import Signal
 from services.router.ports import Board, Gateways, TableStore
 
 log = get_logger(__name__)

@@ -7,13 +7,13 @@ every second, so that a change made by another router, or one whose outcome was 
 from collections.abc import Iterable, Mapping, Sequence
 
 from services.common.errors import MeshError
+from services.common.signals import Signal, wait_at_most
 from services.common.telemetry.logging import get_logger
 from services.router.domain.rollouts import Document, Mismatch, Rollout, RolloutEvent, Saved
 from services.router.domain.rules import NewChange
 from services.router.engines.events import EventReporter
 from services.router.engines.leadership import Leadership
 from services.router.engines.rules import RuleBook
-from services.router.engines.signal import Signal, wait_at_most
 from services.router.ports import RolloutStore
 
 log = get_logger(__name__)

@@ -8,9 +8,9 @@ that a write whose outcome was never learnt takes effect all the same.
 from collections.abc import Callable, Iterable, Mapping
 
 from services.common.errors import MeshError
+from services.common.signals import Signal, wait_at_most
 from services.common.telemetry.logging import get_logger
 from services.router.domain.rules import Rule
-from services.router.engines.signal import Signal, wait_at_most
 from services.router.ports import RuleStore
 
 log = get_logger(__name__)

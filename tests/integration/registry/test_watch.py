@@ -15,13 +15,13 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.clock import SystemClock
 from services.common.database import create_engine, migrate
+from services.common.signals import Signal
 from services.registry.adapters.change_feed import ChangeFeed
 from services.registry.adapters.change_rows import NewChange, note
 from services.registry.adapters.database import SCHEMA
 from services.registry.adapters.postgres_changes import PostgresChangeLog
 from services.registry.domain.changes import Wanted
 from services.registry.engines.following import Following
-from services.registry.engines.signal import Signal
 
 _DEADLINE_S = 30
 _LAST = "the last"

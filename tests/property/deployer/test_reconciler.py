@@ -18,12 +18,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from services.common.access.book import AccessBook
 from services.common.clock import LoopClock
 from services.common.errors import MeshError, Reason
+from services.common.signals import Signal
 from services.deployer.domain.deployment import Deployment, Health, NewDeployment, Status, Wish
 from services.deployer.engines.bringup import Bringer
 from services.deployer.engines.catalog import Catalog
 from services.deployer.engines.deployments import Deployments
 from services.deployer.engines.reconciler import Reconciler, ReconcilerOptions
-from services.deployer.engines.signal import Signal
 from tests.support.deployer_fakes import FakePackages, FakeServer, FakeTraffic, FakeVersions, MemoryStore, recipe
 
 T = TypeVar("T")

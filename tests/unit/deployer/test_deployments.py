@@ -9,10 +9,10 @@ from services.common.access.book import AccessBook, AccessUpdate, TeamTerms
 from services.common.access.decide import Standing
 from services.common.errors import MeshError, Reason
 from services.common.grpc.identity import Identity
+from services.common.signals import Signal
 from services.deployer.domain.deployment import NewDeployment, Recipe, Resources, Status, Wish
 from services.deployer.engines.deployments import Deployments
 from services.deployer.engines.owners import Owners
-from services.deployer.engines.signal import Signal
 from tests.support.clock import FakeClock
 from tests.support.deployer_fakes import FakeVersions, MemoryStore, recipe
 

@@ -7,11 +7,11 @@ import pytest
 from services.common.access.book import AccessBook
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, ModelSchema, TensorSpec
+from services.common.signals import Signal
 from services.deployer.domain.deployment import Batching, NewDeployment, Padding, Wish
 from services.deployer.domain.padding import check_padding
 from services.deployer.domain.trial import trial_inputs
 from services.deployer.engines.deployments import Deployments
-from services.deployer.engines.signal import Signal
 from tests.support.clock import FakeClock
 from tests.support.deployer_fakes import FakeVersions, MemoryStore, recipe
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from services.common.clock import LoopClock
 from services.common.errors import MeshError, Reason
+from services.common.signals import Signal
 from services.registry.adapters.change_rows import NewChange
 from services.registry.domain.changes import LEFT_OUT, NOTED_BYTES_MAX, Wanted, noted, parse_cursor
 from services.registry.engines.following import HEARTBEAT_S, Following, Step
-from services.registry.engines.signal import Signal
 from tests.support.registry_history_fakes import MemoryChangeLog
 
 EVERYTHING = Wanted()

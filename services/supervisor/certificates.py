@@ -4,6 +4,7 @@ Made where they are missing, broken or near their end; private keys are for thei
 """
 
 import os
+import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from services.common.disk import replace_file
+from services.common.grpc.tls import AUTHORITY, CERTIFICATE, PRIVATE_KEY
 
 _LASTS = timedelta(days=825)
 """The longest that common clients take."""
@@ -62,6 +64,19 @@ class LocalAuthority:
             _write_key(key, private)
             replace_file(certificate, [made.public_bytes(serialization.Encoding.PEM)])
         return Issued(certificate, key, authority)
+
+    def folder_for(self, name: str, *, hosts: tuple[str, ...]) -> Path:
+        """The same as services are given it: a folder called `name` with `ca.crt`, `tls.crt` and `tls.key`."""
+        issued, folder = self.issue(name, hosts=hosts), self._folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        for source, target in (
+            (issued.authority, AUTHORITY),
+            (issued.private_key, PRIVATE_KEY),
+            (issued.certificate, CERTIFICATE),
+        ):
+            (folder / target).unlink(missing_ok=True)
+            shutil.copy(source, folder / target)
+        return folder
 
     def _renew_authority(self) -> bool:
         certificate, key = self._folder / "ca.crt", self._folder / "ca.key"

@@ -11,6 +11,8 @@ from infermesh.registry.v1 import team_service_pb2 as pb
 from infermesh.registry.v1 import team_service_pb2_grpc
 
 from services.common.clock import Clock
+from services.common.grpc.tls import PeerTls
+from services.supervisor.parts.probes import plain_channel
 from services.supervisor.process import PartFailedError
 
 _TIMEOUT_S = 10.0
@@ -23,6 +25,7 @@ class OperatorKeys:
 
     registry_address: str
     clock: Clock
+    tls: PeerTls | None = None
 
     async def first(self) -> str | None:
         """The operator's key; None where there has been one before. Raises PartFailedError."""
@@ -45,7 +48,7 @@ class OperatorKeys:
         return made
 
     async def _make(self, request: pb.CreateOperatorKeyRequest) -> str | None:
-        async with grpc.aio.insecure_channel(self.registry_address) as channel:
+        async with plain_channel(self.registry_address, self.tls) as channel:
             stub = team_service_pb2_grpc.TeamServiceStub(channel)
             try:
                 answer = await stub.CreateOperatorKey(request, timeout=_TIMEOUT_S, wait_for_ready=True)

@@ -20,7 +20,7 @@ from services.supervisor.process import PartFailedError
 from services.supervisor.settings import ROOT, SupervisorSettings
 from services.supervisor.state import StateFile, read_ports, sole_owner
 from services.supervisor.tether import tethered
-from services.supervisor.wiring import authority_file, build_stages
+from services.supervisor.wiring import authority_file, build_stages, own_certificate
 
 _BOOTSTRAP_TIMEOUT_S = 60.0
 
@@ -41,7 +41,11 @@ async def run_local(settings: SupervisorSettings, ports: MeshPorts) -> int:
         )
         began_s = clock.monotonic()
 
-        keys = OperatorKeys(f"127.0.0.1:{ports.registry}", clock) if settings.auth == "on" else None
+        keys = (
+            OperatorKeys(f"127.0.0.1:{ports.registry}", clock, own_certificate(settings, clock))
+            if settings.auth == "on"
+            else None
+        )
 
         async def welcome() -> None:
             if settings.bootstrap:
@@ -83,7 +87,8 @@ def _stop_asked(console: ConsoleReporter) -> asyncio.Event:
 async def make_key(settings: SupervisorSettings, name: str) -> str:
     """Another key for an operator of the mesh that runs on the settings' data. Raises SystemExit where none runs."""
     ports = read_ports(settings.data_dir)
-    return await OperatorKeys(f"127.0.0.1:{ports['registry']}", SystemClock()).another(name)
+    clock = SystemClock()
+    return await OperatorKeys(f"127.0.0.1:{ports['registry']}", clock, own_certificate(settings, clock)).another(name)
 
 
 async def _bootstrap(settings: SupervisorSettings, ports: MeshPorts, key: str) -> None:

@@ -40,6 +40,9 @@ class SupervisorSettings(BaseSettings):
     tls: str = "off"
     """Whether the gateway speaks TLS. "local": with a certificate made for this machine, whose authority is in
     `.data/tls/ca.crt`. The path of a folder: with its `tls.crt` and `tls.key`, taken up anew when they change."""
+    peer_tls: Literal["on", "off"] = "off"
+    """Whether services, gateway and supervisor show each other certificates, made here. They all listen on loopback
+    alone: it is here to be tried, and for machines that others use too."""
     log_level: str = "info"
     """debug, info, warning or error; for all services."""
     otlp_endpoint: str = ""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from services.common.clock import Clock
+from services.common.grpc.tls import PeerTls
 from services.supervisor.certificates import LocalAuthority
 from services.supervisor.parts.envoy import carrying_gateway, envoy_part
 from services.supervisor.parts.keeper import keeper_part
@@ -29,10 +30,10 @@ def build_stages(settings: SupervisorSettings, ports: MeshPorts, *, clock: Clock
     A gateway that carries a batcher starts with the services: what the router publishes first waits for batchers. Its
     keeper is there before it, and needs nobody.
     """
-    servers, gateway = _servers(settings, ports), _gateway(settings, ports)
+    servers, gateway = _servers(settings, ports), _gateway(settings, ports, clock)
     services = _services(settings, ports, clock)
-    servers.append(_keeper(settings, ports))
-    batchers = [_batcher(settings, ports, place) for place in range(settings.batchers)]
+    servers.append(_keeper(settings, ports, clock))
+    batchers = [_batcher(settings, ports, clock, place) for place in range(settings.batchers)]
     stages = [servers, [*services, *batchers], [gateway]] if batchers else [servers, [*services, gateway]]
     return tuple([replace(part, vital=_is_on_the_path(part)) for part in stage] for stage in stages)
 
@@ -99,6 +100,7 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
             "authentication": settings.auth == "on",
             "limiter_address": f"127.0.0.1:{ports.limiter}" if settings.limiter == "on" else "",
             **_tls(settings, clock),
+            "gateway_tls_dir": _peer_dir(settings, clock, "gateway") or "",
         },
         "deployer": {
             "data_dir": settings.data_dir / "deployer",
@@ -128,10 +130,12 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
                 "metrics_port": getattr(ports, f"{name}_metrics"),
                 **({"database_url": database} if name != "limiter" else {}),
                 **both,
+                **_peer_setting(settings, clock, name),
                 **told,
             },
             work_dir=work_dir,
             log_path=logs / f"{name}.log",
+            tls=own_certificate(settings, clock),
         )
         for name, told in own.items()
     ]
@@ -140,6 +144,25 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
 def authority_file(settings: SupervisorSettings) -> Path | None:
     """The certificate by which clients know the gateway; None where they have it from elsewhere, or need none."""
     return settings.data_dir / "tls" / "ca.crt" if settings.tls == "local" else None
+
+
+def own_certificate(settings: SupervisorSettings, clock: Clock) -> PeerTls | None:
+    """What the supervisor shows to services; None where nobody shows anything."""
+    folder = _peer_dir(settings, clock, "supervisor")
+    return PeerTls(folder) if folder is not None else None
+
+
+def _peer_dir(settings: SupervisorSettings, clock: Clock, name: str) -> Path | None:
+    """Where `name` has its certificate among services; None where there are none."""
+    if settings.peer_tls == "off":
+        return None
+    authority = LocalAuthority(settings.data_dir / "peers", now=clock.now())
+    return authority.folder_for(name, hosts=("localhost", "127.0.0.1"))
+
+
+def _peer_setting(settings: SupervisorSettings, clock: Clock, name: str) -> Mapping[str, object]:
+    folder = _peer_dir(settings, clock, name)
+    return {"tls_dir": folder} if folder is not None else {}
 
 
 def _tls(settings: SupervisorSettings, clock: Clock) -> Mapping[str, object]:
@@ -159,7 +182,7 @@ def _said_to_all(settings: SupervisorSettings) -> Mapping[str, object]:
     return {"log_level": settings.log_level, "otlp_endpoint": settings.otlp_endpoint}
 
 
-def _batcher(settings: SupervisorSettings, ports: MeshPorts, place: int = 0) -> Part:
+def _batcher(settings: SupervisorSettings, ports: MeshPorts, clock: Clock, place: int = 0) -> Part:
     """A batcher, counted from 0: "batcher", "batcher-1" and so on."""
     name, port = f"batcher-{place}" if place else "batcher", ports.of_batcher(place)
     part = service_part(
@@ -174,16 +197,17 @@ def _batcher(settings: SupervisorSettings, ports: MeshPorts, place: int = 0) -> 
             "monitor_address": f"127.0.0.1:{ports.monitor}",
             "redis_url": f"redis://127.0.0.1:{ports.redis_cache}/0",
             "feature_redis_url": f"redis://127.0.0.1:{ports.redis}/0",
+            **_peer_setting(settings, clock, "batcher"),
             **_said_to_all(settings),
         },
         work_dir=settings.data_dir / "tmp",
         log_path=settings.data_dir / "logs" / f"{name}.log",
-        ready=http_ready("127.0.0.1", port, "/ready"),
+        ready=http_ready("127.0.0.1", port, "/ready", tls=own_certificate(settings, clock)),
     )
     return replace(part, name=name)
 
 
-def _keeper(settings: SupervisorSettings, ports: MeshPorts) -> Part:
+def _keeper(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> Part:
     digest = hashlib.sha256(ports.model_dump_json().encode()).hexdigest()[:12]
     return keeper_part(
         port=ports.keeper,
@@ -191,18 +215,19 @@ def _keeper(settings: SupervisorSettings, ports: MeshPorts) -> Part:
         data_dir=settings.data_dir / "gateway",
         # A listener for another port, or with a batcher in it where there is none, would be of no use; one that asks
         # nobody for a key would be open.
-        layout=f"batchers {settings.batchers}, ports {digest}, auth {settings.auth}, tls {settings.tls}",
+        layout=f"batchers {settings.batchers}, ports {digest}, auth {settings.auth}, tls {settings.tls}, "
+        f"peers {settings.peer_tls}",
         work_dir=settings.data_dir / "tmp",
         log_path=settings.data_dir / "logs" / "keeper.log",
-        more={"log_level": settings.log_level},
+        more={"log_level": settings.log_level, **_peer_setting(settings, clock, "keeper")},
     )
 
 
-def _gateway(settings: SupervisorSettings, ports: MeshPorts) -> Part:
+def _gateway(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> Part:
     keeper, work_dir = f"127.0.0.1:{ports.keeper}", settings.data_dir / "gateway"
     if not settings.batchers:
         gateway = carrying_gateway(
-            _batcher(settings, ports),
+            _batcher(settings, ports, clock),
             gateway_port=ports.gateway,
             admin_port=ports.envoy_admin,
             ads_address=keeper,

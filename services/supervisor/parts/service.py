@@ -5,6 +5,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from services.common.grpc.tls import PeerTls
 from services.supervisor.parts.part import Part
 from services.supervisor.parts.probes import grpc_ready
 
@@ -21,8 +22,10 @@ def service_part(
     work_dir: Path,
     log_path: Path,
     ready: Callable[[], Awaitable[bool]] | None = None,
+    tls: PeerTls | None = None,
 ) -> Part:
-    """Service `name`. The first of `ports` is where it answers gRPC health, which tells that it is ready.
+    """Service `name`. The first of `ports` is where it answers gRPC health, over TLS with `tls`, which tells that it is
+    ready.
 
     Its own settings (INFERMESH_<NAME>_…) may be in this process's environment; what the mesh settles itself, such as
     ports and addresses, holds all the same.
@@ -45,7 +48,7 @@ def service_part(
         },
         cwd=work_dir,
         ports=ports,
-        ready=ready or grpc_ready("127.0.0.1", first),
+        ready=ready or grpc_ready("127.0.0.1", first, tls=tls),
         ready_timeout_s=_READY_TIMEOUT_S,
         stop_timeout_s=_STOP_TIMEOUT_S,
         log_path=log_path,

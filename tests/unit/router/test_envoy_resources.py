@@ -184,6 +184,8 @@ def test_batchers_by_ip_are_endpoints_and_by_name_are_resolved() -> None:
 def test_the_same_options_give_the_same_versions_and_others_only_what_differs() -> None:
     one, other = (SnapshotBuilder(OPTIONS).foundation(OPTIONS.batchers) for _ in range(2))
     assert one == other
+    named = SnapshotBuilder(OPTIONS).foundation((*OPTIONS.batchers, "batcher-7:8110"))
+    assert named[ENDPOINTS].resources == (), "names are the cluster's own: a gateway refuses them beside it"
     moved = SnapshotBuilder(OPTIONS).foundation(("127.0.0.1:9999",))
     assert moved[ENDPOINTS].version != one[ENDPOINTS].version
     same = (CLUSTER, LISTENER, SCOPES)

@@ -78,12 +78,18 @@ def batcher_cluster(addresses: Sequence[str], *, tls: bool = False) -> cluster_p
     )
     if tls:
         cluster.transport_socket.CopyFrom(peer(names.BATCHER))
-    if all(_is_ip(split_address(address)[0]) for address in addresses):
+    if told_apart(addresses):
         cluster.type = _Cluster.DiscoveryType.EDS
         cluster.eds_cluster_config.eds_config.CopyFrom(over_ads(first_fetch_timeout_s=0))
     else:
         _resolve_names(cluster, addresses)
     return cluster
+
+
+def told_apart(addresses: Sequence[str]) -> bool:
+    """Whether the batchers' addresses are told beside their cluster: where all are IP addresses. A gateway refuses
+    names there."""
+    return all(_is_ip(split_address(address)[0]) for address in addresses)
 
 
 def endpoints(addresses: Sequence[str]) -> endpoint_pb2.ClusterLoadAssignment:

@@ -36,7 +36,9 @@ class SnapshotBuilder:
         return {
             CLUSTER: resource_set([resource(cluster.name, cluster) for cluster in clusters.clusters(options)]),
             ENDPOINTS: resource_set(
-                [] if options.carried else [resource(names.BATCHER, clusters.endpoints(options.batchers))]
+                [resource(names.BATCHER, clusters.endpoints(options.batchers))]
+                if not options.carried and clusters.told_apart(options.batchers)
+                else []
             ),
             LISTENER: resource_set([resource(names.LISTENER, listener(options))]),
             SCOPES: resource_set([resource(scope.name, scope) for scope in buckets.scopes()]),

@@ -76,6 +76,28 @@ _SLOWER = "x-ratelimit-limit and x-ratelimit-reset among the headers of this ans
 _NEW_ONE = "make a new one, or ask whoever issued it"
 
 REFUSALS = (
+    # First, and by their statuses alone, which nothing else has: these are what floods are answered with.
+    Refusal(
+        limits.STATUS_TEAM,
+        "",
+        f"the team calls faster than its rate limit allows; {_SLOWER}",
+        Reason.QUOTA_EXCEEDED,
+        limit="team.rate_limit",
+    ),
+    Refusal(
+        limits.STATUS_KEY,
+        "",
+        f"the key is used faster than its own rate limit allows; {_SLOWER}",
+        Reason.QUOTA_EXCEEDED,
+        limit="api_key.rate_limit",
+    ),
+    Refusal(
+        limits.STATUS_SHARED,
+        "",
+        f"the team or its key calls faster, over all gateways together, than its rate limit allows; {_SLOWER}",
+        Reason.QUOTA_EXCEEDED,
+        limit="rate_limit over all gateways",
+    ),
     Refusal(401, _MISSING, f"the request has no credential; {_SEND}"),
     Refusal(401, "Jwt_is_expired", f"the key or token has expired; {_NEW_ONE}"),
     Refusal(401, "Jwt_not_yet_valid", "the token is not valid yet; wait, or set the clock of whoever issued it"),
@@ -115,27 +137,6 @@ REFUSALS = (
         f"[{admission.NOT_KNOWN_YET}]",
         "the gateway does not know yet who may call; try again in a second",
         Reason.DEPENDENCY_UNAVAILABLE,
-    ),
-    Refusal(
-        limits.STATUS_TEAM,
-        "local_rate_limited",
-        f"the team calls faster than its rate limit allows; {_SLOWER}",
-        Reason.QUOTA_EXCEEDED,
-        limit="team.rate_limit",
-    ),
-    Refusal(
-        limits.STATUS_KEY,
-        "local_rate_limited",
-        f"the key is used faster than its own rate limit allows; {_SLOWER}",
-        Reason.QUOTA_EXCEEDED,
-        limit="api_key.rate_limit",
-    ),
-    Refusal(
-        limits.STATUS_SHARED,
-        "request_rate_limited",
-        f"the team or its key calls faster, over all gateways together, than its rate limit allows; {_SLOWER}",
-        Reason.QUOTA_EXCEEDED,
-        limit="rate_limit over all gateways",
     ),
     Refusal(403, "", "the gateway does not let this pass; ask whoever runs it", Reason.PERMISSION_DENIED),
 )

@@ -96,7 +96,7 @@ def _refused() -> Iterator[http_connection_manager_pb2.ResponseMapper]:
     """The mappers of refusals, cheap questions first: whoever floods the gateway asks them all."""
     for one in REFUSALS:
         yield _Mapper(
-            filter=_all(_is_grpc(), _status_is(one.status), *one.holds()),
+            filter=_all(_status_is(one.status), _is_grpc(), *one.holds()),
             body_format_override=_text(one.message),
             headers_to_add=[
                 overwritten("grpc-status", str(int(CATALOGUE[one.reason]))),
@@ -108,7 +108,7 @@ def _refused() -> Iterator[http_connection_manager_pb2.ResponseMapper]:
     for shape, body in (((_is_inference(),), _inference), ((), _json)):
         for one in REFUSALS:
             reply = replace(_because(one.status, one.reason, one.message, said_as=one.said_as), limit=one.limit)
-            mapper = _to_rest(reply, _all(*shape, _status_is(one.status), *one.holds()), body(reply))
+            mapper = _to_rest(reply, _all(_status_is(one.status), *shape, *one.holds()), body(reply))
             mapper.headers_to_add.extend(_challenge(one))
             yield mapper
 

@@ -29,6 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 from services.common.clock import SystemClock
+from services.common.garbage import settle
 from services.common.grpc.channel import open_channel
 from services.common.grpc.identity import HEADER_ROLE, HEADER_TEAM
 from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
@@ -286,6 +287,7 @@ async def run(arguments: argparse.Namespace, console: Console) -> None:
         async with registry(folder) as (address, url):
             began_s = CLOCK.monotonic()
             world = await asyncio.to_thread(load, url, arguments.models, arguments.versions)
+            settle()
             loaded_s = CLOCK.monotonic() - began_s
             console.print(
                 f"{arguments.models} models of {arguments.versions} versions, loaded by COPY in {loaded_s:.0f} s; "

@@ -1,6 +1,5 @@
 """How the batcher is put together. `build` runs on the loop that carries the requests."""
 
-import gc
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,6 +56,7 @@ from services.batcher.telemetry.traces import Traces
 from services.batcher.wiring_features import build_features
 from services.common.access.key_use import report_to_registry
 from services.common.clock import Clock
+from services.common.garbage import settle
 from services.common.grpc.channel import open_channel
 from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
@@ -64,8 +64,6 @@ from services.common.telemetry.metrics import new_registry
 
 VARIABLE_ADMIN = "INFERMESH_ADMIN_SOCKET"
 """Where Envoy's admin interface listens; set by `app_envoy`, empty where it has none."""
-_GEN0_THRESHOLD = 20_000
-"""Requests make few cycles: looking for them every 700 allocations would cost more than it frees."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +79,7 @@ class Batcher:
 
     def started(self) -> None:
         """Everything runs: what was made so far is no garbage."""
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(_GEN0_THRESHOLD, 20, 50)
+        settle()
 
 
 def build(settings: BatcherSettings, *, clock: Clock) -> Batcher:

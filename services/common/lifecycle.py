@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from services.common.clock import Clock
+from services.common.garbage import settle
 from services.common.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -126,6 +127,7 @@ class Lifecycle:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.request_stop)
         await self.start()
+        settle()
         await self._stop_requested.wait()
         await self.stop()
         return 1 if self._failed else 0

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from services.common.access.changes import Changes
 from services.common.access.decide import Standing
 from services.common.errors import MeshError, Reason
 from services.common.grpc.identity import Identity
+from services.common.signals import Signal
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class AccessBook:
         self._learned: dict[str, Standing | None] = {}
         """What was known before of the models that were learned since the last change."""
         self.revision = ""
-        self.changes = Changes()
+        self.changes = Signal()
         """Fired by each `apply`."""
 
     @property

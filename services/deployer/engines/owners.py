@@ -1,8 +1,8 @@
 """Keeps deployments with the team that owns their model, also after the model was given to another."""
 
-from services.common.access.changes import Changes
 from services.common.clock import Clock
 from services.common.errors import MeshError
+from services.common.signals import Signal
 from services.common.telemetry.logging import get_logger
 from services.deployer.ports import DeploymentStore, Terms
 
@@ -14,7 +14,7 @@ _AGAIN_S = 2.0
 class Owners:
     """A background task that follows what the registry says."""
 
-    def __init__(self, *, store: DeploymentStore, terms: Terms, changes: Changes, clock: Clock) -> None:
+    def __init__(self, *, store: DeploymentStore, terms: Terms, changes: Signal, clock: Clock) -> None:
         self._store = store
         self._terms = terms
         self._changes = changes

@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import io
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -11,6 +10,7 @@ from services.registry.adapters.artifact_errors import corrupt
 from services.registry.adapters.artifact_keys import KeyRing
 from services.registry.adapters.frames import FRAME_BYTES, BrokenFramesError, FrameReader, Stretch
 from services.registry.adapters.object_store import FileStretch, Objects
+from services.registry.adapters.seekable import SeekableBytes
 from services.registry.domain.artifacts import Record, is_plain
 
 __all__ = ["PIECE_BYTES", "FileStretch", "Reading", "StretchFile", "open_reading", "whole_digest"]
@@ -95,36 +95,15 @@ class Reading:
             raise corrupt(self.digest, f"it has SHA-256 {checked.hexdigest()}")
 
 
-class StretchFile(io.RawIOBase):
-    """Plain stored bytes as a file to read and seek in. For one thread at a time."""
+class StretchFile(SeekableBytes):
+    """Plain stored bytes as a file to read and seek in."""
 
     def __init__(self, stretch: Stretch) -> None:
+        super().__init__(stretch.size_bytes)
         self._stretch = stretch
-        self._at = 0
 
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """Where it is."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Goes to a place, as files do."""
-        self._at = max(0, offset + {0: 0, 1: self._at, 2: self._stretch.size_bytes}[whence])
-        return self._at
-
-    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
-        """Reads what there is."""
-        part = self._stretch.read_at(self._at, len(buffer))
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+    def _read_at(self, begin: int, wanted: int) -> bytes:
+        return self._stretch.read_at(begin, wanted)
 
     def close(self) -> None:
         """Closes what it reads from."""

@@ -13,7 +13,6 @@ artifact under this one's name. The digest is not among what each frame is bound
 only; the key, which is the artifact's own, and the header stand for it.
 """
 
-import io
 import secrets
 import struct
 import zlib
@@ -27,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from services.registry.adapters.artifact_errors import corrupt
 from services.registry.adapters.artifact_keys import KEY_BYTES, NO_KEY_ID, WRAP_BYTES, KeyRing
+from services.registry.adapters.seekable import SeekableBytes
 
 FRAME_BYTES: Final = 4 * 1024 * 1024
 LEVEL: Final = 1
@@ -205,45 +205,22 @@ class FrameReader:
         return places
 
 
-class FrameFile(io.RawIOBase):
-    """A stored artifact as a file to read and seek in; holds one frame. For one thread at a time."""
+class FrameFile(SeekableBytes):
+    """A stored artifact as a file to read and seek in; holds one frame."""
 
     def __init__(self, reader: FrameReader) -> None:
+        super().__init__(reader.size_bytes)
         self._reader = reader
-        self._at = 0
         self._number, self._frame = -1, b""
 
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def seekable(self) -> bool:
-        """It is."""
-        return True
-
-    def tell(self) -> int:
-        """Where it is, in bytes of the artifact."""
-        return self._at
-
-    def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Goes to a place, as files do."""
-        self._at = max(0, offset + {0: 0, 1: self._at, 2: self._reader.size_bytes}[whence])
-        return self._at
-
-    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # type: ignore[override]
-        """Reads to the end of the frame at most."""
-        if self._at >= self._reader.size_bytes:
-            return 0
-        number, begin = divmod(self._at, FRAME_BYTES)
+    def _read_at(self, begin: int, wanted: int) -> memoryview:
+        number, place = divmod(begin, FRAME_BYTES)
         if number != self._number:
             try:
                 self._number, self._frame = number, self._reader.frame(number)
             except BrokenFramesError as error:
                 raise corrupt(self._reader.digest, str(error)) from error
-        part = memoryview(self._frame)[begin : begin + len(buffer)]
-        buffer[: len(part)] = part
-        self._at += len(part)
-        return len(part)
+        return memoryview(self._frame)[place : place + wanted]
 
     def close(self) -> None:
         """Closes what it reads from."""

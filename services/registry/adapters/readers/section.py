@@ -3,56 +3,36 @@
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from services.registry.adapters.readers.refused import RefusedError
+from services.registry.adapters.seekable import SeekableBytes
 from services.registry.adapters.window import Window
-
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer as Buffer
 
 _BUFFER_BYTES = 256 * 1024
 
 
-class Section(io.RawIOBase):
+class Section(SeekableBytes):
     """`size_bytes` bytes of `stream` from `begin` on, to read and seek in. Closing it leaves `stream` open."""
 
     def __init__(self, stream: BinaryIO, begin: int, size_bytes: int) -> None:
-        super().__init__()
+        super().__init__(size_bytes)
         self._stream = stream
         self._begin = begin
-        self._size_bytes = size_bytes
-        self._at = 0
 
-    def readable(self) -> bool:
-        return True
+    def _read_at(self, begin: int, wanted: int) -> bytes:
+        self._stream.seek(self._begin + begin)
+        return self._stream.read(wanted)
 
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size_bytes}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def read(self, size: int | None = -1) -> bytes:
+    def read(self, size: int | None = -1, /) -> bytes:
+        """All that is asked for at once: a raw file by itself would make room for `size` bytes and copy."""
         left = max(0, self._size_bytes - self._at)
-        wanted = left if size is None or size < 0 else min(size, left)
-        self._stream.seek(self._begin + self._at)
-        data = self._stream.read(wanted)
+        data = self._read_at(self._at, left if size is None or size < 0 else min(size, left))
         self._at += len(data)
         return data
 
-    def readinto(self, buffer: "Buffer") -> int:
-        view = memoryview(buffer).cast("B")
-        data = self.read(len(view))
-        view[: len(data)] = data
-        return len(data)
-
     def readall(self) -> bytes:
+        """What is left."""
         return self.read()
 
 

@@ -13,8 +13,8 @@ import json
 import socket
 import statistics
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +23,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from jwt.algorithms import ECAlgorithm
 
 from benchmarks.http2 import Connection
-from benchmarks.many_models import CLOCK, Site, answering_at_once, cpu_of
-from services.common.grpc.server import add_grpc_server
-from services.common.lifecycle import Lifecycle
-from services.common.settings import ServiceSettings, settings_config
-from services.router.adapters.envoy.control_plane import EnvoyControlPlane
-from services.router.adapters.envoy.options import EnvoyOptions
+from benchmarks.many_models import Site, answering_at_once, cpu_of, site
 from services.router.domain.access import Callers
-from services.supervisor.parts.envoy import envoy_part
-from services.supervisor.ports import free_ports
-from services.supervisor.process import Process
 
 REVOKED = 10_000
 PATH = "/inference.GRPCInferenceService/ModelInfer"
@@ -41,12 +33,6 @@ _TURN, _TURNS = 50, 20
 _TIMEOUT_S = 20.0
 _EMPTY_MESSAGE = bytes(5)
 _PRIVATE = ec.generate_private_key(ec.SECP256R1())
-
-
-class _Settings(ServiceSettings):
-    model_config = settings_config("authentication_cost")
-    port: int = 0
-    metrics_port: int = 0
 
 
 def key(number: int) -> str:
@@ -61,44 +47,6 @@ def callers(revoked: int) -> Callers:
     told: dict[str, Any] = {"keys": [{**public, "kid": "k", "alg": "ES256"}]}
     ids = tuple(f"{number:026d}" for number in range(1_000_000, 1_000_000 + revoked))
     return Callers("1", json.dumps(told), ids)
-
-
-@asynccontextmanager
-async def site(folder: Path, upstream: int, *, admitted: Callers | None) -> AsyncIterator[Site]:
-    """A gateway, ready; with `admitted`, one that asks for keys."""
-    port, admin_port, ads_port, nobody = free_ports(4)
-    address = f"127.0.0.1:{nobody}"
-    names = ("registry", "deployer", "router", "batch", "monitor")
-    plane = EnvoyControlPlane(
-        EnvoyOptions(
-            batchers=(f"127.0.0.1:{upstream}",),
-            gateway_port=port,
-            authentication=admitted is not None,
-            **{f"{name}_address": address for name in names},  # type: ignore[arg-type]
-        )
-    )
-    if admitted is not None:
-        await plane.admit(admitted)
-    lifecycle = Lifecycle(name="authentication-cost", clock=CLOCK)
-    add_grpc_server(lifecycle, _Settings(port=ads_port), services=[plane.service], clock=CLOCK)
-    await lifecycle.start()
-    part = envoy_part(
-        gateway_port=port,
-        admin_port=admin_port,
-        ads_address=f"127.0.0.1:{ads_port}",
-        work_dir=folder,
-        log_path=folder / "gateway.log",
-    )
-    gateway = await Process.start(part, clock=CLOCK)
-    try:
-        running = Site(plane, gateway, port, _MODELS)
-        await running.change()
-        await gateway.wait_ready()
-        yield running
-    finally:
-        await gateway.stop()
-        await plane.close()
-        await lifecycle.stop()
 
 
 class Line:
@@ -196,7 +144,7 @@ async def main() -> None:
         async with AsyncExitStack() as stack:
             upstream = await stack.enter_async_context(answering_at_once(Path(folder)))
             sites = [
-                await stack.enter_async_context(site(Path(folder) / str(place), upstream, admitted=admitted))
+                await stack.enter_async_context(site(Path(folder) / str(place), upstream, _MODELS, admitted=admitted))
                 for place, (_, admitted) in enumerate(wanted)
             ]
             costs = await asyncio.to_thread(measured, sites, rounds)

@@ -30,6 +30,7 @@ from services.common.lifecycle import Lifecycle
 from services.common.settings import ServiceSettings, settings_config
 from services.router.adapters.envoy.control_plane import EnvoyControlPlane
 from services.router.adapters.envoy.options import EnvoyOptions
+from services.router.domain.access import Callers
 from services.router.domain.routing import ModelRoutes, RoutingTable, Share
 from services.supervisor.parts.envoy import envoy_part
 from services.supervisor.parts.part import Part
@@ -95,8 +96,10 @@ class Site:
 
 
 @asynccontextmanager
-async def site(folder: Path, upstream: int, numbers: Sequence[int]) -> AsyncIterator[Site]:
-    """A gateway that knows these models, ready."""
+async def site(
+    folder: Path, upstream: int, numbers: Sequence[int], *, admitted: Callers | None = None
+) -> AsyncIterator[Site]:
+    """A gateway that knows these models, ready; with `admitted`, one that asks for keys."""
     port, admin_port, ads_port, nobody = free_ports(4)
     address = f"127.0.0.1:{nobody}"
     plane = EnvoyControlPlane(
@@ -108,8 +111,11 @@ async def site(folder: Path, upstream: int, numbers: Sequence[int]) -> AsyncIter
             batch_address=address,
             monitor_address=address,
             gateway_port=port,
+            authentication=admitted is not None,
         )
     )
+    if admitted is not None:
+        await plane.admit(admitted)
     lifecycle = Lifecycle(name="many-models", clock=CLOCK)
     add_grpc_server(lifecycle, _Settings(port=ads_port), services=[plane.service], clock=CLOCK)
     await lifecycle.start()

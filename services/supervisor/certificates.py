@@ -4,13 +4,13 @@ Made where they are missing, broken or near their end; private keys are for thei
 """
 
 import os
-import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -46,9 +46,9 @@ class LocalAuthority:
 
     def issue(self, name: str, *, hosts: tuple[str, ...]) -> Issued:
         """A certificate called `name`, for servers and clients, good for `hosts` (names and IP addresses)."""
-        certificate, key, authority = (self._folder / file for file in (f"{name}.crt", f"{name}.key", "ca.crt"))
-        renewed = self._renew_authority()
-        if renewed or not self._good(certificate, key):
+        certificate, key, authority = (self._folder / file for file in (f"{name}.crt", f"{name}.key", AUTHORITY))
+        self._renew_authority()
+        if not (self._good(certificate, key) and _signed(certificate, by=authority)):
             private = ec.generate_private_key(ec.SECP256R1())
             signer = _read_key(self._folder / "ca.key")
             made = (
@@ -74,14 +74,15 @@ class LocalAuthority:
             (issued.private_key, PRIVATE_KEY),
             (issued.certificate, CERTIFICATE),
         ):
-            (folder / target).unlink(missing_ok=True)
-            shutil.copy(source, folder / target)
+            content = source.read_bytes()
+            if not (folder / target).is_file() or (folder / target).read_bytes() != content:
+                _write_secret(folder / target, content)
         return folder
 
-    def _renew_authority(self) -> bool:
-        certificate, key = self._folder / "ca.crt", self._folder / "ca.key"
+    def _renew_authority(self) -> None:
+        certificate, key = self._folder / AUTHORITY, self._folder / "ca.key"
         if self._good(certificate, key):
-            return False
+            return
         private = ec.generate_private_key(ec.SECP256R1())
         made = (
             self._begun(_AUTHORITY, issuer=_AUTHORITY, public_key=private.public_key())
@@ -90,7 +91,6 @@ class LocalAuthority:
         )
         _write_key(key, private)
         replace_file(certificate, [made.public_bytes(serialization.Encoding.PEM)])
-        return True
 
     def _begun(self, name: str, *, issuer: str, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
         return (
@@ -133,12 +133,27 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
+def _signed(certificate: Path, *, by: Path) -> bool:
+    """Whether the authority that there is now signed it, and not one that was renewed since."""
+    authority, read = (x509.load_pem_x509_certificate(path.read_bytes()) for path in (by, certificate))
+    try:
+        read.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
+    _write_secret(
+        path,
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),
+    )
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    """For its owner's eyes, and at no moment half there: services read it while it is renewed."""
+    staged = path.with_name(path.name + ".new")
+    staged.unlink(missing_ok=True)
+    with os.fdopen(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        file.write(content)
+    staged.replace(path)

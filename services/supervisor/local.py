@@ -42,7 +42,7 @@ async def run_local(settings: SupervisorSettings, ports: MeshPorts) -> int:
         began_s = clock.monotonic()
 
         keys = (
-            OperatorKeys(f"127.0.0.1:{ports.registry}", clock, own_certificate(settings, clock))
+            OperatorKeys(f"127.0.0.1:{ports.registry}", clock, own_certificate(settings))
             if settings.auth == "on"
             else None
         )
@@ -88,7 +88,7 @@ async def make_key(settings: SupervisorSettings, name: str) -> str:
     """Another key for an operator of the mesh that runs on the settings' data. Raises SystemExit where none runs."""
     ports = read_ports(settings.data_dir)
     clock = SystemClock()
-    return await OperatorKeys(f"127.0.0.1:{ports['registry']}", clock, own_certificate(settings, clock)).another(name)
+    return await OperatorKeys(f"127.0.0.1:{ports['registry']}", clock, own_certificate(settings)).another(name)
 
 
 async def _bootstrap(settings: SupervisorSettings, ports: MeshPorts, key: str) -> None:

@@ -30,6 +30,8 @@ def build_stages(settings: SupervisorSettings, ports: MeshPorts, *, clock: Clock
     A gateway that carries a batcher starts with the services: what the router publishes first waits for batchers. Its
     keeper is there before it, and needs nobody.
     """
+    # Made first: what asks the parts how they are shows it.
+    _peer_dir(settings, clock, "supervisor")
     servers, gateway = _servers(settings, ports), _gateway(settings, ports, clock)
     services = _services(settings, ports, clock)
     servers.append(_keeper(settings, ports, clock))
@@ -135,7 +137,7 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
             },
             work_dir=work_dir,
             log_path=logs / f"{name}.log",
-            tls=own_certificate(settings, clock),
+            tls=own_certificate(settings),
         )
         for name, told in own.items()
     ]
@@ -146,17 +148,20 @@ def authority_file(settings: SupervisorSettings) -> Path | None:
     return settings.data_dir / "tls" / "ca.crt" if settings.tls == "local" else None
 
 
-def own_certificate(settings: SupervisorSettings, clock: Clock) -> PeerTls | None:
-    """What the supervisor shows to services; None where nobody shows anything."""
-    folder = _peer_dir(settings, clock, "supervisor")
-    return PeerTls(folder) if folder is not None else None
+def own_certificate(settings: SupervisorSettings) -> PeerTls | None:
+    """What the supervisor shows to services, made by `build_stages`; None where nobody shows anything."""
+    return PeerTls(_peers(settings) / "supervisor") if settings.peer_tls == "on" else None
+
+
+def _peers(settings: SupervisorSettings) -> Path:
+    return settings.data_dir / "peers"
 
 
 def _peer_dir(settings: SupervisorSettings, clock: Clock, name: str) -> Path | None:
     """Where `name` has its certificate among services; None where there are none."""
     if settings.peer_tls == "off":
         return None
-    authority = LocalAuthority(settings.data_dir / "peers", now=clock.now())
+    authority = LocalAuthority(_peers(settings), now=clock.now())
     return authority.folder_for(name, hosts=("localhost", "127.0.0.1"))
 
 
@@ -202,7 +207,7 @@ def _batcher(settings: SupervisorSettings, ports: MeshPorts, clock: Clock, place
         },
         work_dir=settings.data_dir / "tmp",
         log_path=settings.data_dir / "logs" / f"{name}.log",
-        ready=http_ready("127.0.0.1", port, "/ready", tls=own_certificate(settings, clock)),
+        ready=http_ready("127.0.0.1", port, "/ready", tls=own_certificate(settings)),
     )
     return replace(part, name=name)
 

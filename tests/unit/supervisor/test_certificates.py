@@ -42,3 +42,27 @@ def test_a_broken_file_is_replaced(tmp_path: Path) -> None:
     again = LocalAuthority(tmp_path, now=NOW).issue("gateway", hosts=("localhost",))
     x509.load_pem_x509_certificate(again.certificate.read_bytes())
     assert again.private_key.read_bytes().startswith(b"-----BEGIN PRIVATE KEY-----")
+
+
+def test_a_new_authority_signs_for_every_name_anew(tmp_path: Path) -> None:
+    names = ("registry", "router")
+    for name in names:
+        LocalAuthority(tmp_path, now=NOW).folder_for(name, hosts=("localhost",))
+    (tmp_path / "ca.key").unlink()
+    for name in names:
+        folder = LocalAuthority(tmp_path, now=NOW).folder_for(name, hosts=("localhost",))
+        authority, made = (
+            x509.load_pem_x509_certificate((folder / file).read_bytes()) for file in ("ca.crt", "tls.crt")
+        )
+        made.verify_directly_issued_by(authority)
+
+
+def test_a_folder_that_is_good_is_not_written_again(tmp_path: Path) -> None:
+    def files() -> dict[str, tuple[int, int]]:
+        folder = LocalAuthority(tmp_path, now=NOW).folder_for("router", hosts=("localhost",))
+        return {path.name: (path.stat().st_ino, path.stat().st_mode & 0o777) for path in folder.iterdir()}
+
+    first = files()
+    assert set(first) == {"ca.crt", "tls.crt", "tls.key"}
+    assert first["tls.key"][1] == 0o600
+    assert files() == first

@@ -84,6 +84,7 @@ class Artifacts:
         pacer: Pacer | None = None
         with part.open("ab" if offset else "wb") as stream:
             while offset < size:
+                before = offset
                 try:
                     for piece in self._pieces(digest, offset, timeout_s):
                         pacer = None
@@ -91,6 +92,8 @@ class Artifacts:
                         seen.update(piece)
                         offset += len(piece)
                         progress(offset, size)
+                    if offset == before:
+                        raise _nothing_moved(offset, size)
                 except InfermeshError as error:
                     pacer = pacer or Pacer(timeout_s=outage_timeout_s)
                     if not error.is_interruption or not pacer.pause():
@@ -139,6 +142,8 @@ class Artifacts:
             try:
                 requests = _appended(upload, packed, progress)
                 upload = self._transport.send(self._stub.AppendUpload, requests, timeout_s=timeout_s)
+                if upload.offset_bytes == before:
+                    raise _nothing_moved(int(before), packed.size_bytes)
             except InfermeshError as error:
                 # Another offset is what an append ends with that was overtaken by its own first try.
                 if not error.is_interruption and "offset_bytes" not in error.metadata:
@@ -170,6 +175,15 @@ class Artifacts:
         request = artifact_service_pb2.DownloadArtifactRequest(digest=digest, offset_bytes=offset)
         for body in self._transport.stream(self._stub.DownloadArtifact, request, timeout_s=timeout_s):
             yield body.data
+
+
+def _nothing_moved(offset: int, size: int) -> InfermeshError:
+    """For a call that ends well without a byte: whoever stands between may do so, and would be asked for ever."""
+    return InfermeshError(
+        f"a call ended at byte {offset} of {size} and brought nothing",
+        code=grpc.StatusCode.UNAVAILABLE,
+        reason="UNAVAILABLE",
+    )
 
 
 def _whole(packed: Packed) -> Iterator[artifact_service_pb2.UploadArtifactRequest]:

@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from infermesh.client.errors import InfermeshError
+from infermesh.client.metrics import timestamp
 from infermesh.client.transport import Pacer, Transport, all_pages
 from infermesh.registry.v1 import change_pb2, registry_service_pb2, registry_service_pb2_grpc
 
@@ -53,8 +53,8 @@ class Changes:
                 resource_name=resource_name,
                 actor=actor,
                 team=team,
-                start_time=_stamp(start),
-                end_time=_stamp(end),
+                start_time=timestamp(start),
+                end_time=timestamp(end),
                 page_size=size,
                 page_token=token,
             )
@@ -101,11 +101,3 @@ class Changes:
             else:
                 # The registry stops, and says so by ending the stream.
                 self._sleep(0.1)
-
-
-def _stamp(moment: datetime | None) -> Timestamp | None:
-    if moment is None:
-        return None
-    stamp = Timestamp()
-    stamp.FromDatetime(moment)
-    return stamp

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from infermesh.client.metrics import timestamp
 from infermesh.client.transport import Transport, all_pages, new_request_id
 from infermesh.registry.v1 import team_pb2, team_service_pb2_grpc
 from infermesh.registry.v1 import team_service_pb2 as pb
@@ -36,10 +37,9 @@ class Keys:
             scopes=scopes,
             models=models,
             rate_limit=rate_limit,
+            expires_at=timestamp(expires_at),
             request_id=new_request_id(),
         )
-        if expires_at is not None:
-            request.expires_at.FromDatetime(expires_at)
         return self._transport.call(self._stub.CreateApiKey, request)
 
     def get(self, team: str, key_id: str) -> team_pb2.ApiKey:

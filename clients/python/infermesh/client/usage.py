@@ -7,6 +7,8 @@ from infermesh.client.metrics import timestamp
 from infermesh.client.transport import Transport, all_pages
 from infermesh.monitor.v1 import model_metrics_pb2, monitor_service_pb2, monitor_service_pb2_grpc
 
+EXPORT_TIMEOUT_S = 3600.0
+"""An export has a row for each hour, team, model and version."""
 _PAGE_SIZE = 500
 
 
@@ -48,14 +50,13 @@ class Usage:
         team: str = "",
         start: datetime | None = None,
         end: datetime | None = None,
-        timeout_s: float | None = None,
+        timeout_s: float = EXPORT_TIMEOUT_S,
     ) -> Iterator[bytes]:
         """The pieces of a CSV file with a header line: everything by hour. Raises TEAM_NOT_FOUND."""
         request = monitor_service_pb2.ExportTeamUsageRequest(
             team_name=team, start_time=timestamp(start), end_time=timestamp(end)
         )
-        allowed_s = self._transport.timeout_s if timeout_s is None else timeout_s
-        for piece in self._transport.stream(self._stub.ExportTeamUsage, request, timeout_s=allowed_s):
+        for piece in self._transport.stream(self._stub.ExportTeamUsage, request, timeout_s=timeout_s):
             yield piece.data
 
     def prices(self, *, timeout_s: float | None = None) -> model_metrics_pb2.PriceTable:

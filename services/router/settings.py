@@ -18,8 +18,9 @@ class RouterSettings(ServiceSettings):
     database_url: SecretStr
     """postgresql+psycopg://… of the database; the tables are in its schema `router`."""
     data_dir: Path | None = None
-    """Folder where what the registry says of teams and models is kept, so that the router can tell callers apart also
-    when it starts without the registry. Empty: it is not kept."""
+    """Folder where what the registry says of teams and models is kept, so that the router can hold its own callers to
+    it also when it starts without the registry. What gateways are told of callers is in the database. Empty: it is not
+    kept."""
     deployer_address: str = "127.0.0.1:8103"
     """host:port of the deployer, which says what is ready."""
     registry_address: str = "127.0.0.1:8101"

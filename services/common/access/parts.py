@@ -22,12 +22,6 @@ class AccessParts:
     guard: Guard
 
 
-def no_access() -> AccessParts:
-    """For a service that nobody tells of teams: callers without a role may everything, others next to nothing."""
-    book = AccessBook()
-    return AccessParts(book, Guard(book))
-
-
 def new_access(
     lifecycle: Lifecycle, *, registry: grpc.aio.Channel, watcher_id: str, path: Path | None, clock: Clock
 ) -> AccessParts:

@@ -69,7 +69,7 @@ class UsageMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
     ) -> model_metrics_pb2.PriceTable:
         """Replaces the prices."""
         table, expected = prices_from_proto(request.price_table)
-        return prices_to_proto(await self._usage.set_prices(current_identity(), table, expected=expected))
+        return prices_to_proto(await self._usage.set_prices(table, expected=expected))
 
 
 def _position(token: str, query: str) -> tuple[str, str, str] | None:

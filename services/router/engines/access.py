@@ -47,6 +47,7 @@ class AccessKeeper:
         self._first_word_s = first_word_s
         self._known: Access | None = None
         self._heard = False
+        self._told_away = False
         self._kept: Access | None = None
         self._changed = Signal()
         self._telling = asyncio.Lock()
@@ -72,11 +73,14 @@ class AccessKeeper:
             try:
                 async for update in self._source.watch():
                     await self._take(update)
+                    self._told_away = False
                     delay_s = _AGAIN_MIN_S
                 error = "the stream ended"
             except MeshError as failure:
                 error = failure.message
-            log.warning("the registry is away; what it said last of callers holds", error=error, again_in_s=delay_s)
+            if not self._told_away:
+                log.warning("the registry is away; what it said last of callers holds", error=error)
+            self._told_away = True
             await self._clock.sleep(delay_s)
             delay_s = min(delay_s * 2, _AGAIN_MAX_S)
 

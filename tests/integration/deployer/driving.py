@@ -15,7 +15,9 @@ from infermesh.deployer.v1 import (
     deployment_pb2,
 )
 
-from services.common.access.parts import AccessParts, no_access
+from services.common.access.book import AccessBook
+from services.common.access.guard import Guard
+from services.common.access.parts import AccessParts
 from services.common.clock import SystemClock
 from services.common.grpc.channel import open_channel
 from services.common.lifecycle import Lifecycle
@@ -71,6 +73,12 @@ class Triton:
 
 def expected(version: str) -> list[int]:
     return [sample["expected"][version] for sample in orjson.loads((DIGITS / "samples.json").read_bytes())]
+
+
+def no_access() -> AccessParts:
+    """Of a deployer that nobody tells of teams: callers without a role may everything, others next to nothing."""
+    book = AccessBook()
+    return AccessParts(book, Guard(book))
 
 
 @dataclass

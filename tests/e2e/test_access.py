@@ -22,7 +22,6 @@ from tests.support.mesh import Mesh
 from tests.support.waiting import until
 
 ROW = {"value": 0.9, "fault": 0}
-REVOKED_WITHIN_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -223,7 +222,7 @@ def test_a_key_for_one_model_and_one_purpose_is_good_for_nothing_else(mesh: Mesh
     scoring.close()
 
 
-def test_a_revoked_key_opens_nothing_within_a_second_while_others_go_on(mesh: Mesh, risk: Team, model: str) -> None:
+def test_a_revoked_key_soon_opens_nothing_while_others_go_on(mesh: Mesh, risk: Team, model: str) -> None:
     made = risk.admin.ok("POST", f"/v1/teams/{risk.name}/api-keys", json={"name": "lost", "role": "viewer"})
     lost = Rest(mesh.gateway, made["secret"])
     assert predicts(lost, model).status_code == 200
@@ -255,14 +254,13 @@ def test_a_key_ends_when_it_said_it_would(mesh: Mesh, risk: Team) -> None:
 
 def test_a_team_at_its_limit_is_told_and_others_go_on(mesh: Mesh, operator: Rest, risk: Team) -> None:
     slow = make_team(mesh, operator, rate_limit={"requests_per_sec": 1, "burst": 5})
-    until(
-        lambda: slow.viewer.call("GET", "/v1/models").status_code == 429,
-        within_s=20,
-        every_s=0,
-        what="the limit is reached",
-    )
-    refused = slow.viewer.call("GET", "/v1/models")
-    assert refused.status_code == 429
+
+    def beyond() -> httpx.Response | None:
+        answer = slow.viewer.call("GET", "/v1/models")
+        return answer if answer.status_code == 429 else None
+
+    refused = until(beyond, within_s=20, every_s=0, what="the limit is reached")
+    assert refused is not None
     assert int(refused.headers["retry-after"]) >= 1
     assert refused.json()["details"][0]["metadata"]["limit"] == "team.rate_limit"
     for _ in range(20):

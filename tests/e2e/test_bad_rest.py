@@ -18,7 +18,7 @@ LEFT_OUT = {
     "MonitorService_CreateSilence": "a silence over everything would hide what other tests of this mesh wait for",
 }
 """Operations that are not called, and why."""
-NAMES = {"model_name": MODEL, "version": "v1.0.0", "deployment_name": "main", "name": MODEL}
+NAMES = {"model_name": MODEL, "version": "v1.0.0", "deployment_name": "v1-0-0", "name": MODEL}
 READS_BY_POST = (":resolve", ":plan", ":validate", ":sample", "/predict", "/infer", "traffic:plan", ":inspect")
 
 

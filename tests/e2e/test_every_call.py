@@ -59,7 +59,7 @@ class Setting:
 def expired(admin: Client, team: str) -> str:
     """A key that has ended."""
     now = admin.keys.create(team, "clock", role="viewer").api_key.created_at.ToDatetime(UTC)
-    return admin.keys.create(team, "short", role="admin", expires_at=now + timedelta(seconds=1)).secret
+    return admin.keys.create(team, "short", role="admin", expires_at=now + timedelta(seconds=4)).secret
 
 
 @pytest.fixture(scope="module")

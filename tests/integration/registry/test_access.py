@@ -82,7 +82,7 @@ def told(follower: Follower, key_id: str) -> bool:
     return key_id in follower.last.revoked_key_ids
 
 
-async def test_a_revocation_is_told_fast(channel: grpc.aio.Channel) -> None:
+async def test_a_revocation_is_told_soon(channel: grpc.aio.Channel) -> None:
     await make_team(channel, "vision")
     admin = teams_by(channel, member("vision"))
     took_ms: list[float] = []

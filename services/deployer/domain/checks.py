@@ -1,16 +1,15 @@
 """What a wish may say. Everything wrong is found at once, so that a caller mends it in one round."""
 
 import math
-import re
 from collections.abc import Callable, Mapping
 
 from services.common.errors import FieldViolation, MeshError, Reason, invalid, invalid_fields, shown
 from services.common.names import check_deployment_name, check_model_name, check_version
+from services.common.quantity import parse_quantity
 from services.deployer.domain.deployment import NewDeployment, Recipe, Wish
 
 ENVIRONMENTS = ("prod", "staging", "dev")
 REPLICAS_MAX = 1000
-_QUANTITY = re.compile(r"\d{1,15}(?:\.\d{1,6})?(?:m|[kMGTP]|[KMGTP]i)?")
 _REQUEST_ID_LENGTH_MAX = 128
 _DAY_S = 86_400
 
@@ -125,7 +124,7 @@ def _wish(violations: _Violations, wish: Wish) -> None:
     resources, serving, batching = wish.resources, wish.serving, wish.batching
     violations.within("resources.replicas", resources.replicas, 0, REPLICAS_MAX)
     for field, value in (("resources.cpu", resources.cpu), ("resources.memory", resources.memory)):
-        fits = not value or _QUANTITY.fullmatch(value) is not None
+        fits = not value or parse_quantity(value) is not None
         violations.unless(fits, field, value, 'a quantity such as "4", "500m" or "16Gi"')
     violations.within("resources.gpu", resources.gpu, 0, 16)
     sharing = ("", "mps", "time-slicing")

@@ -7,16 +7,11 @@ that it could outgrow later, when nobody is there to be told, would be none. One
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from fractions import Fraction
 
 from services.common.errors import MeshError, Reason, invalid
+from services.common.quantity import parse_quantity
 from services.deployer.domain.deployment import Wish
-
-_UNITS = {
-    "": Decimal(1),
-    "m": Decimal("0.001"),
-    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", start=1)},
-    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +33,22 @@ class Quota:
 class Use:
     """Cores, bytes and GPUs."""
 
-    cpu: Decimal = Decimal(0)
-    memory: Decimal = Decimal(0)
-    gpu: Decimal = Decimal(0)
+    cpu: Fraction = Fraction(0)
+    memory: Fraction = Fraction(0)
+    gpu: Fraction = Fraction(0)
 
     def __add__(self, other: "Use") -> "Use":
         return Use(self.cpu + other.cpu, self.memory + other.memory, self.gpu + other.gpu)
 
 
-def amount(quantity: str) -> Decimal:
+def amount(quantity: str) -> Fraction:
     """A quantity such as "500m" or "16Gi" as a number; 0 where it is empty. Raises ValueError."""
-    number = quantity.rstrip("kKMGTPEim")
-    unit = quantity[len(number) :]
     if not quantity:
-        return Decimal(0)
-    if unit not in _UNITS or not number.replace(".", "", 1).isdigit():
+        return Fraction(0)
+    found = parse_quantity(quantity)
+    if found is None:
         raise ValueError(f"{quantity!r} is no quantity")
-    return Decimal(number) * _UNITS[unit]
+    return found
 
 
 def use_of(wish: Wish) -> Use:
@@ -63,7 +57,9 @@ def use_of(wish: Wish) -> Use:
     replicas = resources.replicas
     if scaling is not None and scaling.enabled:
         replicas = max(replicas, scaling.max_replicas)
-    return Use(amount(resources.cpu) * replicas, amount(resources.memory) * replicas, Decimal(resources.gpu * replicas))
+    return Use(
+        amount(resources.cpu) * replicas, amount(resources.memory) * replicas, Fraction(resources.gpu * replicas)
+    )
 
 
 def check_quota(quota: Quota, wish: Wish, *, others: Iterable[Wish], before: Wish | None = None) -> None:
@@ -85,7 +81,7 @@ def check_quota(quota: Quota, wish: Wish, *, others: Iterable[Wish], before: Wis
             raise _exceeded(quota.team, name, asked=wanted, used=taken, allowed=amount(limit))
 
 
-def _exceeded(team: str, name: str, *, asked: Decimal, used: Decimal, allowed: Decimal) -> MeshError:
+def _exceeded(team: str, name: str, *, asked: Fraction, used: Fraction, allowed: Fraction) -> MeshError:
     shown = {"asked": _plain(asked), "used": _plain(used), "allowed": _plain(allowed)}
     return MeshError(
         Reason.QUOTA_EXCEEDED,
@@ -95,6 +91,6 @@ def _exceeded(team: str, name: str, *, asked: Decimal, used: Decimal, allowed: D
     )
 
 
-def _plain(number: Decimal) -> str:
-    text = format(number, "f")
+def _plain(number: Fraction) -> str:
+    text = format(Decimal(number.numerator) / Decimal(number.denominator), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

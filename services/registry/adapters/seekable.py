@@ -1,6 +1,7 @@
 """What lies somewhere else, as a file to read and seek in."""
 
 import io
+from abc import abstractmethod
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ class SeekableBytes(io.RawIOBase):
         self._size_bytes = size_bytes
         self._at = 0
 
+    @abstractmethod
     def _read_at(self, begin: int, wanted: int) -> bytes | memoryview:
         """At least one and at most `wanted` bytes from `begin` on; `begin` is before the end."""
-        raise NotImplementedError
 
     def readable(self) -> bool:
         """It is."""

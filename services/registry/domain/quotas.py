@@ -1,23 +1,13 @@
-"""What a team may use, how fast it may call, and quantities as Kubernetes writes them."""
+"""What a team may use, and how fast it may call."""
 
 import math
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
-from types import MappingProxyType
 
 from services.common.errors import MeshError, Reason
+from services.common.quantity import parse_quantity
 from services.registry.domain.violations import Violations
 
-# https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/
-_QUANTITY = re.compile(r"(\d{1,30}(?:\.\d{0,9})?|\.\d{1,9})(?:([numkMGTPE]|[KMGTPE]i)|[eE]([+-]?\d{1,2}))?")
 _QUANTITY_ALLOWED = "a quantity as Kubernetes writes it, for instance '64', '500m' or '256Gi'; empty for no limit"
-_POWERS = {"n": -3, "u": -2, "m": -1, "k": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
-_SCALES: Mapping[str, Fraction] = MappingProxyType(
-    {suffix: Fraction(1000) ** power for suffix, power in _POWERS.items()}
-    | {f"{suffix}i": Fraction(1024) ** power for power, suffix in enumerate("KMGTPE", start=1)}
-)
 _COUNT_MAX = 2**31 - 1
 _BYTES_MAX = 2.0**60
 _REQUESTS_MAX = 1e9
@@ -41,18 +31,6 @@ class RateLimit:
 
     requests_per_sec: float = 0.0
     burst: float = 0.0
-
-
-def parse_quantity(text: str) -> Fraction | None:
-    """The exact value of "64", "500m", "1.5Gi" or "2e3"; None where it is no quantity that may be a limit."""
-    match = _QUANTITY.fullmatch(text)
-    if match is None or not text.isascii():
-        return None
-    number, suffix, exponent = match.groups()
-    value = Fraction(f"0{number}" if number.startswith(".") else number.rstrip("."))
-    if exponent is not None:
-        return value * Fraction(10) ** int(exponent)
-    return value * _SCALES[suffix] if suffix else value
 
 
 def check_quota(quota: ResourceQuota, found: Violations, field: str = "resource_quota") -> None:

@@ -1,6 +1,7 @@
 """Quotas, over any deployments."""
 
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from services.deployer.domain.deployment import Autoscaling, Resources, Wish
 from services.deployer.domain.quota import Quota, Use, amount, check_quota, use_of
 
 replicas = st.integers(1, 9)
-quantities = st.sampled_from(["500m", "1", "2.5", "16Gi", "512Mi", "3k", "7"])
+quantities = st.sampled_from(["500m", "1", "2.5", "16Gi", "512Mi", "3k", "7", "2e3", "500000u", ".5"])
 wishes = st.builds(
     Wish,
     resources=st.builds(
@@ -83,10 +84,11 @@ def test_a_deployment_counts_with_what_it_may_grow_to(wish: Wish) -> None:
 
 
 @pytest.mark.parametrize(
-    ("quantity", "expected"), [("", "0"), ("500m", "0.5"), ("2", "2"), ("1.5Gi", "1610612736"), ("2k", "2000")]
+    ("quantity", "expected"),
+    [("", "0"), ("500m", "0.5"), ("2", "2"), ("1.5Gi", "1610612736"), ("2k", "2000"), ("2e3", "2000"), ("1E", "1e18")],
 )
 def test_quantities_are_read_as_kubernetes_does(quantity: str, expected: str) -> None:
-    assert amount(quantity) == Decimal(expected)
+    assert amount(quantity) == Fraction(expected)
 
 
 @pytest.mark.parametrize("quantity", ["x", "1Zi", "1ii", "mm", "1.2.3"])

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.common.errors import MeshError
-from services.registry.domain.quotas import ResourceQuota, Use, check_quota, check_room, parse_quantity
+from services.common.quantity import parse_quantity
+from services.registry.domain.quotas import ResourceQuota, Use, check_quota, check_room
 from services.registry.domain.violations import Violations
 
 SCALES = {

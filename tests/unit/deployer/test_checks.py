@@ -53,7 +53,7 @@ def test_everything_wrong_is_named_at_once() -> None:
     assert all("allowed:" in violation.description for violation in error.violations)
 
 
-@pytest.mark.parametrize("quantity", ["", "4", "0.5", "500m", "16Gi", "2G", "100k"])
+@pytest.mark.parametrize("quantity", ["", "4", "0.5", "500m", "16Gi", "2G", "100k", "2e3", "1E"])
 def test_quantities_are_those_of_kubernetes(quantity: str) -> None:
     wish = Wish(resources=Resources(cpu=quantity, memory=quantity))
     check_new(replace(SPEC_EXAMPLE, wish=wish), local_replicas_max=16)

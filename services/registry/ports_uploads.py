@@ -36,8 +36,8 @@ class UploadBook(Protocol):
         ...
 
     async def complete(self, upload: Upload, artifact_digest: str) -> Sequence[Part] | None:
-        """Notes what has come of it if it still ends where `upload` does, and returns the parts that are no longer
-        needed; else None."""
+        """Notes what has come of it if it still ends where `upload` does and nothing else has come of it, and returns
+        the parts that are no longer needed; else None."""
         ...
 
     async def remove(self, upload_id: str) -> Sequence[Part]:

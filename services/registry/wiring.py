@@ -84,7 +84,7 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
     artifacts = ArtifactServicer(
         inspecting=Inspecting(catalogue=catalogue, store=store, reader=reader, rules=rules),
         uploading=kept.uploading,
-        keeping=Keeping(catalogue=catalogue, store=store, clock=clock, uploads_max=settings.uploads_max),
+        keeping=Keeping(catalogue=catalogue, store=store, clock=clock, sending=kept.sending),
     )
     lifecycle.add("artifact store", start=store.start, stop=store.stop)
     lifecycle.add_task("expiry of uploads", kept.uploading.run)

@@ -16,6 +16,7 @@ from services.registry.adapters.object_store import open_bucket, open_objects
 from services.registry.adapters.upload_parts import ObjectUploadParts
 from services.registry.adapters.upload_rows import PostgresUploadBook
 from services.registry.domain.uploads import UploadLimits
+from services.registry.engines.sending import SendingTurns
 from services.registry.engines.uploads import Uploading
 from services.registry.ports import Catalogue
 from services.registry.settings import RegistrySettings
@@ -30,6 +31,7 @@ class Artifacts:
 
     store: ObjectArtifactStore
     uploading: Uploading
+    sending: SendingTurns
 
 
 def build_artifacts(
@@ -59,6 +61,7 @@ def build_artifacts(
         bytes_max=settings.artifact_bytes_max,
         copies_max=settings.copies_max,
     )
+    sending = SendingTurns(settings.uploads_max)
     uploading = Uploading(
         book=PostgresUploadBook(engine),
         parts=ObjectUploadParts(objects, encoding=encoding, threads=store),
@@ -67,9 +70,9 @@ def build_artifacts(
         clock=clock,
         limits=UploadLimits(uploads_max=settings.team_uploads_max, bytes_max=settings.upload_bytes_max),
         artifact_bytes_max=settings.artifact_bytes_max,
-        uploads_max=settings.uploads_max,
+        sending=sending,
     )
-    return Artifacts(store, uploading)
+    return Artifacts(store, uploading, sending)
 
 
 def own_files(settings: RegistrySettings) -> list[Path]:

@@ -65,6 +65,8 @@ class MemoryUploadBook:
         row = self._rows.get(upload.upload_id)
         if row is None or row.upload.offset_bytes != upload.offset_bytes:
             return None
+        if row.upload.artifact_digest not in ("", artifact_digest):
+            return None
         row.upload = replace(row.upload, artifact_digest=artifact_digest)
         gone, row.parts = row.parts, []
         return gone

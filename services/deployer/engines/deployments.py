@@ -68,7 +68,7 @@ class Deployments:
         check_stage(new, recipe)
         check_framework(recipe)
         check_padding(new.wish.batching.padding, recipe.schema)
-        new = replace(new, team=new.team or recipe.team)
+        new = replace(new, team=recipe.team)
         check_signature(new, recipe, required=self._terms.terms(new.team).require_signature)
         quota = self._quota(new.team)
         deadline_s = self._clock.monotonic() + self._drain_wait_s

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -62,7 +62,7 @@ class Reading:
         """Gives it up."""
         self.stretch.close()
 
-    async def pieces(self, run: Run, offset_bytes: int) -> AsyncIterator[bytes]:
+    async def pieces(self, run: Run, offset_bytes: int) -> AsyncGenerator[bytes, None]:
         """Its parts from an offset on, the next one fetched while one is used. At the end ARTIFACT_CORRUPT where they
         are not what was sent.
 
@@ -90,7 +90,8 @@ class Reading:
                     yield beyond
         finally:
             if coming is not None:
-                coming.cancel()
+                # Its thread reads from what is closed next.
+                await asyncio.gather(coming, return_exceptions=True)
         if checked is not None and checked.hexdigest() != self.digest:
             raise corrupt(self.digest, f"it has SHA-256 {checked.hexdigest()}")
 

@@ -9,6 +9,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -85,7 +86,7 @@ class ObjectArtifactStore:
         await self.run(self._start)
         if self._objects.folder is not None:
             # Another registry may be about to record what it has just put: nothing is taken away here.
-            await self._adopt(SINCE_EVER, removes=False)
+            await self._adopt(_OF_ANY_AGE, removes=False)
 
     async def stop(self) -> None:
         """Lets the threads go once what they do is done."""
@@ -149,9 +150,10 @@ class ObjectArtifactStore:
         """The bytes from `offset_bytes` on. The next stretch is fetched while one is sent."""
         reading = await self._reading(digest)
         try:
-            async for piece in reading.pieces(self.run, offset_bytes):
-                for begin in range(0, len(piece), PIECE_BYTES):
-                    yield piece[begin : begin + PIECE_BYTES]
+            async with aclosing(reading.pieces(self.run, offset_bytes)) as pieces:
+                async for piece in pieces:
+                    for begin in range(0, len(piece), PIECE_BYTES):
+                        yield piece[begin : begin + PIECE_BYTES]
         finally:
             await self.run(reading.close)
 
@@ -198,6 +200,7 @@ class ObjectArtifactStore:
                 _go_on(stop, place)
                 incoming.write(piece)
             kind = self._end(incoming, digest, source.filename, str(place), folder=source.folder)
+            _go_on(stop, place)
         except BaseException:
             incoming.close()
             raise
@@ -322,7 +325,7 @@ class ObjectArtifactStore:
             reading.close()
 
 
-SINCE_EVER = datetime.max.replace(tzinfo=UTC)
+_OF_ANY_AGE = datetime.max.replace(tzinfo=UTC)
 
 
 def _stored(record: Record) -> Stored:

@@ -189,7 +189,7 @@ class FolderObjects:
                 yield Listed(str(path.relative_to(self._folder)), status.st_size, modified_at)
 
     def remove(self, names: Sequence[str]) -> None:
-        """Unlinks them, and their folder where that is empty now."""
+        """Unlinks them."""
         with store_errors():
             for name in names:
                 (self._folder / name).unlink(missing_ok=True)

@@ -38,7 +38,7 @@ class ObjectUploadParts:
 
     async def put(self, upload_id: str, offset_bytes: int, content: bytes) -> Part:
         """Encodes the bytes and puts them."""
-        name = f"uploads/{upload_id}/{offset_bytes:020d}.{secrets.token_hex(8)}.frames"
+        name = f"uploads/{upload_id}.{offset_bytes:020d}.{secrets.token_hex(8)}.frames"
         await self._threads.run(self._put, name, content)
         return Part(offset_bytes, len(content), name)
 

@@ -36,7 +36,8 @@ _PARTS = text("SELECT * FROM upload_parts WHERE upload_id = :upload_id ORDER BY 
 _COUNT = text("SELECT count(*) FROM upload_parts WHERE upload_id = :upload_id")
 _COMPLETE = text("""
     UPDATE uploads SET artifact_digest = :artifact_digest
-    WHERE upload_id = :upload_id AND offset_bytes = :offset_bytes RETURNING upload_id
+    WHERE upload_id = :upload_id AND offset_bytes = :offset_bytes AND artifact_digest IN ('', :artifact_digest)
+    RETURNING upload_id
 """)
 _DROP_PARTS = text("DELETE FROM upload_parts WHERE upload_id = :upload_id RETURNING *")
 _REMOVE = text("DELETE FROM uploads WHERE upload_id = :upload_id")

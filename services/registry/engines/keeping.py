@@ -13,6 +13,7 @@ from services.registry.domain.artifacts import MESH, Sender, no_artifact
 from services.registry.domain.uploads import check_stated
 from services.registry.domain.violations import Violations
 from services.registry.engines.inspecting import ArtifactView
+from services.registry.engines.sending import SendingTurns
 from services.registry.ports import ArtifactStore, Catalogue
 
 log = get_logger(__name__)
@@ -46,25 +47,19 @@ class Cleared:
 class Keeping:
     """The calls that fill and clear the store."""
 
-    def __init__(self, *, catalogue: Catalogue, store: ArtifactStore, clock: Clock, uploads_max: int) -> None:
+    def __init__(self, *, catalogue: Catalogue, store: ArtifactStore, clock: Clock, sending: SendingTurns) -> None:
         self._catalogue = catalogue
         self._store = store
         self._clock = clock
-        self._uploads_max = uploads_max
-        self._uploads = 0
+        self._sending = sending
 
     async def receive(self, sent: Sent, pieces: AsyncIterator[bytes], sender: Sender = MESH) -> ArtifactView:
         """Keeps what is sent. Raises INVALID_FIELD, MESSAGE_TOO_LARGE, ARTIFACT_CORRUPT, QUOTA_EXCEEDED."""
         _check_sent(sent)
-        if self._uploads >= self._uploads_max:
-            raise too_busy(self._uploads)
-        self._uploads += 1
-        try:
+        with self._sending.taken():
             kept = await self._store.receive(
                 _checked(pieces, sent), filename=sent.filename, digest=sent.digest, sender=sender
             )
-        finally:
-            self._uploads -= 1
         stored = await self._store.find(kept.digest)
         if stored is None:
             raise MeshError(Reason.ARTIFACT_NOT_FOUND, f"the artifact {kept.digest} was removed; send it again")
@@ -99,15 +94,6 @@ class Keeping:
             freed_bytes += await self._store.sweep(before)
         log.info("garbage", artifacts=count, freed_bytes=freed_bytes, dry_run=dry_run)
         return Cleared(removed, count, freed_bytes)
-
-
-def too_busy(count: int) -> MeshError:
-    """As many artifacts are being sent as may be at one time."""
-    return MeshError(
-        Reason.QUOTA_EXCEEDED,
-        f"{count} artifacts are being sent at this moment, the most at one time; try again later",
-        retry_after_s=10.0,
-    )
 
 
 async def within_time(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

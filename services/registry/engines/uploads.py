@@ -29,7 +29,8 @@ from services.registry.domain.uploads import (
     wrong_offset,
 )
 from services.registry.engines.inspecting import ArtifactView
-from services.registry.engines.keeping import too_busy, within_time
+from services.registry.engines.keeping import within_time
+from services.registry.engines.sending import SendingTurns
 from services.registry.ports import ArtifactStore, Catalogue
 from services.registry.ports_uploads import UploadBook, UploadParts
 
@@ -53,7 +54,7 @@ class Uploading:
         clock: Clock,
         limits: UploadLimits,
         artifact_bytes_max: int,
-        uploads_max: int,
+        sending: SendingTurns,
     ) -> None:
         self._book = book
         self._parts = parts
@@ -62,8 +63,7 @@ class Uploading:
         self._clock = clock
         self._limits = limits
         self._artifact_bytes_max = artifact_bytes_max
-        self._uploads_max = uploads_max
-        self._sending = 0
+        self._sending = sending
 
     async def create(self, new: NewUpload, owner: Sender) -> Upload:
         """Begins an upload. Raises INVALID_FIELD, QUOTA_EXCEEDED, REQUEST_ID_REUSED."""
@@ -86,13 +86,8 @@ class Uploading:
         if upload.artifact_digest:
             raise invalid("upload_id", upload_id, "an upload that is not complete")
         check_offset(upload, offset_bytes)
-        if self._sending >= self._uploads_max:
-            raise too_busy(self._sending)
-        self._sending += 1
-        try:
+        with self._sending.taken():
             return await self._append(upload, within_time(pieces))
-        finally:
-            self._sending -= 1
 
     async def complete(self, upload_id: str, digest: str, sender: Sender) -> ArtifactView:
         """Makes an artifact of what has come; the same one again where it was made already. Raises UPLOAD_NOT_FOUND,
@@ -100,16 +95,16 @@ class Uploading:
         upload = await self.get(upload_id, sender)
         if not upload.artifact_digest:
             expected = digest_of(upload, digest)
-            parts = await self._book.parts(upload_id)
-            owner = Sender(upload.team, upload.actor, sender.viewer)
-            kept = await self._store.receive(
-                self._parts.read(parts), filename=upload.filename, digest=expected, sender=owner
-            )
-            needless = await self._book.complete(upload, kept.digest)
-            if needless is None:
-                raise wrong_offset(await self.get(upload_id, sender), upload.offset_bytes)
-            await self._parts.remove(needless)
-            upload = await self.get(upload_id, sender)
+            try:
+                with self._sending.taken():
+                    await self._make(upload, expected, sender)
+            except MeshError:
+                # The same call, sent twice: what the other one took away or moved on is no failure of this one.
+                upload = await self.get(upload_id, sender)
+                if not upload.artifact_digest:
+                    raise
+            else:
+                upload = await self.get(upload_id, sender)
         stored = await self._store.find(upload.artifact_digest)
         if stored is None:
             raise no_upload(upload_id)
@@ -136,6 +131,17 @@ class Uploading:
         if expired:
             log.info("uploads expired", uploads=len(expired))
         return len(expired)
+
+    async def _make(self, upload: Upload, digest: str, sender: Sender) -> None:
+        parts = await self._book.parts(upload.upload_id)
+        if sum(part.size_bytes for part in parts) != upload.offset_bytes:
+            raise wrong_offset(await self.get(upload.upload_id, sender), upload.offset_bytes)
+        owner = Sender(upload.team, upload.actor, sender.viewer)
+        kept = await self._store.receive(self._parts.read(parts), filename=upload.filename, digest=digest, sender=owner)
+        needless = await self._book.complete(upload, kept.digest)
+        if needless is None:
+            raise wrong_offset(await self.get(upload.upload_id, sender), upload.offset_bytes)
+        await self._parts.remove(needless)
 
     async def _append(self, upload: Upload, pieces: AsyncIterator[bytes]) -> Upload:
         waiting = bytearray()

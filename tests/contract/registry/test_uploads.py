@@ -65,6 +65,9 @@ async def test_an_upload_moves_on_from_where_it_is_and_from_nowhere_else(book: U
     assert await book.parts("one") == []
     done = await book.find("one")
     assert done == replace(winners[0], artifact_digest="a" * 64)
+    assert await book.complete(winners[0], "b" * 64) is None, "what has come of it stays"
+    assert await book.complete(winners[0], "a" * 64) == []
+    assert await book.find("one") == done
     assert await book.advance(done, part(15, 5), expires_at=LATER, limits=LIMITS) is None
 
 

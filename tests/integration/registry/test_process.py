@@ -152,10 +152,10 @@ async def test_an_upload_goes_on_after_a_kill(registry: Running) -> None:
     assert made.digest == hashlib.sha256(content).hexdigest()
 
     def left() -> list[Path]:
-        return [path for path in registry.artifacts.glob("uploads/*/*") if path.is_file()]
+        return [path for path in registry.artifacts.glob("uploads/*") if path.is_file()]
 
     # A kill may strike while a part is written, as if here; what it leaves is garbage once it is a day old.
-    cut = registry.artifacts / "uploads" / begun.upload_id / f"{offset:020d}.0123456789abcdef.frames.new"
+    cut = registry.artifacts / "uploads" / f"{begun.upload_id}.{offset:020d}.0123456789abcdef.frames.new"
     cut.write_bytes(b"cut off")
     assert 1 <= len(left()) <= 2
     for path in left():

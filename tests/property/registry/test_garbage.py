@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from services.registry.adapters.artifact_store import ObjectArtifactStore
 from services.registry.domain.artifacts import Record, Sender
 from services.registry.engines.keeping import GARBAGE_AGE, Keeping
+from services.registry.engines.sending import SendingTurns
 from tests.support.clock import FakeClock
 from tests.support.registry_fakes import MemoryCatalogue
 from tests.support.registry_stores import Form, MemoryArtifactBook, build_store
@@ -78,7 +79,7 @@ async def race(folder: Path, kind: str, choices: Sequence[int], order: Sequence[
     book = SteppedBook(clock)
     form = Form(kind, folder / "data", book=book)
     store = await build_store(form, bytes_max=10**6, copies_max=4)
-    keeping = Keeping(catalogue=MemoryCatalogue(clock), store=store, clock=clock, uploads_max=9)
+    keeping = Keeping(catalogue=MemoryCatalogue(clock), store=store, clock=clock, sending=SendingTurns(9))
     await run(book, (), [store.receive(sent(content), filename="") for content in CONTENTS])
     clock.advance(GARBAGE_AGE.total_seconds() + 1)
 

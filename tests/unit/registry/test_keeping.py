@@ -8,6 +8,7 @@ import pytest
 
 from services.common.errors import MeshError, Reason
 from services.registry.engines.keeping import GARBAGE_AGE, Keeping, Sent
+from services.registry.engines.sending import SendingTurns
 from tests.support.clock import FakeClock
 from tests.support.registry_fakes import MemoryArtifactStore, MemoryCatalogue, content, new
 
@@ -36,7 +37,7 @@ def catalogue(clock: FakeClock) -> MemoryCatalogue:
 
 @pytest.fixture
 def keeping(clock: FakeClock, store: MemoryArtifactStore, catalogue: MemoryCatalogue) -> Keeping:
-    return Keeping(catalogue=catalogue, store=store, clock=clock, uploads_max=1)
+    return Keeping(catalogue=catalogue, store=store, clock=clock, sending=SendingTurns(1))
 
 
 async def test_one_sender_too_many_is_told_to_come_again(keeping: Keeping) -> None:

@@ -9,13 +9,15 @@ import pytest
 
 from services.common.errors import MeshError, Reason
 from services.registry.domain.artifacts import Sender
-from services.registry.domain.uploads import EXPIRY, PART_BYTES, NewUpload, UploadLimits
+from services.registry.domain.uploads import EXPIRY, PART_BYTES, NewUpload, Part, UploadLimits
+from services.registry.engines.sending import SendingTurns
 from services.registry.engines.uploads import Uploading
 from tests.support.clock import FakeClock
 from tests.support.registry_fakes import MemoryArtifactStore, MemoryCatalogue
 from tests.support.registry_uploads import MemoryUploadBook, MemoryUploadParts
 
 CONTENT = b"weights" * 1_500_000
+PIECES = [CONTENT[begin : begin + 4_000_000] for begin in range(0, len(CONTENT), 4_000_000)]
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
 ANN, BOB, OPERATOR = Sender("vision", "ann", "vision"), Sender("fraud", "bob", "fraud"), Sender("", "ops", "")
 COLLEAGUE = Sender("vision", "eve", "vision")
@@ -26,17 +28,19 @@ class Site:
 
     def __init__(self) -> None:
         self.clock = FakeClock()
+        self.book = MemoryUploadBook()
         self.parts = MemoryUploadParts()
+        self.sending = SendingTurns(2)
         self.store = MemoryArtifactStore(self.clock, {})
         self.uploading = Uploading(
-            book=MemoryUploadBook(),
+            book=self.book,
             parts=self.parts,
             store=self.store,
             catalogue=MemoryCatalogue(self.clock),
             clock=self.clock,
             limits=UploadLimits(uploads_max=3, bytes_max=2**30),
             artifact_bytes_max=12 * 1024 * 1024,
-            uploads_max=2,
+            sending=self.sending,
         )
 
     async def begin(self, owner: Sender = ANN, **stated: object) -> str:
@@ -74,6 +78,59 @@ async def test_what_came_before_a_break_need_not_be_sent_again(site: Site) -> No
     with pytest.raises(MeshError) as caught:
         await site.uploading.append(upload_id, len(CONTENT), sent([b"x"]), ANN)
     assert caught.value.reason is Reason.INVALID_FIELD
+
+
+@pytest.mark.parametrize("moment", range(4))
+async def test_an_upload_that_is_completed_twice_at_once_is_one_artifact(site: Site, moment: int) -> None:
+    upload_id = await site.begin()
+    await site.uploading.append(upload_id, 0, sent(PIECES), ANN)
+    seen, whole = 0, site.parts.read
+
+    async def read(parts: Sequence[Part]) -> AsyncIterator[bytes]:
+        """The other call is through by the time that this one has read so many parts."""
+        nonlocal seen
+        number, seen = seen, seen + 1
+        place = 0
+        async for piece in whole(parts):
+            if number == 0 and place == moment:
+                await site.uploading.complete(upload_id, "", ANN)
+            place += 1
+            yield piece
+        if number == 0 and place <= moment:
+            await site.uploading.complete(upload_id, "", ANN)
+
+    site.parts.read = read  # type: ignore[method-assign]
+    view = await site.uploading.complete(upload_id, "", ANN)
+    assert view.stored.digest == DIGEST
+    assert seen == 2
+    assert (await site.uploading.get(upload_id, ANN)).artifact_digest == DIGEST
+
+
+async def test_an_upload_that_was_completed_before_its_parts_were_looked_up_is_no_empty_artifact(site: Site) -> None:
+    asked = await site.begin()
+    await site.uploading.append(asked, 0, sent(PIECES), ANN)
+    find, first = site.book.parts, True
+
+    async def parts(upload_id: str) -> Sequence[Part]:
+        nonlocal first
+        if first:
+            first = False
+            await site.uploading.complete(asked, "", ANN)
+        return await find(upload_id)
+
+    site.book.parts = parts  # type: ignore[method-assign]
+    assert (await site.uploading.complete(asked, "", ANN)).stored.digest == DIGEST
+    assert (await site.uploading.get(asked, ANN)).artifact_digest == DIGEST
+
+
+async def test_completing_takes_a_turn_of_those_who_send(site: Site) -> None:
+    upload_id = await site.begin()
+    await site.uploading.append(upload_id, 0, sent([b"x"]), ANN)
+    with site.sending.taken(), site.sending.taken():
+        with pytest.raises(MeshError) as caught:
+            await site.uploading.complete(upload_id, "", ANN)
+        assert caught.value.reason is Reason.QUOTA_EXCEEDED
+    await site.uploading.complete(upload_id, "", ANN)
 
 
 async def test_the_wrong_offset_is_answered_with_the_right_one(site: Site) -> None:

@@ -75,7 +75,7 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
         changing=changing,
         aliasing=aliasing,
         importing=build_importing(
-            settings, store=store, catalogue=catalogue, registering=registering, aliasing=aliasing, changing=changing
+            settings, artifacts=kept, catalogue=catalogue, registering=registering, aliasing=aliasing, changing=changing
         ),
         sharing=access.sharing,
         history=history,

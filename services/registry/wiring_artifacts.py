@@ -30,6 +30,7 @@ class Artifacts:
     """The store, and what is sent to it in several goes."""
 
     store: ObjectArtifactStore
+    sources: Sources
     uploading: Uploading
     sending: SendingTurns
 
@@ -45,16 +46,17 @@ def build_artifacts(
         plain=objects.folder is not None,
         keys=load_keys(settings.key_files),
     )
+    sources = Sources(
+        open_bucket=open_bucket,
+        own_folder=objects.folder,
+        own_uri=objects.uri(""),
+        allowed=settings.source_prefixes,
+        closed=own_files(settings),
+    )
     store = ObjectArtifactStore(
         objects=objects,
         book=PostgresArtifactBook(engine),
-        sources=Sources(
-            open_bucket=open_bucket,
-            own_folder=objects.folder,
-            own_uri=objects.uri(""),
-            allowed=settings.source_prefixes,
-            closed=own_files(settings),
-        ),
+        sources=sources,
         # Beside where it goes, because a file gets its place by a new name.
         incoming=(objects.folder or own) / "incoming",
         encoding=encoding,
@@ -72,7 +74,7 @@ def build_artifacts(
         artifact_bytes_max=settings.artifact_bytes_max,
         sending=sending,
     )
-    return Artifacts(store, uploading, sending)
+    return Artifacts(store, sources, uploading, sending)
 
 
 def own_files(settings: RegistrySettings) -> list[Path]:

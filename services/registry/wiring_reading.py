@@ -1,19 +1,19 @@
 """How imports are put together."""
 
 from services.registry.adapters.import_sources import ImportSources
-from services.registry.adapters.object_store import open_bucket
 from services.registry.engines.aliasing import Aliasing
 from services.registry.engines.changing import Changing
 from services.registry.engines.importing import Importing
 from services.registry.engines.registering import Registering
-from services.registry.ports import ArtifactStore, Catalogue
+from services.registry.ports import Catalogue
 from services.registry.settings import RegistrySettings
+from services.registry.wiring_artifacts import Artifacts
 
 
 def build_importing(
     settings: RegistrySettings,
     *,
-    store: ArtifactStore,
+    artifacts: Artifacts,
     catalogue: Catalogue,
     registering: Registering,
     aliasing: Aliasing,
@@ -21,10 +21,9 @@ def build_importing(
 ) -> Importing:
     """Imports into the catalogue, from what the settings allow."""
     sources = ImportSources(
-        store,
+        artifacts.store,
         hosts=settings.import_host_names,
-        allowed=settings.source_prefixes,
-        open_bucket=open_bucket,
+        places=artifacts.sources,
         bytes_max=settings.artifact_bytes_max,
     )
     return Importing(

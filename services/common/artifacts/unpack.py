@@ -3,7 +3,7 @@
 import secrets
 import shutil
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -65,12 +65,10 @@ def unpack(
     *,
     source: str,
     limits: Limits,
-    stopped: Callable[[], bool] = lambda: False,
 ) -> None:
     """Makes `folder`, which must not be there, of an archive: whole, or not at all.
 
-    Raises ARTIFACT_INVALID for what may not be unpacked, OSError where the disk refuses, InterruptedError once
-    `stopped` says so.
+    Raises ARTIFACT_INVALID for what may not be unpacked, OSError where the disk refuses.
     """
     building = folder.with_name(f".{folder.name}.{secrets.token_hex(8)}")
     building.mkdir()
@@ -85,17 +83,11 @@ def unpack(
             # A new file under a checked name in a folder of our own: there is no link to follow.
             with place.open("xb") as file:
                 while piece := reader.read(_PIECE_BYTES):
-                    _go_on(stopped, source)
                     file.write(piece)
         building.rename(folder)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-
-
-def _go_on(stopped: Callable[[], bool], source: str) -> None:
-    if stopped():
-        raise InterruptedError(f"unpacking {source} was given up")
 
 
 def _reader(stream: ByteReader, kind: Kind, source: str, limits: Limits) -> TarReader:

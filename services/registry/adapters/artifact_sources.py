@@ -58,7 +58,7 @@ class Sources:
         closed: Sequence[Path] = (),
     ) -> None:
         """`closed`: folders and files of the registry beside its store, such as its keys."""
-        self._open_bucket = open_bucket
+        self.bucket = open_bucket
         own = [own_folder] if own_folder is not None else [own_uri]
         self._closed = [*_NEVER, *(os.path.realpath(one) if isinstance(one, Path) else one for one in (*own, *closed))]
         self._allowed = tuple(prefix.removeprefix("file://") for prefix in allowed)
@@ -66,7 +66,7 @@ class Sources:
     def open(self, place: ArtifactPlace, limits: Limits) -> Source:
         """What is there. Raises ARTIFACT_NOT_FOUND, ARTIFACT_INVALID for folders that hold more than files, and
         PERMISSION_DENIED for places that the registry's settings close; reading raises them too."""
-        real = self._check(place)
+        real = self.check(place)
         if place.bucket:
             return self._of_bucket(place, limits)
         path = Path(real)
@@ -80,9 +80,10 @@ class Sources:
             return Source(canonical_tar(files), filename_of(place), folder=True)
         raise unreadable(place.path, "it is no plain file and no folder")
 
-    def _check(self, place: ArtifactPlace) -> str:
+    def check(self, place: ArtifactPlace) -> str:
         """The place itself, behind all links. What the store holds is named by its digest, for which there are rights;
-        its files are not, nor its keys, nor a folder in which they are."""
+        its files are not, nor its keys, nor a folder in which they are. Raises PERMISSION_DENIED for those, and
+        ARTIFACT_NOT_FOUND where nothing is taken from."""
         shown = str(place)
         real = os.path.realpath(place.path) if place.path else shown
         if is_within(real, self._closed) or any(is_within(closed, [real]) for closed in self._closed):
@@ -102,14 +103,14 @@ class Sources:
     def _of_bucket(self, place: ArtifactPlace, limits: Limits) -> Source:
         shown = str(place)
         try:
-            bucket = self._open_bucket(place.scheme, place.bucket)
+            bucket = self.bucket(place.scheme, place.bucket)
             try:
                 meta = obstore.head(bucket, place.key)
             except FileNotFoundError:
                 found = self._below(bucket, place, limits)
                 return Source(canonical_tar(found), filename_of(place), folder=True)
         except (BaseError, OSError, ValueError) as error:
-            raise _refused(shown, error) from error
+            raise refused(shown, error) from error
         return Source(_object(bucket, place.key, meta["size"], meta["e_tag"], shown), filename_of(place))
 
     def _below(
@@ -137,7 +138,7 @@ def _opened(path: Path, flags: int = 0) -> int:
         # Without blocking, so that no pipe or device can hold a thread for good.
         return os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | flags)
     except (OSError, ValueError) as error:
-        raise _refused(str(path), error) from error
+        raise refused(str(path), error) from error
 
 
 def _file(descriptor: int, shown: str, size: int = -1) -> Iterator[bytes]:
@@ -151,7 +152,7 @@ def _file(descriptor: int, shown: str, size: int = -1) -> Iterator[bytes]:
                     break
                 yield piece
         except OSError as error:
-            raise _refused(shown, error) from error
+            raise refused(shown, error) from error
     if size >= 0 and seen != size:
         raise _changed(shown)
 
@@ -175,7 +176,7 @@ def _folder_files(folder: Path, unpacking: Unpacking) -> Sequence[tuple[str, int
                 else:
                     raise unpacking.refused(f"its entry {name!r} is no plain file")
         except OSError as error:
-            raise _refused(str(above), error) from error
+            raise refused(str(above), error) from error
     if not found:
         raise unpacking.refused("it holds no file")
     return [(name, size, _later(folder / name, size)) for name, size in sorted(found, key=lambda one: one[0].encode())]
@@ -202,13 +203,14 @@ def _object(bucket: BucketStore, key: str, size: int, e_tag: str | None, shown: 
         except (PreconditionError, FileNotFoundError):
             raise _changed(shown) from None
         except (BaseError, OSError) as error:
-            raise _refused(shown, error) from error
+            raise refused(shown, error) from error
         if len(piece) != end - begin:
             raise _changed(shown)
         yield piece
 
 
-def _refused(shown: str, error: Exception) -> MeshError:
+def refused(shown: str, error: Exception) -> MeshError:
+    """What a caller is told of a place that could not be read."""
     if isinstance(error, BaseError):
         # Its words have addresses and answers in them that are not the caller's to know.
         log.warning("a bucket refused", source=shown, error=str(error))

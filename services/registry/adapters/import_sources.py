@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from urllib.parse import SplitResult, urlsplit
 
 from services.common.errors import MeshError, Reason, invalid
-from services.registry.adapters.import_tree import OpenBucket, open_tree
+from services.registry.adapters.artifact_sources import Sources
+from services.registry.adapters.import_tree import open_tree
 from services.registry.adapters.mlflow_server import MlflowServer, client_of
 from services.registry.adapters.mlflow_store import MlflowFolder
 from services.registry.adapters.triton_repository import TritonRepository
@@ -26,14 +27,12 @@ class ImportSources:
         store: ArtifactStore,
         *,
         hosts: Sequence[str],
-        allowed: Sequence[str],
-        open_bucket: OpenBucket,
+        places: Sources,
         bytes_max: int,
     ) -> None:
         self._store = store
         self._hosts = tuple(host.lower() for host in hosts)
-        self._allowed = allowed
-        self._open_bucket = open_bucket
+        self._places = places
         self._bytes_max = bytes_max
 
     def open(self, source: str, uri: str) -> ModelSource:
@@ -42,7 +41,7 @@ class ImportSources:
             if source != "mlflow":
                 raise invalid("uri", uri, "file://, s3:// or gs:// of a model repository")
             return self._server(uri)
-        tree = open_tree(uri, allowed=self._allowed, open_bucket=self._open_bucket)
+        tree = open_tree(uri, self._places)
         return TritonRepository(tree) if source == "triton" else MlflowFolder(tree)
 
     def _server(self, uri: str) -> ModelSource:

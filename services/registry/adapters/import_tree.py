@@ -5,7 +5,7 @@ Blocking: for threads other than the event loop's.
 
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -13,11 +13,11 @@ import obstore
 from obstore.exceptions import BaseError
 
 from services.common.errors import MeshError, Reason, invalid
+from services.registry.adapters.artifact_sources import Sources, refused
 from services.registry.adapters.object_store import BucketStore
-from services.registry.domain.artifact_uri import ArtifactPlace, is_within, parse_artifact_uri
+from services.registry.domain.artifact_uri import ArtifactPlace, parse_artifact_uri
 
 _NAMES_MAX = 100_000
-OpenBucket = Callable[[str, str], BucketStore]
 
 
 class Tree(Protocol):
@@ -36,20 +36,18 @@ class Tree(Protocol):
         ...
 
 
-def open_tree(uri: str, *, allowed: Sequence[str], open_bucket: OpenBucket) -> Tree:
-    """The folder at a URI. Raises INVALID_FIELD, and PERMISSION_DENIED where the settings close it."""
+def open_tree(uri: str, sources: Sources) -> Tree:
+    """The folder at a URI. Raises INVALID_FIELD, and what `sources` has against the place."""
     place = parse_artifact_uri(uri, "uri")
     if place.digest:
         raise invalid("uri", uri, "the place of a folder: file://, s3:// or gs://")
-    real = os.path.realpath(place.path) if place.path else str(place)
-    prefixes = tuple(prefix.removeprefix("file://") for prefix in allowed)
-    if prefixes and not is_within(real, prefixes):
-        raise MeshError(
-            Reason.PERMISSION_DENIED,
-            f"{uri} is in no place that the registry takes artifacts from ({', '.join(prefixes)}); "
-            "INFERMESH_REGISTRY_ARTIFACT_SOURCES names them",
-        )
-    return LocalTree(Path(real)) if place.path else BucketTree(place, open_bucket(place.scheme, place.bucket))
+    real = sources.check(place)
+    if place.path:
+        return LocalTree(Path(real))
+    try:
+        return BucketTree(place, sources.bucket(place.scheme, place.bucket))
+    except (BaseError, OSError, ValueError) as error:
+        raise refused(str(place), error) from error
 
 
 class LocalTree:
@@ -70,7 +68,7 @@ class LocalTree:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as error:
-            raise _unreadable(str(self._folder / path), error.strerror) from error
+            raise refused(str(self._folder / path), error) from error
         return sorted(found)
 
     def read(self, path: str, bytes_max: int) -> bytes | None:
@@ -80,7 +78,7 @@ class LocalTree:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _unreadable(str(self._folder / path), error.strerror) from error
+            raise refused(str(self._folder / path), error) from error
         with os.fdopen(descriptor, "rb") as stream:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 return None
@@ -104,7 +102,7 @@ class BucketTree:
         try:
             listed = obstore.list_with_delimiter(self._store, prefix)
         except BaseError as error:
-            raise _unreadable(str(self._place), str(error)[:200]) from error
+            raise refused(str(self._place), error) from error
         folders = [f"{one.rstrip('/').rpartition('/')[2]}/" for one in listed["common_prefixes"]]
         files = [one["path"].rpartition("/")[2] for one in listed["objects"]]
         return sorted([*folders, *files])[:_NAMES_MAX]
@@ -119,7 +117,7 @@ class BucketTree:
         except FileNotFoundError:
             return None
         except BaseError as error:
-            raise _unreadable(str(self._place), str(error)[:200]) from error
+            raise refused(str(self._place), error) from error
 
     def uri(self, path: str) -> str:
         """Where it can be registered from."""
@@ -133,7 +131,3 @@ def _bounded(data: bytes, path: str, bytes_max: int, *, size_bytes: int = 0) -> 
     if max(len(data), size_bytes) > bytes_max:
         raise MeshError(Reason.ARTIFACT_INVALID, f"{path} has more than the {bytes_max} bytes that are read of it")
     return data
-
-
-def _unreadable(what: str, why: str | None) -> MeshError:
-    return MeshError(Reason.ARTIFACT_NOT_FOUND, f"{what} cannot be read by the registry ({why}); give it the right to")

@@ -10,7 +10,6 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
@@ -57,12 +56,6 @@ class Incoming:
         with store_errors():
             self._stream = self.path.open("xb")
             fcntl.flock(self._stream, fcntl.LOCK_EX)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def digest(self) -> str:

@@ -115,21 +115,6 @@ class FileStretch:
                 self._descriptor = -1
 
 
-class BytesStretch:
-    """Bytes in memory as a `Stretch`."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self.size_bytes = len(content)
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Those bytes."""
-        return self._content[offset : offset + size]
-
-    def close(self) -> None:
-        """Nothing to give up."""
-
-
 class FolderObjects:
     """`Objects` as files of a folder. A lock makes "put again" and "away with the old one" exclude each other."""
 

@@ -33,20 +33,19 @@ class UntrustedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What the lines name. `unread` are lines that are neither."""
+    """What the lines name."""
 
     keys: Sequence[Key]
     certificates: Sequence[x509.Certificate]
     identities: Sequence[str]
-    unread: int
 
 
 def trust_in(signers: Sequence[str]) -> Trust:
-    """Reads the lines: PEM of a public key or a certificate, or an identity, with "|" and its issuer behind it."""
+    """Reads the lines: PEM of a public key or a certificate, or an identity, with "|" and its issuer behind it. A line
+    that is none of them trusts nobody."""
     keys: list[Key] = []
     certificates: list[x509.Certificate] = []
     identities: list[str] = []
-    unread = 0
     for text in signers:
         data = text.strip().encode()
         try:
@@ -57,13 +56,11 @@ def trust_in(signers: Sequence[str]) -> Trust:
                 weak = isinstance(key, rsa.RSAPublicKey) and key.key_size < _RSA_BITS_MIN
                 if isinstance(key, KEYS) and not weak:
                     keys.append(key)
-                else:
-                    unread += 1
             elif data:
                 identities.append(text.strip())
         except (ValueError, TypeError):
-            unread += 1
-    return Trust(keys, certificates, identities, unread)
+            continue
+    return Trust(keys, certificates, identities)
 
 
 def key_name(key: Key) -> str:

@@ -98,10 +98,6 @@ class AccessHistory:
         self.mark = mark if news else self.mark
         return news
 
-    def access_of(self, model_name: str) -> ModelAccess | None:
-        """Whose a model is now; None: there is none of that name."""
-        return self._now(model_name)
-
     def since(self, mark: int | None) -> AccessUpdate:
         """What who knows `mark` does not know yet; None: who knows nothing."""
         if mark is None or mark < self._forgotten:

@@ -177,6 +177,14 @@ async def test_only_hosts_that_are_allowed_are_asked(registry: Registry, uri: st
     assert reason is not Reason.PERMISSION_DENIED or "INFERMESH_REGISTRY_IMPORT_HOSTS" in caught.value.message
 
 
+@pytest.mark.parametrize("place", ["/proc/self", "/", "data"])
+async def test_what_is_the_registrys_alone_is_not_looked_into(registry: Registry, tmp_path: Path, place: str) -> None:
+    for source in ("mlflow", "triton"):
+        with pytest.raises(MeshError) as caught:
+            await registry.calls.ImportModels(Import(source=source, uri=(tmp_path / place).as_uri()))
+        assert caught.value.reason is Reason.PERMISSION_DENIED
+
+
 async def test_redirections_are_not_followed_and_no_server_is_said_so(
     allowed: Registry, server: ThreadingHTTPServer
 ) -> None:

@@ -14,7 +14,6 @@ from services.common.errors import MeshError, Reason
 from services.registry.adapters import frames
 from services.registry.adapters.artifact_keys import KeyRing, load_keys
 from services.registry.adapters.frames import BrokenFramesError, FrameFile, FrameReader, FrameWriter
-from services.registry.adapters.object_store import BytesStretch
 
 SMALL = 64
 """Bytes of a frame here, so that examples of some hundred bytes have many."""
@@ -47,6 +46,21 @@ def read(stored: bytes, keys: KeyRing) -> bytes:
     with patch.object(frames, "FRAME_BYTES", SMALL):
         reader = FrameReader(BytesStretch(stored), keys)
         return b"".join(reader.frame(number) for number in range(reader.frames))
+
+
+class BytesStretch:
+    """Bytes in memory as a `Stretch`."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.size_bytes = len(content)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Those bytes."""
+        return self._content[offset : offset + size]
+
+    def close(self) -> None:
+        """Nothing to give up."""
 
 
 @settings(max_examples=200)

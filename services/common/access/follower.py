@@ -11,15 +11,13 @@ from infermesh.registry.v1 import team_service_pb2, team_service_pb2_grpc
 
 from services.common.access.book import AccessBook, AccessUpdate
 from services.common.access.convert import update_from_proto, update_to_proto
+from services.common.access.redial import follow
 from services.common.clock import Clock
 from services.common.disk import replace_file
-from services.common.errors import MeshError
 from services.common.telemetry.logging import get_logger
 
 log = get_logger(__name__)
 
-_AGAIN_MIN_S = 0.1
-_AGAIN_MAX_S = 2.0
 _SAVE_PERIOD_S = 1.0
 """Changes that follow each other so closely are written once."""
 
@@ -54,7 +52,6 @@ class AccessFollower:
         self._clock = clock
         self._path = path
         self._changed = asyncio.Event()
-        self._told_away = False
 
     async def load(self) -> None:
         """Takes what was known when this process last ran, so that it can go on while the registry is dead."""
@@ -74,20 +71,7 @@ class AccessFollower:
 
     async def run(self) -> None:
         """Follows; never ends by itself."""
-        delay_s = _AGAIN_MIN_S
-        while True:
-            try:
-                async for update in self._source.watch():
-                    self._take(update)
-                    delay_s = _AGAIN_MIN_S
-                error = "the stream ended"
-            except MeshError as failure:
-                error = failure.message
-            if not self._told_away:
-                log.warning("the registry is away; what it said last of access holds", error=error)
-            self._told_away = True
-            await self._clock.sleep(delay_s)
-            delay_s = min(delay_s * 2, _AGAIN_MAX_S)
+        await follow(self._source.watch, self._take, clock=self._clock, what="access")
 
     async def save(self) -> None:
         """Keeps the book on disk; never ends by itself."""
@@ -101,9 +85,6 @@ class AccessFollower:
                 log.warning("what is known of access could not be kept", path=str(self._path), error=str(error))
             await self._clock.sleep(_SAVE_PERIOD_S)
 
-    def _take(self, update: AccessUpdate) -> None:
+    async def _take(self, update: AccessUpdate) -> None:
         self._book.apply(update)
         self._changed.set()
-        if self._told_away:
-            log.info("the registry is heard again", revision=update.revision)
-        self._told_away = False

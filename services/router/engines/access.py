@@ -8,6 +8,7 @@ first and the database afterwards: a revocation must not wait for it.
 import asyncio
 from collections.abc import Callable
 
+from services.common.access.redial import follow
 from services.common.clock import Clock
 from services.common.errors import MeshError
 from services.common.signals import Signal
@@ -17,8 +18,6 @@ from services.router.ports import AccessSource, AccessStore, Admission
 
 log = get_logger(__name__)
 
-_AGAIN_MIN_S = 0.1
-_AGAIN_MAX_S = 2.0
 _KEEP_AGAIN_S = 1.0
 
 
@@ -47,7 +46,6 @@ class AccessKeeper:
         self._first_word_s = first_word_s
         self._known: Access | None = None
         self._heard = False
-        self._told_away = False
         self._kept: Access | None = None
         self._changed = Signal()
         self._telling = asyncio.Lock()
@@ -68,21 +66,7 @@ class AccessKeeper:
 
     async def follow(self) -> None:
         """Takes the registry's word. Never ends by itself."""
-        delay_s = _AGAIN_MIN_S
-        while True:
-            try:
-                async for update in self._source.watch():
-                    await self._take(update)
-                    self._told_away = False
-                    delay_s = _AGAIN_MIN_S
-                error = "the stream ended"
-            except MeshError as failure:
-                error = failure.message
-            if not self._told_away:
-                log.warning("the registry is away; what it said last of callers holds", error=error)
-            self._told_away = True
-            await self._clock.sleep(delay_s)
-            delay_s = min(delay_s * 2, _AGAIN_MAX_S)
+        await follow(self._source.watch, self._take, clock=self._clock, what="callers")
 
     async def go_by_what_was_kept(self) -> None:
         """Lets what was kept hold where the registry says nothing after a start."""

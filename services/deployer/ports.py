@@ -1,6 +1,6 @@
 """What the engines need of the world, as small protocols. Each has a fake that passes the same tests."""
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Protocol
 
 from services.common.access.book import TeamTerms
@@ -105,7 +105,7 @@ class ArtifactSource(Protocol):
         """How many bytes the artifact has."""
         ...
 
-    def pieces(self, digest: str, *, offset_bytes: int) -> AsyncIterator[bytes]:
+    def pieces(self, digest: str, *, offset_bytes: int) -> AsyncGenerator[bytes, None]:
         """Its bytes from an offset on. Raises ARTIFACT_CORRUPT where the registry's copy is damaged."""
         ...
 

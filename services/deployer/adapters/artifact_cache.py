@@ -7,8 +7,8 @@ too many bytes. Which digests those are is read out of the repository, so nothin
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Set
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Set
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,8 +57,9 @@ class ArtifactCache:
         try:
             async with turn.lock:
                 place = self._folder / digest
-                if not await asyncio.to_thread(_used_now, place):
-                    await self._fetch(digest, place)
+                with _disk_errors(digest):
+                    if not await asyncio.to_thread(_used_now, place):
+                        await self._fetch(digest, place)
                 return place
         finally:
             turn.callers -= 1
@@ -87,26 +88,21 @@ class ArtifactCache:
         await asyncio.to_thread(_settle, part, place)
 
     async def _receive(self, digest: str, part: Path, seen: "hashlib._Hash", offset: int) -> None:
-        pieces = self._source.pieces(digest, offset_bytes=offset)
         stream = await asyncio.to_thread(part.open, "ab")
         try:
-            while True:
-                async with asyncio.timeout(_PIECE_WAIT_S):
-                    piece = await anext(pieces, None)
-                if piece is None:
-                    return
-                await asyncio.to_thread(_add, stream.write, seen.update, piece)
+            # Closed however this ends, so that a disk that is full leaves no download open.
+            async with aclosing(self._source.pieces(digest, offset_bytes=offset)) as pieces:
+                while True:
+                    async with asyncio.timeout(_PIECE_WAIT_S):
+                        piece = await anext(pieces, None)
+                    if piece is None:
+                        return
+                    await asyncio.to_thread(_add, stream.write, seen.update, piece)
         except TimeoutError as error:
             raise MeshError(
                 Reason.DEPENDENCY_UNAVAILABLE,
                 f"the registry sent nothing of the artifact {digest} for {_PIECE_WAIT_S:g} s; what came is kept",
                 retry_after_s=1.0,
-            ) from error
-        except OSError as error:
-            raise MeshError(
-                Reason.DEPENDENCY_UNAVAILABLE,
-                f"the artifact {digest} cannot be written to the deployer's data_dir ({error.strerror}); make room",
-                retry_after_s=30.0,
             ) from error
         finally:
             await asyncio.to_thread(stream.close)
@@ -135,6 +131,19 @@ class ArtifactCache:
                 "deployments",
                 retry_after_s=30.0,
             )
+
+
+@contextmanager
+def _disk_errors(digest: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise MeshError(
+            Reason.DEPENDENCY_UNAVAILABLE,
+            f"the artifact {digest} cannot be kept in the deployer's data_dir ({error.strerror}); make room and see to "
+            "its rights",
+            retry_after_s=30.0,
+        ) from error
 
 
 def _used_now(place: Path) -> bool:

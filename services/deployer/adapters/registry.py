@@ -1,6 +1,6 @@
 """The registry over gRPC."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 import grpc
 from infermesh.registry.v1 import (
@@ -55,7 +55,7 @@ class RegistryArtifacts:
         request = artifact_service_pb2.GetArtifactRequest(digest=digest)
         return int((await self._artifacts.GetArtifact(request, timeout=_DEADLINE_S)).size_bytes)
 
-    async def pieces(self, digest: str, *, offset_bytes: int) -> AsyncIterator[bytes]:
+    async def pieces(self, digest: str, *, offset_bytes: int) -> AsyncGenerator[bytes, None]:
         """What the registry sends."""
         request = artifact_service_pb2.DownloadArtifactRequest(digest=digest, offset_bytes=offset_bytes)
         async for piece in self._artifacts.DownloadArtifact(request, timeout=_DOWNLOAD_DEADLINE_S):

@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ class Source:
             raise MeshError(Reason.ARTIFACT_NOT_FOUND, f"no artifact {digest} is kept")
         return len(self.contents[digest])
 
-    async def pieces(self, digest: str, *, offset_bytes: int) -> AsyncIterator[bytes]:
+    async def pieces(self, digest: str, *, offset_bytes: int) -> AsyncGenerator[bytes, None]:
         self.asked.append((digest, offset_bytes))
         content = self.contents[digest][offset_bytes:]
         for begin in range(0, min(len(content), self.breaks_after), 100):
@@ -70,6 +70,18 @@ async def test_it_is_fetched_once_and_stays_while_the_registry_is_away(cache: Ar
     with pytest.raises(MeshError) as caught:
         await cache.path(DIGESTS[1])
     assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+
+
+async def test_what_the_disk_refuses_is_said_and_goes_on_once_it_is_mended(
+    cache: ArtifactCache, tmp_path: Path
+) -> None:
+    in_the_way = tmp_path / "cache" / f"{DIGESTS[0]}.part"
+    in_the_way.mkdir()
+    with pytest.raises(MeshError, match="data_dir") as caught:
+        await cache.path(DIGESTS[0])
+    assert caught.value.reason is Reason.DEPENDENCY_UNAVAILABLE
+    in_the_way.rmdir()
+    assert (await cache.path(DIGESTS[0])).read_bytes() == CONTENTS[0]
 
 
 async def test_two_never_fetch_one_artifact_at_once_also_after_a_break(cache: ArtifactCache, source: Source) -> None:

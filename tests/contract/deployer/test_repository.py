@@ -1,7 +1,7 @@
 """Packages of artifacts that come from elsewhere: fetched, unpacked, checked before every load."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Source:
     async def size(self, digest: str) -> int:
         return len(CONTENTS[digest])
 
-    async def pieces(self, digest: str, *, offset_bytes: int) -> AsyncIterator[bytes]:
+    async def pieces(self, digest: str, *, offset_bytes: int) -> AsyncGenerator[bytes, None]:
         self.fetched.append(digest)
         yield CONTENTS[digest][offset_bytes:]
 

@@ -97,6 +97,8 @@ def _wrong(step: Step, answer: Answer) -> str:
     told = f"{step.call.method} by {step.caller} of {step.model}: {answer.code} {answer.reason} {answer.message}"
     if answer.code in {"UNKNOWN", "INTERNAL"}:
         return f"it broke: {told}"
+    if answer.code in {"DEADLINE_EXCEEDED", "UNAVAILABLE"} and not answer.reason and not step.call.endless:
+        return f"it hung, or was gone: {told}"
     if step.expected:
         return "" if answer.reason == step.expected else f"not refused with {step.expected}: {told}"
     if step.call.descriptor.name in BY_MEMBERSHIP:

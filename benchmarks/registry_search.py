@@ -24,7 +24,6 @@ from pathlib import Path
 import grpc
 import psycopg
 from infermesh.registry.v1 import registry_service_pb2, registry_service_pb2_grpc
-from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
@@ -35,9 +34,8 @@ from services.common.grpc.identity import HEADER_ROLE, HEADER_TEAM
 from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
 from services.registry.adapters.rows import version_parameters
 from services.registry.domain.version import FRAMEWORKS, Artifact, Content, Lineage, NewVersion, Stage
-from services.registry.settings import RegistrySettings
-from services.registry.wiring import build
 from services.supervisor.parts.postgres import database_url, postgres_part, read_password
+from services.supervisor.parts.service import service_part
 from services.supervisor.ports import free_ports
 from services.supervisor.process import Process
 from services.supervisor.settings import ROOT
@@ -147,20 +145,34 @@ def _new(chance: random.Random, number: int, version: int) -> NewVersion:
 
 @asynccontextmanager
 async def registry(folder: Path) -> AsyncIterator[tuple[str, str]]:
-    """A PostgreSQL and a registry over it: the address, and the URL of the database."""
+    """A PostgreSQL and a registry over it, each a process of its own, as in a mesh: the address of the registry, and
+    the URL of the database."""
     (port,) = free_ports(1)
     part = postgres_part(port=port, data_dir=folder / "postgres", log_path=folder / "postgres.log")
     process = await Process.start(part, clock=CLOCK)
     try:
         await process.wait_ready()
         url = database_url(port=port, password=read_password(folder / "postgres"))
-        settings = RegistrySettings(port=0, metrics_port=0, database_url=SecretStr(url), data_dir=folder / "registry")
-        built = build(settings, clock=CLOCK)
-        await built.lifecycle.start()
+        await asyncio.to_thread((folder / "registry").mkdir)
+        grpc_port, metrics_port = free_ports(2)
+        served = service_part(
+            "registry",
+            ports={"grpc": grpc_port, "metrics": metrics_port},
+            settings={
+                "port": grpc_port,
+                "metrics_port": metrics_port,
+                "database_url": url,
+                "data_dir": folder / "registry",
+            },
+            work_dir=folder / "registry",
+            log_path=folder / "registry.log",
+        )
+        service = await Process.start(served, clock=CLOCK)
         try:
-            yield f"127.0.0.1:{built.server.port}", url
+            await service.wait_ready()
+            yield f"127.0.0.1:{grpc_port}", url
         finally:
-            await built.lifecycle.stop()
+            await service.stop()
     finally:
         await process.stop()
 

@@ -39,7 +39,7 @@ _OWN = text("""
 """)
 _SEEN = text(f"""
     SELECT EXISTS (SELECT FROM artifact_owners WHERE digest = :digest AND team = :team)
-        OR EXISTS (SELECT FROM model_versions v JOIN models m ON m.id = v.model_id LEFT JOIN teams t ON t.id = m.team_id
+        OR EXISTS (SELECT FROM model_versions v JOIN models m ON m.id = v.model_id
             WHERE {SEEN} AND v.artifact_digest = :digest)
 """)  # noqa: S608 - of this module's own text
 # Versions that are on their way out may come back.

@@ -35,7 +35,7 @@ _POINT = text("""
 _DROP = text("DELETE FROM model_aliases WHERE model_id = :model_id AND alias = :alias")
 _MOVES = text(f"""
     SELECT h.id, h.from_version, h.to_version, h.reason, h.moved_by, h.moved_at
-    FROM alias_moves h JOIN models m ON m.id = h.model_id LEFT JOIN teams t ON t.id = m.team_id
+    FROM alias_moves h JOIN models m ON m.id = h.model_id
     WHERE {SEEN} AND m.name = :model AND h.alias = :alias
       AND (:before = 0 OR h.id < :before)
     ORDER BY h.id DESC LIMIT :limit

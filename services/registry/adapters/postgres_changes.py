@@ -19,9 +19,9 @@ _VISIBLE = f"""(
     OR (strpos(:viewer, ' ') = 0 AND (c.team = :viewer
         OR (c.resource_type IN ('team', 'member', 'api_key') AND split_part(c.resource_name, '/', 1) = :viewer)))
     OR (c.model_name <> '' AND EXISTS (
-        SELECT FROM models m LEFT JOIN teams t ON t.id = m.team_id WHERE m.name = c.model_name AND {SEEN}))
+        SELECT FROM models m WHERE m.name = c.model_name AND {SEEN}))
     OR (c.model_name <> '' AND NOT EXISTS (SELECT FROM models again WHERE again.name = c.model_name) AND EXISTS (
-        SELECT FROM removed_models m LEFT JOIN teams t ON t.id = m.team_id WHERE m.name = c.model_name
+        SELECT FROM removed_models m WHERE m.name = c.model_name
         AND NOT EXISTS (SELECT FROM removed_models later WHERE later.name = m.name AND later.removed_at > m.removed_at)
         AND {SEEN}))
 )"""  # noqa: S608 - the module's own text

@@ -25,7 +25,7 @@ _MEMBER = text("""
     SELECT role FROM team_members WHERE team_id = :team_id AND user_name = :user FOR SHARE
 """)
 _VISIBLE = text(f"""
-    SELECT m.name FROM models m LEFT JOIN teams t ON t.id = m.team_id WHERE m.name = ANY(:models) AND {SEEN}
+    SELECT m.name FROM models m WHERE m.name = ANY(:models) AND {SEEN}
 """)
 _ALIKE = text("""
     SELECT count(*) FROM (SELECT FROM api_keys WHERE team_id = :team_id AND kind = :kind AND user_name = :user

@@ -10,13 +10,13 @@ from services.registry.adapters.database import transaction
 from services.registry.adapters.queries import SEEN
 from services.registry.domain.lineage import Edge, Node, version_node
 
-_KNOWN = "known_versions m LEFT JOIN teams t ON t.id = m.team_id"
 # Of a version that is another team's nothing is said, and nothing that leads through it.
 _EDGES = f"""
     SELECT e.from_node, e.relation, e.model_name, e.version
     FROM lineage_edges e
-    WHERE {{}} AND (SELECT true FROM {_KNOWN} WHERE m.name = e.model_name AND m.version = e.version AND {SEEN} LIMIT 1)
-        AND (e.parent_model IS NULL OR (SELECT true FROM {_KNOWN}
+    WHERE {{}} AND (SELECT true FROM known_versions m
+            WHERE m.name = e.model_name AND m.version = e.version AND {SEEN} LIMIT 1)
+        AND (e.parent_model IS NULL OR (SELECT true FROM known_versions m
             WHERE m.name = e.parent_model AND m.version = e.parent_version AND {SEEN} LIMIT 1))
 """
 _SOURCES = text(_EDGES.format("e.to_key = ANY(:keys)") + "ORDER BY e.from_node, e.model_name, e.version LIMIT :limit")
@@ -24,22 +24,32 @@ _MADE = text(_EDGES.format("e.from_key = ANY(:keys)") + "ORDER BY e.model_name, 
 _BETWEEN = text(
     _EDGES.format("e.to_key = ANY(:keys) AND e.from_key = ANY(:keys)") + "ORDER BY e.model_name, e.version, e.relation"
 )
-_KNOWN_ONE = text(f"SELECT EXISTS (SELECT FROM {_KNOWN} WHERE m.name = :model AND m.version = :version AND {SEEN})")
+_KNOWN_ONE = text(
+    f"SELECT EXISTS (SELECT FROM known_versions m WHERE m.name = :model AND m.version = :version AND {SEEN})"
+)
 # Asked of one edge after the other, so that what is far from the node is never looked at.
-_SEEN_MODEL = f"""(SELECT true FROM known_models m LEFT JOIN teams t ON t.id = m.team_id
-    WHERE m.name = e.model_name AND {SEEN} LIMIT 1)"""
-MADE_FROM = f"""{{{{f}}}}.version_id = ANY(ARRAY(
-    WITH RECURSIVE made AS (
-        SELECT e.to_key, e.model_name, e.version FROM lineage_edges e WHERE e.from_key = :{{0}} AND {_SEEN_MODEL}
-        UNION
-        SELECT e.to_key, e.model_name, e.version FROM made JOIN lineage_edges e ON e.from_key = made.to_key
-        WHERE {_SEEN_MODEL}
-    )
-    SELECT (SELECT v.id FROM models o JOIN model_versions v ON v.model_id = o.id
-        WHERE o.name = made.model_name AND v.version = made.version) FROM made))
-"""
-"""The condition that a version `f` was made from the node of the key `:{0}`, directly or through versions that the
-viewer sees, also where they are gone."""
+_SEEN_MODEL = f"(SELECT true FROM known_models m WHERE m.name = e.model_name AND {SEEN} LIMIT 1)"
+
+
+def made_from(node: str, *, sees_all: bool) -> str:
+    """The SELECT of the ids of versions that were made from the node of the key `:node`, directly or through versions
+    that the viewer sees, also where they are gone.
+
+    What is in front of OFFSET 0 is looked up for one version after the other: the planner takes the steps to lead to
+    far more versions than they do, and would read whole tables.
+    """
+    seen = "true" if sees_all else _SEEN_MODEL
+    return f"""
+        WITH RECURSIVE made AS (
+            SELECT e.to_key, e.model_name, e.version FROM lineage_edges e WHERE e.from_key = :{node} AND {seen}
+            UNION
+            SELECT e.to_key, e.model_name, e.version FROM made CROSS JOIN LATERAL (
+                SELECT * FROM lineage_edges e WHERE e.from_key = made.to_key AND {seen} OFFSET 0) e
+        )
+        SELECT v.id FROM made CROSS JOIN LATERAL (
+            SELECT v.id FROM models o JOIN model_versions v ON v.model_id = o.id
+            WHERE o.name = made.model_name AND v.version = made.version OFFSET 0) v
+    """
 
 
 class PostgresLineageBook:

@@ -7,11 +7,12 @@
 
 SEEN = """(:viewer = '' OR (:viewer <> '-'
     AND (strpos(:viewer, ' ') = 0 OR m.name = ANY((string_to_array(:viewer, ' '))[2:]))
-    AND (m.team_id IS NULL OR split_part(:viewer, ' ', 1) IN ('*', t.name) OR m.id IN
-        (SELECT seen.model_id FROM model_shares seen JOIN teams seer ON seer.id = seen.team_id
-         WHERE seer.name = split_part(:viewer, ' ', 1)))))"""
-"""Whether `:viewer` sees the model `m` of the team `t`; the one place that says so. What is shared with it is read
-once, not for each model: a list asks it of thousands."""
+    AND (m.team_id IS NULL OR split_part(:viewer, ' ', 1) = '*'
+        OR m.team_id = (SELECT own.id FROM teams own WHERE own.name = split_part(:viewer, ' ', 1))
+        OR m.id IN (SELECT seen.model_id FROM model_shares seen JOIN teams seer ON seer.id = seen.team_id
+                    WHERE seer.name = split_part(:viewer, ' ', 1)))))"""
+"""Whether `:viewer` sees the model `m`; the one place that says so. The viewer's team, and what is shared with
+it, are read once, not for each model: a list asks it of thousands."""
 
 VERSIONS = f"""
     SELECT v.*, m.name AS model_name, m.framework AS framework, t.name AS team,
@@ -36,6 +37,5 @@ MODELS = f"""
 ALIASES = f"""
     SELECT a.model_id, m.name AS model_name, a.alias, v.version, a.updated_by, a.updated_at, a.revision
     FROM model_aliases a JOIN models m ON m.id = a.model_id JOIN model_versions v ON v.id = a.version_id
-        LEFT JOIN teams t ON t.id = m.team_id
     WHERE {SEEN}
 """

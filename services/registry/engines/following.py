@@ -4,16 +4,16 @@ A follower reads the log by pages from where it stands, so a slow one holds no q
 has not read is in the table. Word of new changes only wakes it; where that word is lost it looks by itself.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
-from services.common.page import check_page_size, encode_page_token
+from services.common.page import check_page_size
 from services.common.signals import Signal, wait_at_most
 from services.registry.domain.changes import Change, Wanted, check_wanted, parse_cursor, unknown_cursor
 from services.registry.domain.pages import number_in, position_of
-from services.registry.engines.pages import collect
+from services.registry.engines.pages import Page, W, collect
 from services.registry.ports_history import ChangeLog
 
 HEARTBEAT_S = 15.0
@@ -21,14 +21,6 @@ _LOOK_EVERY_S = 2.0
 """Between looks without word of a change."""
 _READ_MAX = 20
 """Changes that are in memory for one follower."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChangePage:
-    """A page of changes."""
-
-    changes: Sequence[Change]
-    next_page_token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +42,9 @@ class Following:
         self._followers = 0
         self._closed = False
 
-    async def page(self, wanted: Wanted, *, page_size: int, page_token: str, team: str) -> ChangePage:
+    async def page(
+        self, wanted: Wanted, show: Callable[[Change], W], *, page_size: int, page_token: str, team: str
+    ) -> Page[W]:
         """A page of the log, newest first. Raises INVALID_FIELD, INVALID_PAGE_TOKEN."""
         check_wanted(wanted, types_field="resource_type")
         size, query = check_page_size(page_size), f"changes\0{wanted}"
@@ -63,8 +57,7 @@ class Following:
 
         before = position_of(page_token, query=query, parts=1)
         number_in(before)
-        shown, more = await collect(fetch, after=before, size=size, position_of=position)
-        return ChangePage(shown, encode_page_token(*position(shown[-1]), query=query) if more else "")
+        return await collect(fetch, after=before, size=size, position_of=position, show=show, query=query)
 
     async def follow(self, wanted: Wanted, *, cursor: str, team: str) -> AsyncIterator[Step]:
         """First word of where the stream begins, then each change in the order of the commits, and every 15 s without

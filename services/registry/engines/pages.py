@@ -5,13 +5,28 @@ go on; and what is fetched at one time is bounded too.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-T = TypeVar("T")
+from google.protobuf.message import Message
+
+from services.common.page import encode_page_token
 
 PAGE_BYTES_MAX = 3 * 1024 * 1024
-"""Of items as text; their wire form has at most some 2.5 times as many, and messages have at most 12 MiB."""
+"""Of items in their wire form: clients take messages of at most 4 MiB where nobody has told them otherwise."""
 _FETCH_MAX = 50
+
+T = TypeVar("T")
+W = TypeVar("W", bound=Message)
+"""What an item is sent as."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[W]):
+    """Items as they are sent, and the token of the page behind; empty: there is none."""
+
+    items: Sequence[W]
+    next_page_token: str
 
 
 async def collect(
@@ -20,21 +35,24 @@ async def collect(
     after: tuple[str, ...],
     size: int,
     position_of: Callable[[T], tuple[str, ...]],
-) -> tuple[list[T], bool]:
-    """At most `size` items from behind the position `after`, and whether there are more. `fetch` takes a position and
-    a limit. An item that is too large for a page by itself is a page by itself."""
-    items: list[T] = []
+    show: Callable[[T], W],
+    query: str,
+) -> Page[W]:
+    """At most `size` items of `query` from behind the position `after`. `fetch` takes a position and a limit. An item
+    that is too large for a page by itself is a page by itself."""
+    items: list[W] = []
     bytes_left = PAGE_BYTES_MAX
     while True:
         wanted = min(_FETCH_MAX, size - len(items))
         found = await fetch(after, wanted + 1)
         for item in found[:wanted]:
-            bytes_left -= len(repr(item).encode())
+            shown = show(item)
+            bytes_left -= shown.ByteSize()
             if items and bytes_left < 0:
-                return items, True
-            items.append(item)
+                return Page(items, encode_page_token(*after, query=query))
+            items.append(shown)
+            after = position_of(item)
         if len(found) <= wanted:
-            return items, False
+            return Page(items, "")
         if len(items) == size:
-            return items, True
-        after = position_of(items[-1])
+            return Page(items, encode_page_token(*after, query=query))

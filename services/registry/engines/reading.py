@@ -1,35 +1,19 @@
 """Finding models and versions."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from services.common.errors import MeshError, Reason, invalid
 from services.common.names import check_model_name
-from services.common.page import check_page_size, encode_page_token
+from services.common.page import check_page_size
 from services.registry.domain.compare import Difference, compare
 from services.registry.domain.metadata import check_tags
 from services.registry.domain.names import check_reference
 from services.registry.domain.pages import position_of
 from services.registry.domain.version import FRAMEWORKS, Model, Stage, Version, precedence_key
 from services.registry.domain.violations import check_texts
-from services.registry.engines.pages import collect
+from services.registry.engines.pages import Page, W, collect
 from services.registry.ports import Catalogue
-
-
-@dataclass(frozen=True, slots=True)
-class ModelPage:
-    """A page of models."""
-
-    models: Sequence[Model]
-    next_page_token: str
-
-
-@dataclass(frozen=True, slots=True)
-class VersionPage:
-    """A page of versions."""
-
-    versions: Sequence[Version]
-    next_page_token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +40,7 @@ class Reading:
 
     async def models(
         self,
+        show: Callable[[Model], W],
         *,
         prefix: str,
         framework: str,
@@ -64,7 +49,7 @@ class Reading:
         page_size: int,
         page_token: str,
         team: str,
-    ) -> ModelPage:
+    ) -> Page[W]:
         """A page of models, in alphabetical order. Raises INVALID_FIELD, INVALID_PAGE_TOKEN."""
         if framework and framework not in FRAMEWORKS:
             raise invalid("framework", framework, "empty or one of " + ", ".join(FRAMEWORKS))
@@ -85,8 +70,9 @@ class Reading:
             )
 
         after = position_of(page_token, query=query, parts=1)
-        shown, more = await collect(fetch, after=after, size=size, position_of=lambda model: (model.name,))
-        return ModelPage(shown, encode_page_token(shown[-1].name, query=query) if more else "")
+        return await collect(
+            fetch, after=after, size=size, position_of=lambda model: (model.name,), show=show, query=query
+        )
 
     async def version(self, model_name: str, version: str, *, team: str) -> Version:
         """The version of that number, "latest", or of that alias. Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND."""
@@ -116,7 +102,16 @@ class Reading:
             )
         return content
 
-    async def versions(self, model_name: str, *, stage: str, page_size: int, page_token: str, team: str) -> VersionPage:
+    async def versions(
+        self,
+        model_name: str,
+        show: Callable[[Version], W],
+        *,
+        stage: str,
+        page_size: int,
+        page_token: str,
+        team: str,
+    ) -> Page[W]:
         """A page of a model's versions, highest first. Raises MODEL_NOT_FOUND, INVALID_FIELD, INVALID_PAGE_TOKEN."""
         check_model_name(model_name)
         if stage and stage not in tuple(Stage):
@@ -133,10 +128,10 @@ class Reading:
             return (precedence_key(version.version),)
 
         below = position_of(page_token, query=query, parts=1)
-        shown, more = await collect(fetch, after=below, size=size, position_of=position)
-        if not shown:
+        page = await collect(fetch, after=below, size=size, position_of=position, show=show, query=query)
+        if not page.items:
             await self.model(model_name, team=team)
-        return VersionPage(shown, encode_page_token(*position(shown[-1]), query=query) if more else "")
+        return page
 
     async def compare(self, model_name: str, version: str, base_version: str, *, team: str) -> Comparison:
         """How `version` differs for callers of `base_version`; empty: the highest active version below.

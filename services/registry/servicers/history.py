@@ -49,11 +49,13 @@ class HistoryMethods(registry_service_pb2_grpc.RegistryServiceServicer):
     ) -> registry_service_pb2.ListChangesResponse:
         """A page of the log, newest first."""
         page = await self.history.following.page(
-            list_from_proto(request), page_size=request.page_size, page_token=request.page_token, team=_viewer()
+            list_from_proto(request),
+            change_to_proto,
+            page_size=request.page_size,
+            page_token=request.page_token,
+            team=_viewer(),
         )
-        return registry_service_pb2.ListChangesResponse(
-            changes=[change_to_proto(change) for change in page.changes], next_page_token=page.next_page_token
-        )
+        return registry_service_pb2.ListChangesResponse(changes=page.items, next_page_token=page.next_page_token)
 
     async def WatchChanges(
         self, request: registry_service_pb2.WatchChangesRequest, _context: _Context

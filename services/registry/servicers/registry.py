@@ -71,6 +71,7 @@ class RegistryServicer(HistoryMethods, ImportMethods, ChangingMethods):
     ) -> registry_service_pb2.ListModelsResponse:
         """A page of models."""
         page = await self._reading.models(
+            model_to_proto,
             prefix=request.name_prefix,
             framework=request.framework,
             tags=list(request.tags),
@@ -79,9 +80,7 @@ class RegistryServicer(HistoryMethods, ImportMethods, ChangingMethods):
             page_token=request.page_token,
             team=caller_team(),
         )
-        return registry_service_pb2.ListModelsResponse(
-            models=[model_to_proto(model) for model in page.models], next_page_token=page.next_page_token
-        )
+        return registry_service_pb2.ListModelsResponse(models=page.items, next_page_token=page.next_page_token)
 
     async def GetModelVersion(
         self, request: registry_service_pb2.GetModelVersionRequest, _context: _Context
@@ -96,14 +95,13 @@ class RegistryServicer(HistoryMethods, ImportMethods, ChangingMethods):
         """A page of a model's versions."""
         page = await self._reading.versions(
             request.model_name,
+            self.shown,
             stage=request.stage,
             page_size=request.page_size,
             page_token=request.page_token,
             team=caller_team(),
         )
-        return registry_service_pb2.ListModelVersionsResponse(
-            versions=[self.shown(version) for version in page.versions], next_page_token=page.next_page_token
-        )
+        return registry_service_pb2.ListModelVersionsResponse(versions=page.items, next_page_token=page.next_page_token)
 
     async def GetReferenceSample(
         self, request: registry_service_pb2.GetReferenceSampleRequest, _context: _Context
@@ -126,10 +124,9 @@ class RegistryServicer(HistoryMethods, ImportMethods, ChangingMethods):
         """A page of versions that are like what is asked for."""
         page = await self._searching.page(
             search_from_proto(request),
+            self.shown,
             page_size=request.page_size,
             page_token=request.page_token,
             team=caller_team(),
         )
-        return registry_service_pb2.SearchModelsResponse(
-            versions=[self.shown(version) for version in page.versions], next_page_token=page.next_page_token
-        )
+        return registry_service_pb2.SearchModelsResponse(versions=page.items, next_page_token=page.next_page_token)

@@ -3,12 +3,21 @@
 import pytest
 
 from services.common.errors import MeshError, Reason
+from services.registry.adapters import postgres_search_filters
 from services.registry.domain.alias import Move
 from services.registry.domain.lineage import Node
 from services.registry.domain.search import Comparison, Order, Search
 from services.registry.domain.version import Lineage, Stage
 from tests.contract.registry.conftest import Kept
 from tests.support.registry_fakes import content, new
+
+
+@pytest.fixture(autouse=True, params=["few", "many"])
+def amount(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the database takes for few, and for many: it asks for each in another way."""
+    if request.param == "many":
+        monkeypatch.setattr(postgres_search_filters, "FEW", 0)
+        monkeypatch.setattr(postgres_search_filters, "LISTED_MAX", 0)
 
 
 @pytest.fixture
@@ -48,6 +57,9 @@ IRIS_1, IRIS_10, LETTERS = "iris@v1.0.0", "iris@v1.10.0", "letters@v1.0.0"
         ({}, [IRIS_10, IRIS_1, LETTERS]),
         ({"words": ("recognises", "LETTERS")}, [LETTERS]),
         ({"words": ("text",)}, [LETTERS]),
+        ({"words": ("xt",)}, [LETTERS]),
+        ({"words": ("s", "fl")}, [IRIS_10, IRIS_1]),
+        ({"words": ("zz",)}, []),
         ({"words": ("%", "sure_")}, [IRIS_10, IRIS_1, LETTERS]),
         ({"words": ("sure__",)}, []),
         ({"words": ("Äpfel", "SURE")}, [IRIS_10, IRIS_1, LETTERS]),

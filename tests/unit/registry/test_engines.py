@@ -3,8 +3,10 @@
 from dataclasses import dataclass, replace
 
 import pytest
+from infermesh.registry.v1 import model_version_pb2
 
 from services.common.errors import MeshError, Reason
+from services.registry.convert.versions import model_to_proto, version_to_proto
 from services.registry.domain.alias import Move
 from services.registry.domain.artifact_uri import ArtifactPlace
 from services.registry.domain.search import Comparison, Order, Search, parse_comparisons, parse_order
@@ -56,8 +58,12 @@ async def engines() -> Engines:
 
 
 async def listed(engines: Engines, page_token: str = "", stage: str = "", model: str = "iris") -> tuple[list[str], str]:
-    page = await engines.reading.versions(model, stage=stage, page_size=2, page_token=page_token, team=NOBODY)
-    return [one.version for one in page.versions], page.next_page_token
+    page = await engines.reading.versions(model, _shown, stage=stage, page_size=2, page_token=page_token, team=NOBODY)
+    return [one.version for one in page.items], page.next_page_token
+
+
+def _shown(version: Version) -> model_version_pb2.ModelVersion:
+    return version_to_proto(version, str, str)
 
 
 def failing(reason: Reason) -> "pytest.RaisesExc[MeshError]":
@@ -99,7 +105,7 @@ async def test_pages_follow_on_each_other_and_tokens_belong_to_their_query(engin
         await listed(engines, token, stage="draft")
     with failing(Reason.INVALID_PAGE_TOKEN):
         await engines.reading.models(
-            prefix="", framework="", tags=(), of_team="", page_size=2, page_token=token, team=NOBODY
+            model_to_proto, prefix="", framework="", tags=(), of_team="", page_size=2, page_token=token, team=NOBODY
         )
     with failing(Reason.MODEL_NOT_FOUND):
         await listed(engines, model="rose")
@@ -112,9 +118,9 @@ async def test_models_are_paged(engines: Engines) -> None:
     names, token = [], ""
     while True:
         page = await engines.reading.models(
-            prefix="", framework="onnx", tags=(), of_team="", page_size=1, page_token=token, team=NOBODY
+            model_to_proto, prefix="", framework="onnx", tags=(), of_team="", page_size=1, page_token=token, team=NOBODY
         )
-        names += [one.name for one in page.models]
+        names += [one.name for one in page.items]
         token = page.next_page_token
         if not token:
             break
@@ -124,15 +130,15 @@ async def test_models_are_paged(engines: Engines) -> None:
 async def test_searches_are_paged(engines: Engines) -> None:
     found, token = [], ""
     while True:
-        page = await engines.searching.page(Search(words=("iris",)), page_size=2, page_token=token, team=NOBODY)
-        found += [one.version for one in page.versions]
+        page = await engines.searching.page(Search(words=("iris",)), _shown, page_size=2, page_token=token, team=NOBODY)
+        found += [one.version for one in page.items]
         token = page.next_page_token
         if not token:
             break
     assert found == ["v2.0.0-rc.1", "v1.1.0", "v1.0.0"]
     for wrong in (Search(framework="caffe"), Search(stage="done"), Search(words=("a",) * 17), Search(prefix="\0")):
         with failing(Reason.INVALID_FIELD):
-            await engines.searching.page(wrong, page_size=2, page_token="", team=NOBODY)
+            await engines.searching.page(wrong, _shown, page_size=2, page_token="", team=NOBODY)
 
 
 async def test_a_change_needs_the_etag_that_is_current(engines: Engines) -> None:

@@ -3,8 +3,14 @@
 from collections.abc import Sequence
 
 import pytest
+from infermesh.registry.v1 import model_pb2
 
+from services.common.page import decode_page_token
 from services.registry.engines.pages import PAGE_BYTES_MAX, collect
+
+
+def _shown(item: tuple[int, str]) -> model_pb2.Model:
+    return model_pb2.Model(name=str(item[0]), description=item[1])
 
 
 class Shelf:
@@ -20,8 +26,19 @@ class Shelf:
         return list(enumerate(self._texts))[begin : begin + limit]
 
     async def page(self, size: int, after: tuple[str, ...] = ()) -> tuple[list[int], bool]:
-        items, more = await collect(self.fetch, after=after, size=size, position_of=lambda item: (str(item[0]),))
-        return [number for number, _ in items], more
+        """The numbers on a page, and whether its token leads on from the last of them."""
+        page = await collect(
+            self.fetch,
+            after=after,
+            size=size,
+            position_of=lambda item: (str(item[0]),),
+            show=_shown,
+            query="q",
+        )
+        numbers = [int(one.name) for one in page.items]
+        if page.next_page_token:
+            assert decode_page_token(page.next_page_token, query="q") == (str(numbers[-1]),)
+        return numbers, bool(page.next_page_token)
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from services.registry.adapters.object_store import BucketObjects, BucketStore, 
 from services.registry.domain.artifacts import Record, Sender
 from tests.support.s3 import S3
 
-FORMS = ("folder", "plain", "encrypted", "s3")
-"""A folder with compression, one without, one with a key, and a bucket."""
+BUCKETS = ("s3", "gs")
+FORMS = ("folder", "plain", "encrypted", *BUCKETS)
+"""A folder with compression, one without, one with a key, and a bucket of either kind."""
 
 
 class MemoryArtifactBook:
@@ -126,7 +127,7 @@ class Form:
         """Its objects."""
         if self.bucket is not None:
             return BucketObjects(self.bucket, "s3://bucket")
-        uri = f"s3://{self.s3.bucket}/{self.prefix}" if self.s3 is not None else ""
+        uri = f"{self.kind}://{self.s3.bucket}/{self.prefix}" if self.s3 is not None else ""
         return open_objects(uri, default=self.data_dir / "artifacts")
 
     def objects(self) -> dict[str, int]:

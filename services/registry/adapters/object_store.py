@@ -5,6 +5,7 @@ as the row that names it. Blocking: for threads other than the event loop's.
 """
 
 import fcntl
+import json
 import os
 import re
 import threading
@@ -25,7 +26,7 @@ from services.registry.adapters.artifact_errors import store_errors
 from services.registry.adapters.frames import Stretch
 
 if TYPE_CHECKING:  # in their stubs alone
-    from obstore.store import ClientConfig, RetryConfig, S3Config
+    from obstore.store import ClientConfig, GCSConfig, RetryConfig, S3Config
 
 BucketStore = S3Store | GCSStore
 _CLIENT: "ClientConfig" = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)}
@@ -36,6 +37,7 @@ _RETRY: "RetryConfig" = {
 }
 _PART_BYTES = 16 * 1024 * 1024
 _PARTS_AT_ONCE = 3
+_PLACES = {"s3": "AWS_ENDPOINT_URL", "gs": "STORAGE_EMULATOR_HOST"}
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 
 
@@ -292,15 +294,29 @@ def bucket_of(uri: str) -> tuple[str, str, str]:
 
 
 def open_bucket(scheme: str, bucket: str, *, prefix: str = "", encryption: "S3Config | None" = None) -> BucketStore:
-    """A bucket, by the environment's credentials for its kind: AWS_…, or GOOGLE_APPLICATION_CREDENTIALS."""
+    """A bucket, by the environment's credentials for its kind: AWS_…, or GOOGLE_APPLICATION_CREDENTIALS.
+
+    AWS_ENDPOINT_URL and STORAGE_EMULATOR_HOST name another place that speaks the protocol of S3 or GCS. Whoever names
+    one without TLS wants it: a store of their own network.
+    """
+    place = os.environ.get(_PLACES[scheme], "")
+    client: ClientConfig = {**_CLIENT, "allow_http": True} if place.startswith("http://") else _CLIENT
     if scheme == "gs":
-        return GCSStore(bucket, prefix=prefix or None, client_options=_CLIENT, retry_config=_RETRY)
-    config: S3Config = encryption or {}
-    client = _CLIENT
-    if os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://"):
-        # Whoever names an endpoint without TLS wants it: a store of their own network.
-        client = {**_CLIENT, "allow_http": True}
-    return S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=_RETRY)
+        config: GCSConfig = {"service_account_key": _without_account(place)} if place else {}
+        return GCSStore(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=_RETRY)
+    return S3Store(bucket, prefix=prefix or None, config=encryption or {}, client_options=client, retry_config=_RETRY)
+
+
+def _without_account(place: str) -> str:
+    """The service account that the library takes for "ask there, and as nobody"."""
+    account = {
+        "gcs_base_url": place,
+        "disable_oauth": True,
+        "client_email": "",
+        "private_key": "",
+        "private_key_id": "",
+    }
+    return json.dumps(account)
 
 
 def open_objects(uri: str, *, default: Path, encryption: "S3Config | None" = None) -> Objects:

@@ -1,4 +1,4 @@
-"""What every `ArtifactStore` promises, whatever it lies on: memory, a folder, an encrypted folder, S3."""
+"""What every `ArtifactStore` promises, whatever it lies on: memory, a folder, an encrypted folder, S3, GCS."""
 
 import asyncio
 import gzip
@@ -19,7 +19,7 @@ from services.registry.domain.artifact_uri import ArtifactPlace, parse_artifact_
 from services.registry.domain.artifacts import Sender
 from services.registry.ports import ArtifactStore
 from tests.support.registry_fakes import MemoryArtifactStore
-from tests.support.registry_stores import FORMS, Form, build_store
+from tests.support.registry_stores import BUCKETS, FORMS, Form, build_store
 from tests.support.s3 import S3, s3_server
 
 CONTENT = b"weights" * 1_000_000
@@ -46,7 +46,7 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.fixture(params=FORMS)
 async def form(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Form]:
-    server: S3 | None = request.getfixturevalue("s3") if request.param == "s3" else None
+    server: S3 | None = request.getfixturevalue("s3") if request.param in BUCKETS else None
     form = Form(request.param, tmp_path / "data", server)
     yield form
     await form.close()
@@ -62,7 +62,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path, source: Path) ->
     if request.param == "memory":
         yield MemoryArtifactStore(SystemClock(), {str(source): CONTENT})
         return
-    form = Form(request.param, tmp_path / "data", request.getfixturevalue("s3") if request.param == "s3" else None)
+    form = Form(request.param, tmp_path / "data", request.getfixturevalue("s3") if request.param in BUCKETS else None)
     yield await build_store(form, bytes_max=BYTES_MAX)
     await form.close()
 
@@ -220,15 +220,16 @@ def folder_in(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("scheme", BUCKETS)
 async def test_a_folder_has_the_same_digest_whichever_way_it_came(
-    form: Form, kept: ObjectArtifactStore, s3: S3, tmp_path: Path
+    kept: ObjectArtifactStore, s3: S3, tmp_path: Path, scheme: str
 ) -> None:
     folder = folder_in(tmp_path)
     for name, content in FILES.items():
         s3.put(f"in/model/{name}", content)
     s3.put("in/model-other/x", b"another folder that begins alike")
     local = await kept.keep(parse_artifact_uri(folder.as_uri() + "/"))
-    remote = await kept.keep(parse_artifact_uri(f"s3://{s3.bucket}/in/model"))
+    remote = await kept.keep(parse_artifact_uri(f"{scheme}://{s3.bucket}/in/model"))
     assert (local.digest, local.kind, local.filename) == (remote.digest, "directory", "model")
     with await kept.open(local.digest) as stream, tarfile.open(fileobj=stream) as archive:
         seen = {one.name: archive.extractfile(one).read() for one in archive}  # type: ignore[union-attr]
@@ -237,11 +238,12 @@ async def test_a_folder_has_the_same_digest_whichever_way_it_came(
     assert (await kept.receive(sent(again), filename="model.tar")).kind == "directory"
 
 
-async def test_an_object_of_a_bucket_is_taken_as_a_file_is(kept: ObjectArtifactStore, s3: S3) -> None:
-    uri = s3.put("in/iris 1%.onnx", CONTENT)
+@pytest.mark.parametrize("scheme", BUCKETS)
+async def test_an_object_of_a_bucket_is_taken_as_a_file_is(kept: ObjectArtifactStore, s3: S3, scheme: str) -> None:
+    uri = s3.put("in/iris 1%.onnx", CONTENT).replace("s3://", f"{scheme}://")
     taken = await kept.keep(parse_artifact_uri(uri), digest=DIGEST)
     assert (taken.digest, taken.kind, taken.filename) == (DIGEST, "file", "iris 1%.onnx")
-    for missing in (f"s3://{s3.bucket}/nothing", "s3://no-such-bucket/x"):
+    for missing in (f"{scheme}://{s3.bucket}/nothing", f"{scheme}://no-such-bucket/x"):
         error = await refusal(kept, parse_artifact_uri(missing))
         assert error.reason is Reason.ARTIFACT_NOT_FOUND
         assert missing in error.message

@@ -18,7 +18,7 @@ from services.registry.domain.artifacts import Sender
 from services.registry.domain.uploads import NewUpload, Part, UploadLimits
 from services.registry.ports_uploads import UploadBook, UploadParts
 from tests.support.clock import NOON
-from tests.support.registry_stores import FORMS, Form, build_store
+from tests.support.registry_stores import BUCKETS, FORMS, Form, build_store
 from tests.support.registry_uploads import MemoryUploadBook, MemoryUploadParts
 from tests.support.s3 import S3, s3_server
 
@@ -116,7 +116,7 @@ async def parts(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     if request.param == "memory":
         yield MemoryUploadParts()
         return
-    form = Form(request.param, tmp_path / "data", request.getfixturevalue("s3") if request.param == "s3" else None)
+    form = Form(request.param, tmp_path / "data", request.getfixturevalue("s3") if request.param in BUCKETS else None)
     store = await build_store(form, bytes_max=10**9)
     encoding = Encoding(compress=form.compresses, plain=form.local, keys=form.keys)
     yield ObjectUploadParts(form.open(), encoding=encoding, threads=store)

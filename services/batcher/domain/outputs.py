@@ -98,7 +98,9 @@ class OutputPlan:
         confidences: list[float] = table[np.arange(rows), classes].tolist()
         if isnan(sum(confidences)):
             # numpy holds NaN for the largest of all; no class is the most probable by being unknown.
-            classes = np.where(np.isnan(table), -np.inf, table).argmax(axis=1)
+            unknown = np.isnan(table)
+            known = np.where(unknown, -np.inf, table)
+            classes = ((known == known.max(axis=1, keepdims=True)) & ~unknown).argmax(axis=1)
             confidences = table[np.arange(rows), classes].tolist()
         return Scores(classes.tolist(), confidences, table.tolist())
 

@@ -5,7 +5,7 @@ import math
 import struct
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from infermesh.prediction.v1 import prediction_pb2
 
@@ -62,6 +62,7 @@ def test_what_is_said_of_a_row_does_not_depend_on_the_others(table: list[tuple[i
     assert together == alone
 
 
+@example([(0, math.nan, -math.inf, -math.inf)])
 @given(ROWS)
 def test_the_class_is_one_of_the_most_probable(table: list[tuple[int, float, float, float]]) -> None:
     scores = PLAN.scores(answer([row[0] for row in table], *(row[1:] for row in table)), len(table))

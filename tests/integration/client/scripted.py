@@ -129,10 +129,9 @@ class Artifacts(artifact_service_pb2_grpc.ArtifactServiceServicer):
     def UploadArtifact(
         self, requests: Iterator[artifact_service_pb2.UploadArtifactRequest], context: grpc.ServicerContext
     ) -> artifact_pb2.Artifact:
-        for first in requests:
-            break
-        else:
-            context.abort(grpc.StatusCode.CANCELLED, "whoever sends went away before the first word")
+        first = next(requests, None)
+        if first is None:
+            return context.abort(grpc.StatusCode.CANCELLED, "whoever sends went away before the first word")
         content = first.body.data
         for request in requests:
             self.pieces += 1

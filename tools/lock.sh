@@ -12,3 +12,11 @@ compile requirements/serving.in -o requirements/serving.lock
 compile --no-deps requirements/triton.in -o requirements/triton.lock
 compile requirements/uv.in -o requirements/uv.lock
 compile requirements/zig.in -o requirements/zig.lock
+# What the deployer installs for each framework, in environments of their own. Wheels alone: an installation runs no code.
+for framework in sklearn xgboost lightgbm python tensorflow; do
+    compile --only-binary :all: "requirements/frameworks/$framework.in" -o "requirements/frameworks/$framework.lock"
+done
+# PyTorch's wheels for one version differ by index (CPU, CUDA), so it is pinned without hashes and without CUDA's parts.
+"$uv" pip compile -q --no-emit-index-url --no-annotate --custom-compile-command "make lock" --python-version 3.11 \
+    --only-binary :all: requirements/frameworks/pytorch.in |
+    sed -e 's/+cpu$//' -e '/^\(nvidia-\|cuda-\|triton==\)/d' > requirements/frameworks/pytorch.lock

@@ -85,6 +85,7 @@ class Reason(StrEnum):
     LOAD_FAILED = auto()
     WARMUP_FAILED = auto()
     VERSION_ARCHIVED = auto()
+    ENVIRONMENT_FAILED = auto()
 
     VERSION_NOT_DEPLOYED = auto()
     WEIGHTS_INVALID = auto()
@@ -156,6 +157,7 @@ CATALOGUE: Mapping[Reason, Code] = MappingProxyType(
         Reason.LOAD_FAILED: Code.FAILED_PRECONDITION,
         Reason.WARMUP_FAILED: Code.FAILED_PRECONDITION,
         Reason.VERSION_ARCHIVED: Code.FAILED_PRECONDITION,
+        Reason.ENVIRONMENT_FAILED: Code.FAILED_PRECONDITION,
         Reason.VERSION_NOT_DEPLOYED: Code.FAILED_PRECONDITION,
         Reason.WEIGHTS_INVALID: Code.INVALID_ARGUMENT,
         Reason.TRAFFIC_RULE_NOT_FOUND: Code.NOT_FOUND,

@@ -1,13 +1,15 @@
 """What the engines need of the world, as small protocols. Each has a fake that passes the same tests."""
 
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from services.common.access.book import TeamTerms
 from services.common.access.decide import Standing
 from services.deployer.domain.catalog import Place
 from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Recipe, Wish
-from services.deployer.domain.package import Package
+from services.deployer.domain.environment import Environment
+from services.deployer.domain.package import Package, Stated
 from services.deployer.domain.plan import ServerState
 from services.deployer.domain.quota import Quota
 from services.deployer.domain.trial import Tensor, TensorShape
@@ -157,8 +159,36 @@ class PackageStore(Protocol):
         """
         ...
 
+    async def requirements(self, package: Package) -> Stated:
+        """What the artifact of a package that is there says of what it needs."""
+        ...
+
+    async def link(self, package: Package, environment: Path) -> None:
+        """Has a package that is there run in that environment."""
+        ...
+
     async def remove(self, server_model_name: str) -> None:
         """Takes the package away; nothing where there is none."""
+        ...
+
+
+class Environments(Protocol):
+    """What frameworks are installed in."""
+
+    def locked(self, framework: str) -> Mapping[str, str]:
+        """The versions in the framework's lock file, by package."""
+        ...
+
+    def lock_digest(self, framework: str) -> str:
+        """Tells one lock file of a framework from another."""
+        ...
+
+    async def ensure(self, environment: Environment, report: Callable[[str], Awaitable[None]]) -> Path:
+        """The folder of an environment, built where it is not there; `report` is told how far that is.
+
+        Raises ENVIRONMENT_FAILED where the requirements cannot be met, DEPENDENCY_UNAVAILABLE where the package index
+        or the disk is at fault.
+        """
         ...
 
 

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
+import uv
 from infermesh.deployer.v1 import (
     activation_service_pb2_grpc,
     backend_service_pb2_grpc,
@@ -19,10 +21,12 @@ from services.common.grpc.server import GrpcServer, add_grpc_server
 from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
 from services.common.signals import Signal
+from services.common.telemetry.logging import get_logger
 from services.deployer.adapters.artifact_cache import ArtifactCache
+from services.deployer.adapters.environments import Installer, UvEnvironments
 from services.deployer.adapters.postgres import SCHEMA, PostgresDeploymentStore
 from services.deployer.adapters.registry import RegistryArtifacts, RegistryVersionSource
-from services.deployer.adapters.repository import FolderPackageStore, digests_in
+from services.deployer.adapters.repository import FolderPackageStore, digests_in, environments_in
 from services.deployer.adapters.router import RouterTraffic
 from services.deployer.adapters.triton import TritonServer
 from services.deployer.domain.catalog import Place
@@ -36,7 +40,10 @@ from services.deployer.servicers.backends import ActivationServicer, BackendServ
 from services.deployer.servicers.deployer import DeployerServicer
 from services.deployer.settings import DeployerSettings
 
+log = get_logger(__name__)
+
 _PACKAGE = "infermesh.deployer.v1"
+_DAY_S = 86_400.0
 _DRAIN_WAIT_MARGIN_S = 4.0
 """A deployment made right after its namesake was removed waits for the drain and this much more."""
 _WORK_STOP_TIMEOUT_S = 2.0
@@ -94,6 +101,12 @@ def assemble(
     servers = _servers(settings)
     cache = _cache(settings, artifacts) if artifacts is not None else None
     packages = FolderPackageStore(settings.model_repository, runner=settings.runner, artifacts=cache)
+    environments = UvEnvironments(
+        (settings.environments or settings.data_dir / "environments").absolute(),
+        installer(settings),
+        clock=clock,
+        keep_s=settings.environment_keep_days * _DAY_S,
+    )
     changed = Signal()
     catalog = Catalog(store=store, pool={name: server.place for name, server in servers.items()})
     bringer = Bringer(
@@ -101,8 +114,10 @@ def assemble(
         versions=versions,
         servers=servers,
         packages=packages,
+        environments=environments,
         clock=clock,
         threads_default=settings.threads,
+        loads_max=settings.loads_max,
     )
     reconciler = Reconciler(
         store=store,
@@ -116,8 +131,6 @@ def assemble(
         options=ReconcilerOptions(
             period_s=settings.period_s,
             drain_s=settings.drain_s,
-            threads_default=settings.threads,
-            loads_max=settings.loads_max,
             routing_patience_s=settings.routing_patience_s,
         ),
     )
@@ -132,6 +145,7 @@ def assemble(
     )
     _add_database(lifecycle, engine, url)
     lifecycle.add("model repository", start=packages.start)
+    lifecycle.add("environments", start=lambda: _prune(environments, settings.model_repository))
     for name, triton in servers.items():
         lifecycle.add(f"client of {name}", stop=triton.close)
     owners = Owners(store=store, terms=access.book, changes=access.book.changes, clock=clock)
@@ -145,6 +159,24 @@ def assemble(
         lifecycle, settings, clock, guard=access.guard, deployer=deployer, backends=BackendServicer(catalog)
     )
     return Deployer(lifecycle, server)
+
+
+def installer(settings: DeployerSettings) -> Installer:
+    """Where environments get their packages."""
+    return Installer(
+        uv=Path(uv.find_uv_bin()),
+        python=settings.serving_python.absolute(),
+        locks=settings.framework_locks,
+        index=settings.package_index,
+        proxy=settings.package_proxy,
+        links=tuple(link for link in settings.package_links.split() if link),
+    )
+
+
+async def _prune(environments: UvEnvironments, repository: Path) -> None:
+    removed = await environments.prune(environments_in(repository))
+    if removed:
+        log.info("removed environments that nothing used", environments=removed)
 
 
 def _cache(settings: DeployerSettings, artifacts: ArtifactSource) -> ArtifactCache:

@@ -18,7 +18,7 @@ from services.supervisor.parts.service import service_part
 from services.supervisor.parts.triton import triton_part
 from services.supervisor.parts.valkey import prediction_cache_part, valkey_part
 from services.supervisor.ports import MeshPorts, batcher_purpose
-from services.supervisor.settings import SupervisorSettings
+from services.supervisor.settings import ROOT, SupervisorSettings
 
 _SERVER_STOP_TIMEOUT_S = 3.0
 _GATEWAY_STOP_TIMEOUT_S = 1.5
@@ -107,6 +107,8 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
         "deployer": {
             "data_dir": settings.data_dir / "deployer",
             "model_repository": model_repository(settings),
+            "serving_python": (settings.serving_env / "bin" / "python").absolute(),
+            "environments": ROOT / ".build" / "environments",
             "triton_http_address": f"127.0.0.1:{ports.triton_http}",
             "triton_grpc_address": f"127.0.0.1:{ports.triton_grpc}",
             "registry_address": registry,

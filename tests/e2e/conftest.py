@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.frameworks import use_wheels_of_pip
 from tests.support.mesh import Mesh, start_mesh, stop_mesh
 
 
 @pytest.fixture(scope="session")
 def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
     """One mesh for all end-to-end tests: they share digits and add models of their own."""
+    use_wheels_of_pip()
     running = start_mesh(tmp_path_factory.mktemp("mesh") / "data")
     yield running
     stop_mesh(running)

@@ -1,9 +1,10 @@
 """The deployer's neighbours, in memory: each passes the contract tests that its real twin passes."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
@@ -11,7 +12,8 @@ from services.common.schema import DataType, ModelSchema, PredictionMapping, Ten
 from services.deployer.adapters.postgres import same_or_refused
 from services.deployer.domain.catalog import Place
 from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Recipe, Status, Wish
-from services.deployer.domain.package import Package
+from services.deployer.domain.environment import FRAMEWORKS, Environment
+from services.deployer.domain.package import Package, Stated
 from services.deployer.domain.plan import ServerState
 from services.deployer.domain.quota import Quota, check_quota
 from services.deployer.domain.trial import Tensor, TensorShape
@@ -65,12 +67,46 @@ class FakeTraffic:
         self.splits.append((new.model_name, new.deployment_name, dict(new.traffic_split)))
 
 
+class FakeEnvironments:
+    """An `Environments`."""
+
+    def __init__(self) -> None:
+        self.ensured: list[Environment] = []
+        self.problem: MeshError | None = None
+
+    def locked(self, framework: str) -> Mapping[str, str]:
+        """numpy alone."""
+        return {"numpy": "1.26.4", FRAMEWORKS[framework].package: "1.0.0"}
+
+    def lock_digest(self, framework: str) -> str:
+        """Its name."""
+        return framework
+
+    async def ensure(self, environment: Environment, report: Callable[[str], Awaitable[None]]) -> Path:
+        """There at once, after one word."""
+        await report(f"building for {environment.framework}")
+        if self.problem is not None:
+            raise self.problem
+        self.ensured.append(environment)
+        return Path("/environments") / environment.framework
+
+
 class FakePackages:
     """A `PackageStore`."""
 
     def __init__(self) -> None:
         self.packages: dict[str, Package] = {}
         self.problem: MeshError | None = None
+        self.stated = Stated((), own_code=False)
+        self.links: dict[str, Path] = {}
+
+    async def requirements(self, package: Package) -> Stated:
+        """As it was set."""
+        return self.stated
+
+    async def link(self, package: Package, environment: Path) -> None:
+        """Notes it."""
+        self.links[package.server_model_name] = environment
 
     def runner_digest(self) -> str:
         """Any."""

@@ -3,9 +3,24 @@
 The folder of a version holds this file, the adapters, the artifact, and `serving.json`, which says how to run it:
 
     {"framework": "onnx", "artifact": "model.onnx", "threads": 1,
-     "inputs": [{"name": "X", "datatype": "FP32"}], "outputs": [{"name": "label", "datatype": "INT64"}]}
+     "inputs": [{"name": "X", "datatype": "FP32", "shape": [64]}],
+     "outputs": [{"name": "label", "datatype": "INT64", "shape": []}]}
 
-It runs in Triton's stub process, in the serving environment: nothing of the services can be imported here.
+A shape is that of one row; -1 is a size that calls choose. It runs in Triton's stub process, in the framework's own
+environment: nothing of the services can be imported here, and an adapter imports nothing that only others have.
+
+An adapter is a module with
+
+    open_model(path: Path, serving: Mapping[str, Any]) -> Model
+
+where `path` is the artifact, a file or a folder, and `serving` what serving.json says. It raises ValueError with what
+is expected where the artifact or the declared tensors are not what it can run. A model has
+
+    run(outputs: Sequence[str], inputs: Mapping[str, ndarray]) -> list[ndarray]
+
+which gives the named outputs, in that order, for one batch: the first dimension of each array is the row. BYTES come
+as bytes in arrays of objects, and go as bytes or str. An optional input may be absent. What it raises is told to the
+caller.
 """
 
 import json
@@ -17,8 +32,16 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as triton
 
-ADAPTERS = {"onnx": "onnx_adapter"}
-"""The module of each framework's adapter; each has `open_model(path, threads) -> Model`."""
+ADAPTERS = {
+    "lightgbm": "lightgbm_adapter",
+    "onnx": "onnx_adapter",
+    "python": "python_adapter",
+    "pytorch": "pytorch_adapter",
+    "sklearn": "sklearn_adapter",
+    "tensorflow": "tensorflow_adapter",
+    "xgboost": "xgboost_adapter",
+}
+"""The module of each framework's adapter."""
 
 
 class TritonPythonModel:
@@ -35,7 +58,7 @@ class TritonPythonModel:
         self._inputs = [one["name"] for one in serving["inputs"]]
         self._types = {one["name"]: _numpy_type(one["datatype"]) for one in serving["outputs"]}
         adapter = import_module(ADAPTERS[framework])
-        self._model = adapter.open_model(folder / serving["artifact"], int(serving["threads"]))
+        self._model = adapter.open_model(folder / serving["artifact"], serving)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answers requests in one run where they fit together; where that run fails, each alone, so blame is precise.

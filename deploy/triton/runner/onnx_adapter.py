@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from feature_columns import texts
+from places import find_model
 
 
 class OnnxModel:
@@ -22,13 +24,13 @@ class OnnxModel:
 
     def run(self, outputs: Sequence[str], inputs: Mapping[str, np.ndarray[Any, Any]]) -> list[np.ndarray[Any, Any]]:
         """The named outputs for one batch of rows. Raises what onnxruntime raises."""
-        given = {name: _text(value) if name in self._text else value for name, value in inputs.items()}
+        given = {name: texts(value, name) if name in self._text else value for name, value in inputs.items()}
         return list(self._session.run(list(outputs), given))
 
 
-def open_model(path: Path, threads: int) -> OnnxModel:
-    """Loads the file at `path`; raises what onnxruntime says is wrong with it."""
-    return OnnxModel(path, threads)
+def open_model(path: Path, serving: Mapping[str, Any]) -> OnnxModel:
+    """Loads the file at `path`, or the one in that folder; raises what onnxruntime says is wrong with it."""
+    return OnnxModel(find_model(path, "onnx").path, int(serving["threads"]))
 
 
 def _providers() -> list[str]:
@@ -36,8 +38,3 @@ def _providers() -> list[str]:
     wanted = ("CUDAExecutionProvider", "CPUExecutionProvider")
     there = set(onnxruntime.get_available_providers())
     return [provider for provider in wanted if provider in there]
-
-
-def _text(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Triton's BYTES are Python bytes; onnxruntime wants text."""
-    return np.vectorize(lambda item: item.decode() if isinstance(item, bytes) else str(item), otypes=[object])(value)

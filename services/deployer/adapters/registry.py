@@ -3,6 +3,7 @@
 from collections.abc import AsyncGenerator
 
 import grpc
+from google.protobuf.struct_pb2 import Struct
 from infermesh.registry.v1 import (
     artifact_service_pb2,
     artifact_service_pb2_grpc,
@@ -41,7 +42,15 @@ class RegistryVersionSource:
             feature_views=views_from_proto(found.feature_views),
             reference_digest=found.reference_digest,
             signature_verified=found.signature.verified,
+            framework_version=found.framework_version,
+            requirements=_requirements(found.metadata),
         )
+
+
+def _requirements(metadata: Struct) -> tuple[str, ...]:
+    """The texts of the list `requirements`; what is none of that is the version's own affair."""
+    listed = metadata.fields["requirements"].list_value.values if "requirements" in metadata.fields else ()
+    return tuple(one.string_value for one in listed if one.HasField("string_value"))
 
 
 class RegistryArtifacts:

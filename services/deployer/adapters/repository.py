@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shutil
+import zipfile
 from collections.abc import Mapping, Set
 from contextlib import suppress
 from pathlib import Path
@@ -20,11 +21,14 @@ from services.common.artifacts.unpack import unpack
 from services.common.artifacts.unpacking import Limits
 from services.common.errors import MeshError, Reason
 from services.deployer.adapters.artifact_cache import ArtifactCache
-from services.deployer.domain.package import SERVING_FILE, Package
+from services.deployer.domain.package import ENVIRONMENT, SERVING_FILE, Package, Stated
 
 _FINGERPRINT_FILE = "package.fingerprint"
 _ARTIFACT_FILE = "package.artifact"
 """The artifact's digest, and of what is unpacked the digest of each file."""
+_CODE = "model.py"
+_REQUIREMENTS = "requirements.txt"
+_REQUIREMENTS_BYTES_MAX = 256 * 1024
 
 
 class FolderPackageStore:
@@ -67,6 +71,16 @@ class FolderPackageStore:
             # The disk may have damaged what was fetched; the registry's own copy is checked on its way.
             await self._artifacts.drop(package.artifact_digest)
             await asyncio.to_thread(self._build_anew, package, await self._artifacts.path(package.artifact_digest))
+
+    async def requirements(self, package: Package) -> Stated:
+        """What the artifact itself says that it needs."""
+        return await asyncio.to_thread(
+            _stated, self._repository / package.server_model_name / "1" / package.artifact_name
+        )
+
+    async def link(self, package: Package, environment: Path) -> None:
+        """Has the package run in that environment."""
+        await asyncio.to_thread(_link, self._repository / package.server_model_name / ENVIRONMENT, environment)
 
     async def remove(self, server_model_name: str) -> None:
         """Takes the package away."""
@@ -139,6 +153,11 @@ class FolderPackageStore:
         shutil.rmtree(trash, ignore_errors=True)
 
 
+def environments_in(repository: Path) -> Set[Path]:
+    """The environments that the packages of a repository run in."""
+    return {link.resolve() for link in repository.glob(f"*/{ENVIRONMENT}")}
+
+
 def digests_in(repository: Path) -> Set[str]:
     """The digests of the artifacts that the packages of a repository are made of."""
     found = set()
@@ -146,6 +165,29 @@ def digests_in(repository: Path) -> Set[str]:
         with suppress(OSError, ValueError, KeyError):
             found.add(str(json.loads(file.read_text())["digest"]))
     return found
+
+
+def _stated(artifact: Path) -> Stated:
+    """Of a folder or a zip the lines of its requirements.txt, and whether it is run as Python code."""
+    packed = artifact.is_file() and zipfile.is_zipfile(artifact)
+    if not packed and not artifact.is_dir():
+        return Stated((), own_code=False)
+    place = zipfile.Path(artifact) if packed else artifact
+    said = place / _REQUIREMENTS
+    text = b""
+    if said.is_file():
+        with said.open("rb") as stream:
+            text = stream.read(_REQUIREMENTS_BYTES_MAX)
+    return Stated(tuple(text.decode(errors="replace").splitlines()), own_code=(place / _CODE).is_file())
+
+
+def _link(link: Path, environment: Path) -> None:
+    with suppress(OSError):
+        if link.readlink() == environment.absolute():
+            return
+    fresh = link.with_name(f"{link.name}.{secrets.token_hex(4)}")
+    fresh.symlink_to(environment.absolute())
+    fresh.replace(link)
 
 
 def _take(source: Path, target: Path, digest: str) -> None:

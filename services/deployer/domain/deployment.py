@@ -152,6 +152,10 @@ class Recipe:
     """What batchers explain predictions against; empty: nothing."""
     signature_verified: bool = False
     """Whether the artifact had, when it was deployed, a signature of a signer whom the team trusts."""
+    framework_version: str = ""
+    """The framework's version that wrote the artifact; empty: not known."""
+    requirements: tuple[str, ...] = ()
+    """What the version's metadata says that it needs, as lines that pip reads."""
 
 
 @dataclass(frozen=True, slots=True)

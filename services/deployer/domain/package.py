@@ -8,11 +8,19 @@ from dataclasses import dataclass
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, TensorSpec
 from services.deployer.domain.deployment import Deployment, Recipe, Wish
+from services.deployer.domain.environment import FRAMEWORKS as IN_ENVIRONMENTS
 
-FRAMEWORKS: Mapping[str, str] = {"onnx": "model.onnx"}
-"""The frameworks that the runner has an adapter for, with the file name that the artifact gets."""
+FRAMEWORKS: Mapping[str, str] = {"onnx": "model.onnx"} | dict.fromkeys(IN_ENVIRONMENTS, "artifact")
+"""The frameworks that the runner has an adapter for, with the name that the file or folder of the artifact gets."""
+ENVIRONMENT = "environment"
+"""The link in a package to the environment that its model runs in."""
 
 SERVING_FILE = "serving.json"
+ENVIRONMENT_PARAMETER = "EXECUTION_ENV_PATH"
+_ENVIRONMENT_CONFIG = (
+    f'parameters {{ key: "{ENVIRONMENT_PARAMETER}" '
+    f'value {{ string_value: "$$TRITON_MODEL_DIRECTORY/{ENVIRONMENT}" }} }}\n'
+)
 _TYPES = {data_type: f"TYPE_{data_type.value}" for data_type in DataType} | {DataType.BYTES: "TYPE_STRING"}
 
 
@@ -31,6 +39,21 @@ class Package:
     fingerprint: str
     artifact_kind: str = "file"
     """"file"; or "directory" and "tar.gz", which are unpacked to a folder of that name."""
+
+    @property
+    def in_environment(self) -> bool:
+        """Whether it runs in an environment of its own, to which its folder gets a link."""
+        return ENVIRONMENT_PARAMETER in self.config
+
+
+@dataclass(frozen=True, slots=True)
+class Stated:
+    """What an artifact says of what it needs."""
+
+    requirements: tuple[str, ...]
+    """The lines of its requirements.txt."""
+    own_code: bool
+    """Whether it is run as the Python code that it brings."""
 
 
 def package_of(deployment: Deployment, *, runner_digest: str, threads_default: int) -> Package:
@@ -65,12 +88,6 @@ def check_framework(recipe: Recipe) -> None:
             f"register it as one of: {', '.join(sorted(FRAMEWORKS))}",
             metadata={"framework": recipe.framework},
         )
-    if recipe.artifact_kind != "file":
-        raise MeshError(
-            Reason.FRAMEWORK_UNSUPPORTED,
-            f"the artifact is packed as {recipe.artifact_kind!r} and {recipe.framework} is run from a single file; "
-            "register the file itself",
-        )
     for spec in (*recipe.schema.inputs, *recipe.schema.outputs):
         if spec.data_type is DataType.BF16:
             raise MeshError(
@@ -90,6 +107,7 @@ def _config(name: str, recipe: Recipe, wish: Wish) -> str:
         f"input [\n{inputs}\n]\n"
         f"output [\n{outputs}\n]\n"
         f"instance_group [ {{ kind: KIND_CPU count: {wish.instances} }} ]\n"
+        + (_ENVIRONMENT_CONFIG if recipe.framework in IN_ENVIRONMENTS else "")
     )
 
 
@@ -106,8 +124,12 @@ def _serving(recipe: Recipe, wish: Wish, threads_default: int) -> str:
             "framework": recipe.framework,
             "artifact": FRAMEWORKS[recipe.framework],
             "threads": wish.serving.threads or threads_default,
-            "inputs": [{"name": spec.name, "datatype": spec.data_type.value} for spec in recipe.schema.inputs],
-            "outputs": [{"name": spec.name, "datatype": spec.data_type.value} for spec in recipe.schema.outputs],
+            "inputs": [_described(spec) for spec in recipe.schema.inputs],
+            "outputs": [_described(spec) for spec in recipe.schema.outputs],
         },
         indent=1,
     )
+
+
+def _described(spec: TensorSpec) -> Mapping[str, object]:
+    return {"name": spec.name, "datatype": spec.data_type.value, "shape": list(spec.shape)}

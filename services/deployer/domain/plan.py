@@ -23,6 +23,7 @@ PERMANENT = frozenset(
         Reason.ARTIFACT_CORRUPT,
         Reason.ARTIFACT_INVALID,
         Reason.FRAMEWORK_UNSUPPORTED,
+        Reason.ENVIRONMENT_FAILED,
     }
 )
 """Failures that trying again cannot mend."""

@@ -1,5 +1,6 @@
 """Packaging, loading and trying one version, with a condition recorded for each step."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -7,10 +8,11 @@ from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
 from services.deployer.domain.deployment import Deployment, Progress, Status, with_condition
+from services.deployer.domain.environment import FRAMEWORKS, environment_of
 from services.deployer.domain.package import Package, package_of
 from services.deployer.domain.plan import Observation, health_of
 from services.deployer.domain.trial import check_answer, trial_inputs, trial_rows
-from services.deployer.ports import DeploymentStore, ModelServer, PackageStore, VersionSource
+from services.deployer.ports import DeploymentStore, Environments, ModelServer, PackageStore, VersionSource
 
 log = get_logger(__name__)
 
@@ -18,6 +20,7 @@ _WORDS = {
     "Validated": "the registry knows the version and its framework can be run here; "
     "cpu and memory are recorded, the local model servers do not limit them",
     "Packaged": "the model repository holds the version, its artifact's digest is right",
+    "Environment": "what the version requires is installed",
     "Loaded": "every model server of the pool that answers has loaded it",
     "WarmedUp": "a trial prediction came back with the outputs of the schema",
     "Autoscaled": "autoscaling is recorded but does not act yet; scale the deployment by hand",
@@ -34,8 +37,10 @@ class Bringer:
         versions: VersionSource,
         servers: Mapping[str, ModelServer],
         packages: PackageStore,
+        environments: Environments,
         clock: Clock,
         threads_default: int,
+        loads_max: int,
     ) -> None:
         self._store = store
         self._versions = versions
@@ -43,6 +48,16 @@ class Bringer:
         self._packages = packages
         self._clock = clock
         self._threads_default = threads_default
+        self._environments = environments
+        self._loads = asyncio.Semaphore(loads_max)
+
+    def package(self, deployment: Deployment) -> Package:
+        """The package that the wish asks for. Raises FRAMEWORK_UNSUPPORTED."""
+        framework = deployment.recipe.framework
+        lock = self._environments.lock_digest(framework) if framework in FRAMEWORKS else ""
+        return package_of(
+            deployment, runner_digest=self._packages.runner_digest() + lock, threads_default=self._threads_default
+        )
 
     async def bring_up(self, deployment: Deployment, names: Sequence[str]) -> None:
         """Records where it answers; raises what went wrong, with the condition of the failed step recorded already."""
@@ -53,29 +68,26 @@ class Bringer:
             await self._store.record(deployment, progress)
         step = "Validated"
         try:
-            package = self._package(deployment)
+            package = self.package(deployment)
             progress = self._passed(progress, step)
             step = "Packaged"
             await self._ensure(deployment, package)
             progress = self._passed(progress, step)
+            if package.in_environment:
+                step = "Environment"
+                progress = await self._install(deployment, package, progress)
             for name in names:
                 step = "Loaded"
-                await self._servers[name].load(package.server_model_name)
-                progress = self._passed(progress, step)
-                step = "WarmedUp"
-                await self._try(deployment, self._servers[name])
+                async with self._loads:
+                    await self._servers[name].load(package.server_model_name)
+                    progress = self._passed(progress, step)
+                    step = "WarmedUp"
+                    await self._try(deployment, self._servers[name])
                 progress = self._passed(progress, step)
                 progress = replace(progress, loaded={**progress.loaded, name: package.fingerprint})
         except MeshError as error:
-            conditions = with_condition(
-                progress.conditions,
-                step,
-                status=False,
-                reason=error.reason.value,
-                message=error.message,
-                now=self._clock.now(),
-            )
-            await self._store.record(deployment, replace(progress, conditions=conditions))
+            failed = self._told(progress, step, status=False, reason=error.reason.value, message=error.message)
+            await self._store.record(deployment, failed)
             raise
         load_time_ms = (self._clock.monotonic() - began_s) * 1000
         log.info(
@@ -112,11 +124,6 @@ class Bringer:
             deployed_at=self._clock.now() if began else progress.deployed_at,
         )
 
-    def _package(self, deployment: Deployment) -> Package:
-        return package_of(
-            deployment, runner_digest=self._packages.runner_digest(), threads_default=self._threads_default
-        )
-
     async def _ensure(self, deployment: Deployment, package: Package) -> None:
         try:
             await self._packages.ensure(package)
@@ -127,6 +134,26 @@ class Bringer:
             recipe = await self._versions.recipe(deployment.new.model_name, deployment.new.version)
             await self._packages.ensure(replace(package, artifact_path=recipe.artifact_path))
 
+    async def _install(self, deployment: Deployment, package: Package, progress: Progress) -> Progress:
+        """Has the package run in the environment that it needs; what takes long is told as a condition."""
+        recipe = deployment.recipe
+        stated = await self._packages.requirements(package)
+        environment = environment_of(
+            recipe.framework,
+            framework_version=recipe.framework_version,
+            stated=(*recipe.requirements, *stated.requirements),
+            own_code=stated.own_code or recipe.framework == "python",
+            locked=self._environments.locked(recipe.framework),
+        )
+
+        async def report(words: str) -> None:
+            building = self._told(progress, "Environment", status=False, reason="Building", message=words)
+            await self._store.record(deployment, building)
+
+        await self._packages.link(package, await self._environments.ensure(environment, report))
+        words = [_WORDS["Environment"], *(f"left out: {one}" for one in environment.left_out)]
+        return self._told(progress, "Environment", status=True, reason="Environment", message="; ".join(words))
+
     async def _try(self, deployment: Deployment, server: ModelServer) -> None:
         schema = deployment.recipe.schema
         batching = deployment.wish.batching
@@ -135,7 +162,10 @@ class Bringer:
         check_answer(schema, rows, await server.infer(deployment.server_model_name, inputs))
 
     def _passed(self, progress: Progress, step: str) -> Progress:
+        return self._told(progress, step, status=True, reason=step, message=_WORDS[step])
+
+    def _told(self, progress: Progress, step: str, *, status: bool, reason: str, message: str) -> Progress:
         conditions = with_condition(
-            progress.conditions, step, status=True, reason=step, message=_WORDS[step], now=self._clock.now()
+            progress.conditions, step, status=status, reason=reason, message=message, now=self._clock.now()
         )
         return replace(progress, conditions=conditions)

@@ -14,7 +14,6 @@ from services.common.errors import MeshError, Reason
 from services.common.signals import Signal, wait_at_most
 from services.common.telemetry.logging import get_logger
 from services.deployer.domain.deployment import Deployment, Failure, Health, Progress, with_condition
-from services.deployer.domain.package import package_of
 from services.deployer.domain.plan import (
     BringUp,
     Forget,
@@ -46,10 +45,6 @@ class ReconcilerOptions:
     """Seconds between looks when nothing calls for one."""
     drain_s: float
     """Seconds between taking a version out of what is published and unloading it."""
-    threads_default: int
-    """Threads of a copy whose deployment states none."""
-    loads_max: int
-    """Loads at the same time."""
     routing_patience_s: float
     """How long a traffic split is offered to the router before it is given up."""
 
@@ -80,7 +75,6 @@ class Reconciler:
         self._clock = clock
         self._options = options
         self._busy: set[str] = set()
-        self._loads = asyncio.Semaphore(options.loads_max)
         self._route_since_s: dict[str, float] = {}
         self._route_again_s: dict[str, float] = {}
         self._observed: Observation = {}
@@ -140,12 +134,7 @@ class Reconciler:
 
     def _decide(self, deployment: Deployment, observed: Observation) -> Step:
         try:
-            package = package_of(
-                deployment,
-                runner_digest=self._packages.runner_digest(),
-                threads_default=self._options.threads_default,
-            )
-            wanted = package.fingerprint
+            wanted = self._bringer.package(deployment).fingerprint
         except MeshError:
             # What cannot be packaged fails with its reason where it is brought up.
             wanted = "none"
@@ -186,8 +175,7 @@ class Reconciler:
         progress, now = deployment.progress, self._clock.now()
         match step:
             case BringUp(servers):
-                async with self._loads:
-                    await self._bringer.bring_up(deployment, servers)
+                await self._bringer.bring_up(deployment, servers)
             case Unite():
                 await self._store.record(deployment, self._bringer.succeeded(deployment, progress, observed))
             case Note(ready_replicas, health):

@@ -34,6 +34,7 @@ def service_part(
     prefix = f"INFERMESH_{name}_".upper()
     told = {"shutdown_grace_s": _GRACE_S, "instance": f"{name}-0", **settings}
     settled = {f"{prefix}{field.upper()}": str(value) for field, value in told.items()}
+    trusted = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
     wished = {variable: value for variable, value in os.environ.items() if variable.startswith(prefix)}
     return Part(
         name=name,
@@ -43,6 +44,7 @@ def service_part(
             "LANG": "C.UTF-8",
             "TZ": "UTC",
             "TMPDIR": str(work_dir),
+            **trusted,
             **wished,
             **settled,
         },

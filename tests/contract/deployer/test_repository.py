@@ -1,7 +1,9 @@
 """Packages of artifacts that come from elsewhere: fetched, unpacked, checked before every load."""
 
 import hashlib
-from collections.abc import AsyncGenerator
+import io
+import zipfile
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +12,8 @@ import pytest
 from services.common.artifacts.tar import canonical_tar
 from services.common.errors import MeshError, Reason
 from services.deployer.adapters.artifact_cache import ArtifactCache
-from services.deployer.adapters.repository import FolderPackageStore, digests_in
-from services.deployer.domain.package import Package
+from services.deployer.adapters.repository import FolderPackageStore, digests_in, environments_in
+from services.deployer.domain.package import ENVIRONMENT, Package, Stated
 from services.supervisor.settings import ROOT
 
 FILES = [("saved_model.pb", b"graph"), ("variables/data", b"x" * 5000)]
@@ -19,6 +21,18 @@ TAR = b"".join(canonical_tar((name, len(content), [content]) for name, content i
 ESCAPING = b"".join(canonical_tar([("../out", 1, [b"x"])]))
 CONTENTS = {hashlib.sha256(content).hexdigest(): content for content in (b"a model", TAR, ESCAPING)}
 MODEL, FOLDER, ESCAPE = CONTENTS
+
+
+def _tar(files: Sequence[tuple[str, bytes]]) -> bytes:
+    return b"".join(canonical_tar((name, len(content), [content]) for name, content in sorted(files)))
+
+
+def _zip(files: Sequence[tuple[str, bytes]]) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        for name, content in files:
+            archive.writestr(name, content)
+    return made.getvalue()
 
 
 class Source:
@@ -91,3 +105,35 @@ async def test_a_folder_is_unpacked_and_one_that_leads_out_is_not(packages: Fold
     assert caught.value.reason is Reason.ARTIFACT_INVALID
     assert {name: (unpacked / name).read_bytes() for name, _ in FILES} == dict(FILES)
     assert not list((tmp_path / "repository.staging").iterdir())
+
+
+async def test_an_artifact_says_what_it_needs_and_whether_it_is_code(
+    packages: FolderPackageStore, source: Source, tmp_path: Path
+) -> None:
+    await packages.ensure(package(MODEL))
+    assert await packages.requirements(package(MODEL)) == Stated((), own_code=False)
+    files = [("requirements.txt", b"requests>=2\n# why\n"), ("model.py", b"class Model: ...")]
+    for kind, content in (("directory", _tar(files)), ("file", _zip(files))):
+        digest = hashlib.sha256(content).hexdigest()
+        CONTENTS[digest] = content
+        wanted = package(digest, kind, "artifact")
+        await packages.ensure(wanted)
+        assert await packages.requirements(wanted) == Stated(("requests>=2", "# why"), own_code=True)
+
+
+async def test_a_package_is_linked_to_the_environment_that_it_runs_in(
+    packages: FolderPackageStore, tmp_path: Path
+) -> None:
+    await packages.ensure(package(MODEL))
+    link = tmp_path / "repository" / "digits--v1.0.0" / ENVIRONMENT
+    for name in ("one", "one", "two"):
+        (tmp_path / name).mkdir(exist_ok=True)
+        await packages.link(package(MODEL), tmp_path / name)
+        assert link.resolve() == tmp_path / name
+        assert environments_in(tmp_path / "repository") == {tmp_path / name}
+    assert sorted(one.name for one in link.parent.iterdir()) == sorted(
+        ("1", "config.pbtxt", "environment", "package.artifact", "package.fingerprint")
+    )
+    # What stands is not built anew, and keeps its environment.
+    await packages.ensure(package(MODEL))
+    assert link.resolve() == tmp_path / "two"

@@ -24,7 +24,15 @@ from services.deployer.engines.bringup import Bringer
 from services.deployer.engines.catalog import Catalog
 from services.deployer.engines.deployments import Deployments
 from services.deployer.engines.reconciler import Reconciler, ReconcilerOptions
-from tests.support.deployer_fakes import FakePackages, FakeServer, FakeTraffic, FakeVersions, MemoryStore, recipe
+from tests.support.deployer_fakes import (
+    FakeEnvironments,
+    FakePackages,
+    FakeServer,
+    FakeTraffic,
+    FakeVersions,
+    MemoryStore,
+    recipe,
+)
 
 T = TypeVar("T")
 VERSIONS = ("v1.0.0", "v1.1.0", "v2.0.0")
@@ -43,6 +51,12 @@ class CheckedServer(FakeServer):
 
     machine: "DeployerMachine"
 
+    async def load(self, name: str) -> None:
+        """As the server does, where what it needs is installed."""
+        package = self.machine.packages.packages.get(name)
+        assert package is None or not package.in_environment or name in self.machine.packages.links
+        await super().load(name)
+
     async def unload(self, name: str) -> None:
         """As the server does."""
         assert name not in self.machine.published(), f"{name} is unloaded while it is published"
@@ -56,7 +70,9 @@ class DeployerMachine(RuleBasedStateMachine):
         super().__init__()
         self.loop = looptime.new_event_loop()
         self.clock = LoopClock(datetime(2026, 1, 15, tzinfo=UTC))
-        self.versions = FakeVersions({("m", version): recipe() for version in VERSIONS})
+        frameworks = zip(VERSIONS, ("onnx", "sklearn", "python"), strict=True)
+        self.versions = FakeVersions({("m", version): recipe(framework=name) for version, name in frameworks})
+        self.environments = FakeEnvironments()
         self.packages = FakePackages()
         self.servers = {name: CheckedServer(self.packages, name) for name in ("triton-0", "triton-1")}
         for server in self.servers.values():
@@ -86,8 +102,10 @@ class DeployerMachine(RuleBasedStateMachine):
             versions=self.versions,
             servers=self.servers,
             packages=self.packages,
+            environments=self.environments,
             clock=self.clock,
             threads_default=1,
+            loads_max=2,
         )
         self.reconciler = Reconciler(
             store=self.store,
@@ -98,7 +116,7 @@ class DeployerMachine(RuleBasedStateMachine):
             catalog=self.catalog,
             changed=self.changed,
             clock=self.clock,
-            options=ReconcilerOptions(period_s=0.5, drain_s=3, threads_default=1, loads_max=2, routing_patience_s=60),
+            options=ReconcilerOptions(period_s=0.5, drain_s=3, routing_patience_s=60),
         )
         self.deployments = Deployments(
             store=self.store,
@@ -159,6 +177,10 @@ class DeployerMachine(RuleBasedStateMachine):
     def mend_artifacts(self, name: str) -> None:
         self.servers[name].sick.clear()
 
+    @rule(reason=st.sampled_from((None, Reason.DEPENDENCY_UNAVAILABLE, Reason.ENVIRONMENT_FAILED)))
+    def change_index(self, reason: Reason | None) -> None:
+        self.environments.problem = MeshError(reason, "the index") if reason is not None else None
+
     @rule()
     def lose_store(self) -> None:
         self.store.away = True
@@ -200,6 +222,7 @@ class DeployerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Everything is mended; then every wish is carried out."""
         self.store.away = False
+        self.environments.problem = None
         for server in self.servers.values():
             server.sick.clear()
             server.revive()

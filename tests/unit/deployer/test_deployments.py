@@ -46,8 +46,7 @@ async def test_a_version_of_any_other_stage_is_taken_and_pending(stage: str) -> 
     ("of", "reason", "advice"),
     [
         (recipe(stage="archived"), Reason.VERSION_ARCHIVED, "set its stage to active or deploy another version"),
-        (recipe(artifact_kind="tar.gz"), Reason.FRAMEWORK_UNSUPPORTED, "register the file itself"),
-        (recipe(framework="caffe"), Reason.FRAMEWORK_UNSUPPORTED, "register it as one of: onnx"),
+        (recipe(framework="caffe"), Reason.FRAMEWORK_UNSUPPORTED, "register it as one of: lightgbm, onnx"),
     ],
 )
 async def test_what_cannot_be_served_is_refused_at_once_and_nothing_is_stored(

@@ -54,8 +54,11 @@ def test_digits_gets_this_configuration() -> None:
         "framework": "onnx",
         "artifact": "model.onnx",
         "threads": 1,
-        "inputs": [{"name": "X", "datatype": "FP32"}],
-        "outputs": [{"name": "label", "datatype": "INT64"}, {"name": "probabilities", "datatype": "FP32"}],
+        "inputs": [{"name": "X", "datatype": "FP32", "shape": [64]}],
+        "outputs": [
+            {"name": "label", "datatype": "INT64", "shape": []},
+            {"name": "probabilities", "datatype": "FP32", "shape": [10]},
+        ],
     }
 
 
@@ -81,16 +84,21 @@ def test_a_fingerprint_changes_with_all_that_a_server_would_load_and_with_nothin
 
 
 def test_a_framework_without_an_adapter_is_refused_with_those_that_have_one() -> None:
-    with pytest.raises(MeshError, match=r"'caffe'.*one of: onnx") as refused:
+    known = "lightgbm, onnx, python, pytorch, sklearn, tensorflow, xgboost"
+    with pytest.raises(MeshError, match=rf"'caffe'.*one of: {known}") as refused:
         package(of=recipe(framework="caffe"))
     assert refused.value.reason is Reason.FRAMEWORK_UNSUPPORTED
 
 
-@pytest.mark.parametrize("kind", ["directory", "tar.gz"])
-def test_an_artifact_of_many_files_is_refused_because_onnx_is_run_from_one(kind: str) -> None:
-    with pytest.raises(MeshError, match=f"packed as '{kind}'.*register the file itself") as refused:
-        package(of=recipe(artifact_kind=kind))
-    assert refused.value.reason is Reason.FRAMEWORK_UNSUPPORTED
+@pytest.mark.parametrize("framework", ["sklearn", "xgboost", "lightgbm", "pytorch", "tensorflow", "python"])
+@pytest.mark.parametrize("kind", ["file", "directory", "tar.gz"])
+def test_other_frameworks_get_a_link_to_an_environment_of_their_own(framework: str, kind: str) -> None:
+    made = package(of=recipe(framework=framework, artifact_kind=kind))
+    link = 'parameters { key: "EXECUTION_ENV_PATH" value { string_value: "$$TRITON_MODEL_DIRECTORY/environment" } }\n'
+    assert made.config == DIGITS_CONFIG + link
+    assert (made.in_environment, made.artifact_name, made.artifact_kind) == (True, "artifact", kind)
+    assert json.loads(made.serving)["framework"] == framework
+    assert not package().in_environment
 
 
 def test_bfloat16_is_refused_because_the_runner_has_no_such_type() -> None:

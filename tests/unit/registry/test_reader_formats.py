@@ -245,6 +245,13 @@ def test_python_code_is_recognised_and_never_safe() -> None:
     assert "model.py" in seen.unsafe
 
 
+@pytest.mark.parametrize("state", ["state_dict.pt", "state_dict.pth", "state_dict.safetensors"])
+def test_code_beside_a_state_dict_is_a_pytorch_module(state: str) -> None:
+    seen = understood(packed({"model.py": b"def build(): ...\n", state: b"\1\2"}), kind="directory")
+    assert (seen.framework, seen.form) == ("pytorch", f"a PyTorch module with its {state}")
+    assert "model.py" in seen.unsafe
+
+
 def test_an_mlflow_folder_brings_its_run() -> None:
     files = dict(folder_files(ARTIFACTS / "mlflow-xgboost"))
     files["MLmodel"] = b"run_id: 8f3a\n" + files["MLmodel"]

@@ -146,6 +146,7 @@ def deployment_to_proto(deployment: Deployment, pool: dict[str, Place]) -> deplo
     message = wish_to_proto(deployment.wish)
     loaded = sorted(name for name in progress.loaded if name in pool)
     answers = bool(loaded) and progress.withdrawn_at is None and progress.health is not Health.UNHEALTHY
+    asleep = progress.asleep_since is not None
     where = f"http://{pool[loaded[0]].http_address}/v2/models/{deployment.server_model_name}" if loaded else ""
     message.MergeFrom(
         deployment_pb2.Deployment(
@@ -162,7 +163,7 @@ def deployment_to_proto(deployment: Deployment, pool: dict[str, Place]) -> deplo
             replicas=deployment.wish.resources.replicas,
             ready_replicas=progress.ready_replicas,
             traffic_split=new.traffic_split,
-            endpoint_url=where if answers else "",
+            endpoint_url=where if answers and not asleep else "",
             error_message=progress.failure.message if progress.failure else "",
             error_reason=progress.failure.reason if progress.failure else "",
             conditions=[_condition(condition) for condition in progress.conditions],
@@ -349,6 +350,7 @@ def _version(version: PublishedVersion) -> serving_pb2.ServedVersion:
         deterministic=version.deterministic,
         feature_views=views_to_proto(version.feature_views),
         reference_digest=version.reference_digest,
+        cold=version.cold,
     )
 
 

@@ -1,5 +1,6 @@
 """How the deployer is put together."""
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,15 +24,18 @@ from services.common.lifecycle import Lifecycle
 from services.common.signals import Signal
 from services.common.telemetry.logging import get_logger
 from services.deployer.adapters.artifact_cache import ArtifactCache
-from services.deployer.adapters.environments import Installer, UvEnvironments
+from services.deployer.adapters.environments import TOUCH_EVERY_S, UvEnvironments
+from services.deployer.adapters.installer import Installer
 from services.deployer.adapters.postgres import SCHEMA, PostgresDeploymentStore
 from services.deployer.adapters.registry import RegistryArtifacts, RegistryVersionSource
 from services.deployer.adapters.repository import FolderPackageStore, digests_in, environments_in
 from services.deployer.adapters.router import RouterTraffic
 from services.deployer.adapters.triton import TritonServer
 from services.deployer.domain.catalog import Place
+from services.deployer.engines.activations import Activations
 from services.deployer.engines.bringup import Bringer
 from services.deployer.engines.catalog import Catalog
+from services.deployer.engines.demand import Demand
 from services.deployer.engines.deployments import Deployments
 from services.deployer.engines.owners import Owners
 from services.deployer.engines.reconciler import Reconciler, ReconcilerOptions
@@ -108,6 +112,7 @@ def assemble(
         keep_s=settings.environment_keep_days * _DAY_S,
     )
     changed = Signal()
+    demand = Demand(clock=clock, changed=changed)
     catalog = Catalog(store=store, pool={name: server.place for name, server in servers.items()})
     bringer = Bringer(
         store=store,
@@ -126,6 +131,7 @@ def assemble(
         bringer=bringer,
         router=router,
         catalog=catalog,
+        demand=demand,
         changed=changed,
         clock=clock,
         options=ReconcilerOptions(
@@ -146,6 +152,7 @@ def assemble(
     _add_database(lifecycle, engine, url)
     lifecycle.add("model repository", start=packages.start)
     lifecycle.add("environments", start=lambda: _prune(environments, settings.model_repository))
+    lifecycle.add_task("environments in use", lambda: _keep(environments, settings.model_repository, clock))
     for name, triton in servers.items():
         lifecycle.add(f"client of {name}", stop=triton.close)
     owners = Owners(store=store, terms=access.book, changes=access.book.changes, clock=clock)
@@ -155,8 +162,15 @@ def assemble(
     lifecycle.on_health("what is published is restored", lambda: catalog.restored)
     lifecycle.on_health("the database answers", lambda: reconciler.reachable)
     deployer = DeployerServicer(deployments=deployments, reconciler=reconciler, servers=servers, book=access.book)
+    activations = Activations(store=store, catalog=catalog, demand=demand, changed=changed, clock=clock)
     server = _add_server(
-        lifecycle, settings, clock, guard=access.guard, deployer=deployer, backends=BackendServicer(catalog)
+        lifecycle,
+        settings,
+        clock,
+        guard=access.guard,
+        deployer=deployer,
+        backends=BackendServicer(catalog),
+        activation=ActivationServicer(activations, demand),
     )
     return Deployer(lifecycle, server)
 
@@ -173,8 +187,15 @@ def installer(settings: DeployerSettings) -> Installer:
     )
 
 
+async def _keep(environments: UvEnvironments, repository: Path, clock: Clock) -> None:
+    """Says now and then which environments are used, so that no other deployer takes them away."""
+    while True:
+        await environments.touch(await asyncio.to_thread(environments_in, repository))
+        await clock.sleep(TOUCH_EVERY_S)
+
+
 async def _prune(environments: UvEnvironments, repository: Path) -> None:
-    removed = await environments.prune(environments_in(repository))
+    removed = await environments.prune(await asyncio.to_thread(environments_in, repository))
     if removed:
         log.info("removed environments that nothing used", environments=removed)
 
@@ -212,8 +233,8 @@ def _add_server(
     guard: Guard,
     deployer: DeployerServicer,
     backends: BackendServicer,
+    activation: ActivationServicer,
 ) -> GrpcServer:
-    activation = ActivationServicer()
     return add_grpc_server(
         lifecycle,
         settings,

@@ -73,6 +73,7 @@ class FakeEnvironments:
     def __init__(self) -> None:
         self.ensured: list[Environment] = []
         self.problem: MeshError | None = None
+        self.build_s = 0.0
 
     def locked(self, framework: str) -> Mapping[str, str]:
         """numpy alone."""
@@ -85,6 +86,7 @@ class FakeEnvironments:
     async def ensure(self, environment: Environment, report: Callable[[str], Awaitable[None]]) -> Path:
         """There at once, after one word."""
         await report(f"building for {environment.framework}")
+        await asyncio.sleep(self.build_s)
         if self.problem is not None:
             raise self.problem
         self.ensured.append(environment)
@@ -97,7 +99,7 @@ class FakePackages:
     def __init__(self) -> None:
         self.packages: dict[str, Package] = {}
         self.problem: MeshError | None = None
-        self.stated = Stated((), own_code=False)
+        self.stated = Stated((), module=False)
         self.links: dict[str, Path] = {}
 
     async def requirements(self, package: Package) -> Stated:

@@ -6,7 +6,8 @@
         cache/                  uv's own: wheels are there once, and environments link to them
 
 A folder without its `environment.json` is what a build left that was interrupted; the next one begins anew. Whoever
-builds holds the lock file, so deployers that share a disk build once.
+builds holds the lock file, so deployers that share a disk build once. The time of `environment.json` says when it was
+used last; whoever uses one says so every now and then.
 """
 
 import asyncio
@@ -14,52 +15,27 @@ import fcntl
 import json
 import os
 import shutil
-import signal
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
+from services.deployer.adapters.installer import Installer, Report
 from services.deployer.domain.environment import FRAMEWORKS, Environment, lock_versions
 
 log = get_logger(__name__)
 
-Report = Callable[[str], Awaitable[None]]
+TOUCH_EVERY_S = 3600.0
+"""How often whoever uses environments says so."""
+_KEEP_MIN_S = 4 * TOUCH_EVERY_S
 _STAMP = "environment.json"
-_BUILD_TIMEOUT_S = 3600.0
+_BUILD_TIMEOUT_S = 1800.0
+_BUILDS_MAX = 2
+"""Builds at the same time: each takes the disk, the network and a core."""
 _LOOK_AGAIN_S = 0.5
-_REPORT_EVERY_S = 2.0
-_SAID_LINES = 12
-_CARRIED = ("SSL_CERT_FILE", "SSL_CERT_DIR")
-_NOT_TO_BE_HAD = ("No solution found", "was not found in the package registry", "hash mismatch", "Hash mismatch")
-"""What uv says where trying again is no use; all else is taken for an index that does not answer."""
-
-
-@dataclass(frozen=True)
-class Installer:
-    """Where packages come from, and for which Python."""
-
-    uv: Path
-    python: Path
-    """The interpreter of the model servers; models run in the same version of Python."""
-    locks: Path
-    """The folder with a lock file for each framework."""
-    index: str = ""
-    """URL of the package index; empty: PyPI, or what uv is configured to use."""
-    links: Sequence[str] = field(default_factory=tuple)
-    """Folders and pages with further wheels."""
-    proxy: str = ""
-    """URL of the proxy to ask the index through; empty: none."""
-
-    @property
-    def options(self) -> Sequence[str]:
-        """Options of uv that say where packages come from. Wheels alone: building from source would run code."""
-        index = ("--default-index", self.index) if self.index else ()
-        return ("--only-binary", ":all:", *index, *(part for link in self.links for part in ("--find-links", link)))
+_SHOWN_MAX = 300
 
 
 class UvEnvironments:
@@ -69,18 +45,20 @@ class UvEnvironments:
         self._folder = folder
         self._installer = installer
         self._clock = clock
-        self._keep_s = keep_s
+        self._keep_s = max(keep_s, _KEEP_MIN_S)
         self._locks = {name: self._lock_file(name).read_text() for name in FRAMEWORKS}
-        self._turn = asyncio.Lock()
-        """One at a time: a build takes the disk, the network and a core."""
+        self._locked = {name: lock_versions(lock) for name, lock in self._locks.items()}
+        self._python = installer.python_identity
+        self._digests = {name: Environment(name).key(lock, self._python) for name, lock in self._locks.items()}
+        self._turns = asyncio.Semaphore(_BUILDS_MAX)
 
     def locked(self, framework: str) -> Mapping[str, str]:
         """The versions in the framework's lock file."""
-        return lock_versions(self._locks[framework])
+        return self._locked[framework]
 
     def lock_digest(self, framework: str) -> str:
-        """Tells one lock file of a framework from another."""
-        return Environment(framework).key(self._locks[framework], "")
+        """Tells one lock file of a framework, and one Python, from another."""
+        return self._digests[framework]
 
     async def ensure(self, environment: Environment, report: Report) -> Path:
         """The environment's folder, built where it is not there; `report` is told how far that is.
@@ -88,36 +66,15 @@ class UvEnvironments:
         Raises ENVIRONMENT_FAILED where the requirements cannot be met, DEPENDENCY_UNAVAILABLE where the index or the
         disk is at fault.
         """
-        lock = self._locks[environment.framework]
-        place = self._folder / environment.key(lock, str(self._installer.python))
-        if await asyncio.to_thread(_is_whole, place):
-            return place
-        if self._turn.locked():
-            await report(f"waiting for another environment to be built before that of {environment.framework}")
-        async with self._turn, self._held(place):
-            if not await asyncio.to_thread(_is_whole, place):
-                await self._build(environment, place, report)
-        return place
-
-    async def prune(self, in_use: Set[Path]) -> Sequence[str]:
-        """Removes environments that nothing uses and nothing has used for as long as they are kept; their names."""
-        return await asyncio.to_thread(self._prune, {path.resolve() for path in in_use})
-
-    async def _build(self, environment: Environment, place: Path, report: Report) -> None:
-        began_s = self._clock.monotonic()
-        wanted = ", ".join(environment.requirements) or f"the lock file of {environment.framework}"
-        log.info("building an environment", environment=place.name, requirements=wanted)
-        await report(f"building an environment with {wanted}")
-        uv = str(self._installer.uv)
-        make = (uv, "venv", "--no-project", "--python", str(self._installer.python), str(place))
-        install = (uv, "pip", "install", "--python", str(place / "bin" / "python"), *self._installer.options)
+        place = self._folder / environment.key(self._locks[environment.framework], self._python)
         try:
-            async with asyncio.timeout(_BUILD_TIMEOUT_S):
-                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
-                await self._run(make, report)
-                what = await asyncio.to_thread(self._requirements, environment, place)
-                await self._run([*install, *what], report)
-            await asyncio.to_thread(_stamp, place, environment)
+            if await asyncio.to_thread(_is_whole, place):
+                return place
+            if self._turns.locked():
+                await report(f"waiting for other environments to be built before that of {environment.framework}")
+            async with self._turns, self._held(place) as lock:
+                if not await asyncio.to_thread(_is_whole, place):
+                    await self._build(environment, place, lock, report)
         except TimeoutError:
             raise MeshError(
                 Reason.DEPENDENCY_UNAVAILABLE,
@@ -128,92 +85,84 @@ class UvEnvironments:
                 Reason.DEPENDENCY_UNAVAILABLE,
                 f"the environment cannot be written ({error.strerror}); make room on the deployer's disk",
             ) from error
-        except MeshError:
-            await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+        return place
+
+    async def touch(self, in_use: Iterable[Path]) -> None:
+        """Says that these are used."""
+        await asyncio.to_thread(lambda: [_is_whole(place) for place in in_use])
+
+    async def prune(self, in_use: Set[Path]) -> Sequence[str]:
+        """Removes environments that nothing uses and nothing has used for as long as they are kept; their names."""
+        return await asyncio.to_thread(self._prune, in_use)
+
+    async def _build(self, environment: Environment, place: Path, lock: int, report: Report) -> None:
+        began_s = self._clock.monotonic()
+        wanted = (", ".join(environment.requirements) or f"the lock file of {environment.framework}")[:_SHOWN_MAX]
+        log.info("building an environment", environment=place.name, requirements=wanted)
+        await report(f"building an environment with {wanted}")
+        make = ["venv", "--no-project", "--python", str(self._installer.python), str(place)]
+        python = str(place / "bin" / "python")
+        try:
+            async with asyncio.timeout(_BUILD_TIMEOUT_S):
+                await asyncio.to_thread(shutil.rmtree, place, ignore_errors=True)
+                await self._run(make, lock, report)
+                what = await asyncio.to_thread(self._requirements, environment, place)
+                install = ["pip", "install", "--python", python, *self._installer.options, *what]
+                await self._run(install, lock, report)
+            await asyncio.to_thread(_stamp, place, environment)
+        except BaseException:
+            # Without its stamp it is nothing; this only gives the room back.
+            await asyncio.shield(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
             raise
         log.info("built an environment", environment=place.name, took_s=round(self._clock.monotonic() - began_s, 1))
 
+    async def _run(self, command: Sequence[str], lock: int, report: Report) -> None:
+        await self._installer.run(command, folder=self._folder, lock=lock, report=report, clock=self._clock)
+
     def _requirements(self, environment: Environment, place: Path) -> Sequence[str]:
         """What `uv pip install` is told to install."""
-        lock = self._lock_file(environment.framework)
         if not environment.requirements:
             hashes = ["--require-hashes"] if "--hash=" in self._locks[environment.framework] else []
-            return [*hashes, "-r", str(lock)]
+            return [*hashes, "-r", str(self._lock_file(environment.framework))]
         file = place / "requirements.txt"
         file.write_text("".join(f"{line}\n" for line in environment.requirements))
         return ["-r", str(file)]
 
-    async def _run(self, command: Sequence[str], report: Report) -> None:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env=self._environment(),
-            cwd=self._folder,
-            start_new_session=True,
-        )
-        said: deque[str] = deque(maxlen=_SAID_LINES)
-        try:
-            await self._listen(process, said, report)
-            code = await process.wait()
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
-        if code != 0:
-            raise _failed(" ".join(said))
-
-    async def _listen(self, process: asyncio.subprocess.Process, said: deque[str], report: Report) -> None:
-        assert process.stderr is not None
-        told_s = self._clock.monotonic()
-        async for line in process.stderr:
-            text = line.decode(errors="replace").strip()
-            if text:
-                said.append(text[:500])
-            if text and self._clock.monotonic() - told_s >= _REPORT_EVERY_S:
-                told_s = self._clock.monotonic()
-                await report(text[:200])
-
-    def _environment(self) -> Mapping[str, str]:
-        carried = {name: os.environ[name] for name in _CARRIED if name in os.environ}
-        proxy = self._installer.proxy
-        return {
-            **carried,
-            **({"HTTP_PROXY": proxy, "HTTPS_PROXY": proxy} if proxy else {}),
-            "PATH": os.defpath,
-            "LANG": "C.UTF-8",
-            "HOME": str(self._folder),
-            "UV_CACHE_DIR": str(self._folder / "cache"),
-            "UV_PYTHON_DOWNLOADS": "never",
-            "UV_NO_PROGRESS": "1",
-        }
-
     @asynccontextmanager
-    async def _held(self, place: Path) -> AsyncIterator[None]:
-        """Nobody else builds there, in whatever process."""
+    async def _held(self, place: Path) -> AsyncIterator[int]:
+        """Nobody else builds there, in whatever process. The descriptor of the lock, for those who build."""
         await asyncio.to_thread(self._folder.mkdir, parents=True, exist_ok=True)
         with place.with_name(place.name + ".lock").open("wb") as stream:
             while not _take(stream.fileno()):
                 await self._clock.sleep(_LOOK_AGAIN_S)
-            yield
+            yield stream.fileno()
 
     def _lock_file(self, framework: str) -> Path:
         return self._installer.locks / f"{framework}.lock"
 
     def _prune(self, in_use: Set[Path]) -> Sequence[str]:
-        removed = []
-        for stamp in sorted(self._folder.glob(f"*/{_STAMP}")):
-            place = stamp.parent
-            with place.with_name(place.name + ".lock").open("wb") as stream:
-                old = self._clock.now().timestamp() - stamp.stat().st_mtime > self._keep_s
-                if place.resolve() in in_use or not old or not _take(stream.fileno()):
-                    continue
-                # Half of it must not look whole.
-                stamp.unlink()
-                shutil.rmtree(place, ignore_errors=True)
-                removed.append(place.name)
-        return removed
+        kept = {path.resolve() for path in in_use}
+        return [
+            lock.stem
+            for lock in sorted(self._folder.glob("*.lock"))
+            if lock.with_suffix("").resolve() not in kept and self._removed(lock)
+        ]
+
+    def _removed(self, lock: Path) -> bool:
+        """Removes what a lock file is of, whole or not, where nobody builds it and it has not been used for long."""
+        place = lock.with_suffix("")
+        with lock.open("rb") as stream, suppress(FileNotFoundError):
+            if not _take(stream.fileno()):
+                return False
+            stamp = place / _STAMP
+            used_s = (stamp if stamp.exists() else place).stat().st_mtime
+            if self._clock.now().timestamp() - used_s <= self._keep_s:
+                return False
+            # Half of it must not look whole.
+            stamp.unlink(missing_ok=True)
+            shutil.rmtree(place, ignore_errors=True)
+            return True
+        return False
 
 
 def _is_whole(place: Path) -> bool:
@@ -238,17 +187,3 @@ def _take(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def _failed(said: str) -> MeshError:
-    if any(words in said for words in _NOT_TO_BE_HAD):
-        return MeshError(
-            Reason.ENVIRONMENT_FAILED,
-            f"the version's requirements cannot be installed: {said[:1500]}; register it anew with requirements that "
-            "fit together and have wheels for this Python",
-        )
-    return MeshError(
-        Reason.DEPENDENCY_UNAVAILABLE,
-        f"the environment cannot be built: {said[:1500]}; see whether the package index answers",
-        retry_after_s=5.0,
-    )

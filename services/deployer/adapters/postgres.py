@@ -72,7 +72,8 @@ _RECORD = text("""
         next_attempt_at = CASE WHEN generation = :generation AND deleting = :deleting
             THEN CAST(:next_attempt_at AS timestamptz) END,
         load_time_ms = :load_time_ms, memory_bytes = :memory_bytes, deployed_at = :deployed_at,
-        withdrawn_at = :withdrawn_at, traffic_routed = :traffic_routed, updated_at = now()
+        withdrawn_at = :withdrawn_at, traffic_routed = :traffic_routed, asleep_since = :asleep_since,
+        updated_at = now()
     WHERE id = CAST(:id AS uuid)
 """)
 # Request ids are of the team that sent them.

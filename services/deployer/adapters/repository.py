@@ -26,7 +26,8 @@ from services.deployer.domain.package import ENVIRONMENT, SERVING_FILE, Package,
 _FINGERPRINT_FILE = "package.fingerprint"
 _ARTIFACT_FILE = "package.artifact"
 """The artifact's digest, and of what is unpacked the digest of each file."""
-_CODE = "model.py"
+_MODULE = "model.py"
+_STATES = ("state_dict.pt", "state_dict.pth", "state_dict.safetensors")
 _REQUIREMENTS = "requirements.txt"
 _REQUIREMENTS_BYTES_MAX = 256 * 1024
 
@@ -123,6 +124,9 @@ class FolderPackageStore:
         built = self._staging / f"{package.server_model_name}.{secrets.token_hex(4)}"
         try:
             self._build(package, source, built)
+            if (place / ENVIRONMENT).is_symlink():
+                # What runs now, and what starts before the new environment stands, goes on in the old one.
+                (built / ENVIRONMENT).symlink_to((place / ENVIRONMENT).readlink())
             self._discard(place)
             built.rename(place)
         finally:
@@ -168,17 +172,34 @@ def digests_in(repository: Path) -> Set[str]:
 
 
 def _stated(artifact: Path) -> Stated:
-    """Of a folder or a zip the lines of its requirements.txt, and whether it is run as Python code."""
+    """Of a folder or a zip the lines of its requirements.txt, and whether it is a PyTorch module by its parts."""
     packed = artifact.is_file() and zipfile.is_zipfile(artifact)
     if not packed and not artifact.is_dir():
-        return Stated((), own_code=False)
-    place = zipfile.Path(artifact) if packed else artifact
-    said = place / _REQUIREMENTS
-    text = b""
-    if said.is_file():
-        with said.open("rb") as stream:
-            text = stream.read(_REQUIREMENTS_BYTES_MAX)
-    return Stated(tuple(text.decode(errors="replace").splitlines()), own_code=(place / _CODE).is_file())
+        return Stated((), module=False)
+    try:
+        place = _innermost(zipfile.Path(artifact) if packed else artifact)
+        said = place / _REQUIREMENTS
+        text = b""
+        if said.is_file():
+            with said.open("rb") as stream:
+                text = stream.read(_REQUIREMENTS_BYTES_MAX + 1)
+        module = not packed and (place / _MODULE).is_file() and any((place / one).is_file() for one in _STATES)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        raise MeshError(
+            Reason.ARTIFACT_INVALID, f"the artifact's {_REQUIREMENTS} cannot be read ({error}); register it anew"
+        ) from error
+    if len(text) > _REQUIREMENTS_BYTES_MAX:
+        raise MeshError(
+            Reason.ARTIFACT_INVALID,
+            f"the artifact's {_REQUIREMENTS} has more than {_REQUIREMENTS_BYTES_MAX} bytes; register it anew",
+        )
+    return Stated(tuple(text.decode(errors="replace").splitlines()), module=module)
+
+
+def _innermost(place: Path | zipfile.Path) -> Path | zipfile.Path:
+    """The folder itself, or the only one in it where there is nothing else, as registry and runner look at it."""
+    inside: list[Path | zipfile.Path] = list(place.iterdir())
+    return inside[0] if len(inside) == 1 and inside[0].is_dir() else place
 
 
 def _link(link: Path, environment: Path) -> None:

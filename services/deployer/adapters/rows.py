@@ -81,6 +81,7 @@ def progress_parameters(progress: Progress) -> Parameters:
         "deployed_at": progress.deployed_at,
         "withdrawn_at": progress.withdrawn_at,
         "traffic_routed": progress.traffic_routed,
+        "asleep_since": progress.asleep_since,
     }
 
 
@@ -137,6 +138,7 @@ def _progress(values: Mapping[str, Any]) -> Progress:
         deployed_at=values["deployed_at"],
         withdrawn_at=values["withdrawn_at"],
         traffic_routed=values["traffic_routed"],
+        asleep_since=values["asleep_since"],
     )
 
 

@@ -35,6 +35,8 @@ class PublishedVersion:
     deterministic: bool
     feature_views: tuple[FeatureView, ...] = ()
     reference_digest: str = ""
+    cold: bool = False
+    """It sleeps: it has no place, and whoever has a request for it asks for it to be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ def published(deployments: Iterable[Deployment], observed: Observation, pool: Ma
 
     A version is published where it was proven and is ready now. Where that is nowhere, for instance because the only
     server is just coming back, it stays published where it was proven: callers then get "try again", not "unknown".
+    One that sleeps is published as cold, until it has been loaded again.
     """
     by_model: dict[str, list[tuple[Deployment, PublishedVersion]]] = {}
     for deployment in deployments:
@@ -89,8 +92,9 @@ def _version(deployment: Deployment, observed: Observation, pool: Mapping[str, P
     if not progress.loaded or progress.withdrawn_at is not None:
         return None
     names = answering(deployment, observed) or tuple(progress.loaded)
-    places = tuple(pool[name] for name in sorted(names) if name in pool)
-    if not places:
+    cold = progress.asleep_since is not None
+    places = () if cold else tuple(pool[name] for name in sorted(names) if name in pool)
+    if not places and not cold:
         return None
     return PublishedVersion(
         version=deployment.new.version,
@@ -105,4 +109,5 @@ def _version(deployment: Deployment, observed: Observation, pool: Mapping[str, P
         deterministic=wish.serving.deterministic,
         feature_views=deployment.recipe.feature_views,
         reference_digest=deployment.recipe.reference_digest,
+        cold=cold,
     )

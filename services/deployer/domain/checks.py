@@ -108,7 +108,9 @@ def check_runnable(wish: Wish, *, local_replicas_max: int) -> None:
     if wish.resources.replicas == 0:
         raise MeshError(
             Reason.NOT_IMPLEMENTED,
-            "resources.replicas is 0; deployments cannot be scaled to zero yet, delete the deployment instead",
+            "resources.replicas is 0; to have the version unloaded while nobody asks for it, set autoscaling.enabled "
+            "with autoscaling.min_replicas 0 and leave replicas at what it has when it is loaded; or delete the "
+            "deployment",
         )
     if wish.resources.gpu:
         raise invalid("resources.gpu", wish.resources.gpu, "0, because the local model servers have no GPU to give")

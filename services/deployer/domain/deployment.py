@@ -110,6 +110,14 @@ class Wish:
         return self.autoscaling.target_latency_ms if self.autoscaling else 0.0
 
     @property
+    def idle_timeout_s(self) -> float | None:
+        """For how long nobody must have asked for it before it may be unloaded; None: it never is."""
+        scaling = self.autoscaling
+        if scaling is None or not scaling.enabled or scaling.min_replicas > 0 or self.serving.pinned:
+            return None
+        return float(scaling.idle_timeout_s)
+
+    @property
     def instances(self) -> int:
         """Copies of the model on each model server: local replicas are copies within the server."""
         return self.resources.replicas * max(1, self.serving.instances)
@@ -199,6 +207,9 @@ class Progress:
     """When it was taken out of what is published, so that it drains. Set only while it is being removed."""
     traffic_routed: bool = False
     """The split asked for at creation was handed on, or given up."""
+    asleep_since: datetime | None = None
+    """Since when it is unloaded, or about to be, because nobody asks for it. It is published as cold; None: it is
+    awake."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ bring anyway.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,10 @@ from packaging.version import InvalidVersion, Version
 
 from services.common.errors import MeshError, Reason
 
-LINES_MAX = 500
+REQUIREMENTS_MAX = 500
+_COMMENT = re.compile(r"(^|\s)#.*$")
+_HASH = re.compile(r"\s+--hash[=\s].*$")
+_LEFT_OUT_SHOWN = 10
 _LINE_LENGTH_MAX = 1000
 _NUMPY = SpecifierSet("<2")
 """Triton's python backend answers zero-length tensors under numpy 2."""
@@ -80,25 +84,33 @@ def environment_of(
         asked = canonicalize_name(requirement.name)
         name = kind.aliases.get(asked, str(asked))
         if not own_code and name not in locked:
-            left_out.append(f"{requirement} (no part of {framework})")
+            left_out.append(f"{str(requirement)[:120]} (no part of {framework})")
             continue
         if name == "numpy" and not _fits_numpy(requirement):
-            left_out.append(f"{requirement} (Triton's python backend needs numpy 1)")
+            left_out.append(f"{str(requirement)[:120]} (Triton's python backend needs numpy 1)")
             continue
         requirement.name = name
-        requirement.specifier &= wanted[name].specifier if name in wanted else SpecifierSet()
+        if name == kind.package and not kind.exact and _wrote_older(requirement, locked):
+            # What was written by an older one is read by the newer one.
+            continue
+        if name in wanted:
+            requirement.specifier &= wanted[name].specifier
+            requirement.extras |= wanted[name].extras
         wanted[name] = requirement
     if framework_version and kind.package and kind.package not in wanted:
         version = _version_wanted(kind, framework_version, locked)
         if version:
             wanted[kind.package] = Requirement(f"{kind.package}=={version}")
+    shown = left_out[:_LEFT_OUT_SHOWN]
+    if len(left_out) > len(shown):
+        shown.append(f"and {len(left_out) - len(shown)} more")
     if all(_satisfied(one, locked) for one in wanted.values()):
-        return Environment(framework, (), tuple(left_out))
+        return Environment(framework, (), tuple(shown))
     for need in (*kind.needs, "numpy", "pyyaml"):
         pinned = f"{need}=={locked[need]}" if need == kind.package and need in locked else need
         wanted.setdefault(need, Requirement(pinned))
     wanted["numpy"].specifier &= _NUMPY
-    return Environment(framework, tuple(sorted(str(one) for one in wanted.values())), tuple(left_out))
+    return Environment(framework, tuple(sorted(str(one) for one in wanted.values())), tuple(shown))
 
 
 def lock_versions(lock: str) -> Mapping[str, str]:
@@ -114,20 +126,22 @@ def lock_versions(lock: str) -> Mapping[str, str]:
 
 
 def _parsed(lines: Sequence[str]) -> Sequence[Requirement]:
-    found = []
-    if len(lines) > LINES_MAX:
-        raise _refused(f"{len(lines)} lines", f"at most {LINES_MAX}")
+    found: list[Requirement] = []
     for line in lines:
         # A hash belongs to a file of one index; what is installed is checked against the index by the installer.
-        text = line.split(" #", 1)[0].split(" --hash", 1)[0].strip().rstrip("\\").strip()
-        if not text or text.startswith(("#", "--hash")):
+        text = _HASH.sub("", _COMMENT.sub("", line)).strip().rstrip("\\").strip()
+        if not text or text.startswith("--hash"):
             continue
+        if len(found) >= REQUIREMENTS_MAX:
+            raise _refused(text[:80], f"at most {REQUIREMENTS_MAX} requirements")
         if len(text) > _LINE_LENGTH_MAX or text.startswith("-"):
             raise _refused(text[:80], "requirements alone, no options of pip")
         try:
             requirement = Requirement(text)
         except InvalidRequirement as error:
             raise _refused(text[:80], f"a requirement ({str(error).splitlines()[0]})") from None
+        if any(one.operator == "===" for one in requirement.specifier):
+            raise _refused(text[:80], "versions that can be compared, no ===")
         if requirement.url is not None:
             raise _refused(text[:80], "a package of the index by its name, no address")
         if requirement.marker is None or requirement.marker.evaluate():
@@ -147,7 +161,16 @@ def _version_wanted(kind: Framework, stated: str, locked: Mapping[str, str]) -> 
 
 def _satisfied(requirement: Requirement, locked: Mapping[str, str]) -> bool:
     version = locked.get(canonicalize_name(requirement.name))
-    return version is not None and requirement.specifier.contains(version, prereleases=True)
+    known = version is not None and not requirement.extras
+    return known and requirement.specifier.contains(str(version), prereleases=True)
+
+
+def _wrote_older(requirement: Requirement, locked: Mapping[str, str]) -> bool:
+    """Whether it asks for one version that is no newer than the locked one."""
+    (only, *others) = requirement.specifier or [None]
+    if only is None or others or only.operator != "==" or only.version.endswith("*"):
+        return False
+    return Version(only.version) <= Version(locked.get(canonicalize_name(requirement.name), "0"))
 
 
 def _fits_numpy(requirement: Requirement) -> bool:

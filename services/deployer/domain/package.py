@@ -16,10 +16,8 @@ ENVIRONMENT = "environment"
 """The link in a package to the environment that its model runs in."""
 
 SERVING_FILE = "serving.json"
-ENVIRONMENT_PARAMETER = "EXECUTION_ENV_PATH"
 _ENVIRONMENT_CONFIG = (
-    f'parameters {{ key: "{ENVIRONMENT_PARAMETER}" '
-    f'value {{ string_value: "$$TRITON_MODEL_DIRECTORY/{ENVIRONMENT}" }} }}\n'
+    f'parameters {{ key: "EXECUTION_ENV_PATH" value {{ string_value: "$$TRITON_MODEL_DIRECTORY/{ENVIRONMENT}" }} }}\n'
 )
 _TYPES = {data_type: f"TYPE_{data_type.value}" for data_type in DataType} | {DataType.BYTES: "TYPE_STRING"}
 
@@ -39,11 +37,8 @@ class Package:
     fingerprint: str
     artifact_kind: str = "file"
     """"file"; or "directory" and "tar.gz", which are unpacked to a folder of that name."""
-
-    @property
-    def in_environment(self) -> bool:
-        """Whether it runs in an environment of its own, to which its folder gets a link."""
-        return ENVIRONMENT_PARAMETER in self.config
+    in_environment: bool = False
+    """Whether it runs in an environment of its own, to which its folder gets a link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +47,8 @@ class Stated:
 
     requirements: tuple[str, ...]
     """The lines of its requirements.txt."""
-    own_code: bool
-    """Whether it is run as the Python code that it brings."""
+    module: bool
+    """Whether it is a folder with a model.py and the state dict of the PyTorch module that is defined there."""
 
 
 def package_of(deployment: Deployment, *, runner_digest: str, threads_default: int) -> Package:
@@ -76,6 +71,7 @@ def package_of(deployment: Deployment, *, runner_digest: str, threads_default: i
         artifact_name=FRAMEWORKS[recipe.framework],
         fingerprint=fingerprint,
         artifact_kind=recipe.artifact_kind,
+        in_environment=recipe.framework in IN_ENVIRONMENTS,
     )
 
 

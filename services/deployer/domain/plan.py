@@ -75,6 +75,13 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class FallAsleep:
+    """Publish it as cold, and begin to drain."""
+
+    idle_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Withdraw:
     """Take it out of what is published, and begin to drain."""
 
@@ -91,14 +98,27 @@ class Forget:
     """Remove its package and its row."""
 
 
-Step = Rest | BringUp | Unite | Note | Route | Withdraw | Unload | Forget
+Step = Rest | BringUp | Unite | Note | Route | FallAsleep | Withdraw | Unload | Forget
 
 
-def next_step(deployment: Deployment, *, observed: Observation, wanted: str, now: datetime, drain_s: float) -> Step:
-    """The one step to take. `wanted` is the fingerprint of the package that the wish asks for."""
+def next_step(
+    deployment: Deployment,
+    *,
+    observed: Observation,
+    wanted: str,
+    now: datetime,
+    drain_s: float,
+    asked: bool = True,
+    idle_s: float = 0.0,
+) -> Step:
+    """The one step to take. `wanted` is the fingerprint of the package that the wish asks for; `asked`: somebody waits
+    for it; `idle_s`: for how long nobody has asked for it."""
     if deployment.deleting:
         return _removal(deployment, observed, now, drain_s)
     progress = deployment.progress
+    timeout_s = deployment.wish.idle_timeout_s
+    if progress.asleep_since is not None and timeout_s is not None and not asked:
+        return _sleep(deployment, progress.asleep_since, observed, now, drain_s)
     if progress.next_attempt_at is not None and now < progress.next_attempt_at:
         return _note(deployment, observed)
     resting = progress.status is Status.FAILED and progress.next_attempt_at is None
@@ -112,12 +132,10 @@ def next_step(deployment: Deployment, *, observed: Observation, wanted: str, now
     ]
     if lacking:
         return BringUp(tuple(lacking))
-    if up and (not deployment.settled or progress.failure is not None):
+    if up and (not deployment.settled or progress.failure is not None or progress.asleep_since is not None):
         return Unite()
     note = _note(deployment, observed)
-    if isinstance(note, Rest) and not progress.traffic_routed and progress.status is Status.ACTIVE:
-        return Route()
-    return note
+    return note if not isinstance(note, Rest) else _settled(deployment, timeout_s, idle_s)
 
 
 def answering(deployment: Deployment, observed: Observation) -> tuple[str, ...]:
@@ -164,6 +182,23 @@ def _removal(deployment: Deployment, observed: Observation, now: datetime, drain
         return Rest()
     held = tuple(name for name, state in observed.items() if deployment.server_model_name in state.ready)
     return Unload(held) if held else Forget()
+
+
+def _settled(deployment: Deployment, timeout_s: float | None, idle_s: float) -> Step:
+    """What is left to do where everything is as it is wished."""
+    if deployment.progress.status is not Status.ACTIVE:
+        return Rest()
+    if not deployment.progress.traffic_routed:
+        return Route()
+    return FallAsleep(idle_s) if timeout_s is not None and idle_s >= timeout_s else Rest()
+
+
+def _sleep(deployment: Deployment, since: datetime, observed: Observation, now: datetime, drain_s: float) -> Step:
+    if not deployment.settled or deployment.progress.failure is not None:
+        # Of what is unloaded any wish is carried out that can be: it is loaded by it once somebody asks.
+        return Unite()
+    held = tuple(name for name, state in observed.items() if deployment.server_model_name in state.ready)
+    return Unload(held) if held and now >= since + timedelta(seconds=drain_s) else Rest()
 
 
 def _note(deployment: Deployment, observed: Observation) -> Step:

@@ -23,7 +23,7 @@ _WORDS = {
     "Environment": "what the version requires is installed",
     "Loaded": "every model server of the pool that answers has loaded it",
     "WarmedUp": "a trial prediction came back with the outputs of the schema",
-    "Autoscaled": "autoscaling is recorded but does not act yet; scale the deployment by hand",
+    "Autoscaled": "the number of replicas does not follow the load yet; scale the deployment by hand",
 }
 
 
@@ -50,6 +50,9 @@ class Bringer:
         self._threads_default = threads_default
         self._environments = environments
         self._loads = asyncio.Semaphore(loads_max)
+        self._packing = asyncio.Semaphore(loads_max)
+        self.installing: set[str] = set()
+        """Deployments whose environment is being built: what takes minutes, and may be given up at any moment."""
 
     def package(self, deployment: Deployment) -> Package:
         """The package that the wish asks for. Raises FRAMEWORK_UNSUPPORTED."""
@@ -71,7 +74,8 @@ class Bringer:
             package = self.package(deployment)
             progress = self._passed(progress, step)
             step = "Packaged"
-            await self._ensure(deployment, package)
+            async with self._packing:
+                await self._ensure(deployment, package)
             progress = self._passed(progress, step)
             if package.in_environment:
                 step = "Environment"
@@ -101,7 +105,7 @@ class Bringer:
         servers = sum(name in progress.loaded for name, state in observed.items() if state.up)
         conditions = progress.conditions
         scaling = deployment.wish.autoscaling
-        if scaling is not None and scaling.enabled:
+        if scaling is not None and scaling.enabled and scaling.max_replicas > deployment.wish.resources.replicas:
             conditions = with_condition(
                 conditions,
                 "Autoscaled",
@@ -138,19 +142,32 @@ class Bringer:
         """Has the package run in the environment that it needs; what takes long is told as a condition."""
         recipe = deployment.recipe
         stated = await self._packages.requirements(package)
-        environment = environment_of(
+        # Those are run as the code that they bring, which the registry took because the team allows it.
+        own_code = recipe.framework == "python" or (recipe.framework == "pytorch" and stated.module)
+        environment = await asyncio.to_thread(
+            environment_of,
             recipe.framework,
             framework_version=recipe.framework_version,
             stated=(*recipe.requirements, *stated.requirements),
-            own_code=stated.own_code or recipe.framework == "python",
+            own_code=own_code,
             locked=self._environments.locked(recipe.framework),
         )
 
         async def report(words: str) -> None:
             building = self._told(progress, "Environment", status=False, reason="Building", message=words)
-            await self._store.record(deployment, building)
+            try:
+                await self._store.record(deployment, building)
+            except MeshError as error:
+                # A word of how far it is; the build goes on without it.
+                log.info("how far the build is could not be recorded", error=error.message)
 
-        await self._packages.link(package, await self._environments.ensure(environment, report))
+        key = deployment.deployment_id
+        self.installing.add(key)
+        try:
+            place = await self._environments.ensure(environment, report)
+        finally:
+            self.installing.discard(key)
+        await self._packages.link(package, place)
         words = [_WORDS["Environment"], *(f"left out: {one}" for one in environment.left_out)]
         return self._told(progress, "Environment", status=True, reason="Environment", message="; ".join(words))
 

@@ -47,6 +47,11 @@ class Catalog:
         """The revision of `models`; 0 before the first refresh."""
         return self._revision
 
+    def lists(self, model_name: str, version: str) -> bool:
+        """Whether the version is published with places where it runs."""
+        model = self._models.get(model_name)
+        return model is not None and any(one.version == version and not one.cold for one in model.versions)
+
     async def refresh(self, deployments: Iterable[Deployment], observed: Observation) -> None:
         """Publishes what follows from these facts, where it differs from what is published."""
         models = published(deployments, observed, self._pool)

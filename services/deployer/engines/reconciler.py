@@ -13,9 +13,10 @@ from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
 from services.common.signals import Signal, wait_at_most
 from services.common.telemetry.logging import get_logger
-from services.deployer.domain.deployment import Deployment, Failure, Health, Progress, with_condition
+from services.deployer.domain.deployment import Deployment, Failure, Health, Progress, Status, with_condition
 from services.deployer.domain.plan import (
     BringUp,
+    FallAsleep,
     Forget,
     Note,
     Observation,
@@ -32,6 +33,7 @@ from services.deployer.domain.plan import (
 )
 from services.deployer.engines.bringup import Bringer
 from services.deployer.engines.catalog import Catalog
+from services.deployer.engines.demand import Demand, Name
 from services.deployer.ports import DeploymentStore, ModelServer, PackageStore, TrafficRouter
 
 log = get_logger(__name__)
@@ -61,6 +63,7 @@ class Reconciler:
         bringer: Bringer,
         router: TrafficRouter,
         catalog: Catalog,
+        demand: Demand,
         changed: Signal,
         clock: Clock,
         options: ReconcilerOptions,
@@ -71,10 +74,12 @@ class Reconciler:
         self._bringer = bringer
         self._router = router
         self._catalog = catalog
+        self._demand = demand
         self._changed = changed
         self._clock = clock
         self._options = options
-        self._busy: set[str] = set()
+        self._busy: dict[str, tuple[Deployment, asyncio.Task[None]]] = {}
+        """What is being carried out: for which wish, and by which task."""
         self._route_since_s: dict[str, float] = {}
         self._route_again_s: dict[str, float] = {}
         self._observed: Observation = {}
@@ -121,16 +126,26 @@ class Reconciler:
             self._reachable = False
             return
         self._reachable = True
+        self._demand.keep({_name(one) for one in deployments})
         for deployment in deployments:
             key = deployment.deployment_id
             if key in self._busy:
+                self._give_up(deployment)
                 continue
             step = self._decide(deployment, observed)
             if isinstance(step, Rest):
                 continue
-            self._busy.add(key)
             name = f"{type(step).__name__} {deployment.server_model_name}"
-            group.create_task(self._carry_out(deployment, step, observed), name=name)
+            task = group.create_task(self._carry_out(deployment, step, observed), name=name)
+            self._busy[key] = (deployment, task)
+
+    def _give_up(self, deployment: Deployment) -> None:
+        """Ends the build of an environment that nobody wants any more: the wish has changed, or it is to go."""
+        begun, task = self._busy[deployment.deployment_id]
+        changed = (begun.generation, begun.deleting) != (deployment.generation, deployment.deleting)
+        if changed and deployment.deployment_id in self._bringer.installing:
+            log.info("a build is given up", deployment=deployment.server_model_name)
+            task.cancel()
 
     def _decide(self, deployment: Deployment, observed: Observation) -> Step:
         try:
@@ -138,8 +153,15 @@ class Reconciler:
         except MeshError:
             # What cannot be packaged fails with its reason where it is brought up.
             wanted = "none"
+        name = _name(deployment)
         step = next_step(
-            deployment, observed=observed, wanted=wanted, now=self._clock.now(), drain_s=self._options.drain_s
+            deployment,
+            observed=observed,
+            wanted=wanted,
+            now=self._clock.now(),
+            drain_s=self._options.drain_s,
+            asked=self._demand.wanted(name),
+            idle_s=self._demand.idle_s(name),
         )
         not_yet = self._clock.monotonic() < self._route_again_s.get(deployment.deployment_id, 0.0)
         return Rest() if isinstance(step, Route) and not_yet else step
@@ -168,7 +190,7 @@ class Reconciler:
             # Nothing was recorded, so the same step comes again at the next look.
             log.warning("a step could not be recorded", deployment=deployment.server_model_name, error=str(error))
         finally:
-            self._busy.discard(deployment.deployment_id)
+            self._busy.pop(deployment.deployment_id, None)
             self._changed.fire()
 
     async def _do(self, deployment: Deployment, step: Step, observed: Observation) -> None:
@@ -177,7 +199,10 @@ class Reconciler:
             case BringUp(servers):
                 await self._bringer.bring_up(deployment, servers)
             case Unite():
-                await self._store.record(deployment, self._bringer.succeeded(deployment, progress, observed))
+                await self._store.record(deployment, self._united(deployment, observed))
+            case FallAsleep(idle_s):
+                log.info("falls asleep", deployment=deployment.server_model_name, idle_s=round(idle_s))
+                await self._store.record(deployment, self._asleep(deployment, idle_s))
             case Note(ready_replicas, health):
                 if health is Health.UNHEALTHY:
                     log.warning("answers nowhere", deployment=deployment.server_model_name)
@@ -244,6 +269,35 @@ class Reconciler:
         self._route_again_s.pop(key, None)
         await self._store.record(deployment, routed)
 
+    def _united(self, deployment: Deployment, observed: Observation) -> Progress:
+        """The progress of a wish that is carried out: of one that sleeps, or of one that answers and is awake now."""
+        progress, name = deployment.progress, _name(deployment)
+        done = self._bringer.succeeded(deployment, progress, observed)
+        if progress.asleep_since is None:
+            if progress.status is not Status.ACTIVE:
+                self._demand.awake(name)
+            return done
+        if deployment.wish.idle_timeout_s is not None and not self._demand.wanted(name):
+            return replace(done, ready_replicas=0, health=Health.HEALTHY)
+        self._demand.awake(name)
+        log.info("is awake", deployment=deployment.server_model_name, load_time_ms=round(progress.load_time_ms))
+        awake = with_condition(
+            done.conditions, "Asleep", status=False, reason="Asked", message="it is loaded", now=self._clock.now()
+        )
+        return replace(done, asleep_since=None, conditions=awake)
+
+    def _asleep(self, deployment: Deployment, idle_s: float) -> Progress:
+        progress, now = deployment.progress, self._clock.now()
+        conditions = with_condition(
+            progress.conditions,
+            "Asleep",
+            status=True,
+            reason="Idle",
+            message=f"nobody asked for it for {idle_s:.0f} s; it is unloaded, and the next request has it loaded",
+            now=now,
+        )
+        return replace(progress, asleep_since=now, ready_replicas=0, health=Health.HEALTHY, conditions=conditions)
+
     def _routed(self, deployment: Deployment, *, done: bool, message: str) -> Progress:
         conditions = with_condition(
             deployment.progress.conditions,
@@ -254,3 +308,7 @@ class Reconciler:
             now=self._clock.now(),
         )
         return replace(deployment.progress, traffic_routed=True, conditions=conditions)
+
+
+def _name(deployment: Deployment) -> Name:
+    return deployment.new.model_name, deployment.new.version

@@ -1,4 +1,4 @@
-"""BackendService, which the router watches, and ActivationService, which batchers will call."""
+"""BackendService, which the router watches, and ActivationService, which batchers call."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -11,14 +11,18 @@ from infermesh.deployer.v1 import (
     backend_service_pb2_grpc,
 )
 
-from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
 from services.deployer.convert import change_to_proto
+from services.deployer.engines.activations import Activations
 from services.deployer.engines.catalog import Catalog
+from services.deployer.engines.demand import Demand
 
 log = get_logger(__name__)
 
 _Context = grpc.aio.ServicerContext[Any, Any]
+_ACTIVATE_MAX_S = 300.0
+_DEADLINE_SHAVE_S = 0.1
+"""A waiting call answers this long before its caller gives up."""
 
 
 class BackendServicer(backend_service_pb2_grpc.BackendServiceServicer):
@@ -37,21 +41,24 @@ class BackendServicer(backend_service_pb2_grpc.BackendServiceServicer):
 
 
 class ActivationServicer(activation_service_pb2_grpc.ActivationServiceServicer):
-    """Everything that is deployed stays loaded for now, so there is nothing to activate."""
+    """Wakes what sleeps, and hears what is in demand."""
+
+    def __init__(self, activations: Activations, demand: Demand) -> None:
+        self._activations = activations
+        self._demand = demand
 
     async def ActivateVersion(
-        self, _request: activation_service_pb2.ActivateVersionRequest, _context: _Context
+        self, request: activation_service_pb2.ActivateVersionRequest, context: _Context
     ) -> activation_service_pb2.ActivateVersionResponse:
-        """Not built yet."""
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            "versions are not loaded on demand yet; deploy the version and wait until it is active",
-        )
+        """Returns once the version is loaded."""
+        left_s: float | None = context.time_remaining()
+        timeout_s = _ACTIVATE_MAX_S if left_s is None else min(_ACTIVATE_MAX_S, left_s - _DEADLINE_SHAVE_S)
+        made = await self._activations.activate(request.model_name, request.version, timeout_s=timeout_s)
+        return activation_service_pb2.ActivateVersionResponse(revision=made.revision, load_time_ms=made.load_time_ms)
 
     async def ReportDemand(
-        self, _request: activation_service_pb2.ReportDemandRequest, _context: _Context
+        self, request: activation_service_pb2.ReportDemandRequest, _context: _Context
     ) -> activation_service_pb2.ReportDemandResponse:
-        """Not built yet."""
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED, "demand does not move replicas yet; scale deployments by hand with ScaleDeployment"
-        )
+        """Notes it."""
+        self._demand.report((one.model_name, one.version) for one in request.demands)
+        return activation_service_pb2.ReportDemandResponse()

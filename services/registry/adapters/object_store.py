@@ -300,6 +300,8 @@ def open_bucket(scheme: str, bucket: str, *, prefix: str = "", encryption: "S3Co
     one without TLS wants it: a store of their own network.
     """
     place = os.environ.get(_PLACES[scheme], "")
+    if place and "://" not in place:
+        place = f"http://{place}"
     client: ClientConfig = {**_CLIENT, "allow_http": True} if place.startswith("http://") else _CLIENT
     if scheme == "gs":
         config: GCSConfig = {"service_account_key": _without_account(place)} if place else {}

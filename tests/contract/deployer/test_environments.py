@@ -5,14 +5,17 @@ import os
 import subprocess
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import uv
 
 from services.common.clock import SystemClock
 from services.common.errors import MeshError, Reason
-from services.deployer.adapters.environments import Installer, UvEnvironments
+from services.deployer.adapters.environments import UvEnvironments
+from services.deployer.adapters.installer import Installer
 from services.deployer.domain.environment import FRAMEWORKS, Environment
 from services.supervisor.settings import ROOT
 
@@ -73,6 +76,10 @@ class Heard:
         self.words.append(words)
 
 
+def installers() -> list[psutil.Process]:
+    return [one for one in psutil.Process().children(recursive=True) if one.name() == "uv"]
+
+
 def version_of(place: Path, module: str) -> str:
     code = f"import {module}; print({module}.VERSION)"
     command = [str(place / "bin" / "python"), "-c", code]
@@ -113,19 +120,30 @@ async def test_what_a_killed_build_left_is_built_anew(make: Make) -> None:
     assert version_of(place, "anvil") == "1.0"
 
 
-async def test_a_build_that_is_given_up_ends_its_installer_and_lets_the_next_one_build(make: Make) -> None:
-    environments, begun = make(), asyncio.Event()
+async def test_a_build_that_is_given_up_ends_its_installer_and_lets_the_next_one_build(
+    make: Make, installer: Installer, tmp_path: Path
+) -> None:
+    async def silent(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await released.wait()
+        writer.close()
 
-    async def report(_: str) -> None:
-        begun.set()
-        await asyncio.Event().wait()
-
-    build = asyncio.create_task(environments.ensure(OTHER, report), name="build")
-    await begun.wait()
+    asked, released = asyncio.Event(), asyncio.Event()
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    silent_index = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/simple"
+    folder, clock = tmp_path / "environments", SystemClock()
+    waiting = UvEnvironments(folder, replace(installer, index=silent_index), clock=clock, keep_s=DAY_S)
+    build = asyncio.create_task(waiting.ensure(OTHER, Heard()), name="build")
+    await asked.wait()
+    assert [one.name() for one in installers()] == ["uv"]
     build.cancel()
     with pytest.raises(asyncio.CancelledError):
         await build
-    assert version_of(await environments.ensure(OTHER, Heard()), "anvil") == "1.0"
+    assert installers() == []
+    assert not any(one.is_dir() and one.name != "cache" for one in folder.iterdir())
+    assert version_of(await make().ensure(OTHER, Heard()), "anvil") == "1.0"
+    released.set()
+    server.close()
 
 
 @pytest.mark.parametrize(
@@ -147,6 +165,17 @@ async def test_a_source_distribution_is_not_taken_because_building_it_runs_code(
         await make().ensure(Environment("python", ("tongs",)), Heard())
 
 
+async def test_why_requirements_contradict_each_other_is_said_however_long_uv_explains_it(
+    make: Make, tmp_path: Path
+) -> None:
+    for number in range(20):
+        wheel(tmp_path / "wheels", f"link{number}", "1.0", needs=f"link{number + 1}==1.0")
+    wheel(tmp_path / "wheels", "link20", "1.0", needs="hammer>9")
+    with pytest.raises(MeshError, match="No solution found") as refused:
+        await make().ensure(Environment("python", ("link0",)), Heard())
+    assert refused.value.reason is Reason.ENVIRONMENT_FAILED
+
+
 async def test_an_index_that_does_not_answer_is_tried_again(tmp_path: Path, installer: Installer) -> None:
     away = Installer(installer.uv, installer.python, installer.locks, "http://127.0.0.1:9/simple", installer.links)
     environments = UvEnvironments(tmp_path / "environments", away, clock=SystemClock(), keep_s=DAY_S)
@@ -165,3 +194,16 @@ async def test_what_nothing_uses_goes_once_it_is_old(make: Make) -> None:
     assert await environments.prune({used}) == [old.name]
     assert (old.exists(), young.exists(), used.exists()) == (False, True, True)
     assert await environments.prune(set()) == [used.name]
+
+
+async def test_what_another_deployer_uses_stays_and_what_was_left_half_built_goes(make: Make, tmp_path: Path) -> None:
+    mine, others = make(), make()
+    place = await others.ensure(OTHER, Heard())
+    os.utime(place / "environment.json", (0, 0))
+    await others.touch([place])
+    half = tmp_path / "environments" / "python-half"
+    half.mkdir()
+    os.utime(half, (0, 0))
+    half.with_name("python-half.lock").touch()
+    assert await mine.prune(set()) == ["python-half"]
+    assert (place.exists(), half.exists()) == (True, False)

@@ -111,14 +111,25 @@ async def test_an_artifact_says_what_it_needs_and_whether_it_is_code(
     packages: FolderPackageStore, source: Source, tmp_path: Path
 ) -> None:
     await packages.ensure(package(MODEL))
-    assert await packages.requirements(package(MODEL)) == Stated((), own_code=False)
-    files = [("requirements.txt", b"requests>=2\n# why\n"), ("model.py", b"class Model: ...")]
-    for kind, content in (("directory", _tar(files)), ("file", _zip(files))):
+    assert await packages.requirements(package(MODEL)) == Stated((), module=False)
+
+    async def stated(kind: str, content: bytes) -> Stated:
         digest = hashlib.sha256(content).hexdigest()
         CONTENTS[digest] = content
         wanted = package(digest, kind, "artifact")
         await packages.ensure(wanted)
-        assert await packages.requirements(wanted) == Stated(("requests>=2", "# why"), own_code=True)
+        return await packages.requirements(wanted)
+
+    needs, code, state = ("requirements.txt", b"requests>=2\n# why\n"), ("model.py", b"..."), ("state_dict.pt", b"...")
+    lines = ("requests>=2", "# why")
+    for kind, pack in (("directory", _tar), ("file", _zip)):
+        assert await stated(kind, pack([needs, code])) == Stated(lines, module=False)
+        assert await stated(kind, pack([needs, code, state])) == Stated(lines, module=kind == "directory")
+        below = [(f"model/{name}", content) for name, content in (needs, code, state)]
+        assert await stated(kind, pack(below)) == Stated(lines, module=kind == "directory")
+    with pytest.raises(MeshError, match="more than") as caught:
+        await stated("directory", _tar([("requirements.txt", b"#" * 300_000), code]))
+    assert caught.value.reason is Reason.ARTIFACT_INVALID
 
 
 async def test_a_package_is_linked_to_the_environment_that_it_runs_in(
@@ -134,6 +145,7 @@ async def test_a_package_is_linked_to_the_environment_that_it_runs_in(
     assert sorted(one.name for one in link.parent.iterdir()) == sorted(
         ("1", "config.pbtxt", "environment", "package.artifact", "package.fingerprint")
     )
-    # What stands is not built anew, and keeps its environment.
+    # What runs by the old package and environment goes on in it until the new environment stands.
     await packages.ensure(package(MODEL))
+    await packages.ensure(replace(package(MODEL), fingerprint="another"))
     assert link.resolve() == tmp_path / "two"

@@ -6,8 +6,8 @@ mended, every wish is carried out.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from datetime import UTC, datetime
+from collections.abc import Coroutine, Iterable
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import looptime
@@ -19,9 +19,11 @@ from services.common.access.book import AccessBook
 from services.common.clock import LoopClock
 from services.common.errors import MeshError, Reason
 from services.common.signals import Signal
-from services.deployer.domain.deployment import Deployment, Health, NewDeployment, Status, Wish
+from services.deployer.domain.deployment import Autoscaling, Deployment, Health, NewDeployment, Status, Wish
+from services.deployer.engines.activations import Activated, Activations
 from services.deployer.engines.bringup import Bringer
 from services.deployer.engines.catalog import Catalog
+from services.deployer.engines.demand import Demand
 from services.deployer.engines.deployments import Deployments
 from services.deployer.engines.reconciler import Reconciler, ReconcilerOptions
 from tests.support.deployer_fakes import (
@@ -36,6 +38,9 @@ from tests.support.deployer_fakes import (
 
 T = TypeVar("T")
 VERSIONS = ("v1.0.0", "v1.1.0", "v2.0.0")
+SLEEPS = VERSIONS[1:]
+"""Those that are unloaded while nobody asks for them."""
+IDLE_S = 20
 versions = st.sampled_from(VERSIONS)
 servers = st.sampled_from(("triton-0", "triton-1"))
 EXPECTED_REFUSALS = {
@@ -58,7 +63,11 @@ class CheckedServer(FakeServer):
         await super().load(name)
 
     async def unload(self, name: str) -> None:
-        """As the server does."""
+        """As the server does, once what was under way has had time to end."""
+        for row in await self.machine.store.every():
+            since = row.progress.asleep_since
+            if row.server_model_name == name and since is not None and not row.deleting:
+                assert self.machine.clock.now() >= since + timedelta(seconds=3)
         assert name not in self.machine.published(), f"{name} is unloaded while it is published"
         await super().unload(name)
 
@@ -96,6 +105,7 @@ class DeployerMachine(RuleBasedStateMachine):
 
     def start(self) -> None:
         self.changed = Signal()
+        self.demand = Demand(clock=self.clock, changed=self.changed)
         self.catalog = Catalog(store=self.store, pool={name: one.place for name, one in self.servers.items()})
         bringer = Bringer(
             store=self.store,
@@ -114,9 +124,13 @@ class DeployerMachine(RuleBasedStateMachine):
             bringer=bringer,
             router=FakeTraffic(),
             catalog=self.catalog,
+            demand=self.demand,
             changed=self.changed,
             clock=self.clock,
             options=ReconcilerOptions(period_s=0.5, drain_s=3, routing_patience_s=60),
+        )
+        self.activations = Activations(
+            store=self.store, catalog=self.catalog, demand=self.demand, changed=self.changed, clock=self.clock
         )
         self.deployments = Deployments(
             store=self.store,
@@ -140,11 +154,19 @@ class DeployerMachine(RuleBasedStateMachine):
                 raise
 
     def published(self) -> set[str]:
+        """What callers are answered by, at once."""
+        models = self.catalog.models.values()
+        return {version.server_model_name for model in models for version in model.versions if not version.cold}
+
+    def known(self) -> set[str]:
+        """What callers are answered by, those included that have to wait for a load."""
         return {version.server_model_name for model in self.catalog.models.values() for version in model.versions}
 
     @rule(version=versions)
     def create(self, version: str) -> None:
-        self.attempt(self.deployments.create(NewDeployment("m", version, f"d{version[1]}{version[3]}", Wish())))
+        scaling = Autoscaling(enabled=True, min_replicas=0, idle_timeout_s=IDLE_S) if version in SLEEPS else None
+        wish = Wish(autoscaling=scaling)
+        self.attempt(self.deployments.create(NewDeployment("m", version, f"d{version[1]}{version[3]}", wish)))
 
     @rule(version=versions)
     def delete(self, version: str) -> None:
@@ -181,6 +203,45 @@ class DeployerMachine(RuleBasedStateMachine):
     def change_index(self, reason: Reason | None) -> None:
         self.environments.problem = MeshError(reason, "the index") if reason is not None else None
 
+    @rule(asked=st.sets(versions), seconds=st.sampled_from((5.0, 25.0, 29.0)))
+    def batchers_tell(self, asked: set[str], seconds: float) -> None:
+        """Word of batchers, and some time in which nobody asks."""
+        self.run(self.tell(asked))
+        self.run(asyncio.sleep(seconds))
+        self.run(self.tell(()))
+        self.run(asyncio.sleep(1))
+
+    async def tell(self, asked: Iterable[str]) -> None:
+        self.demand.report(("m", version) for version in asked)
+
+    @rule(version=versions, callers=st.integers(1, 5))
+    def activate(self, version: str, callers: int) -> None:
+        """Several wait for one version: all get the same answer, and a good one means that it is loaded and listed."""
+        before = sum(server.loads for server in self.servers.values())
+        outcomes = self.run(self.activated(version, callers))
+        assert all(isinstance(one, Activated | MeshError) for one in outcomes), outcomes
+        if isinstance(outcomes[0], Activated):
+            assert self.catalog.lists("m", version)
+            # One load on each server, whatever the number of callers; what else was under way loads twice at most.
+            assert sum(server.loads for server in self.servers.values()) - before <= 2 * 2 * len(VERSIONS)
+
+    async def activated(self, version: str, callers: int) -> list[Activated | BaseException]:
+        calls = [self.activations.activate("m", version, timeout_s=60) for _ in range(callers)]
+        return await asyncio.gather(*calls, return_exceptions=True)
+
+    @rule(version=versions, seconds=st.sampled_from((0.0, 2.0)))
+    def delete_while_it_is_built(self, version: str, seconds: float) -> None:
+        """What is to go does not wait for an environment that takes minutes."""
+        self.environments.build_s = 600.0
+        self.create(version)
+        self.run(asyncio.sleep(seconds))
+        self.delete(version)
+        self.environments.build_s = 0.0
+        mended = not self.store.away and all(server.up for server in self.servers.values())
+        self.run(asyncio.sleep(10))
+        if mended:
+            assert all(row.new.version != version for row in self.run(self.store.every()))
+
     @rule()
     def lose_store(self) -> None:
         self.store.away = True
@@ -192,14 +253,14 @@ class DeployerMachine(RuleBasedStateMachine):
     @precondition(lambda self: not self.store.away)
     @rule()
     def kill_deployer(self) -> None:
-        before = self.published()
+        before = self.known()
         self.task.cancel()
         self.run(asyncio.wait([self.task]))
         self.start()
         self.run(asyncio.sleep(0.1))
         rows = self.run(self.store.every())
         kept = {row.server_model_name for row in rows if not row.deleting and row.progress.loaded}
-        assert before & kept <= self.published(), "a restart forgets what it published"
+        assert before & kept <= self.known(), "a restart forgets what it published"
 
     @rule(seconds=st.sampled_from((0.01, 0.3, 1.0, 5.0, 40.0)))
     def pass_time(self, seconds: float) -> None:
@@ -209,6 +270,7 @@ class DeployerMachine(RuleBasedStateMachine):
     def what_is_published_was_proven(self) -> None:
         for model in self.catalog.models.values():
             for version in model.versions:
+                assert version.cold == (not version.places)
                 for place in version.places:
                     assert (place.server_id, version.server_model_name) in self.proven
 
@@ -226,11 +288,14 @@ class DeployerMachine(RuleBasedStateMachine):
         for server in self.servers.values():
             server.sick.clear()
             server.revive()
-        self.run(asyncio.sleep(120))
+        self.run(asyncio.sleep(720))
         for row in self.run(self.store.every()):
             if row.progress.status is Status.FAILED:
                 self.run(self.deployments.restart("m", row.new.deployment_name))
         self.run(asyncio.sleep(10))
+        for row in self.run(self.store.every()):
+            self.run(self.activations.activate("m", row.new.version, timeout_s=60))
+        self.run(asyncio.sleep(5))
         rows = self.run(self.store.every())
         for row in rows:
             assert (row.progress.status, row.progress.health) == (Status.ACTIVE, Health.HEALTHY), row
@@ -240,9 +305,27 @@ class DeployerMachine(RuleBasedStateMachine):
         wanted = {row.server_model_name for row in rows}
         assert self.published() == wanted
         assert all(set(server.loaded) == wanted for server in self.servers.values())
+        self._all_sleep()
         self.run(self.reconciler.stop())
         self.run(asyncio.wait_for(self.task, 1))
         self.loop.close()
+
+    def _all_sleep(self) -> None:
+        """Nobody asks any more: what may sleep is unloaded everywhere, and all is still known."""
+        for _ in range(5):
+            self.run(self.tell(()))
+            self.run(asyncio.sleep(10))
+        rows = self.run(self.store.every())
+        wanted = {row.server_model_name for row in rows}
+        awake = {row.server_model_name for row in rows if row.new.version not in SLEEPS}
+        assert self.known() == wanted
+        assert self.published() == awake
+        assert all(set(server.loaded) == awake for server in self.servers.values())
+        for row in rows:
+            sleeps = row.new.version in SLEEPS
+            assert (row.progress.status, row.progress.health) == (Status.ACTIVE, Health.HEALTHY)
+            assert row.progress.ready_replicas == (0 if sleeps else 2 * row.wish.resources.replicas)
+            assert (row.progress.asleep_since is not None) == sleeps
 
 
 TestDeployer = DeployerMachine.TestCase

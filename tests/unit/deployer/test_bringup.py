@@ -56,7 +56,7 @@ class World:
 
 async def test_the_environment_is_a_condition_from_its_first_word_on() -> None:
     world = World()
-    world.packages.stated = Stated(("scikit-learn==0.9", "mlflow"), own_code=False)
+    world.packages.stated = Stated(("scikit-learn==0.9", "mlflow"), module=True)
     await world.bring_up()
     assert [(one.status, one.reason) for one in world.told] == [(False, "Building"), (True, "Environment")]
     assert world.told[0].message == "building for sklearn"
@@ -88,11 +88,27 @@ async def test_what_cannot_be_installed_is_said_and_nothing_is_loaded(reason: Re
 
 async def test_a_requirement_that_is_an_option_fails_before_anything_is_installed() -> None:
     world = World("python")
-    world.packages.stated = Stated(("--index-url https://elsewhere",), own_code=True)
+    world.packages.stated = Stated(("--index-url https://elsewhere",), module=False)
     with pytest.raises(MeshError, match="no options of pip"):
         await world.bring_up()
     assert (world.told[-1].status, world.told[-1].reason) == (False, "ARTIFACT_INVALID")
     assert world.environments.ensured == []
+
+
+async def test_a_database_that_hiccups_does_not_end_a_build() -> None:
+    world = World()
+    recorded, failures = world.store.record, [MeshError(Reason.DEPENDENCY_UNAVAILABLE, "away for a moment")]
+
+    async def record(deployment, progress):  # type: ignore[no-untyped-def]
+        building = any(one.reason == "Building" for one in progress.conditions)
+        if building and failures:
+            raise failures.pop()
+        await recorded(deployment, progress)
+
+    world.store.record = record  # type: ignore[method-assign]
+    await world.bring_up()
+    assert failures == []
+    assert set(world.server.loaded) == {"digits--v1.0.0"}
 
 
 async def test_onnx_needs_none() -> None:

@@ -40,6 +40,8 @@ def test_every_lock_file_has_what_the_adapter_imports_and_numpy_1(framework: str
         ("sklearn", HAVE, (f"scikit-learn=={HAVE}", "# a comment", "", "numpy>=1.20", "scipy  # for sparse")),
         ("sklearn", "no version", ()),
         ("xgboost", "1.7.0", ("xgboost>=2",)),
+        ("xgboost", "", ("xgboost==1.7.6",)),
+        ("sklearn", HAVE, tuple(f"scipy\t# {line}" for line in range(400))),
         ("lightgbm", LOCKED["lightgbm"]["lightgbm"], ()),
         ("pytorch", "2.1.0", ("torch", "nothing-of-it==1; python_version < '3'")),
         ("python", "3.11", ("pyyaml",)),
@@ -56,7 +58,9 @@ def test_what_the_lock_file_meets_is_run_by_the_lock_file(framework: str, versio
         ("sklearn", "1.5.2", ("scikit-learn==1.4.0",), "scikit-learn==1.4.0"),
         ("sklearn", "", ("Scikit_Learn==1.4.0 --hash=sha256:00",), "scikit-learn==1.4.0"),
         ("xgboost", "99.0.0", (), "xgboost-cpu==99.0.0"),
-        ("xgboost", "", ("xgboost==2.1.4",), "xgboost-cpu==2.1.4"),
+        ("xgboost", "", ("xgboost==99.1.4",), "xgboost-cpu==99.1.4"),
+        ("xgboost", "", ("xgboost<3",), "xgboost-cpu<3"),
+        ("sklearn", "", ("pandas[excel]",), "pandas[excel]"),
         ("pytorch", "v99.1", (), "torch==99.1"),
         ("tensorflow", "", ("tensorflow~=2.18.0",), "tensorflow-cpu~=2.18.0"),
     ],
@@ -82,6 +86,11 @@ def test_only_code_gets_what_its_framework_is_not_made_of() -> None:
     assert not any(one.startswith(("mlflow", "requests")) for one in made.requirements)
     code = environment("python", stated=("requests>=2", "numpy<1.25", "requests<3"), own_code=True)
     assert code.requirements == ("numpy<1.25,<2", "pyyaml", "requests<3,>=2")
+    many = environment(stated=[f"package-{number}" for number in range(100)])
+    assert len(many.left_out) == 11
+    assert many.left_out[-1] == "and 90 more"
+    extras = environment("python", stated=("uvicorn[standard]", "uvicorn>=0.20"), own_code=True)
+    assert "uvicorn[standard]>=0.20" in extras.requirements
 
 
 @pytest.mark.parametrize(
@@ -95,6 +104,7 @@ def test_only_code_gets_what_its_framework_is_not_made_of() -> None:
         ("./thing.whl", "a requirement"),
         ("git+https://elsewhere/thing", "a requirement"),
         ("thing == = 3", "a requirement"),
+        ("thing===abc", "no ==="),
         ("x" * 2000, "no options of pip"),
     ],
 )
@@ -132,3 +142,11 @@ def test_equal_contents_have_one_name_and_others_another() -> None:
         environment(version="1.5.1").key("a lock", "p"),
     }
     assert len(names) == 6
+
+
+def test_the_lock_files_of_frameworks_can_be_what_a_version_asks_for() -> None:
+    for framework in FRAMEWORKS:
+        lines = (ROOT / "requirements" / "frameworks" / f"{framework}.lock").read_text().splitlines()
+        assert environment(framework, stated=lines) == Environment(framework)
+    with pytest.raises(MeshError, match="at most 500 requirements"):
+        environment("python", stated=[f"package-{number}" for number in range(501)], own_code=True)

@@ -21,7 +21,8 @@ _FLAVORS: Mapping[str, tuple[str, Sequence[str], str]] = {
     # flavour: framework, where it names its file, where it names its version
     "onnx": ("onnx", ("data",), "onnx_version"),
     "tensorflow": ("tensorflow", ("saved_model_dir", "data"), "tf_version"),
-    "keras": ("tensorflow", ("data",), "keras_version"),
+    # Of Keras it names the version, and not that of TensorFlow.
+    "keras": ("tensorflow", ("data",), ""),
     "pytorch": ("pytorch", ("model_data",), "pytorch_version"),
     "sklearn": ("sklearn", ("pickled_model",), "sklearn_version"),
     "xgboost": ("xgboost", ("data",), "xgb_version"),

@@ -174,7 +174,7 @@ Global___Backend: _TypeAlias = Backend  # noqa: Y015
 
 @_typing.final
 class ServedVersion(_message.Message):
-    """A version of a model that is loaded, warm and may receive requests."""
+    """A version of a model that may receive requests: it is loaded and warm, or it is `cold`."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -189,6 +189,7 @@ class ServedVersion(_message.Message):
     FEATURE_VIEWS_FIELD_NUMBER: _builtins.int
     REFERENCE_DIGEST_FIELD_NUMBER: _builtins.int
     GPUS_FIELD_NUMBER: _builtins.int
+    COLD_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """The semantic version with its leading v, for instance "v2.1.0"."""
     artifact_digest: _builtins.str
@@ -203,6 +204,10 @@ class ServedVersion(_message.Message):
     """
     gpus: _builtins.float
     """GPUs that one replica of the deployment has. 0: none. What a request used of them is charged to its team."""
+    cold: _builtins.bool
+    """It is deployed and was proven, but is not loaded now because nobody asked for it. Whoever has a request for it holds
+    that and has it loaded by `ActivationService.ActivateVersion`.
+    """
     @_builtins.property
     def schema(self) -> _schema_pb2.ModelSchema:
         """The tensors it takes and gives."""
@@ -217,7 +222,7 @@ class ServedVersion(_message.Message):
 
     @_builtins.property
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___Backend]:
-        """Where it runs; never empty."""
+        """Where it runs; empty only where it is `cold`."""
 
     @_builtins.property
     def feature_views(self) -> _containers.RepeatedCompositeFieldContainer[_feature_pb2.FeatureView]:
@@ -237,10 +242,11 @@ class ServedVersion(_message.Message):
         feature_views: _abc.Iterable[_feature_pb2.FeatureView] | None = ...,
         reference_digest: _builtins.str = ...,
         gpus: _builtins.float = ...,
+        cold: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["batching", b"batching", "mapping", b"mapping", "schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "backends", b"backends", "batching", b"batching", "deployment_name", b"deployment_name", "deterministic", b"deterministic", "feature_views", b"feature_views", "gpus", b"gpus", "mapping", b"mapping", "reference_digest", b"reference_digest", "schema", b"schema", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["artifact_digest", b"artifact_digest", "backends", b"backends", "batching", b"batching", "cold", b"cold", "deployment_name", b"deployment_name", "deterministic", b"deterministic", "feature_views", b"feature_views", "gpus", b"gpus", "mapping", b"mapping", "reference_digest", b"reference_digest", "schema", b"schema", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

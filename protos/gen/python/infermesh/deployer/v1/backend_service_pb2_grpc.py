@@ -48,7 +48,8 @@ class BackendServiceServicer:
 
     def WatchBackends(self, request, context):
         """Streams every version that is ready. The first answer is complete (`full` is true), later ones hold only models
-        that changed. A version appears only after its warm-up prediction succeeded and disappears before it is unloaded.
+        that changed. A version appears only after its warm-up prediction succeeded and disappears, or is said to be cold,
+        before it is unloaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,7 +35,8 @@ class BackendServiceStub:
     def __new__(cls, channel: _aio.Channel) -> BackendServiceAsyncStub: ...
     WatchBackends: _grpc.UnaryStreamMultiCallable[_backend_service_pb2.WatchBackendsRequest, _backend_service_pb2.WatchBackendsResponse]
     """Streams every version that is ready. The first answer is complete (`full` is true), later ones hold only models
-    that changed. A version appears only after its warm-up prediction succeeded and disappears before it is unloaded.
+    that changed. A version appears only after its warm-up prediction succeeded and disappears, or is said to be cold,
+    before it is unloaded.
     """
 
 @_typing.type_check_only
@@ -45,7 +46,8 @@ class BackendServiceAsyncStub(BackendServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     WatchBackends: _aio.UnaryStreamMultiCallable[_backend_service_pb2.WatchBackendsRequest, _backend_service_pb2.WatchBackendsResponse]  # type: ignore[assignment]
     """Streams every version that is ready. The first answer is complete (`full` is true), later ones hold only models
-    that changed. A version appears only after its warm-up prediction succeeded and disappears before it is unloaded.
+    that changed. A version appears only after its warm-up prediction succeeded and disappears, or is said to be cold,
+    before it is unloaded.
     """
 
 class BackendServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -58,7 +60,8 @@ class BackendServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_backend_service_pb2.WatchBackendsResponse], _abc.AsyncIterator[_backend_service_pb2.WatchBackendsResponse]]:
         """Streams every version that is ready. The first answer is complete (`full` is true), later ones hold only models
-        that changed. A version appears only after its warm-up prediction succeeded and disappears before it is unloaded.
+        that changed. A version appears only after its warm-up prediction succeeded and disappears, or is said to be cold,
+        before it is unloaded.
         """
 
 def add_BackendServiceServicer_to_server(servicer: BackendServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,85 @@
+"""Waking versions that sleep: any number of callers wait for the one load that the reconciler makes of it."""
+
+from dataclasses import dataclass
+
+from services.common.clock import Clock
+from services.common.errors import MeshError, Reason
+from services.common.names import check_model_name, check_version
+from services.common.signals import Signal, wait_at_most
+from services.deployer.domain.deployment import Deployment
+from services.deployer.engines.catalog import Catalog
+from services.deployer.engines.demand import Demand
+from services.deployer.ports import DeploymentStore
+
+_LOOK_AGAIN_S = 0.5
+_OF_A_MODEL_MAX = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Activated:
+    """A version is listed as loaded from this revision on."""
+
+    revision: int
+    load_time_ms: float
+    """0: it was loaded already."""
+
+
+class Activations:
+    """The call of ActivationService. `changed` fires whenever a deployment may have changed."""
+
+    def __init__(
+        self, *, store: DeploymentStore, catalog: Catalog, demand: Demand, changed: Signal, clock: Clock
+    ) -> None:
+        self._store = store
+        self._catalog = catalog
+        self._demand = demand
+        self._changed = changed
+        self._clock = clock
+
+    async def activate(self, model_name: str, version: str, *, timeout_s: float) -> Activated:
+        """Returns once the version is listed as loaded.
+
+        Raises VERSION_NOT_DEPLOYED, what its load failed by, or DEPENDENCY_UNAVAILABLE after `timeout_s` seconds.
+        """
+        check_model_name(model_name)
+        name = (model_name, check_version(version))
+        deadline_s = self._clock.monotonic() + timeout_s
+        found = await self._find(*name)
+        waits, attempts = False, found.progress.attempts
+        while True:
+            changed = self._changed.current
+            if self._catalog.lists(*name):
+                return Activated(self._catalog.revision, found.progress.load_time_ms if waits else 0.0)
+            failure = found.progress.failure
+            if failure is not None and (found.progress.attempts > attempts or self._rests(found)):
+                raise MeshError(Reason(failure.reason), failure.message)
+            left_s = deadline_s - self._clock.monotonic()
+            if left_s <= 0:
+                raise MeshError(
+                    Reason.DEPENDENCY_UNAVAILABLE,
+                    f"{version} of model {model_name!r} was not loaded within {timeout_s:.0f} s; its deployment's "
+                    "conditions say how far it is",
+                )
+            self._demand.want(name)
+            waits = True
+            await wait_at_most(changed, min(left_s, _LOOK_AGAIN_S))
+            found = await self._find(*name)
+
+    async def _find(self, model_name: str, version: str) -> Deployment:
+        deployments = await self._store.page(
+            model_name=model_name, status="", environment="", after=(), limit=_OF_A_MODEL_MAX
+        )
+        for one in deployments:
+            if one.new.version == version and not one.deleting and one.progress.loaded:
+                return one
+        raise MeshError(
+            Reason.VERSION_NOT_DEPLOYED,
+            f"{version} of model {model_name!r} has no deployment that has ever answered; deploy it, and wait until it "
+            "is active",
+            metadata={"model_name": model_name, "version": version},
+        )
+
+    def _rests(self, deployment: Deployment) -> bool:
+        """Whether its load failed lately, so that it is not tried again before some time has passed."""
+        again = deployment.progress.next_attempt_at
+        return again is not None and again > self._clock.now()

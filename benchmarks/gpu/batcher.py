@@ -110,6 +110,7 @@ async def batcher(folder: Path, *, places: Mapping[str, Place], clock: Clock) ->
             "router_address": f"127.0.0.1:{router_port}",
             "registry_address": f"127.0.0.1:{nobody}",
             "monitor_address": f"127.0.0.1:{nobody}",
+            "deployer_address": f"127.0.0.1:{nobody}",
             "log_level": "warning",
         },
         work_dir=folder,

@@ -70,6 +70,30 @@ class BackendClientFactory(Protocol):
         ...
 
 
+class Activator(Protocol):
+    """Who loads versions that are cold."""
+
+    async def activate(self, model_name: str, version: str) -> None:
+        """Has a version loaded, and returns once it is ready. Asking for one several times loads it once. Cancelling is
+        free at any time.
+
+        Raises MeshError where it cannot be loaded, and NoAnswerError where nobody says anything.
+        """
+        ...
+
+
+class ActivationObserver(Protocol):
+    """Who counts cold starts, for metrics."""
+
+    def activation_ended(self, model_name: str, version: str, *, answered: bool) -> None:
+        """The deployer had it loaded, or said why it could not."""
+        ...
+
+    def cold_start_ended(self, model_name: str, version: str, seconds: float) -> None:
+        """The first batch has left, so long after the first request had come."""
+        ...
+
+
 class BatchObserver(Protocol):
     """Who counts batches, for metrics. Called once for each batch, so it may take a microsecond and no more."""
 

@@ -8,6 +8,8 @@ from random import Random
 import grpc
 from prometheus_client import Metric
 
+from services.batcher.adapters.activation import DeployerActivator
+from services.batcher.adapters.demand import DemandReports
 from services.batcher.adapters.envoy_admin import EnvoyAdmin
 from services.batcher.adapters.key_use import KeyUses
 from services.batcher.adapters.prediction_log import PredictionLog
@@ -42,6 +44,7 @@ from services.batcher.faces.ports import InferEngine
 from services.batcher.faces.prediction import PredictionMethods
 from services.batcher.faces.spare import SpareTime
 from services.batcher.settings import BatcherSettings
+from services.batcher.telemetry.activations import ActivationStats
 from services.batcher.telemetry.backend_families import backend_metrics
 from services.batcher.telemetry.batches import BatchStats
 from services.batcher.telemetry.cache_families import cache_metrics, store_metrics
@@ -51,6 +54,7 @@ from services.batcher.telemetry.explanations import ExplanationStats
 from services.batcher.telemetry.labels import LabelSets
 from services.batcher.telemetry.night_view import NightView, engine_part, lanes_part
 from services.batcher.telemetry.policy_families import policy_metrics
+from services.batcher.telemetry.recent_latency import RecentLatency
 from services.batcher.telemetry.shadow_families import shadow_metrics
 from services.batcher.telemetry.traces import Traces
 from services.batcher.wiring_features import build_features
@@ -88,12 +92,24 @@ def build(settings: BatcherSettings, *, clock: Clock) -> Batcher:
     labels = LabelSets()
     batches = BatchStats(labels)
     observer = batches if settings.telemetry else None
+    deployer = open_channel(settings.deployer_address, tls=peer_tls(settings))
+    cold_starts = ActivationStats(labels)
     engine = Engine(
         clock=clock,
         open_client=TritonClient,
         options=EngineOptions(weight_of=weights(settings.team_weights)),
         observer=observer,
+        activator=DeployerActivator(deployer),
+        cold_starts=cold_starts,
     )
+    demand = DemandReports(
+        deployer,
+        batcher_id=settings.instance,
+        take=engine.take_demand,
+        clock=clock,
+        period_s=settings.demand_period_s,
+    )
+    lifecycle.add("channel to the deployer", stop=deployer.close)
     lifecycle.add("engine", start=engine.start, stop=engine.stop)
 
     return assemble(
@@ -103,8 +119,10 @@ def build(settings: BatcherSettings, *, clock: Clock) -> Batcher:
         catalog=Catalog(on_apply=engine.serve),
         engine=engine,
         labels=labels,
+        demand=demand,
         families=(
             batches.collect,
+            cold_starts.collect,
             EngineFamilies(engine, labels, clock).collect,
             policy_metrics(engine.learned, labels),
             backend_metrics(engine.placements, clock.monotonic, labels),
@@ -121,10 +139,12 @@ def assemble(
     catalog: Catalog,
     engine: Answers,
     labels: LabelSets | None = None,
+    demand: DemandReports | None = None,
     families: Sequence[Callable[[], Iterable[Metric]]] = (),
     shown: Mapping[str, Callable[[], object]] | None = None,
 ) -> Batcher:
-    """A batcher over this engine. `families` are the engine's own metrics, `shown` its parts of the operators' page."""
+    """A batcher over this engine. `demand` tells what the engine is asked for, `families` are its own metrics, `shown`
+    its parts of the operators' page."""
     exporter = _exporter(settings, clock) if settings.telemetry and settings.otlp_endpoint else None
     tls = peer_tls(settings)
     router, monitor = open_channel(settings.router_address, tls=tls), open_channel(settings.monitor_address, tls=tls)
@@ -201,6 +221,7 @@ def assemble(
     lifecycle.add_task("prediction log", request_log.send)
     lifecycle.add("prediction log's last words", stop=request_log.stop)
     lifecycle.add_task("shadow copies", copier.run)
+    _report(demand, core, lifecycle)
     key_uses = KeyUses(report_to_registry(registry_channel), take=core.callers.take_uses, clock=clock)
     lifecycle.add("last use of keys", stop=key_uses.stop)
     lifecycle.add_task("use of keys", key_uses.run)
@@ -246,6 +267,13 @@ def assemble(
     operators = PlainFace(unready=lifecycle.unready, registry=registry, page=view.page).handlers()
     handlers, streams, prefixed = _faces(lifecycle, core, explainer)
     return Batcher(lifecycle, {**operators, **handlers}, streams, operators, prefixed, drain)
+
+
+def _report(demand: DemandReports | None, core: Core, lifecycle: Lifecycle) -> None:
+    """Tells what is in demand, where there is who counts it."""
+    if demand is not None:
+        demand.latencies = RecentLatency(stats=core.catalog.stats_of, settle=core.timings.settle).p95_ms
+        lifecycle.add_task("demand", demand.run)
 
 
 def _explainer(

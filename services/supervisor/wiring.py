@@ -202,6 +202,7 @@ def _batcher(settings: SupervisorSettings, ports: MeshPorts, clock: Clock, place
             "router_address": f"127.0.0.1:{ports.router}",
             "registry_address": f"127.0.0.1:{ports.registry}",
             "monitor_address": f"127.0.0.1:{ports.monitor}",
+            "deployer_address": f"127.0.0.1:{ports.deployer}",
             "redis_url": f"redis://127.0.0.1:{ports.redis_cache}/0",
             "feature_redis_url": f"redis://127.0.0.1:{ports.redis}/0",
             **_peer_setting(settings, clock, "batcher"),

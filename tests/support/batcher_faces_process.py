@@ -126,6 +126,7 @@ def batcher_part(
     router: str = "127.0.0.1:1",
     monitor: str = "127.0.0.1:1",
     registry: str = "127.0.0.1:1",
+    deployer: str = "127.0.0.1:1",
     application: str = "tests.support.batcher_faces_app:app",
     settings: Mapping[str, object] | None = None,
 ) -> Part:
@@ -138,6 +139,7 @@ def batcher_part(
         "router_address": router,
         "monitor_address": monitor,
         "registry_address": registry,
+        "deployer_address": deployer,
         "log_flush_ms": 50,
         **(settings or {}),
     }

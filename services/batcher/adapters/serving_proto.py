@@ -111,6 +111,7 @@ def _version(model: serving_pb2.ServedModel, message: serving_pb2.ServedVersion)
         feature_views=views_from_proto(message.feature_views),
         reference_digest=message.reference_digest,
         gpus=_within("gpus", message.gpus, _GPUS_MAX),
+        cold=message.cold,
     )
 
 

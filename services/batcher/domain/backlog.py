@@ -81,9 +81,10 @@ class Backlog:
         self.rows -= sum([waiter.rows for waiter in expired])
         return expired, next_s
 
-    def clear(self) -> list[Waiter]:
-        """Takes out everybody."""
-        waiters = [waiter for line in self._lines() for waiter in line]
+    def clear(self, priority: Priority | None = None) -> list[Waiter]:
+        """Takes out everybody, or everybody of one priority."""
+        lines = self._lines() if priority is None else self.tiers[priority].lines()
+        waiters = [waiter for line in lines for waiter in line]
         for waiter in waiters:
             self.leave(waiter)
         return waiters

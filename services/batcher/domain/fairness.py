@@ -63,9 +63,13 @@ class Share:
 class Tier:
     """All of one priority that waits for a version."""
 
-    __slots__ = ("_emptied", "_shares", "_weight_of", "ring", "weights")
+    __slots__ = ("_emptied", "_shares", "_weight_of", "came", "ring", "rows_came", "weights")
 
     def __init__(self, weight_of: WeightOf) -> None:
+        self.came = 0
+        """Requests that were admitted since somebody took the count."""
+        self.rows_came = 0
+        """Their rows."""
         self._weight_of = weight_of
         self._shares: dict[str, Share] = {}
         self._emptied: Line | None = None
@@ -83,6 +87,10 @@ class Tier:
                 self._shares = {one.tenant: one for one in self.ring}
             share = self._shares[tenant] = Share(self, tenant, self._weight_of(tenant))
         return share
+
+    def lines(self) -> Iterator[Line]:
+        """The lines in which somebody waits."""
+        return (line for share in self.ring for line in share.lines if line.rows)
 
     def weights_with(self, tenant: str) -> float:
         """The weight of all who wait and of that tenant."""

@@ -270,6 +270,12 @@ class Place:
         self.why = why
         return True
 
+    def renew(self) -> None:
+        """It was loaded anew: its failures, its rest and its conduct were those of what is gone."""
+        self.failures = 0
+        self.again_s = self.since_s = -inf
+        self.conduct = Conduct()
+
     def shun(self, until_s: float) -> None:
         """Nothing is to go there until then: what it refused is to be confirmed elsewhere. It is no failure."""
         self.again_s = max(self.again_s, until_s)

@@ -5,7 +5,10 @@ from services.common.errors import MeshError, Reason
 
 STAGE_QUEUE = "queue"
 STAGE_BACKEND = "backend"
+STAGE_LOAD = "load"
 """Where a request was when its deadline passed, as an error's metadata says."""
+METADATA_COLD = "cold"
+"""In an error's metadata: a shadow copy was refused because its version is not loaded."""
 RETRY_OUTAGE_S = 1.0
 """When to come back while no backend answers: they are asked about once a second."""
 
@@ -34,6 +37,40 @@ def cut_off(model_name: str, version: str, waited_s: float, *, backends: str) ->
         "is away, the model server's log says why",
         metadata={"model": model_name, "version": version, "backends": backends},
         retry_after_s=RETRY_OUTAGE_S,
+    )
+
+
+def still_cold(model_name: str, version: str, waited_s: float, *, doing: str) -> MeshError:
+    """The deadline passed while the version was not loaded. `doing`: what has come of having it loaded."""
+    return MeshError(
+        Reason.DEADLINE_TOO_SHORT,
+        f"the deadline passed {waited_s * 1000:.0f} ms after the request had come: version {version} of "
+        f"{model_name!r} was not loaded, because nobody had asked for it lately, and {doing}; allow more time, or come "
+        f"back in {RETRY_OUTAGE_S:g} s",
+        metadata={"model": model_name, "version": version, "stage": STAGE_LOAD},
+        retry_after_s=RETRY_OUTAGE_S,
+    )
+
+
+def not_loaded(model_name: str, version: str, error: MeshError, *, again_after_s: float) -> MeshError:
+    """A cold version could not be loaded: the deployer's reason and words. It is tried again after `again_after_s`."""
+    return MeshError(
+        error.reason,
+        f"version {version} of {model_name!r} is not loaded, and loading it failed: {error.message}; it is tried again "
+        f"for whoever asks in {again_after_s:.1f} s",
+        metadata={**error.metadata, "model": model_name, "version": version},
+        # Where the deployer names no time it is not for a client to try again by itself: something has to be mended.
+        retry_after_s=None if error.retry_after_s is None else max(error.retry_after_s, again_after_s),
+    )
+
+
+def not_for_copies(model_name: str, version: str) -> MeshError:
+    """A shadow copy for a version that is cold: it is not worth loading one."""
+    return MeshError(
+        Reason.BACKEND_UNAVAILABLE,
+        f"version {version} of {model_name!r} is not loaded, and a shadow copy has none loaded; ask for it without "
+        "x-mesh-shadow, and it will be",
+        metadata={"model": model_name, "version": version, METADATA_COLD: "true"},
     )
 
 

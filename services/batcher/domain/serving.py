@@ -47,7 +47,7 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class ServedVersion:
-    """A version that may receive requests."""
+    """A version that may receive requests: it is loaded, or it is `cold`."""
 
     model_name: str
     version: str
@@ -65,6 +65,8 @@ class ServedVersion:
     """SHA-256 of the sample that explanations are made against; empty: there is none."""
     gpus: float = 0.0
     """That one replica of the deployment has."""
+    cold: bool = False
+    """It is deployed and not loaded: it has no backends, and whoever has a request for it has it loaded."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,11 @@ one place in a line; all else is shared by its batch.
 """
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 
 from services.batcher.domain.adaptive import Learned
+from services.batcher.domain.demand import Demand
 from services.batcher.domain.padding import PaddingPlan
 from services.batcher.domain.queue import Waiter
 from services.batcher.domain.refusals import stopping, too_late, unreadable, wrong_size
@@ -17,7 +18,9 @@ from services.batcher.domain.rows import RowsError, empty_result, split_inputs
 from services.batcher.domain.serving import ServedVersion, ServingTable
 from services.batcher.domain.shape import GroupKey, call_shape, group_key, row_bytes_of
 from services.batcher.domain.table import Table, VersionKey
+from services.batcher.engines.awakening import Awakener
 from services.batcher.engines.counters import Counters, Depth
+from services.batcher.engines.demand import take_demand
 from services.batcher.engines.gate import Gate
 from services.batcher.engines.group import Group
 from services.batcher.engines.lane import Lane
@@ -26,7 +29,7 @@ from services.batcher.engines.padded import PaddedGroup
 from services.batcher.engines.placement import Placement
 from services.batcher.engines.servers import Server, Servers
 from services.batcher.engines.split import SplitCall
-from services.batcher.ports import BackendClientFactory, BatchObserver
+from services.batcher.ports import ActivationObserver, Activator, BackendClientFactory, BatchObserver
 from services.common.clock import Clock
 from services.common.errors import MeshError
 
@@ -41,10 +44,14 @@ class Engine:
         open_client: BackendClientFactory,
         options: EngineOptions | None = None,
         observer: BatchObserver | None = None,
+        activator: Activator | None = None,
+        cold_starts: ActivationObserver | None = None,
     ) -> None:
+        """Without an `activator` no version that is cold is ever loaded."""
         self._clock = clock
         self._options = options or EngineOptions()
         self._observer = observer
+        self._awakener = Awakener(activator, clock=clock, options=self._options, observer=cold_starts)
         self._servers = Servers(
             clock=clock, open_client=open_client, options=self._options, on_up=self._up, on_silent=self._silent
         )
@@ -76,6 +83,7 @@ class Engine:
         finally:
             for lane in self._lanes.values():
                 lane.close(stopping)
+        await self._awakener.close()
         await self._servers.close()
 
     def serve(self, table: ServingTable) -> None:
@@ -111,7 +119,8 @@ class Engine:
         """The request's own rows. The request was validated; nobody changes it after.
 
         Cancelling the caller is free at any time. Raises DEADLINE_TOO_SHORT, QUEUE_FULL, MODEL_FAILED,
-        BACKEND_UNAVAILABLE, BACKEND_PROTOCOL, SHUTTING_DOWN.
+        BACKEND_UNAVAILABLE, BACKEND_PROTOCOL, SHUTTING_DOWN, and what the deployer says of a version that cannot be
+        loaded.
         """
         key = group_key(request)
         group = self._groups.get(key)
@@ -139,16 +148,17 @@ class Engine:
             waiters = _parts(request, lane.rows_max, future, now_s)
             for waiter in waiters:
                 lane.enter(group, request.tenant, waiter)
-        counters = self.counters
-        counters.requests += 1
-        counters.rows += rows
+        self.counters.requests += 1
+        self.counters.rows += rows
+        group.tier.came += 1
+        group.tier.rows_came += rows
         self._outstanding += 1
         gate.bytes += size
         try:
             return await future
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
-                counters.cancelled += 1
+                self.counters.cancelled += 1
             if not self._loop.is_closed():
                 # A caller that is thrown away rather than cancelled leaves a future that nobody reads.
                 future.cancel()
@@ -173,6 +183,17 @@ class Engine:
     def depths(self) -> Mapping[tuple[str, str], Depth]:
         """How much is under way, by (model name, version)."""
         return {key: lane.depth() for key, lane in self._lanes.items()}
+
+    def take_demand(self) -> Iterator[Demand | None]:
+        """What each version was asked for since this was last asked; None for one that was not and has nothing waiting
+        or on its way. There may be thousands: whoever goes through them may do other things in between."""
+        for lane in list(self._lanes.values()):
+            yield take_demand(lane, self._clock.monotonic())
+
+    def holds(self) -> Mapping[tuple[str, str], str]:
+        """Of versions that are cold and have requests waiting: what has come of having them loaded."""
+        now_s = self._clock.monotonic()
+        return {key: lane.awakening.doing(now_s) for key, lane in self._lanes.items() if lane.cold and not lane.idle}
 
     def learned(self) -> Mapping[tuple[str, str], Learned]:
         """What the batching of each version has learned, by (model name, version)."""
@@ -211,6 +232,7 @@ class Engine:
                 options=self._options,
                 counters=self.counters,
                 observer=self._observer,
+                awakener=self._awakener,
             )
             if tabled is None:
                 self._untabled[place] = lane

@@ -46,7 +46,7 @@ class Gate:
         if self.bytes + size > self._watched_bytes and self.bytes:
             self._weigh(group, request, size)
         if lane.outage_s is not None:
-            refusal = lane.refuses(now_s)
+            refusal = lane.refuses(now_s, request.priority)
             if refusal is not None:
                 self._refuse(refusal)
 

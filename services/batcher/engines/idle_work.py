@@ -53,6 +53,8 @@ class IdleWork:
         """Sends what may be sent. Returns when to look again."""
         lane = self._lane
         places, recoveries = lane.places, lane.recoveries
+        if not places:
+            return NEVER  # whoever lists one looks here
         idle = [place for place in places if place.server.idle]
         taking = [place for place in places if place.server.takes_copies(now_s)]
         copies_left = not self._send_copies([place for place in taking if place.server.idle], now_s)

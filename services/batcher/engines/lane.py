@@ -16,9 +16,11 @@ from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.fairness import Tier
 from services.batcher.domain.places import Place, choose
 from services.batcher.domain.policy import NEVER, departure_s, rows_max_of
+from services.batcher.domain.priority import Priority
 from services.batcher.domain.queue import Line, Waiter
 from services.batcher.domain.refusals import unforeseen
 from services.batcher.domain.serving import ServedVersion
+from services.batcher.engines.awakening import Awakener, Awakening
 from services.batcher.engines.counters import Counters, Depth
 from services.batcher.engines.deadlines import Deadlines
 from services.batcher.engines.flight import Flight
@@ -55,6 +57,7 @@ class Lane:
         options: EngineOptions,
         counters: Counters,
         observer: BatchObserver | None,
+        awakener: Awakener,
     ) -> None:
         self._clock = clock
         self._loop = loop
@@ -64,9 +67,11 @@ class Lane:
         self._counters = counters
         self._observer = observer
         self.backlog = Backlog(options.weight_of)
-        self._callers, self._explanations, copies, jobs = self.backlog.tiers
+        self._callers, self._explanations, copies, self._jobs = self.backlog.tiers
         self.placement = Placement(servers=servers, options=options)
-        self.verdicts = Verdicts(served.model_name, served.version, counters, self.placement.cut_off)
+        self.awakening = Awakening(self, loop=loop, awakener=awakener)
+        cut_off, loading = self.placement.cut_off, self.awakening.doing
+        self.verdicts = Verdicts(served.model_name, served.version, counters, cut_off, loading)
         self._deadlines = Deadlines(self, clock=clock, loop=loop, servers=servers, verdicts=self.verdicts)
         self.recoveries = Recoveries(placement=self.placement, options=options, verdicts=self.verdicts)
         self.flights: set[Flight] = set()
@@ -75,11 +80,15 @@ class Lane:
         self._busy = False
         """Whether requests waited for the slot of the batch that landed last."""
         self.outage_s: float | None = None
-        """Since when no place can run the version; None while one can, as far as is known."""
+        """Since when no place can run the version; None while one can, as far as is known. Never None while `cold`."""
+        self.cold = False
+        """Whether the version is not loaded, and has to be for whoever comes."""
+        self.waited_max_s = 0.0
+        """The longest wait for a batch that has left since somebody took the figure; batch jobs' are left out."""
         self.places: list[Place] = []
         self._awaited = _NOWHERE
         """The places whose servers know that somebody waits here."""
-        self._idle_work = IdleWork(self, copies=copies, jobs=jobs, patience_s=options.background_patience_s)
+        self._idle_work = IdleWork(self, copies=copies, jobs=self._jobs, patience_s=options.background_patience_s)
         self.pace = Pace()
         self.rows_max = 1
         """The most rows in one batch."""
@@ -88,8 +97,10 @@ class Lane:
 
     # -- arrivals
 
-    def refuses(self, now_s: float) -> MeshError | None:
-        """Why nothing is taken now: an outage that has lasted too long."""
+    def refuses(self, now_s: float, priority: Priority) -> MeshError | None:
+        """Why nothing is taken now: an outage that has lasted too long, or a version that cannot be loaded."""
+        if self.cold:
+            return self.awakening.refusal(now_s, priority)
         since_s = self.outage_s
         if since_s is None or now_s < since_s + self._options.outage_patience_s or self._usable(now_s):
             return None
@@ -256,6 +267,9 @@ class Lane:
         else:
             place.server.served += 1
             place.server.served_s = now_s
+            self.waited_max_s = max(self.waited_max_s, now_s - members[0].arrived_s)
+        if self.awakening.since_s is not None:
+            self.awakening.sent(now_s)
         self._counters.batches += 1
         if latest_s < self._deadlines.wake_s or overdue_s < self._deadlines.wake_s:
             self._deadlines.wake_at(min(latest_s, overdue_s))
@@ -289,7 +303,8 @@ class Lane:
             self._servers.forget(place.server.address)
         if ran:
             place.answered(now_s)
-            self.outage_s = None
+            if not self.cold:
+                self.outage_s = None
 
     def delivered(self, flight: Flight, now_s: float) -> BatchRun | None:
         """A batch was answered in full. What its members remember of it, where somebody measures."""
@@ -360,6 +375,9 @@ class Lane:
         """Work waits and no place has room. Returns when that may change without a landing, or when patience ends."""
         if self._usable(now_s):
             return NEVER
+        if self.cold:
+            self.awakening.hold(now_s)
+            return NEVER
         if self.outage_s is None:
             self.outage_s = now_s
         ends_s = self.outage_s + self._options.outage_patience_s
@@ -369,6 +387,11 @@ class Lane:
             return NEVER
         rests = [place.again_s for place in self.places if place.server.up]
         return min([ends_s, *rests])
+
+    @property
+    def wakeful(self) -> bool:
+        """Whether anything waits for which a version is loaded."""
+        return self.recoveries.wanted or self._callers.waits or self._explanations.waits or self._jobs.waits
 
     def _usable(self, now_s: float) -> bool:
         return any(place.usable(now_s) for place in self.places)
@@ -402,17 +425,28 @@ class Lane:
                 self.verdicts.fail(member, error())
         self._tell_awaited()
         self._deadlines.close()
+        self.awakening.close()
 
     # -- what is served
 
     def adopt(self, served: ServedVersion) -> None:
         """Follows a change of backends or of batching. Batches on their way finish where they are."""
+        now_s = self._clock.monotonic()
+        was_cold, self.cold = self.cold, served.cold and not served.backends
         self.served = served
         self.rows_max = rows_max_of(served.batching)
-        if self.placement.adopt(served, [flight.place for flight in self.flights], self._clock.monotonic()):
+        loaded = was_cold and bool(served.backends)
+        if self.placement.adopt(served, [flight.place for flight in self.flights], now_s, loaded=loaded) or was_cold:
             self.outage_s = None
         self.places = self.placement.places
-        self.policy.capacity = self.placement.capacity
+        if self.places:
+            # While there is none, batches on their way may still come back and be learned from.
+            self.policy.capacity = self.placement.capacity
+        if self.cold:
+            self.outage_s = now_s
+            self.pace.forget()
+        elif was_cold:
+            self.awakening.awake()
 
     def revive(self) -> None:
         """A server answers again: patience begins anew, and what waits is sent."""

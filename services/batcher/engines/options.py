@@ -27,6 +27,15 @@ class EngineOptions:
     outage_patience_s: float = 10.0
     """How long requests wait for a version that no backend can run now: it covers a restart of Triton. After that
     they are refused at once until a backend is back."""
+    activation_retry_s: float = 2.0
+    """How long nothing more is tried for a cold version that could not be loaded: its requests are refused at once."""
+    activation_delay_min_s: float = 0.1
+    """The first pause before a deployer that does not answer is asked again for a cold version; it doubles."""
+    activation_delay_max_s: float = 2.0
+    """The longest such pause."""
+    listing_patience_s: float = 10.0
+    """How long a version that was loaded may take to appear with its backends in the serving table. Then the deployer
+    is asked again."""
     backend_timeout_s: float = 60.0
     """The longest that one batch may take, whatever its callers' deadlines."""
     probe_delay_min_s: float = 0.05

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import inf
 
 from services.batcher.domain.ejection import (
     COUNTED,
@@ -65,9 +66,10 @@ class Placement:
         self._in_flight = options.in_flight_per_backend
         self.places: list[Place] = []
 
-    def adopt(self, served: ServedVersion, in_use: Iterable[Place], now_s: float) -> bool:
+    def adopt(self, served: ServedVersion, in_use: Iterable[Place], now_s: float, *, loaded: bool = False) -> bool:
         """Follows a change of backends. `in_use`: places of batches on their way. Returns whether there is a new one,
-        which begins slowly."""
+        which begins slowly. `loaded`: the version was cold, so whatever was known of a place is over, and each is used
+        in full from the beginning: the deployer has just run the version there."""
         self._model, self._version = served.model_name, served.version
         options = self._options
         # A place that left and comes back still has its batches: it must not look empty.
@@ -82,11 +84,13 @@ class Placement:
                     backend,
                     server,
                     in_flight_per_backend=self._in_flight,
-                    since_s=now_s,
+                    since_s=-inf if loaded else now_s,
                     slow_start_s=options.slow_start_s,
                 )
             else:
                 place.resize(backend, in_flight_per_backend=self._in_flight)
+                if loaded:
+                    place.renew()
             places.append(place)
         self.places = places
         return any(_address(place) not in known for place in places)

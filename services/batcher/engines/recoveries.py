@@ -79,10 +79,23 @@ class Recoveries:
             again = [[member] for batch in again for member in batch]
         self._put([(flight.group, batch) for batch in again])
 
+    @property
+    def wanted(self) -> bool:
+        """Whether there is any that is not a shadow copy."""
+        return bool(self.again or self.later)
+
     def fail(self, error: Callable[[], MeshError]) -> None:
         """Answers all with an error."""
-        while self.again or self.copies or self.later:
-            for member in self._taken(self.again or self.copies or self.later)[1]:
+        for line in (self.again, self.copies, self.later):
+            self._fail(line, error)
+
+    def fail_copies(self, error: Callable[[], MeshError]) -> None:
+        """Answers the shadow copies with an error."""
+        self._fail(self.copies, error)
+
+    def _fail(self, line: deque[Batch], error: Callable[[], MeshError]) -> None:
+        while line:
+            for member in self._taken(line)[1]:
                 self._verdicts.fail(member, error())
 
     def _put(self, batches: list[Batch]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from services.batcher.domain.failure import BackendFailure
 from services.batcher.domain.queue import Waiter
-from services.batcher.domain.refusals import cut_off, failed, too_late
+from services.batcher.domain.refusals import cut_off, failed, still_cold, too_late
 from services.batcher.engines.counters import Counters
 from services.common.errors import MeshError
 
@@ -12,14 +12,23 @@ from services.common.errors import MeshError
 class Verdicts:
     """Tells callers of one version that they get nothing."""
 
-    __slots__ = ("_counters", "_cut_off", "_model_name", "_version")
+    __slots__ = ("_counters", "_cut_off", "_loading", "_model_name", "_version")
 
-    def __init__(self, model_name: str, version: str, counters: Counters, cut_off: Callable[[float], str]) -> None:
-        """`cut_off` says why no backend of the version is there; empty where one is."""
+    def __init__(
+        self,
+        model_name: str,
+        version: str,
+        counters: Counters,
+        cut_off: Callable[[float], str],
+        loading: Callable[[float], str],
+    ) -> None:
+        """`cut_off` says why no backend of the version is there, `loading` what has come of having it loaded where it
+        is cold; both empty where that is not so."""
         self._model_name = model_name
         self._version = version
         self._counters = counters
         self._cut_off = cut_off
+        self._loading = loading
 
     def expire(self, waiter: Waiter, now_s: float, *, sent: bool, sent_s: float | None = None) -> None:
         """Its deadline has passed. `sent_s`: when its batch left, where that is on its way."""
@@ -30,6 +39,9 @@ class Verdicts:
 
     def late(self, waited_s: float, now_s: float, *, sent: bool, running_s: float | None = None) -> MeshError:
         """What someone is told whose deadline has passed."""
+        loading = "" if sent else self._loading(now_s)
+        if loading:
+            return still_cold(self._model_name, self._version, waited_s, doing=loading)
         backends = "" if sent else self._cut_off(now_s)
         if backends:
             return cut_off(self._model_name, self._version, waited_s, backends=backends)

@@ -173,6 +173,11 @@ class Catalog:
         """The counts of all versions that are served, or were and got requests."""
         return [(self.unknown, None), *self._stats.values()]
 
+    def stats_of(self, model_name: str, version: str) -> VersionStats | None:
+        """The counts of one version; None where it never was served."""
+        known = self._stats.get((model_name, version))
+        return known[0] if known is not None else None
+
     def _model(self, served: ServedModel) -> ModelPlan:
         old = self._models.get(served.model_name)
         plans: dict[str, VersionPlan] = {}
@@ -185,15 +190,14 @@ class Catalog:
             # What is a version's own name is never an alias.
             if version in served.versions and alias and alias not in plans:
                 plans[alias] = plans[version]
-        stats = self._stats_of(served.model_name, "")
+        stats = self._counts(served.model_name, "")
         return ModelPlan(served, plans, plans.get(served.default_version), stats)
 
     def _plan(self, served: ServedVersion) -> VersionPlan:
-        return VersionPlan(served, self._stats_of(served.model_name, served.version))
+        return VersionPlan(served, self._counts(served.model_name, served.version))
 
-    def _stats_of(self, model: str, version: str) -> VersionStats:
-        known = self._stats.get((model, version))
-        return known[0] if known is not None else VersionStats(model, version)
+    def _counts(self, model: str, version: str) -> VersionStats:
+        return self.stats_of(model, version) or VersionStats(model, version)
 
     def _not_served(self, name: str, caller: Caller) -> MeshError:
         served = _listed(self.names(caller))

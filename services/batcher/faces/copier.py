@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from services.batcher.domain.priority import Priority
-from services.batcher.domain.refusals import unforeseen
+from services.batcher.domain.refusals import METADATA_COLD, unforeseen
 from services.batcher.domain.request import InferRequest, InferResult
 from services.batcher.domain.row_labels import ROWS_LOGGED_MAX, RowLabels, row_labels
 from services.batcher.domain.serving import ShadowTarget
@@ -80,7 +80,7 @@ class ShadowCopier:
             return
         for target in chosen:
             course = self._course(call.model_name, target.version)
-            if answered_s < course.rests_until_s or self._room.full(course):
+            if answered_s < course.rests_until_s or self._room.full(course) or self._is_cold(course):
                 course.drop(plan.served.version)
                 continue
             size = sum([len(tensor.data) for tensor in (*request.inputs, *result.outputs)])
@@ -250,7 +250,8 @@ class ShadowCopier:
         reason, now_s = error.reason, self._clock.monotonic()
         if reason is Reason.DEADLINE_TOO_SHORT and error.metadata.get("backends"):
             reason = Reason.BACKEND_UNAVAILABLE  # late for want of a backend: that is what is wrong
-        if reason in _NEVER_SENT or (reason is Reason.DEADLINE_TOO_SHORT and not self._had_time(error)):
+        cold = METADATA_COLD in error.metadata
+        if cold or reason in _NEVER_SENT or (reason is Reason.DEADLINE_TOO_SHORT and not self._had_time(error)):
             course.drop(copy.answered.plan.served.version)
             return
         if reason in _NOT_FOR_NOW:
@@ -308,6 +309,11 @@ class ShadowCopier:
         if course is None:
             course = self._courses[model_name, version] = Course(model_name, version)
         return course
+
+    def _is_cold(self, course: Course) -> bool:
+        """Whether its version would have to be loaded, which no copy is worth."""
+        plan = self._plan(course.model_name, course.version)
+        return plan is not None and plan.served.cold
 
     def _plan(self, model_name: str, version: str) -> VersionPlan | None:
         """The version as it is served now."""

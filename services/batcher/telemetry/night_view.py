@@ -35,7 +35,7 @@ def engine_part(engine: Engine) -> dict[str, object]:
 
 def lanes_part(engine: Engine, now_s: float) -> dict[str, object]:
     """Of each version that has requests, the busiest first, then those with a backend that is not up."""
-    learned = engine.learned()
+    learned, holds = engine.learned(), engine.holds()
     views = {key: placement.views(now_s) for key, placement in engine.placements().items()}
 
     def order(item: tuple[tuple[str, str], Depth]) -> tuple[int, int, tuple[str, str]]:
@@ -49,6 +49,7 @@ def lanes_part(engine: Engine, now_s: float) -> dict[str, object]:
             "model": model,
             "version": version,
             **asdict(depth),
+            **({"not_loaded": holds[model, version]} if (model, version) in holds else {}),
             "learned": shown(learned[model, version]),
             "backends": [_place(view) for view in views.get((model, version), ())[:PLACES_MAX]],
         }

@@ -184,7 +184,7 @@ def _stated(artifact: Path) -> Stated:
             with said.open("rb") as stream:
                 text = stream.read(_REQUIREMENTS_BYTES_MAX + 1)
         module = not packed and (place / _MODULE).is_file() and any((place / one).is_file() for one in _STATES)
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, RuntimeError) as error:
         raise MeshError(
             Reason.ARTIFACT_INVALID, f"the artifact's {_REQUIREMENTS} cannot be read ({error}); register it anew"
         ) from error

@@ -6,7 +6,7 @@ Every row carries a number that no other row has, so that a row in wrong hands, 
 import asyncio
 import itertools
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from services.batcher.domain.activation import NoAnswerError
 from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.priority import Priority
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
@@ -23,6 +24,7 @@ from services.batcher.engines.engine import Engine
 from services.batcher.engines.options import EngineOptions
 from services.common.clock import LoopClock
 from services.common.errors import MeshError, Reason
+from tests.support.batcher_cold import FakeActivator
 from tests.support.batcher_engine_fakes import Fleet, Sent, backend, echo, request, served
 
 T = TypeVar("T")
@@ -48,7 +50,9 @@ EXPECTED = {
     Reason.BACKEND_PROTOCOL,
     Reason.MODEL_FAILED,
     Reason.SHUTTING_DOWN,
+    Reason.LOAD_FAILED,
 }
+LOADS = (None, MeshError(Reason.LOAD_FAILED, "it does not fit"), NoAnswerError("connection refused"))
 
 
 @dataclass(eq=False)
@@ -100,13 +104,25 @@ class EngineMachine(RuleBasedStateMachine):
         self.numbers = itertools.count(1)
         self.calm = True
         self.live_max = 0
+        self.deployer = FakeActivator(load_s=0.1)
+        self.deployer.loaded = self.loaded
+        self.lists = True
+        """Whether the table lists what the deployer has loaded."""
         self.start()
 
     def start(self) -> None:
         self.engine = Engine(
-            clock=LoopClock(datetime(2026, 1, 15, tzinfo=UTC)), open_client=self.fleet, options=OPTIONS
+            clock=LoopClock(datetime(2026, 1, 15, tzinfo=UTC)),
+            open_client=self.fleet,
+            options=OPTIONS,
+            activator=self.deployer,
         )
         self.run(self.engine.start())
+
+    def loaded(self, version: str) -> None:
+        if self.lists:
+            self.versions[version] = replace(self.versions[version], backends=(backend(),), cold=False)
+            self.serve()
 
     def run(self, work: Coroutine[None, None, T]) -> T:
         return self.loop.run_until_complete(work)
@@ -211,6 +227,19 @@ class EngineMachine(RuleBasedStateMachine):
         self.calm = False
         self.run(asyncio.sleep(0))
 
+    @rule(version=st.sampled_from(("v1", "v2")), tell=st.booleans())
+    def go_cold(self, version: str, tell: bool) -> None:
+        self.versions[version] = replace(self.versions[version], backends=(), cold=True)
+        if tell:
+            self.run(self._tell())
+        self.calm = False
+        self.run(asyncio.sleep(0))
+
+    @rule(outcome=st.sampled_from(LOADS), load_s=st.sampled_from((0.0, 0.1, 3.0)), lists=st.booleans())
+    def deployer_changes(self, outcome: Exception | None, load_s: float, lists: bool) -> None:
+        self.deployer.outcome, self.deployer.load_s, self.lists = outcome, load_s, lists
+        self.calm = False
+
     @rule(drain_s=st.sampled_from((0.0, 0.02, 1.0)), meanwhile=st.booleans())
     def stop_and_start(self, drain_s: float, meanwhile: bool) -> None:
         """In the middle of whatever is under way. Who comes while it stops is sent away."""
@@ -232,6 +261,9 @@ class EngineMachine(RuleBasedStateMachine):
         self.start()
 
     async def _tell(self) -> None:
+        self.serve()
+
+    def serve(self) -> None:
         self.engine.serve(ServingTable(1, {"m": ServedModel("m", "v1", dict(self.versions))}))
 
     @invariant()
@@ -301,6 +333,7 @@ class EngineMachine(RuleBasedStateMachine):
     def _end(self) -> None:
         """All is mended: whoever still has time is answered, new callers are served, and a stop leaves nothing."""
         self.model.mishap, self.model.short = None, False
+        self.deployer.outcome, self.deployer.load_s, self.lists = None, 0.1, True
         for server in self.fleet.servers.values():
             server.down, server.hung, server.latency_s = False, False, 0.01
         for name in self.versions:
@@ -318,6 +351,9 @@ class EngineMachine(RuleBasedStateMachine):
         self.everybody_gets_their_own_rows_or_an_error_that_fits()
         self.batches_are_of_one_kind_and_within_bounds()
         self.what_is_held_is_bounded()
+        for name in self.versions:
+            self.go_cold(version=name, tell=True)
+        self.calm = True
         self.arrive(version="v1", sizes=[1, 9], patience_s=5.0, told=(), priority=Priority.CALLER, poison=False)
         self.run(self.engine.stop(drain_s=1.0))
         self.run(asyncio.sleep(0))

@@ -5,6 +5,7 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import cast
 
@@ -12,6 +13,7 @@ import pytest
 
 from services.batcher.domain.cached import CachedAnswer, CacheOutcome
 from services.batcher.domain.priority import Priority
+from services.batcher.domain.refusals import not_for_copies
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
 from services.batcher.domain.row_labels import RowLabels
 from services.batcher.domain.serving import ServedModel, ServedVersion, ServingTable, ShadowComparison, ShadowTarget
@@ -272,6 +274,7 @@ async def test_a_shadow_version_that_takes_other_tensors_fails_with_that() -> No
         (MeshError(Reason.DEADLINE_TOO_SHORT, "", metadata={"backends": "away"}), {Reason.BACKEND_UNAVAILABLE: 1}, 0),
         (MeshError(Reason.QUEUE_FULL, "full"), {}, 1),
         (MeshError(Reason.BACKEND_UNAVAILABLE, "away"), {Reason.BACKEND_UNAVAILABLE: 1}, 0),
+        (not_for_copies("digits", "v2.0.0"), {}, 1),
     ],
 )
 async def test_what_was_sent_and_not_answered_failed_and_what_was_never_sent_was_dropped(
@@ -284,6 +287,20 @@ async def test_what_was_sent_and_not_answered_failed_and_what_was_never_sent_was
         (sums,) = mesh.sums().values()
         assert (sums.failed, sums.dropped, sums.compared) == (failed, dropped, 0)
         assert [REASON_NUMBERS[reason] for reason in failed] == [copy.reason for copy in mesh.log.copies]
+
+
+async def test_a_cold_version_gets_no_copies_until_it_is_loaded() -> None:
+    async with running(Mesh()) as mesh:
+        shadow = ShadowTarget("v2.0.0", 100)
+        mesh.serve(shadow, versions=(version("v1.0.0"), replace(version("v2.0.0"), cold=True)))
+        await mesh.predict()
+        await asyncio.sleep(1)
+        assert not mesh.versions.copies("v2.0.0")
+        assert mesh.sums() == {("v2.0.0", "v1.0.0"): PairSums(dropped=1)}
+        mesh.serve(shadow)
+        await mesh.predict()
+        await asyncio.sleep(1)
+        assert len(mesh.versions.copies("v2.0.0")) == 1, "it does not rest"
 
 
 @pytest.mark.logs_errors

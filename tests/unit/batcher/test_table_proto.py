@@ -61,6 +61,15 @@ def shadow(version: str, **comparison: Any) -> serving_pb2.ShadowTarget:
     return serving_pb2.ShadowTarget(version=version, percent=10, comparison=serving_pb2.ShadowComparison(**comparison))
 
 
+def test_a_version_that_is_cold_says_so_and_has_no_backend() -> None:
+    message = model()
+    assert not models_from_proto([message])["digits"].versions["v1.0.0"].cold
+    message.versions[0].cold = True
+    del message.versions[0].backends[:]
+    version = models_from_proto([message])["digits"].versions["v1.0.0"]
+    assert (version.cold, version.backends) == (True, ())
+
+
 def test_what_a_model_does_with_answers_arrives() -> None:
     message = model()
     message.log_labels = True

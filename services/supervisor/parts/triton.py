@@ -66,6 +66,9 @@ def triton_part(
             "--model-load-thread-count=2",
             "--exit-timeout-secs=3",
             "--strict-readiness=false",
+            # Packages state all of their configuration. To complete one, the python backend starts the model's process
+            # a first time and waits a second for it to go.
+            "--disable-auto-complete-config",
             *options,
         ),
         env={

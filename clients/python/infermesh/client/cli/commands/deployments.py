@@ -95,6 +95,16 @@ def _add_deploy(app: typer.Typer) -> None:
         cache: Annotated[
             bool, typer.Option("--cache", help="The same input always gives the same output: keep answers.")
         ] = False,
+        sleep_after_s: Annotated[
+            int | None,
+            typer.Option(
+                "--sleep-after",
+                metavar="SECONDS",
+                min=0,
+                max=604_800,
+                help="Unload it when nobody has asked for so long; the next request has it loaded.",
+            ),
+        ] = None,
         no_wait: NoWaitOption = False,
         for_s: WaitOption = WAIT_TIMEOUT_S,
     ) -> None:
@@ -103,6 +113,7 @@ def _add_deploy(app: typer.Typer) -> None:
         A model's first version gets all its traffic. Later ones answer when asked for by name, until
         `infermesh traffic set` gives them a share.
         """
+        sleeps = deployment_pb2.Autoscaling(enabled=True, min_replicas=0, max_replicas=1, idle_timeout_s=sleep_after_s)
         padding = parse_padding(pad or (), lengths=pad_lengths, trim=pad_trim or (), waste=pad_waste)
         batching = deployment_pb2.Batching(
             max_batch_size=batch_size or None, batch_timeout_ms=batch_timeout_ms, padding=padding
@@ -114,6 +125,7 @@ def _add_deploy(app: typer.Typer) -> None:
             environment=environment,
             traffic_split=parse_split(traffic.split(","), "--traffic") if traffic else None,
             batching=batching if batching.ListFields() else None,
+            autoscaling=sleeps if sleep_after_s is not None else None,
             serving=deployment_pb2.ServingOptions(deterministic=True) if cache else None,
         )
         last = made if no_wait else _followed(session, made, for_s)

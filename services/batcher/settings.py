@@ -42,7 +42,7 @@ class BatcherSettings(BaseSettings):
     """host:port of the monitor."""
     deployer_address: str = "127.0.0.1:8103"
     """host:port of the deployer, which loads versions that are cold and is told what is in demand."""
-    demand_period_s: float = Field(default=2.0, gt=0, le=60)
+    demand_period_s: float = Field(default=2.0, gt=0, le=10)
     """How often the deployer is told what was asked for, in seconds. Longer: an idle version stays loaded, and a busy
     one stays short of replicas, for as much longer."""
     tls_dir: str = ""

@@ -170,7 +170,7 @@ def assemble(
         guard=access.guard,
         deployer=deployer,
         backends=BackendServicer(catalog),
-        activation=ActivationServicer(activations, demand),
+        activation=ActivationServicer(activations, demand, catalog),
     )
     return Deployer(lifecycle, server)
 

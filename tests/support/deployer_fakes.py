@@ -1,6 +1,7 @@
 """The deployer's neighbours, in memory: each passes the contract tests that its real twin passes."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -134,6 +135,7 @@ class FakeServer:
         self.up = True
         self.loaded: dict[str, Package] = {}
         self.loads = 0
+        self.loads_of: Counter[str] = Counter()
         self.load_time_s = 0.0
         self.sick: set[str] = set()
         """Models whose load is refused."""
@@ -172,6 +174,7 @@ class FakeServer:
         if name in self.sick or name not in self._packages.packages:
             raise MeshError(Reason.LOAD_FAILED, f"cannot load {name}")
         self.loads += 1
+        self.loads_of[name] += 1
         self.loaded[name] = self._packages.packages[name]
 
     async def unload(self, name: str) -> None:
@@ -200,6 +203,8 @@ class MemoryStore:
         self._revision = 0
         self._made = 0
         self.away = False
+        self.records = 0
+        """How often progress was stored."""
 
     async def create(self, new: NewDeployment, recipe: Recipe, quota: Quota | None = None) -> Deployment:
         """Stores it, or says what stands in its way."""
@@ -289,6 +294,7 @@ class MemoryStore:
     async def record(self, deployment: Deployment, progress: Progress) -> None:
         """Stores progress."""
         self._reach()
+        self.records += 1
         row = self._rows.get(deployment.deployment_id)
         if row is None:
             return

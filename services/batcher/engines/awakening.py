@@ -133,6 +133,8 @@ class Awakening:
             self._call.cancel()
         lane, calls = self._lane, self._shared.calls
         self._moot = False
+        # Why it failed the last time is nothing to those who come while it is tried again.
+        self._failure = None
         self._now("it is about to be loaded")
         self._silent_s = None
         name = f"load {lane.served.model_name} {lane.served.version}"
@@ -205,6 +207,7 @@ class Awakening:
             now_s = shared.clock.monotonic()
             if self._silent_s is None:
                 self._silent_s = self._doing_s
+            self._failure = None
             self._again_s = now_s + self._delay_s
             self._delay_s = min(2 * self._delay_s, shared.options.activation_delay_max_s)
             return False

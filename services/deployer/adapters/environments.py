@@ -111,8 +111,11 @@ class UvEnvironments:
                 await self._run(install, lock, report)
             await asyncio.to_thread(_stamp, place, environment)
         except BaseException:
-            # Without its stamp it is nothing; this only gives the room back.
-            await asyncio.shield(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
+            # Without its stamp it is nothing. Whoever builds there next must not meet who is still taking it away.
+            away = asyncio.ensure_future(asyncio.to_thread(shutil.rmtree, place, ignore_errors=True))
+            while not away.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.shield(away)
             raise
         log.info("built an environment", environment=place.name, took_s=round(self._clock.monotonic() - began_s, 1))
 

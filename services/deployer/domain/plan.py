@@ -30,6 +30,7 @@ PERMANENT = frozenset(
 _TRANSIENT_DELAY_MAX_S = 5.0
 _FAILED_DELAY_S = (2.0, 10.0)
 _BROKEN_DELAY_MAX_S = 30.0
+_ASLEEP_DELAY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +148,13 @@ def answering(deployment: Deployment, observed: Observation) -> tuple[str, ...]:
     )
 
 
-def retry_delay_s(reason: Reason, attempts: int, *, answered_before: bool) -> float | None:
-    """How long to wait after the failed attempt number `attempts` (from 1). None: not again by itself."""
+def retry_delay_s(reason: Reason, attempts: int, *, answered_before: bool, asleep: bool = False) -> float | None:
+    """How long to wait after the failed attempt number `attempts` (from 1). None: not again by itself. What sleeps is
+    tried again when somebody asks again, whatever it failed by."""
     if reason in TRANSIENT:
         return min(_TRANSIENT_DELAY_MAX_S, 0.25 * 2.0 ** min(attempts, 10))
+    if asleep:
+        return _ASLEEP_DELAY_S
     if reason in PERMANENT:
         return None
     if answered_before:
@@ -190,15 +194,21 @@ def _settled(deployment: Deployment, timeout_s: float | None, idle_s: float) -> 
         return Rest()
     if not deployment.progress.traffic_routed:
         return Route()
-    return FallAsleep(idle_s) if timeout_s is not None and idle_s >= timeout_s else Rest()
+    sleeps = timeout_s is not None and idle_s >= timeout_s and idle_s > 0 and deployment.progress.asleep_since is None
+    return FallAsleep(idle_s) if sleeps else Rest()
 
 
 def _sleep(deployment: Deployment, since: datetime, observed: Observation, now: datetime, drain_s: float) -> Step:
-    if not deployment.settled or deployment.progress.failure is not None:
-        # Of what is unloaded any wish is carried out that can be: it is loaded by it once somebody asks.
-        return Unite()
+    progress = deployment.progress
+    if progress.next_attempt_at is not None and now < progress.next_attempt_at:
+        return Rest()
     held = tuple(name for name, state in observed.items() if deployment.server_model_name in state.ready)
-    return Unload(held) if held and now >= since + timedelta(seconds=drain_s) else Rest()
+    if held:
+        return Unload(held) if now >= since + timedelta(seconds=drain_s) else Rest()
+    # Of what is unloaded any wish is carried out that can be: it is loaded by it once somebody asks. Why it could not
+    # be loaded stays told until then; that a neighbour was away does not.
+    stale = progress.failure is not None and Reason(progress.failure.reason) in TRANSIENT
+    return Unite() if stale or not deployment.settled else Rest()
 
 
 def _note(deployment: Deployment, observed: Observation) -> Step:

@@ -7,6 +7,7 @@ from services.common.errors import MeshError, Reason
 from services.common.names import check_model_name, check_version
 from services.common.signals import Signal, wait_at_most
 from services.deployer.domain.deployment import Deployment
+from services.deployer.domain.plan import TRANSIENT
 from services.deployer.engines.catalog import Catalog
 from services.deployer.engines.demand import Demand
 from services.deployer.ports import DeploymentStore
@@ -37,33 +38,53 @@ class Activations:
         self._clock = clock
 
     async def activate(self, model_name: str, version: str, *, timeout_s: float) -> Activated:
-        """Returns once the version is listed as loaded.
+        """Returns once the version is listed as loaded. A neighbour that is away is waited for.
 
-        Raises VERSION_NOT_DEPLOYED, what its load failed by, or DEPENDENCY_UNAVAILABLE after `timeout_s` seconds.
+        Raises VERSION_NOT_DEPLOYED, what its load failed by, or DEADLINE_TOO_SHORT after `timeout_s` seconds.
         """
         check_model_name(model_name)
         name = (model_name, check_version(version))
         deadline_s = self._clock.monotonic() + timeout_s
-        found = await self._find(*name)
-        waits, attempts = False, found.progress.attempts
+        attempts: int | None = None
+        load_time_ms, waits = 0.0, False
         while True:
             changed = self._changed.current
+            found = await self._found(*name)
             if self._catalog.lists(*name):
-                return Activated(self._catalog.revision, found.progress.load_time_ms if waits else 0.0)
-            failure = found.progress.failure
-            if failure is not None and (found.progress.attempts > attempts or self._rests(found)):
-                raise MeshError(Reason(failure.reason), failure.message)
+                if found is not None and waits:
+                    load_time_ms = found.progress.load_time_ms
+                return Activated(self._catalog.revision, load_time_ms)
+            if found is not None:
+                attempts = found.progress.attempts if attempts is None else attempts
+                self._raise_failure(found, attempts)
             left_s = deadline_s - self._clock.monotonic()
             if left_s <= 0:
                 raise MeshError(
-                    Reason.DEPENDENCY_UNAVAILABLE,
+                    Reason.DEADLINE_TOO_SHORT,
                     f"{version} of model {model_name!r} was not loaded within {timeout_s:.0f} s; its deployment's "
                     "conditions say how far it is",
                 )
             self._demand.want(name)
             waits = True
             await wait_at_most(changed, min(left_s, _LOOK_AGAIN_S))
-            found = await self._find(*name)
+
+    def _raise_failure(self, found: Deployment, attempts: int) -> None:
+        """Raises what the load failed by, in an attempt since there were `attempts`, or lately."""
+        progress = found.progress
+        failure, again = progress.failure, progress.next_attempt_at
+        if failure is None or Reason(failure.reason) in TRANSIENT:
+            return
+        if progress.attempts > attempts or again is None or again > self._clock.now():
+            raise MeshError(Reason(failure.reason), failure.message)
+
+    async def _found(self, model_name: str, version: str) -> Deployment | None:
+        """The deployment; None while the store does not answer."""
+        try:
+            return await self._find(model_name, version)
+        except MeshError as error:
+            if error.reason not in TRANSIENT:
+                raise
+            return None
 
     async def _find(self, model_name: str, version: str) -> Deployment:
         deployments = await self._store.page(
@@ -78,8 +99,3 @@ class Activations:
             "is active",
             metadata={"model_name": model_name, "version": version},
         )
-
-    def _rests(self, deployment: Deployment) -> bool:
-        """Whether its load failed lately, so that it is not tried again before some time has passed."""
-        again = deployment.progress.next_attempt_at
-        return again is not None and again > self._clock.now()

@@ -49,8 +49,15 @@ class Catalog:
 
     def lists(self, model_name: str, version: str) -> bool:
         """Whether the version is published with places where it runs."""
+        return self._is_cold(model_name, version) is False
+
+    def sleeps(self, model_name: str, version: str) -> bool:
+        """Whether the version is published as cold."""
+        return self._is_cold(model_name, version) is True
+
+    def _is_cold(self, model_name: str, version: str) -> bool | None:
         model = self._models.get(model_name)
-        return model is not None and any(one.version == version and not one.cold for one in model.versions)
+        return next((one.cold for one in model.versions if one.version == version), None) if model else None
 
     async def refresh(self, deployments: Iterable[Deployment], observed: Observation) -> None:
         """Publishes what follows from these facts, where it differs from what is published."""

@@ -5,16 +5,29 @@ again for what they still need.
 """
 
 from collections.abc import Iterable, Set
+from dataclasses import dataclass
 from math import inf
 
 from services.common.clock import Clock
 from services.common.signals import Signal
 
 SILENT_S = 30.0
-"""Without word of any batcher for so long nothing counts as idle: they may be asked and cannot tell."""
+"""Without word of a batcher for so long nothing counts as idle: it may be asked and cannot tell."""
+GONE_S = 600.0
+"""A batcher without a word for so long is not there any more."""
+WANTED_S = 2.0
+"""How long a word that somebody waits holds: whoever waits repeats it."""
+_WINDOWS = 2
+"""A version is idle once so many of a batcher's windows have passed without it: it may be asked for within one."""
 
 Name = tuple[str, str]
 """A model and a version."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    at_s: float
+    window_s: float
 
 
 class Demand:
@@ -24,44 +37,51 @@ class Demand:
         self._clock = clock
         self._changed = changed
         self._since_s = -inf
-        self._told_s: float | None = None
+        """Since when all batchers have told what they were asked for."""
+        self._batchers: dict[str, _Heard] = {}
         self._asked_s: dict[Name, float] = {}
-        self._wanted: set[Name] = set()
+        self._wanted_s: dict[Name, float] = {}
 
-    def report(self, asked: Iterable[Name]) -> None:
+    def report(self, batcher_id: str, window_s: float, asked: Iterable[Name]) -> None:
         """A batcher lives, and these versions were asked for in its last window or have requests under way."""
         now_s = self._clock.monotonic()
-        if self._told_s is None or now_s - self._told_s > SILENT_S:
+        if not self._all_tell(now_s):
             self._since_s = now_s
-        self._told_s = now_s
+        self._batchers[batcher_id] = _Heard(now_s, window_s)
         for name in asked:
             self._asked_s[name] = now_s
 
     def want(self, name: Name) -> None:
         """Somebody waits for a version that sleeps."""
-        self._asked_s[name] = self._clock.monotonic()
-        if name not in self._wanted:
-            self._wanted.add(name)
+        new = not self.wanted(name)
+        self._asked_s[name] = self._wanted_s[name] = self._clock.monotonic()
+        if new:
             self._changed.fire()
 
     def awake(self, name: Name) -> None:
         """It answers from now on: it is idle since now at the earliest, and need not be wanted any more."""
         self._asked_s[name] = self._clock.monotonic()
-        self._wanted.discard(name)
+        self._wanted_s.pop(name, None)
 
     def wanted(self, name: Name) -> bool:
         """Whether somebody waits for it."""
-        return name in self._wanted
+        return self._clock.monotonic() - self._wanted_s.get(name, -inf) <= WANTED_S
 
     def idle_s(self, name: Name) -> float:
-        """For how long nobody has asked for it, as far as is known, in seconds."""
+        """For how long nobody has asked for it, as far as is known, in seconds. 0: it may be in use."""
         now_s = self._clock.monotonic()
-        if self._told_s is None or now_s - self._told_s > SILENT_S:
+        if not self._all_tell(now_s):
             return 0.0
-        return now_s - max(self._since_s, self._asked_s.get(name, now_s))
+        idle_s = now_s - max(self._since_s, self._asked_s.get(name, now_s))
+        return idle_s if idle_s >= _WINDOWS * max(one.window_s for one in self._batchers.values()) else 0.0
 
     def keep(self, names: Set[Name]) -> None:
-        """Forgets all others; those that are new are idle from now on."""
+        """Forgets all others, and batchers that are gone; names that are new are idle from now on."""
         now_s = self._clock.monotonic()
         self._asked_s = {name: self._asked_s.get(name, now_s) for name in names}
-        self._wanted &= names
+        self._wanted_s = {name: at_s for name, at_s in self._wanted_s.items() if name in names}
+        self._batchers = {one: heard for one, heard in self._batchers.items() if now_s - heard.at_s <= GONE_S}
+
+    def _all_tell(self, now_s: float) -> bool:
+        heard = self._batchers.values()
+        return bool(heard) and all(now_s - one.at_s <= SILENT_S for one in heard)

@@ -143,7 +143,7 @@ class Reconciler:
         """Ends the build of an environment that nobody wants any more: the wish has changed, or it is to go."""
         begun, task = self._busy[deployment.deployment_id]
         changed = (begun.generation, begun.deleting) != (deployment.generation, deployment.deleting)
-        if changed and deployment.deployment_id in self._bringer.installing:
+        if changed and deployment.deployment_id in self._bringer.installing and not task.cancelling():
             log.info("a build is given up", deployment=deployment.server_model_name)
             task.cancel()
 
@@ -226,7 +226,8 @@ class Reconciler:
         fresh = await self._store.find(deployment.new.model_name, deployment.new.deployment_name)
         progress = fresh.progress if fresh is not None else deployment.progress
         attempts = deployment.progress.attempts + 1
-        delay_s = retry_delay_s(error.reason, attempts, answered_before=bool(progress.loaded))
+        asleep = progress.asleep_since is not None
+        delay_s = retry_delay_s(error.reason, attempts, answered_before=bool(progress.loaded), asleep=asleep)
         now = self._clock.now()
         log.warning(
             "a step failed",

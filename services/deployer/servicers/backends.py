@@ -43,9 +43,10 @@ class BackendServicer(backend_service_pb2_grpc.BackendServiceServicer):
 class ActivationServicer(activation_service_pb2_grpc.ActivationServiceServicer):
     """Wakes what sleeps, and hears what is in demand."""
 
-    def __init__(self, activations: Activations, demand: Demand) -> None:
+    def __init__(self, activations: Activations, demand: Demand, catalog: Catalog) -> None:
         self._activations = activations
         self._demand = demand
+        self._catalog = catalog
 
     async def ActivateVersion(
         self, request: activation_service_pb2.ActivateVersionRequest, context: _Context
@@ -59,6 +60,10 @@ class ActivationServicer(activation_service_pb2_grpc.ActivationServiceServicer):
     async def ReportDemand(
         self, request: activation_service_pb2.ReportDemandRequest, _context: _Context
     ) -> activation_service_pb2.ReportDemandResponse:
-        """Notes it."""
-        self._demand.report((one.model_name, one.version) for one in request.demands)
+        """Notes it. What is asked for and sleeps is woken: that batcher has not heard, or cannot, that it sleeps."""
+        names = [(one.model_name, one.version) for one in request.demands]
+        self._demand.report(request.batcher_id, request.window_s, names)
+        for name in names:
+            if self._catalog.sleeps(*name):
+                self._demand.want(name)
         return activation_service_pb2.ReportDemandResponse()

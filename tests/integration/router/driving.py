@@ -127,7 +127,8 @@ class PlayedBatcher:
 
     def __init__(self, channel: grpc.aio.Channel, name: str = "batcher-0") -> None:
         stub: Any = serving_table_pb2_grpc.ServingTableServiceStub(channel)
-        self._requests: asyncio.Queue[Watch] = asyncio.Queue()
+        self._requests: asyncio.Queue[Watch | None] = asyncio.Queue()
+        """None: the end, without which what sends would wait for good once the stream is gone."""
         self._requests.put_nowait(Watch(batcher_id=name, address=f"{name}:1"))
         self._call = stub.WatchServingTable(self._sent())
         self.silent = False
@@ -148,10 +149,16 @@ class PlayedBatcher:
         await asyncio.gather(self.task, return_exceptions=True)
 
     async def _sent(self) -> AsyncIterator[Watch]:
-        while True:
-            yield await self._requests.get()
+        while (request := await self._requests.get()) is not None:
+            yield request
 
     async def _run(self) -> None:
+        try:
+            await self._take_steps()
+        finally:
+            self._requests.put_nowait(None)
+
+    async def _take_steps(self) -> None:
         async for step in self._call:
             self.steps.append(step)
             if step.full:

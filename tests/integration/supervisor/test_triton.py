@@ -105,7 +105,7 @@ async def test_an_unknown_framework_names_those_that_are_known(triton: httpx.Asy
     package(tmp_path / "repository", {**SERVING, "framework": "caffe"}, DIGITS / "digits-v1.0.0.onnx")
     answer = await load(triton)
     assert answer.status_code == 400
-    assert "no adapter for framework 'caffe'; there is one for: onnx" in answer.text
+    assert "no adapter for framework 'caffe'; there is one for: lightgbm, onnx, python" in answer.text
 
 
 async def test_a_killed_server_leaves_no_shared_memory_and_no_process(part: Part, tmp_path: Path) -> None:

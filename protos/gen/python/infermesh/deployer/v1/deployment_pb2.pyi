@@ -303,7 +303,9 @@ class Autoscaling(_message.Message):
     scale_down_stabilization_s: _builtins.int
     """How long the load must be lower before replicas are taken away, in seconds. Range 0 to 3600; absent means 300."""
     idle_timeout_s: _builtins.int
-    """How long without a request until it is unloaded, in seconds, where `min_replicas` is 0. Absent means 900."""
+    """How long without a request until it is unloaded, in seconds, where `min_replicas` is 0. Range 0 to 604800; absent means
+    900. It takes at least two of the windows, of 2 s, in which batchers tell what they were asked for.
+    """
     predictive: _builtins.bool
     """True: a forecast from the daily pattern raises the number of replicas ahead of a peak."""
     def __init__(

@@ -33,6 +33,7 @@ def pasted(mesh: Mesh, home: Path, *argv: str) -> str:
         argv,
         cwd=ROOT,
         env={
+            **{name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ},
             "PATH": f"{ROOT / '.venv' / 'bin'}:{os.environ['PATH']}",
             "HOME": str(home),
             "LANG": "C.UTF-8",

@@ -5,6 +5,7 @@ import json
 import grpc
 import pytest
 from infermesh.client import Client, InfermeshError
+from infermesh.client.cli.commands.deployments import steps
 from infermesh.deployer.v1.deployment_pb2 import Batching
 
 from tests.integration.client.scripted import Scripted, deployment
@@ -131,6 +132,20 @@ def test_the_command_shows_the_steps(scripted: Scripted) -> None:
     assert "✓ Validated the artifact is what the registry says" in shown
     assert "infermesh predict digits --version v1.0.0" in shown
     assert dict(scripted.deployer.created[0].traffic_split) == {"v1.0.0": 100}
+
+
+def test_what_sleeps_is_listed_so_and_what_is_under_way_is_no_failure(scripted: Scripted) -> None:
+    sleeps, builds = deployment("v1.0.0", "active"), deployment("v1.1.0", "deploying")
+    sleeps.conditions.add(type="Asleep", status="True", reason="Idle", message="nobody asked for it for 900 s")
+    builds.conditions.add(type="Environment", status="False", reason="Building", message="installing torch")
+    scripted.deployer.deployments = {"v1-0-0": sleeps, "v1-1-0": builds}
+    first, second = [line for line in scripted.run("deployments").stdout.splitlines() if "v1-" in line]
+    assert ("asleep" in first, "asleep" in second) == (True, False)
+    assert steps(sleeps)[-1].startswith("[green]✓[/] Asleep")
+    assert steps(builds)[-1].startswith("[dim]·[/] Environment")
+    sleeps.conditions[-1].status, sleeps.conditions[-1].reason = "False", "Asked"
+    assert "asleep" not in scripted.run("deployments").stdout
+    assert steps(sleeps)[-1].startswith("[dim]·[/] Asleep")
 
 
 def test_the_command_fails_with_the_deployment(scripted: Scripted) -> None:

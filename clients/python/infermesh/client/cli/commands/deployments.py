@@ -20,6 +20,8 @@ from rich.spinner import Spinner
 
 _MARKS = {"True": "[green]✓[/]", "False": "[red]✗[/]"}
 _UNSTARTED = "[dim]·[/]"
+_UNDER_WAY = ("Building", "Asked")
+"""Reasons of conditions that are not true and need not be."""
 
 WaitOption = Annotated[
     float, typer.Option("--for", metavar="SECONDS", min=0.001, help="The longest to wait; it goes on afterwards.")
@@ -198,9 +200,10 @@ def _coming_up(deployment: deployment_pb2.Deployment) -> RenderableType:
 
 
 def steps(deployment: deployment_pb2.Deployment) -> list[str]:
-    """What is known of each step, a line each, as rich markup."""
+    """What is known of each step, a line each, as rich markup. What is under way is no failure, and neither is to be
+    awake."""
     return [
-        f"{_MARKS.get(step.status, _UNSTARTED)} {escape(step.type)}"
+        f"{_UNSTARTED if step.reason in _UNDER_WAY else _MARKS.get(step.status, _UNSTARTED)} {escape(step.type)}"
         + (f" [dim]{escape(step.message)}[/]" if step.message else "")
         for step in deployment.conditions
     ]
@@ -231,7 +234,7 @@ def listed(deployments: list[deployment_pb2.Deployment]) -> RenderableType:
             escape(one.model_name),
             escape(one.deployment_name),
             escape(version),
-            state(one.status),
+            f"{state(one.status)} [dim]asleep[/]" if _sleeps(one) else state(one.status),
             f"{one.ready_replicas}/{one.replicas}",
             when(one.deployed_at),
         )
@@ -240,3 +243,8 @@ def listed(deployments: list[deployment_pb2.Deployment]) -> RenderableType:
         return shown
     names = ((f"{one.model_name} {one.version}", f"[red]{escape(one.error_message)}[/]") for one in wrong)
     return Group(shown, "", facts((escape(name), text) for name, text in names))
+
+
+def _sleeps(deployment: deployment_pb2.Deployment) -> bool:
+    """Whether it is unloaded until somebody asks for it."""
+    return any(one.type == "Asleep" and one.status == "True" for one in deployment.conditions)

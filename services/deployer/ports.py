@@ -9,7 +9,7 @@ from services.common.access.decide import Standing
 from services.deployer.domain.catalog import Place
 from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Recipe, Wish
 from services.deployer.domain.environment import Environment
-from services.deployer.domain.package import Package, Stated
+from services.deployer.domain.package import Package, Quantised, Stated
 from services.deployer.domain.plan import ServerState
 from services.deployer.domain.quota import Quota
 from services.deployer.domain.trial import Tensor, TensorShape
@@ -98,6 +98,10 @@ class VersionSource(Protocol):
         """What loading a version needs. Raises MODEL_NOT_FOUND, VERSION_NOT_FOUND, DEPENDENCY_UNAVAILABLE."""
         ...
 
+    async def reference(self, model_name: str, version: str) -> bytes:
+        """The reference sample of a version, as JSON. Raises as `recipe` does, and ARTIFACT_NOT_FOUND."""
+        ...
+
 
 class ArtifactSource(Protocol):
     """Who gives out artifacts by their digest: the registry. Every call may raise ARTIFACT_NOT_FOUND,
@@ -151,16 +155,21 @@ class PackageStore(Protocol):
         """Digest of the runner that packages get."""
         ...
 
-    async def ensure(self, package: Package) -> None:
-        """Makes the repository hold exactly `package`, in one step; nothing where it does already.
+    async def ensure(self, package: Package, sample: bytes = b"") -> None:
+        """Makes the repository hold exactly `package`, in one step; nothing where it does already. What is quantised
+        is proven on `sample`, the version's reference sample as the registry gives it out.
 
-        Raises ARTIFACT_NOT_FOUND, ARTIFACT_CORRUPT, ARTIFACT_INVALID, or DEPENDENCY_UNAVAILABLE where it must be
-        fetched and the registry is away.
+        Raises ARTIFACT_NOT_FOUND, ARTIFACT_CORRUPT, ARTIFACT_INVALID, QUANTISATION_REFUSED, or DEPENDENCY_UNAVAILABLE
+        where it must be fetched and the registry is away.
         """
         ...
 
     async def requirements(self, package: Package) -> Stated:
         """What the artifact of a package that is there says of what it needs."""
+        ...
+
+    async def quantised(self, package: Package) -> Quantised:
+        """What quantising a package that is there came to."""
         ...
 
     async def link(self, package: Package, environment: Path) -> None:

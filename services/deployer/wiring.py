@@ -27,6 +27,7 @@ from services.deployer.adapters.artifact_cache import ArtifactCache
 from services.deployer.adapters.environments import TOUCH_EVERY_S, UvEnvironments
 from services.deployer.adapters.installer import Installer
 from services.deployer.adapters.postgres import SCHEMA, PostgresDeploymentStore
+from services.deployer.adapters.quantizer import OnnxQuantizer
 from services.deployer.adapters.registry import RegistryArtifacts, RegistryVersionSource
 from services.deployer.adapters.repository import FolderPackageStore, digests_in, environments_in
 from services.deployer.adapters.router import RouterTraffic
@@ -104,7 +105,10 @@ def assemble(
     store = PostgresDeploymentStore(engine)
     servers = _servers(settings)
     cache = _cache(settings, artifacts) if artifacts is not None else None
-    packages = FolderPackageStore(settings.model_repository, runner=settings.runner, artifacts=cache)
+    quantizer = OnnxQuantizer(settings.serving_python.absolute(), settings.runner.parent / "quantize.py")
+    packages = FolderPackageStore(
+        settings.model_repository, runner=settings.runner, artifacts=cache, quantizer=quantizer
+    )
     environments = UvEnvironments(
         (settings.environments or settings.data_dir / "environments").absolute(),
         installer(settings),

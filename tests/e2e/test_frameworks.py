@@ -1,6 +1,7 @@
 """Every framework, as its users do it: train, register, deploy, ask; the answers are those of the framework itself."""
 
 import math
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from services.deployer.domain.environment import FRAMEWORKS
 from tests.e2e.driving import DIGITS, Rest, reason
+from tests.support.dense_models import sample, save_dense
 from tests.support.frameworks import Case, trained
 from tests.support.mesh import Mesh
 from tests.support.waiting import until
@@ -42,9 +44,9 @@ def deployment(rest: Rest, name: str) -> dict[str, Any]:
     return rest.ok("GET", f"/v1/models/{name}/deployments/main")
 
 
-def deploy(rest: Rest, name: str) -> dict[str, Any]:
+def deploy(rest: Rest, name: str, **more: Any) -> dict[str, Any]:
     """Deploys, and waits for the end, whatever it is."""
-    rest.ok("POST", f"/v1/models/{name}/deployments", json={"version": VERSION, "deployment_name": "main"})
+    rest.ok("POST", f"/v1/models/{name}/deployments", json={"version": VERSION, "deployment_name": "main", **more})
     until(
         lambda: deployment(rest, name)["status"] in {"active", "failed"}, within_s=120, what=f"{name} is up, or is not"
     )
@@ -106,6 +108,36 @@ def test_an_onnx_model_in_a_folder_is_served_as_the_file_is(
     instances = [one["instance"] for one in mesh.samples]
     answer = rest.ok("POST", f"/v1/models/{name}/predict", json={"instances": instances})
     assert [one["output"] for one in answer["predictions"]] == [one["expected"][VERSION] for one in mesh.samples]
+
+
+def test_a_dense_model_is_deployed_in_8_bit_integers_and_says_what_that_changes(
+    rest: Rest, mesh: Mesh, tmp_path: Path
+) -> None:
+    save_dense(tmp_path / "dense.onnx")
+    register(rest, "dense", tmp_path / "dense.onnx", reference_sample={"instances": sample(200)})
+    serving = {"precision": "int8"}
+    deploy(rest, "dense", serving=serving)
+    found = deployment(rest, "dense")
+    assert found["status"] == "active", found["error_message"]
+    said = condition(found, "Quantised")
+    assert said["status"] == "True"
+    assert re.search(r"0\.2 MB are 0\.0, and [0-2] of 200 answers", said["message"]), said
+    instances = [one["instance"] for one in mesh.samples]
+    answer = rest.ok("POST", "/v1/models/dense/predict", json={"instances": instances})
+    right = sum(
+        one["output"] == sample["label"] for one, sample in zip(answer["predictions"], mesh.samples, strict=True)
+    )
+    assert right > 0.8 * len(instances)
+    rest.ok("DELETE", "/v1/models/dense/deployments/main")
+    save_dense(tmp_path / "worse.onnx", outlier=1000.0)
+    register(rest, "worse", tmp_path / "worse.onnx", reference_sample={"instances": sample(200)})
+    found = deploy(rest, "worse", serving=serving)
+    assert (found["status"], found["error_reason"]) == ("failed", "QUANTISATION_REFUSED")
+    assert "answers on the reference sample change" in found["error_message"]
+    register(rest, "unproven", tmp_path / "dense.onnx")
+    body = {"version": VERSION, "deployment_name": "main", "serving": serving}
+    error = rest.refused(400, "POST", "/v1/models/unproven/deployments", json=body)
+    assert "no reference sample" in error["message"]
 
 
 CODE = """

@@ -14,7 +14,7 @@ from services.deployer.adapters.postgres import same_or_refused
 from services.deployer.domain.catalog import Place
 from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Recipe, Status, Wish
 from services.deployer.domain.environment import FRAMEWORKS, Environment
-from services.deployer.domain.package import Package, Stated
+from services.deployer.domain.package import Package, Quantised, Stated
 from services.deployer.domain.plan import ServerState
 from services.deployer.domain.quota import Quota, check_quota
 from services.deployer.domain.trial import Tensor, TensorShape
@@ -41,6 +41,10 @@ def recipe(
 
 class FakeVersions:
     """A `VersionSource`."""
+
+    async def reference(self, model_name: str, version: str) -> bytes:
+        """One instance."""
+        return b'{"instances":[]}'
 
     def __init__(self, recipes: Mapping[tuple[str, str], Recipe]) -> None:
         self.recipes = dict(recipes)
@@ -115,7 +119,11 @@ class FakePackages:
         """Any."""
         return "runner"
 
-    async def ensure(self, package: Package) -> None:
+    async def quantised(self, package: Package) -> Quantised:
+        """Nothing changes."""
+        return Quantised(100, 0, 4_000_000, 1_000_000)
+
+    async def ensure(self, package: Package, sample: bytes = b"") -> None:
         """Holds it."""
         if self.problem is not None:
             raise self.problem

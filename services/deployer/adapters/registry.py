@@ -46,6 +46,11 @@ class RegistryVersionSource:
             requirements=_requirements(found.metadata),
         )
 
+    async def reference(self, model_name: str, version: str) -> bytes:
+        """What the registry gives out."""
+        request = registry_service_pb2.GetReferenceSampleRequest(model_name=model_name, version=version)
+        return bytes((await self._registry.GetReferenceSample(request, timeout=_DEADLINE_S)).data)
+
 
 def _requirements(metadata: Struct) -> tuple[str, ...]:
     """The texts of the list `requirements`; what is none of that is the version's own affair."""

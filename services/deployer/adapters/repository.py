@@ -14,6 +14,7 @@ import shutil
 import zipfile
 from collections.abc import Mapping, Set
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Literal, cast
 
@@ -21,7 +22,8 @@ from services.common.artifacts.unpack import unpack
 from services.common.artifacts.unpacking import Limits
 from services.common.errors import MeshError, Reason
 from services.deployer.adapters.artifact_cache import ArtifactCache
-from services.deployer.domain.package import ENVIRONMENT, SERVING_FILE, Package, Stated
+from services.deployer.adapters.quantizer import OnnxQuantizer
+from services.deployer.domain.package import ENVIRONMENT, QUANTISED, SERVING_FILE, Package, Quantised, Stated
 
 _FINGERPRINT_FILE = "package.fingerprint"
 _ARTIFACT_FILE = "package.artifact"
@@ -35,10 +37,18 @@ _REQUIREMENTS_BYTES_MAX = 256 * 1024
 class FolderPackageStore:
     """A `PackageStore`. Artifacts that are not on this machine's disks come from `artifacts`, where it is given."""
 
-    def __init__(self, repository: Path, *, runner: Path, artifacts: ArtifactCache | None = None) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        *,
+        runner: Path,
+        artifacts: ArtifactCache | None = None,
+        quantizer: OnnxQuantizer | None = None,
+    ) -> None:
         self._repository = repository
         self._staging = repository.with_name(repository.name + ".staging")
         self._artifacts = artifacts
+        self._quantizer = quantizer
         self._runner = sorted(runner.glob("*.py"))
         if not self._runner:
             raise SystemExit(f"{runner} holds no runner; set INFERMESH_DEPLOYER_RUNNER to deploy/triton/runner")
@@ -57,27 +67,33 @@ class FolderPackageStore:
         """Digest of the runner's files."""
         return self._runner_digest
 
-    async def ensure(self, package: Package) -> None:
-        """Makes the repository hold exactly `package`."""
+    async def ensure(self, package: Package, sample: bytes = b"") -> None:
+        """Makes the repository hold exactly `package`; what is quantised is proven on `sample`."""
         if await asyncio.to_thread(self._stands, package):
             return
         source = Path(package.artifact_path) if package.artifact_path else None
         if source is None or not await asyncio.to_thread(source.is_file):
             source = await self._fetched(package, source)
         try:
-            await asyncio.to_thread(self._build_anew, package, source)
+            await asyncio.to_thread(self._build_anew, package, source, sample)
         except MeshError as error:
             if error.reason is not Reason.ARTIFACT_CORRUPT or self._artifacts is None:
                 raise
             # The disk may have damaged what was fetched; the registry's own copy is checked on its way.
             await self._artifacts.drop(package.artifact_digest)
-            await asyncio.to_thread(self._build_anew, package, await self._artifacts.path(package.artifact_digest))
+            source = await self._artifacts.path(package.artifact_digest)
+            await asyncio.to_thread(self._build_anew, package, source, sample)
 
     async def requirements(self, package: Package) -> Stated:
         """What the artifact itself says that it needs."""
         return await asyncio.to_thread(
             _stated, self._repository / package.server_model_name / "1" / package.artifact_name
         )
+
+    async def quantised(self, package: Package) -> Quantised:
+        """What quantising came to."""
+        file = self._repository / package.server_model_name / _ARTIFACT_FILE
+        return Quantised(**json.loads(await asyncio.to_thread(file.read_text))["quantised"])
 
     async def link(self, package: Package, environment: Path) -> None:
         """Has the package run in that environment."""
@@ -113,17 +129,21 @@ class FolderPackageStore:
             if (place / _FINGERPRINT_FILE).read_text() != package.fingerprint:
                 return False
             artifact = place / "1" / package.artifact_name
+            if package.precision is not None:
+                said = json.loads((place / _ARTIFACT_FILE).read_text())
+                if _digest(place / "1" / QUANTISED) != said["quantised_digest"]:
+                    return False
             if package.artifact_kind == "file":
                 return _digest(artifact) == package.artifact_digest
             return bool(_digests(artifact) == json.loads((place / _ARTIFACT_FILE).read_text())["files"])
         except (OSError, ValueError, KeyError):
             return False
 
-    def _build_anew(self, package: Package, source: Path) -> None:
+    def _build_anew(self, package: Package, source: Path, sample: bytes) -> None:
         place = self._repository / package.server_model_name
         built = self._staging / f"{package.server_model_name}.{secrets.token_hex(4)}"
         try:
-            self._build(package, source, built)
+            self._build(package, source, built, sample)
             if (place / ENVIRONMENT).is_symlink():
                 # What runs now, and what starts before the new environment stands, goes on in the old one.
                 (built / ENVIRONMENT).symlink_to((place / ENVIRONMENT).readlink())
@@ -132,7 +152,7 @@ class FolderPackageStore:
         finally:
             shutil.rmtree(built, ignore_errors=True)
 
-    def _build(self, package: Package, source: Path, folder: Path) -> None:
+    def _build(self, package: Package, source: Path, folder: Path, sample: bytes) -> None:
         version = folder / "1"
         version.mkdir(parents=True)
         (folder / "config.pbtxt").write_text(package.config)
@@ -146,7 +166,13 @@ class FolderPackageStore:
         else:
             _unpack(source, artifact, package)
             files = _digests(artifact)
-        (folder / _ARTIFACT_FILE).write_text(json.dumps({"digest": package.artifact_digest, "files": files}))
+        said: dict[str, object] = {"digest": package.artifact_digest, "files": files}
+        if package.precision is not None:
+            assert self._quantizer is not None, "a deployer that takes such wishes has one"
+            serving, out = version / SERVING_FILE, version / QUANTISED
+            made = self._quantizer.quantise(artifact, out, serving=serving, precision=package.precision, sample=sample)
+            said |= {"quantised": asdict(made), "quantised_digest": _digest(out)}
+        (folder / _ARTIFACT_FILE).write_text(json.dumps(said))
         (folder / _FINGERPRINT_FILE).write_text(package.fingerprint)
 
     def _discard(self, place: Path) -> None:

@@ -100,10 +100,11 @@ def check_split(split: Mapping[str, int]) -> None:
 
 def check_runnable(wish: Wish, *, local_replicas_max: int) -> None:
     """Raises where a well-formed wish asks for something that local model servers cannot do."""
-    if wish.serving.precision in ("fp16", "int8"):
+    if wish.serving.precision == "fp16":
         raise MeshError(
             Reason.NOT_IMPLEMENTED,
-            f"serving.precision is {wish.serving.precision!r}; versions run as they were trained for now, leave it out",
+            "serving.precision is 'fp16'; half precision needs a GPU, and the local model servers have none to give; "
+            "leave it out",
         )
     if wish.resources.replicas == 0:
         raise MeshError(

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from services.common.errors import MeshError, Reason
+from services.common.errors import MeshError, Reason, invalid
 from services.common.schema import DataType, TensorSpec
 from services.deployer.domain.deployment import Deployment, Recipe, Wish
 from services.deployer.domain.environment import FRAMEWORKS as IN_ENVIRONMENTS
@@ -15,6 +15,8 @@ FRAMEWORKS: Mapping[str, str] = {"onnx": "model.onnx"} | dict.fromkeys(IN_ENVIRO
 ENVIRONMENT = "environment"
 """The link in a package to the environment that its model runs in."""
 
+QUANTISED = "model.int8.onnx"
+"""What runs in place of the artifact where it is quantised."""
 SERVING_FILE = "serving.json"
 _ENVIRONMENT_CONFIG = (
     f'parameters {{ key: "EXECUTION_ENV_PATH" value {{ string_value: "$$TRITON_MODEL_DIRECTORY/{ENVIRONMENT}" }} }}\n'
@@ -39,6 +41,29 @@ class Package:
     """"file"; or "directory" and "tar.gz", which are unpacked to a folder of that name."""
     in_environment: bool = False
     """Whether it runs in an environment of its own, to which its folder gets a link."""
+    precision: "Precision | None" = None
+    """Set: it is quantised to 8-bit integers, and how."""
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How a quantised model is proven."""
+
+    answer: str
+    """The tensor that holds the answers."""
+    accuracy_drop_max: float
+    """The largest share of answers on the reference sample that may change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """What quantising came to."""
+
+    rows: int
+    changed: int
+    """Rows of the sample whose answer is another one."""
+    bytes_before: int
+    bytes_after: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +85,9 @@ def package_of(deployment: Deployment, *, runner_digest: str, threads_default: i
     check_framework(recipe)
     config = _config(deployment.server_model_name, recipe, deployment.wish)
     serving = _serving(recipe, deployment.wish, threads_default)
-    parts = (config, serving, recipe.artifact_digest, runner_digest)
+    precision = precision_of(deployment)
+    proof = f"{precision.answer} {precision.accuracy_drop_max}" if precision is not None else ""
+    parts = (config, serving, recipe.artifact_digest, runner_digest, *([proof] if proof else []))
     fingerprint = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
     return Package(
         server_model_name=deployment.server_model_name,
@@ -72,7 +99,32 @@ def package_of(deployment: Deployment, *, runner_digest: str, threads_default: i
         fingerprint=fingerprint,
         artifact_kind=recipe.artifact_kind,
         in_environment=recipe.framework in IN_ENVIRONMENTS,
+        precision=precision,
     )
+
+
+def precision_of(deployment: Deployment) -> Precision | None:
+    """How the version is quantised, where that is wished."""
+    serving, recipe = deployment.wish.serving, deployment.recipe
+    if serving.precision != "int8":
+        return None
+    answer = recipe.mapping.output_tensor or recipe.schema.outputs[0].name
+    return Precision(answer, serving.accuracy_drop_max)
+
+
+def check_precision(wish: Wish, recipe: Recipe) -> None:
+    """Raises INVALID_FIELD where the version cannot be run in the number format that is wished."""
+    if wish.serving.precision != "int8":
+        return
+    if recipe.framework != "onnx" or recipe.artifact_kind != "file":
+        raise invalid("serving.precision", "int8", "empty or fp32, because only single ONNX files are quantised")
+    if not recipe.reference_digest:
+        raise invalid(
+            "serving.precision",
+            "int8",
+            "empty or fp32, because the version has no reference sample to prove its answers by; register one with "
+            "reference_sample",
+        )
 
 
 def check_framework(recipe: Recipe) -> None:
@@ -118,7 +170,7 @@ def _serving(recipe: Recipe, wish: Wish, threads_default: int) -> str:
     return json.dumps(
         {
             "framework": recipe.framework,
-            "artifact": FRAMEWORKS[recipe.framework],
+            "artifact": QUANTISED if wish.serving.precision == "int8" else FRAMEWORKS[recipe.framework],
             "threads": wish.serving.threads or threads_default,
             "inputs": [_described(spec) for spec in recipe.schema.inputs],
             "outputs": [_described(spec) for spec in recipe.schema.outputs],

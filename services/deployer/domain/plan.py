@@ -24,6 +24,7 @@ PERMANENT = frozenset(
         Reason.ARTIFACT_INVALID,
         Reason.FRAMEWORK_UNSUPPORTED,
         Reason.ENVIRONMENT_FAILED,
+        Reason.QUANTISATION_REFUSED,
     }
 )
 """Failures that trying again cannot mend."""

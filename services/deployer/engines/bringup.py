@@ -9,7 +9,7 @@ from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
 from services.deployer.domain.deployment import Deployment, Progress, Status, with_condition
 from services.deployer.domain.environment import FRAMEWORKS, environment_of
-from services.deployer.domain.package import Package, package_of
+from services.deployer.domain.package import Package, Quantised, package_of
 from services.deployer.domain.plan import Observation, health_of
 from services.deployer.domain.trial import check_answer, trial_inputs, trial_rows
 from services.deployer.ports import DeploymentStore, Environments, ModelServer, PackageStore, VersionSource
@@ -77,6 +77,8 @@ class Bringer:
             async with self._packing:
                 await self._ensure(deployment, package)
             progress = self._passed(progress, step)
+            if package.precision is not None:
+                progress = self._proven(progress, await self._packages.quantised(package))
             if package.in_environment:
                 step = "Environment"
                 progress = await self._install(deployment, package, progress)
@@ -129,14 +131,23 @@ class Bringer:
         )
 
     async def _ensure(self, deployment: Deployment, package: Package) -> None:
+        name = (deployment.new.model_name, deployment.new.version)
+        sample = await self._versions.reference(*name) if package.precision is not None else b""
         try:
-            await self._packages.ensure(package)
+            await self._packages.ensure(package, sample)
         except MeshError as error:
             if error.reason is not Reason.ARTIFACT_NOT_FOUND:
                 raise
             # The registry may have moved its store since the deployment was made.
-            recipe = await self._versions.recipe(deployment.new.model_name, deployment.new.version)
-            await self._packages.ensure(replace(package, artifact_path=recipe.artifact_path))
+            recipe = await self._versions.recipe(*name)
+            await self._packages.ensure(replace(package, artifact_path=recipe.artifact_path), sample)
+
+    def _proven(self, progress: Progress, made: Quantised) -> Progress:
+        words = (
+            f"in 8-bit integers: {made.bytes_before / 1e6:.1f} MB are {made.bytes_after / 1e6:.1f}, and {made.changed} "
+            f"of {made.rows} answers on the reference sample change"
+        )
+        return self._told(progress, "Quantised", status=True, reason="Quantised", message=words)
 
     async def _install(self, deployment: Deployment, package: Package, progress: Progress) -> Progress:
         """Has the package run in the environment that it needs; what takes long is told as a condition."""

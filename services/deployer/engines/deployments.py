@@ -11,7 +11,7 @@ from services.common.page import check_page_size, decode_page_token, encode_page
 from services.common.signals import Signal, wait_at_most
 from services.deployer.domain.checks import ENVIRONMENTS, check_new, check_signature, check_stage, check_wish
 from services.deployer.domain.deployment import Deployment, NewDeployment, Status, Wish
-from services.deployer.domain.package import check_framework
+from services.deployer.domain.package import check_framework, check_precision
 from services.deployer.domain.padding import check_padding
 from services.deployer.domain.quota import Quota
 from services.deployer.ports import DeploymentStore, Terms, VersionSource
@@ -67,6 +67,7 @@ class Deployments:
         recipe = await self._versions.recipe(new.model_name, new.version)
         check_stage(new, recipe)
         check_framework(recipe)
+        check_precision(new.wish, recipe)
         check_padding(new.wish.batching.padding, recipe.schema)
         new = replace(new, team=recipe.team)
         check_signature(new, recipe, required=self._terms.terms(new.team).require_signature)
@@ -141,6 +142,7 @@ class Deployments:
             wish = change(current)
             check_wish(wish, local_replicas_max=self._local_replicas_max)
             check_padding(wish.batching.padding, current.recipe.schema)
+            check_precision(wish, current.recipe)
             if wish == current.wish:
                 return current
             changed = await self._store.change(

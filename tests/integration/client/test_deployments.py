@@ -114,13 +114,13 @@ def test_a_namesake_is_not_the_deployment_that_is_followed(client: Client, scrip
 def test_the_command_waits_and_prints_what_it_became(scripted: Scripted) -> None:
     scripted.deployer.becomes = "pending"
     scripted.deployer.scripts = [[deployment("v1.0.0", "active", load_time_ms=312.0)]]
-    options = ("--json", "--batch-size", "64", "--cache", "--sleep-after", "60")
+    options = ("--json", "--batch-size", "64", "--cache", "--sleep-after", "60", "--int8")
     made = json.loads(scripted.run("deploy", "digits", "v1.0.0", *options).stdout)
     assert made["status"] == "active"
     (sent,) = scripted.deployer.created
     assert sent.batching.max_batch_size == 64
     assert not sent.batching.HasField("batch_timeout_ms")
-    assert sent.serving.deterministic
+    assert (sent.serving.deterministic, sent.serving.precision) == (True, "int8")
     assert (sent.autoscaling.enabled, sent.autoscaling.min_replicas, sent.autoscaling.idle_timeout_s) == (True, 0, 60)
     shown = scripted.run("deployments").stdout
     assert "digits" in shown

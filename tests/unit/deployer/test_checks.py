@@ -63,7 +63,7 @@ def test_quantities_are_those_of_kubernetes(quantity: str) -> None:
     ("change", "reason"),
     [
         ({"cluster": "eks-1"}, Reason.NOT_IMPLEMENTED),
-        ({"wish": Wish(serving=ServingOptions(precision="int8"))}, Reason.NOT_IMPLEMENTED),
+        ({"wish": Wish(serving=ServingOptions(precision="fp16"))}, Reason.NOT_IMPLEMENTED),
         ({"wish": Wish(resources=Resources(replicas=0))}, Reason.NOT_IMPLEMENTED),
         ({"wish": Wish(resources=Resources(gpu=1))}, Reason.INVALID_FIELD),
         ({"wish": Wish(resources=Resources(replicas=17))}, Reason.INVALID_FIELD),

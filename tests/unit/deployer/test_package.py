@@ -9,7 +9,7 @@ from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, ModelSchema, TensorSpec
 from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Recipe, Resources, Wish
 from services.deployer.domain.deployment import ServingOptions as Options
-from services.deployer.domain.package import Package, package_of
+from services.deployer.domain.package import QUANTISED, Package, Precision, check_precision, package_of
 from tests.support.clock import NOON
 from tests.support.deployer_fakes import recipe
 
@@ -88,6 +88,34 @@ def test_a_framework_without_an_adapter_is_refused_with_those_that_have_one() ->
     with pytest.raises(MeshError, match=rf"'caffe'.*one of: {known}") as refused:
         package(of=recipe(framework="caffe"))
     assert refused.value.reason is Reason.FRAMEWORK_UNSUPPORTED
+
+
+def test_a_quantised_version_runs_from_another_file_and_is_proven_by_its_answers() -> None:
+    wish = Wish(serving=Options(precision="int8", accuracy_drop_max=0.02))
+    made = package(wish)
+    assert made.precision == Precision("label", 0.02)
+    assert json.loads(made.serving)["artifact"] == QUANTISED
+    assert made.artifact_name == "model.onnx"
+    fingerprints = {made.fingerprint, package().fingerprint}
+    fingerprints |= {package(Wish(serving=Options(precision="int8", accuracy_drop_max=0.03))).fingerprint}
+    assert len(fingerprints) == 3
+    assert package(Wish(serving=Options(precision="fp32"))).precision is None
+
+
+@pytest.mark.parametrize(
+    ("of", "why"),
+    [
+        (recipe(), "no reference sample"),
+        (dataclasses.replace(recipe(framework="sklearn"), reference_digest="d"), "single ONNX files"),
+        (dataclasses.replace(recipe(artifact_kind="directory"), reference_digest="d"), "single ONNX files"),
+    ],
+)
+def test_what_cannot_be_quantised_is_refused_when_it_is_asked_for(of: Recipe, why: str) -> None:
+    with pytest.raises(MeshError, match=why) as refused:
+        check_precision(Wish(serving=Options(precision="int8")), of)
+    assert refused.value.reason is Reason.INVALID_FIELD
+    check_precision(Wish(), of)
+    check_precision(Wish(serving=Options(precision="int8")), dataclasses.replace(recipe(), reference_digest="d"))
 
 
 @pytest.mark.parametrize("framework", ["sklearn", "xgboost", "lightgbm", "pytorch", "tensorflow", "python"])

@@ -107,6 +107,9 @@ def _add_deploy(app: typer.Typer) -> None:
                 help="Unload it when nobody has asked for so long; the next request has it loaded.",
             ),
         ] = None,
+        int8: Annotated[
+            bool, typer.Option("--int8", help="Run an ONNX model in 8-bit integers, proven on its reference sample.")
+        ] = False,
         no_wait: NoWaitOption = False,
         for_s: WaitOption = WAIT_TIMEOUT_S,
     ) -> None:
@@ -120,6 +123,7 @@ def _add_deploy(app: typer.Typer) -> None:
         batching = deployment_pb2.Batching(
             max_batch_size=batch_size or None, batch_timeout_ms=batch_timeout_ms, padding=padding
         )
+        serving = deployment_pb2.ServingOptions(deterministic=cache, precision="int8" if int8 else "")
         made = session.client.deployments.deploy(
             model,
             version,
@@ -128,7 +132,7 @@ def _add_deploy(app: typer.Typer) -> None:
             traffic_split=parse_split(traffic.split(","), "--traffic") if traffic else None,
             batching=batching if batching.ListFields() else None,
             autoscaling=sleeps if sleep_after_s is not None else None,
-            serving=deployment_pb2.ServingOptions(deterministic=True) if cache else None,
+            serving=serving if serving.ListFields() else None,
         )
         last = made if no_wait else _followed(session, made, for_s)
         session.output.result(last, lambda: _deployed(last))

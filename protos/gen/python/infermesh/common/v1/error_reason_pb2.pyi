@@ -102,6 +102,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. The version is archived and may not be deployed."""
     ERROR_REASON_ENVIRONMENT_FAILED: _ErrorReason.ValueType  # 207
     """FAILED_PRECONDITION. What the version requires cannot be installed."""
+    ERROR_REASON_QUANTISATION_REFUSED: _ErrorReason.ValueType  # 208
+    """FAILED_PRECONDITION. The version cannot be quantised, or that changes more answers than it may."""
     ERROR_REASON_VERSION_NOT_DEPLOYED: _ErrorReason.ValueType  # 300
     """FAILED_PRECONDITION. Traffic may only go to versions that are deployed and ready."""
     ERROR_REASON_WEIGHTS_INVALID: _ErrorReason.ValueType  # 301
@@ -247,6 +249,8 @@ ERROR_REASON_VERSION_ARCHIVED: ErrorReason.ValueType  # 206
 """FAILED_PRECONDITION. The version is archived and may not be deployed."""
 ERROR_REASON_ENVIRONMENT_FAILED: ErrorReason.ValueType  # 207
 """FAILED_PRECONDITION. What the version requires cannot be installed."""
+ERROR_REASON_QUANTISATION_REFUSED: ErrorReason.ValueType  # 208
+"""FAILED_PRECONDITION. The version cannot be quantised, or that changes more answers than it may."""
 ERROR_REASON_VERSION_NOT_DEPLOYED: ErrorReason.ValueType  # 300
 """FAILED_PRECONDITION. Traffic may only go to versions that are deployed and ready."""
 ERROR_REASON_WEIGHTS_INVALID: ErrorReason.ValueType  # 301

@@ -160,7 +160,7 @@ def deployment_to_proto(deployment: Deployment, pool: dict[str, Place]) -> deplo
             namespace=new.namespace,
             status=progress.status.value,
             health_status=progress.health.value,
-            replicas=deployment.wish.resources.replicas,
+            replicas=deployment.replicas,
             ready_replicas=progress.ready_replicas,
             traffic_split=new.traffic_split,
             endpoint_url=where if answers and not asleep else "",

@@ -40,6 +40,7 @@ from services.deployer.engines.demand import Demand
 from services.deployer.engines.deployments import Deployments
 from services.deployer.engines.owners import Owners
 from services.deployer.engines.reconciler import Reconciler, ReconcilerOptions
+from services.deployer.engines.scaling import Scaling
 from services.deployer.ports import ArtifactSource, TrafficRouter, VersionSource
 from services.deployer.servicers.backends import ActivationServicer, BackendServicer
 from services.deployer.servicers.deployer import DeployerServicer
@@ -136,6 +137,7 @@ def assemble(
         router=router,
         catalog=catalog,
         demand=demand,
+        scaling=Scaling(demand=demand, clock=clock),
         changed=changed,
         clock=clock,
         options=ReconcilerOptions(

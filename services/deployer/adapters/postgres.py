@@ -48,6 +48,7 @@ _CHANGE = text("""
         replicas = :replicas, resources = CAST(:resources AS jsonb),
         autoscaling_config = CAST(:autoscaling AS jsonb), batching_config = CAST(:batching AS jsonb),
         serving_options = CAST(:serving AS jsonb), generation = generation + 1, attempts = 0, next_attempt_at = NULL,
+        scaled_replicas = NULL,
         loaded = CASE WHEN :reload
             THEN (SELECT coalesce(jsonb_object_agg(server, ''), '{}') FROM jsonb_object_keys(loaded) AS keys (server))
             ELSE loaded END,
@@ -73,6 +74,7 @@ _RECORD = text("""
             THEN CAST(:next_attempt_at AS timestamptz) END,
         load_time_ms = :load_time_ms, memory_bytes = :memory_bytes, deployed_at = :deployed_at,
         withdrawn_at = :withdrawn_at, traffic_routed = :traffic_routed, asleep_since = :asleep_since,
+        scaled_replicas = CASE WHEN generation = :generation THEN CAST(:scaled_replicas AS integer) END,
         updated_at = now()
     WHERE id = CAST(:id AS uuid)
 """)

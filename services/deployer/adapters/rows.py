@@ -82,6 +82,7 @@ def progress_parameters(progress: Progress) -> Parameters:
         "withdrawn_at": progress.withdrawn_at,
         "traffic_routed": progress.traffic_routed,
         "asleep_since": progress.asleep_since,
+        "scaled_replicas": progress.replicas,
     }
 
 
@@ -139,6 +140,7 @@ def _progress(values: Mapping[str, Any]) -> Progress:
         withdrawn_at=values["withdrawn_at"],
         traffic_routed=values["traffic_routed"],
         asleep_since=values["asleep_since"],
+        replicas=values["scaled_replicas"],
     )
 
 

@@ -7,6 +7,7 @@ from services.common.errors import FieldViolation, MeshError, Reason, invalid, i
 from services.common.names import check_deployment_name, check_model_name, check_version
 from services.common.quantity import parse_quantity
 from services.deployer.domain.deployment import NewDeployment, Recipe, Wish
+from services.deployer.domain.scaling import acts
 
 ENVIRONMENTS = ("prod", "staging", "dev")
 REPLICAS_MAX = 1000
@@ -115,6 +116,17 @@ def check_runnable(wish: Wish, *, local_replicas_max: int) -> None:
         )
     if wish.resources.gpu:
         raise invalid("resources.gpu", wish.resources.gpu, "0, because the local model servers have no GPU to give")
+    scaling = wish.autoscaling
+    if (
+        scaling is not None
+        and acts(scaling)
+        and scaling.max_replicas * max(1, wish.serving.instances) > local_replicas_max
+    ):
+        raise invalid(
+            "autoscaling.max_replicas",
+            scaling.max_replicas,
+            f"at most {local_replicas_max} copies (replicas times serving.instances) on one machine",
+        )
     if wish.instances > local_replicas_max:
         raise invalid(
             "resources.replicas",

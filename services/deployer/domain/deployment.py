@@ -210,6 +210,8 @@ class Progress:
     asleep_since: datetime | None = None
     """Since when it is unloaded, or about to be, because nobody asks for it. It is published as cold; None: it is
     awake."""
+    replicas: int | None = None
+    """What autoscaling made of the replicas that are wished; None: nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +237,16 @@ class Deployment:
     def etag(self) -> str:
         """Changes whenever the wish does."""
         return f"{self.deployment_id[:8]}-{self.generation}{'-deleting' if self.deleting else ''}"
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas are wanted now: what autoscaling made of them, else what is wished."""
+        return self.progress.replicas or self.wish.resources.replicas
+
+    @property
+    def instances(self) -> int:
+        """Copies of the model on each model server: local replicas are copies within the server."""
+        return self.replicas * max(1, self.wish.serving.instances)
 
     @property
     def settled(self) -> bool:

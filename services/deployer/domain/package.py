@@ -83,7 +83,7 @@ def package_of(deployment: Deployment, *, runner_digest: str, threads_default: i
     """
     recipe = deployment.recipe
     check_framework(recipe)
-    config = _config(deployment.server_model_name, recipe, deployment.wish)
+    config = _config(deployment.server_model_name, recipe, deployment.instances)
     serving = _serving(recipe, deployment.wish, threads_default)
     precision = precision_of(deployment)
     proof = f"{precision.answer} {precision.accuracy_drop_max}" if precision is not None else ""
@@ -144,7 +144,7 @@ def check_framework(recipe: Recipe) -> None:
             )
 
 
-def _config(name: str, recipe: Recipe, wish: Wish) -> str:
+def _config(name: str, recipe: Recipe, instances: int) -> str:
     """The model's configuration. Triton batches nothing: the first dimension is the batch that the batcher made."""
     inputs = ",\n".join(_tensor(spec, optional=spec.optional) for spec in recipe.schema.inputs)
     outputs = ",\n".join(_tensor(spec, optional=False) for spec in recipe.schema.outputs)
@@ -154,7 +154,7 @@ def _config(name: str, recipe: Recipe, wish: Wish) -> str:
         "max_batch_size: 0\n"
         f"input [\n{inputs}\n]\n"
         f"output [\n{outputs}\n]\n"
-        f"instance_group [ {{ kind: KIND_CPU count: {wish.instances} }} ]\n"
+        f"instance_group [ {{ kind: KIND_CPU count: {instances} }} ]\n"
         + (_ENVIRONMENT_CONFIG if recipe.framework in IN_ENVIRONMENTS else "")
     )
 

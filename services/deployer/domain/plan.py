@@ -77,6 +77,14 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """Have so many replicas from now on."""
+
+    replicas: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class FallAsleep:
     """Publish it as cold, and begin to drain."""
 
@@ -100,7 +108,7 @@ class Forget:
     """Remove its package and its row."""
 
 
-Step = Rest | BringUp | Unite | Note | Route | FallAsleep | Withdraw | Unload | Forget
+Step = Rest | BringUp | Unite | Note | Route | Scale | FallAsleep | Withdraw | Unload | Forget
 
 
 def next_step(
@@ -215,7 +223,7 @@ def _sleep(deployment: Deployment, since: datetime, observed: Observation, now: 
 def _note(deployment: Deployment, observed: Observation) -> Step:
     progress = deployment.progress
     servers = len(answering(deployment, observed))
-    ready = servers * deployment.wish.resources.replicas
+    ready = servers * deployment.replicas
     health = health_of(servers, len(observed))
     if progress.status is Status.PENDING or (ready, health) == (progress.ready_replicas, progress.health):
         return Rest()

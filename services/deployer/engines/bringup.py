@@ -11,6 +11,7 @@ from services.deployer.domain.deployment import Deployment, Progress, Status, wi
 from services.deployer.domain.environment import FRAMEWORKS, environment_of
 from services.deployer.domain.package import Package, Quantised, package_of
 from services.deployer.domain.plan import Observation, health_of
+from services.deployer.domain.scaling import acts
 from services.deployer.domain.trial import check_answer, trial_inputs, trial_rows
 from services.deployer.ports import DeploymentStore, Environments, ModelServer, PackageStore, VersionSource
 
@@ -23,7 +24,8 @@ _WORDS = {
     "Environment": "what the version requires is installed",
     "Loaded": "every model server of the pool that answers has loaded it",
     "WarmedUp": "a trial prediction came back with the outputs of the schema",
-    "Autoscaled": "the number of replicas does not follow the load yet; scale the deployment by hand",
+    "Autoscaled": "the number of replicas follows target_latency_ms, target_requests_per_sec, target_concurrency and "
+    "target_queue_depth, and none of them is set; set one, or scale the deployment by hand",
 }
 
 
@@ -107,12 +109,13 @@ class Bringer:
         servers = sum(name in progress.loaded for name, state in observed.items() if state.up)
         conditions = progress.conditions
         scaling = deployment.wish.autoscaling
-        if scaling is not None and scaling.enabled and scaling.max_replicas > deployment.wish.resources.replicas:
+        unknown = scaling is not None and scaling.enabled and not acts(scaling)
+        if scaling is not None and unknown and scaling.max_replicas > deployment.wish.resources.replicas:
             conditions = with_condition(
                 conditions,
                 "Autoscaled",
                 status=False,
-                reason="NotImplemented",
+                reason="NoTarget",
                 message=_WORDS["Autoscaled"],
                 now=self._clock.now(),
             )
@@ -121,7 +124,7 @@ class Bringer:
             progress,
             status=Status.ACTIVE,
             health=health_of(servers, len(observed)),
-            ready_replicas=servers * deployment.wish.resources.replicas,
+            ready_replicas=servers * deployment.replicas,
             observed_generation=deployment.generation,
             failure=None,
             attempts=0,

@@ -4,13 +4,16 @@ Nothing of it is kept over a restart. A deployer that has just started knows of 
 again for what they still need.
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from math import inf
 
 from services.common.clock import Clock
 from services.common.signals import Signal
+from services.deployer.domain.scaling import Load
 
+Name = tuple[str, str]
+"""A model and a version."""
 SILENT_S = 30.0
 """Without word of a batcher for so long nothing counts as idle: it may be asked and cannot tell."""
 GONE_S = 600.0
@@ -20,14 +23,12 @@ WANTED_S = 2.0
 _WINDOWS = 2
 """A version is idle once so many of a batcher's windows have passed without it: it may be asked for within one."""
 
-Name = tuple[str, str]
-"""A model and a version."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
     at_s: float
     window_s: float
+    loads: Mapping[Name, Load]
 
 
 class Demand:
@@ -41,14 +42,17 @@ class Demand:
         self._batchers: dict[str, _Heard] = {}
         self._asked_s: dict[Name, float] = {}
         self._wanted_s: dict[Name, float] = {}
+        self.words = 0
+        """How often a batcher has told what it was asked for."""
 
-    def report(self, batcher_id: str, window_s: float, asked: Iterable[Name]) -> None:
+    def report(self, batcher_id: str, window_s: float, loads: Mapping[Name, Load]) -> None:
         """A batcher lives, and these versions were asked for in its last window or have requests under way."""
         now_s = self._clock.monotonic()
         if not self._all_tell(now_s):
             self._since_s = now_s
-        self._batchers[batcher_id] = _Heard(now_s, window_s)
-        for name in asked:
+        self._batchers[batcher_id] = _Heard(now_s, window_s, loads)
+        self.words += 1
+        for name in loads:
             self._asked_s[name] = now_s
 
     def want(self, name: Name) -> None:
@@ -74,6 +78,18 @@ class Demand:
             return 0.0
         idle_s = now_s - max(self._since_s, self._asked_s.get(name, now_s))
         return idle_s if idle_s >= _WINDOWS * max(one.window_s for one in self._batchers.values()) else 0.0
+
+    def load(self, name: Name) -> Load | None:
+        """What all batchers together were asked for of a version; None while one that may be asked is silent."""
+        if not self._all_tell(self._clock.monotonic()):
+            return None
+        found = [heard.loads[name] for heard in self._batchers.values() if name in heard.loads]
+        return Load(
+            requests_per_s=sum(one.requests_per_s for one in found),
+            in_flight=sum(one.in_flight for one in found),
+            queued=sum(one.queued for one in found),
+            p95_ms=max((one.p95_ms for one in found), default=0.0),
+        )
 
     def keep(self, names: Set[Name]) -> None:
         """Forgets all others, and batchers that are gone; names that are new are idle from now on."""

@@ -22,6 +22,7 @@ from services.deployer.domain.plan import (
     Observation,
     Rest,
     Route,
+    Scale,
     ServerState,
     Step,
     Unite,
@@ -34,6 +35,7 @@ from services.deployer.domain.plan import (
 from services.deployer.engines.bringup import Bringer
 from services.deployer.engines.catalog import Catalog
 from services.deployer.engines.demand import Demand, Name
+from services.deployer.engines.scaling import Scaling
 from services.deployer.ports import DeploymentStore, ModelServer, PackageStore, TrafficRouter
 
 log = get_logger(__name__)
@@ -64,6 +66,7 @@ class Reconciler:
         router: TrafficRouter,
         catalog: Catalog,
         demand: Demand,
+        scaling: Scaling,
         changed: Signal,
         clock: Clock,
         options: ReconcilerOptions,
@@ -75,6 +78,7 @@ class Reconciler:
         self._router = router
         self._catalog = catalog
         self._demand = demand
+        self._scaling = scaling
         self._changed = changed
         self._clock = clock
         self._options = options
@@ -127,6 +131,7 @@ class Reconciler:
             return
         self._reachable = True
         self._demand.keep({_name(one) for one in deployments})
+        self._scaling.keep({one.deployment_id for one in deployments})
         for deployment in deployments:
             key = deployment.deployment_id
             if key in self._busy:
@@ -163,6 +168,8 @@ class Reconciler:
             asked=self._demand.wanted(name),
             idle_s=self._demand.idle_s(name),
         )
+        if isinstance(step, Rest):
+            step = self._scaling.step(deployment, observed) or step
         not_yet = self._clock.monotonic() < self._route_again_s.get(deployment.deployment_id, 0.0)
         return Rest() if isinstance(step, Route) and not_yet else step
 
@@ -200,6 +207,12 @@ class Reconciler:
                 await self._bringer.bring_up(deployment, servers)
             case Unite():
                 await self._store.record(deployment, self._united(deployment, observed))
+            case Scale(replicas, why):
+                log.info(
+                    "scales", deployment=deployment.server_model_name, before=deployment.replicas, to=replicas, why=why
+                )
+                self._scaling.scaled(deployment)
+                await self._store.record(deployment, self._scaled(progress, replicas, why))
             case FallAsleep(idle_s):
                 log.info("falls asleep", deployment=deployment.server_model_name, idle_s=round(idle_s))
                 await self._store.record(deployment, self._asleep(deployment, idle_s))
@@ -286,6 +299,13 @@ class Reconciler:
             done.conditions, "Asleep", status=False, reason="Asked", message="it is loaded", now=self._clock.now()
         )
         return replace(done, asleep_since=None, conditions=awake)
+
+    def _scaled(self, progress: Progress, replicas: int, why: str) -> Progress:
+        message = f"{replicas} replicas, by {why}"
+        conditions = with_condition(
+            progress.conditions, "Autoscaled", status=True, reason="Load", message=message, now=self._clock.now()
+        )
+        return replace(progress, replicas=replicas, conditions=conditions)
 
     def _asleep(self, deployment: Deployment, idle_s: float) -> Progress:
         progress, now = deployment.progress, self._clock.now()

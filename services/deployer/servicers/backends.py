@@ -13,6 +13,7 @@ from infermesh.deployer.v1 import (
 
 from services.common.telemetry.logging import get_logger
 from services.deployer.convert import change_to_proto
+from services.deployer.domain.scaling import Load
 from services.deployer.engines.activations import Activations
 from services.deployer.engines.catalog import Catalog
 from services.deployer.engines.demand import Demand
@@ -21,6 +22,7 @@ log = get_logger(__name__)
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _ACTIVATE_MAX_S = 300.0
+_WINDOW_MIN_S = 0.1
 _DEADLINE_SHAVE_S = 0.1
 """A waiting call answers this long before its caller gives up."""
 
@@ -61,9 +63,13 @@ class ActivationServicer(activation_service_pb2_grpc.ActivationServiceServicer):
         self, request: activation_service_pb2.ReportDemandRequest, _context: _Context
     ) -> activation_service_pb2.ReportDemandResponse:
         """Notes it. What is asked for and sleeps is woken: that batcher has not heard, or cannot, that it sleeps."""
-        names = [(one.model_name, one.version) for one in request.demands]
-        self._demand.report(request.batcher_id, request.window_s, names)
-        for name in names:
+        window_s = max(request.window_s, _WINDOW_MIN_S)
+        loads = {
+            (one.model_name, one.version): Load(one.requests / window_s, one.in_flight, one.queued, one.latency_p95_ms)
+            for one in request.demands
+        }
+        self._demand.report(request.batcher_id, window_s, loads)
+        for name in loads:
             if self._catalog.sleeps(*name):
                 self._demand.want(name)
         return activation_service_pb2.ReportDemandResponse()

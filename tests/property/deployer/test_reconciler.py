@@ -27,6 +27,7 @@ from services.deployer.engines.catalog import Catalog
 from services.deployer.engines.demand import Demand
 from services.deployer.engines.deployments import Deployments
 from services.deployer.engines.reconciler import Reconciler, ReconcilerOptions
+from services.deployer.engines.scaling import Scaling
 from services.deployer.servicers.backends import ActivationServicer
 from tests.support.deployer_fakes import (
     FakeEnvironments,
@@ -127,6 +128,7 @@ class DeployerMachine(RuleBasedStateMachine):
             router=FakeTraffic(),
             catalog=self.catalog,
             demand=self.demand,
+            scaling=Scaling(demand=self.demand, clock=self.clock),
             changed=self.changed,
             clock=self.clock,
             options=ReconcilerOptions(period_s=0.5, drain_s=3, routing_patience_s=60),
@@ -248,7 +250,7 @@ class DeployerMachine(RuleBasedStateMachine):
     @rule(version=versions, seconds=st.sampled_from((0.0, 2.0)))
     def delete_while_it_is_built(self, version: str, seconds: float) -> None:
         """What is to go does not wait for an environment that takes minutes."""
-        self.environments.build_s = 600.0
+        self.environments.build_s = 60.0
         self.create(version)
         self.run(asyncio.sleep(seconds))
         self.delete(version)
@@ -306,7 +308,7 @@ class DeployerMachine(RuleBasedStateMachine):
         for server in self.servers.values():
             server.sick.clear()
             server.revive()
-        self.run(asyncio.sleep(720))
+        self.run(asyncio.sleep(180))
         for row in self.run(self.store.every()):
             if row.progress.status is Status.FAILED and row.progress.asleep_since is None:
                 self.run(self.deployments.restart("m", row.new.deployment_name))

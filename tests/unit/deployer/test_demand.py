@@ -3,6 +3,7 @@
 import pytest
 
 from services.common.signals import Signal
+from services.deployer.domain.scaling import Load
 from services.deployer.engines.demand import GONE_S, SILENT_S, WANTED_S, Demand
 from tests.support.clock import FakeClock
 
@@ -21,7 +22,7 @@ class World:
         return self
 
     def tell(self, *asked: tuple[str, str], by: str = "batcher-0", window_s: float = 2.0) -> None:
-        self.demand.report(by, window_s, asked)
+        self.demand.report(by, window_s, {name: Load(requests_per_s=1.0) for name in asked})
 
 
 def test_idleness_counts_from_the_last_request_that_anybody_told_of() -> None:

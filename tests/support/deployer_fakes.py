@@ -277,7 +277,7 @@ class MemoryStore:
         if quota is not None:
             others = [one.wish for one in self._of_team(quota.team) if one.deployment_id != deployment_id]
             check_quota(quota, wish, others=others, before=row.wish)
-        progress = replace(row.progress, attempts=0, next_attempt_at=None)
+        progress = replace(row.progress, attempts=0, next_attempt_at=None, replicas=None)
         if reload:
             progress = replace(progress, loaded=dict.fromkeys(progress.loaded, ""))
         changed = replace(row, wish=wish, generation=generation + 1, progress=progress, new=replace(row.new, wish=wish))
@@ -308,6 +308,8 @@ class MemoryStore:
             return
         if row.deleting:
             progress = replace(progress, status=Status.TERMINATING)
+        if row.generation != deployment.generation:
+            progress = replace(progress, replicas=None)
         if (row.generation, row.deleting) != (deployment.generation, deployment.deleting):
             progress = replace(progress, attempts=0, next_attempt_at=None)
         self._put(replace(row, progress=progress))

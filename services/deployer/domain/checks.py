@@ -117,22 +117,13 @@ def check_runnable(wish: Wish, *, local_replicas_max: int) -> None:
     if wish.resources.gpu:
         raise invalid("resources.gpu", wish.resources.gpu, "0, because the local model servers have no GPU to give")
     scaling = wish.autoscaling
-    if (
-        scaling is not None
-        and acts(scaling)
-        and scaling.max_replicas * max(1, wish.serving.instances) > local_replicas_max
+    for field, replicas in (
+        ("resources.replicas", wish.resources.replicas),
+        ("autoscaling.max_replicas", scaling.max_replicas if scaling is not None and acts(scaling) else 0),
     ):
-        raise invalid(
-            "autoscaling.max_replicas",
-            scaling.max_replicas,
-            f"at most {local_replicas_max} copies (replicas times serving.instances) on one machine",
-        )
-    if wish.instances > local_replicas_max:
-        raise invalid(
-            "resources.replicas",
-            wish.resources.replicas,
-            f"at most {local_replicas_max} copies (replicas times serving.instances) on one machine",
-        )
+        if wish.instances(replicas) > local_replicas_max:
+            allowed = f"at most {local_replicas_max} copies (replicas times serving.instances) on one machine"
+            raise invalid(field, replicas, allowed)
 
 
 def _wish(violations: _Violations, wish: Wish) -> None:

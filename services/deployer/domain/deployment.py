@@ -117,10 +117,9 @@ class Wish:
             return None
         return float(scaling.idle_timeout_s)
 
-    @property
-    def instances(self) -> int:
-        """Copies of the model on each model server: local replicas are copies within the server."""
-        return self.resources.replicas * max(1, self.serving.instances)
+    def instances(self, replicas: int) -> int:
+        """Copies of the model on each model server that has so many replicas: local replicas are copies within it."""
+        return replicas * max(1, self.serving.instances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,11 +241,6 @@ class Deployment:
     def replicas(self) -> int:
         """How many replicas are wanted now: what autoscaling made of them, else what is wished."""
         return self.progress.replicas or self.wish.resources.replicas
-
-    @property
-    def instances(self) -> int:
-        """Copies of the model on each model server: local replicas are copies within the server."""
-        return self.replicas * max(1, self.wish.serving.instances)
 
     @property
     def settled(self) -> bool:

@@ -83,7 +83,7 @@ def package_of(deployment: Deployment, *, runner_digest: str, threads_default: i
     """
     recipe = deployment.recipe
     check_framework(recipe)
-    config = _config(deployment.server_model_name, recipe, deployment.instances)
+    config = _config(deployment.server_model_name, recipe, deployment.wish.instances(deployment.replicas))
     serving = _serving(recipe, deployment.wish, threads_default)
     precision = precision_of(deployment)
     proof = f"{precision.answer} {precision.accuracy_drop_max}" if precision is not None else ""

@@ -131,6 +131,8 @@ async def test_progress_is_kept_to_the_letter_and_leaves_the_wish_alone(store: D
         deployed_at=NOON,
         withdrawn_at=NOON,
         traffic_routed=True,
+        asleep_since=NOON,
+        replicas=3,
     )
     await store.record(made, progress)
     found = await store.find("digits", "main")
@@ -150,6 +152,21 @@ async def test_a_failure_of_an_old_wish_does_not_delay_the_new_one(store: Deploy
     found = await store.find("digits", "main")
     assert found is not None
     assert (found.progress.attempts, found.progress.next_attempt_at) == (0, None)
+
+
+async def test_what_autoscaling_made_of_an_old_wish_is_nothing_to_the_new_one(store: DeploymentStore) -> None:
+    made = await store.create(new(), RECIPE)
+    await store.record(made, replace(made.progress, replicas=4))
+    found = await store.find("digits", made.new.deployment_name)
+    assert found is not None
+    assert found.replicas == 4
+    changed = await store.change(made.deployment_id, Wish(resources=Resources(replicas=2)), generation=made.generation)
+    assert changed is not None
+    assert changed.replicas == 2
+    await store.record(made, replace(made.progress, replicas=5))
+    found = await store.find("digits", made.new.deployment_name)
+    assert found is not None
+    assert found.replicas == 2
 
 
 async def test_what_is_being_removed_stays_so_whatever_is_recorded(store: DeploymentStore) -> None:

@@ -100,6 +100,7 @@ class BatchJob(_message.Message):
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     RUNTIME_FIELD_NUMBER: _builtins.int
+    DELIVERIES_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Output only. The job's id, for instance "batch_job_0199f3c2a1b47d1e"; never given out again."""
     status: _builtins.str
@@ -118,7 +119,9 @@ class BatchJob(_message.Message):
     """Output only. SHA-256 of the version's artifact, lower-case hexadecimal, as it was when the job was made."""
     input_uri: _builtins.str
     """Where the rows are: a local path, file://, s3:// or gs://; a file, a folder of files or a pattern such as
-    "file:///data/part-*.parquet".
+    "file:///data/part-*.parquet" or "s3://bucket/day=*/part-*.csv.gz", with "**" for any number of folders. At most 10,000
+    files, in the order of their names, with equal columns. Empty files are passed over, and so are files and folders
+    whose names begin with "." or "_".
     """
     output_uri: _builtins.str
     """Where the predictions go: one file, in the format that its ending names. It appears when the job is "completed",
@@ -129,7 +132,9 @@ class BatchJob(_message.Message):
     "error_message"}. Empty: every row so far was predicted. The file appears together with the output.
     """
     batch_size: _builtins.int
-    """Rows in one request to the model. Range 1 to 65536; default 1000. Fewer are sent where a request would exceed 8 MB."""
+    """Rows in one request to the model. Range 1 to 65536; default 1000. Fewer are sent where a request would exceed 8 MB.
+    With `output.explain`: range 1 to 32; default 32; fewer are sent where they take too long.
+    """
     max_parallelism: _builtins.int
     """Requests in flight at once. Range 1 to 256; default 10."""
     timeout_minutes: _builtins.int
@@ -212,6 +217,10 @@ class BatchJob(_message.Message):
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When anything of it last changed, its progress included."""
 
+    @_builtins.property
+    def deliveries(self) -> _containers.RepeatedCompositeFieldContainer[Global___NotificationDelivery]:
+        """Output only, and of GetBatchJob alone. Who was told what, and who could not be told; the newest 64, newest first."""
+
     def __init__(
         self,
         *,
@@ -250,10 +259,11 @@ class BatchJob(_message.Message):
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
         runtime: _builtins.str = ...,
+        deliveries: _abc.Iterable[Global___NotificationDelivery] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_max_failed_fraction", b"_max_failed_fraction", "completed_at", b"completed_at", "created_at", b"created_at", "estimated_completion_time", b"estimated_completion_time", "input", b"input", "max_failed_fraction", b"max_failed_fraction", "metrics", b"metrics", "output", b"output", "progress", b"progress", "started_at", b"started_at", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_failed_fraction", b"_max_failed_fraction", "artifact_digest", b"artifact_digest", "attempt", b"attempt", "batch_size", b"batch_size", "completed_at", b"completed_at", "created_at", b"created_at", "created_by", b"created_by", "error_message", b"error_message", "error_reason", b"error_reason", "errors_uri", b"errors_uri", "estimated_completion_time", b"estimated_completion_time", "etag", b"etag", "input", b"input", "input_uri", b"input_uri", "job_id", b"job_id", "job_name", b"job_name", "labels", b"labels", "max_failed_fraction", b"max_failed_fraction", "max_parallelism", b"max_parallelism", "metrics", b"metrics", "model_name", b"model_name", "model_version", b"model_version", "notifications", b"notifications", "notify_on_completion", b"notify_on_completion", "output", b"output", "output_uri", b"output_uri", "parameters", b"parameters", "paused", b"paused", "progress", b"progress", "runtime", b"runtime", "schedule_id", b"schedule_id", "started_at", b"started_at", "status", b"status", "team", b"team", "timeout_minutes", b"timeout_minutes", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_failed_fraction", b"_max_failed_fraction", "artifact_digest", b"artifact_digest", "attempt", b"attempt", "batch_size", b"batch_size", "completed_at", b"completed_at", "created_at", b"created_at", "created_by", b"created_by", "deliveries", b"deliveries", "error_message", b"error_message", "error_reason", b"error_reason", "errors_uri", b"errors_uri", "estimated_completion_time", b"estimated_completion_time", "etag", b"etag", "input", b"input", "input_uri", b"input_uri", "job_id", b"job_id", "job_name", b"job_name", "labels", b"labels", "max_failed_fraction", b"max_failed_fraction", "max_parallelism", b"max_parallelism", "metrics", b"metrics", "model_name", b"model_name", "model_version", b"model_version", "notifications", b"notifications", "notify_on_completion", b"notify_on_completion", "output", b"output", "output_uri", b"output_uri", "parameters", b"parameters", "paused", b"paused", "progress", b"progress", "runtime", b"runtime", "schedule_id", b"schedule_id", "started_at", b"started_at", "status", b"status", "team", b"team", "timeout_minutes", b"timeout_minutes", "updated_at", b"updated_at"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_failed_fraction: _TypeAlias = _typing.Literal["max_failed_fraction"]  # noqa: Y015
     _WhichOneofArgType__max_failed_fraction: _TypeAlias = _typing.Literal["_max_failed_fraction", b"_max_failed_fraction"]  # noqa: Y015
@@ -297,7 +307,9 @@ class InputOptions(_message.Message):
     EVENT_TIME_COLUMN_FIELD_NUMBER: _builtins.int
     FEATURE_SOURCES_FIELD_NUMBER: _builtins.int
     format: _builtins.str
-    """"parquet", "csv" or "jsonl". Empty: by the ending of the name, before a ".gz", ".zst" or ".bz2"."""
+    """"parquet", "csv" or "jsonl". Empty: by the ending of the name, before a ".gz", ".zst" or ".bz2"; of a folder whose name
+    does not say it by those of its files.
+    """
     compression: _builtins.str
     """"none", "gzip", "zstd" or "bz2". Empty: by the ending. Parquet compresses inside, so only "none" is allowed there."""
     key_column: _builtins.str
@@ -364,8 +376,8 @@ class FeatureSource(_message.Message):
     FEATURES_FIELD_NUMBER: _builtins.int
     MAX_AGE_S_FIELD_NUMBER: _builtins.int
     uri: _builtins.str
-    """A file that the batch service can read: a local path or file://. It is held in memory while the job runs; at most 4 GiB
-    of columns are. Required.
+    """One file: a local path, file://, s3:// or gs://; CSV also packed with gzip, zstd or bz2, as its ending says. It is held
+    in memory while the job runs; at most 4 GiB of columns are. Required.
     """
     format: _builtins.str
     """"parquet" or "csv". Empty: by the ending."""
@@ -404,7 +416,8 @@ Global___FeatureSource: _TypeAlias = FeatureSource  # noqa: Y015
 @_typing.final
 class OutputOptions(_message.Message):
     """How the output is written. Its columns are, in this order: the key; `columns`; `output`, `confidence`, `class`,
-    `probabilities` and, where asked for, `explanation`, as far as the version gives them; `model_version`.
+    `probabilities`, as far as the version gives them; `explanation` and `explanation_baseline` where they are asked for;
+    `model_version`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -419,12 +432,19 @@ class OutputOptions(_message.Message):
     overwrite: _builtins.bool
     """True: an output that exists is replaced when the job completes. False: the job is refused."""
     explain: _builtins.bool
-    """True: say how much each feature contributed to each output."""
+    """True: say how much each feature contributed to each output, in the words of `infermesh.prediction.v1.Prediction`:
+    `explanation` is a number for each feature, a map from texts to doubles in Parquet, an object in JSON Lines, its JSON in
+    CSV; `explanation_baseline` is a number. A row costs some thousand rows of the model, so `batch_size` is 1 to 32 then,
+    and 32 by default. EXPLANATION_UNAVAILABLE where the version has no reference sample or gives no single number; a
+    row that cannot be explained is a failed row.
+    """
     compression: _builtins.str
-    """"none", "gzip" or "zstd". Empty: by the ending; Parquet is compressed inside with zstd."""
+    """"none", "gzip", "zstd" or "bz2". Empty: by the ending; Parquet is compressed inside with zstd."""
     @_builtins.property
     def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Columns of the input to copy beside the key."""
+        """Columns of the input to copy beside the key, at most 1024, none of them called like a column of the prediction. They
+        keep their types in Parquet; values of JSON Lines are texts there and in CSV.
+        """
 
     def __init__(
         self,
@@ -502,7 +522,9 @@ class BatchJobMetrics(_message.Message):
     avg_latency_ms: _builtins.float
     """Mean time of a request to the model, in milliseconds, retries excluded."""
     throughput_per_sec: _builtins.float
-    """Rows per second over the time in which the job ran."""
+    """Rows per second: over the last tenth of the rows while the job runs, over all the time in which it ran once it has
+    ended.
+    """
     request_count: _builtins.float
     """Requests that were answered."""
     retry_count: _builtins.float
@@ -548,7 +570,10 @@ class Notification(_message.Message):
     email: _builtins.str
     """An e-mail address."""
     webhook_url: _builtins.str
-    """A URL that gets the job as JSON by POST."""
+    """A URL, https://, that gets the job as JSON by POST, as it was when its status became the one told of. The header
+    `x-infermesh-signature` is "t=<Unix seconds>,v1=<hexadecimal>": HMAC-SHA256, by the secret of the mesh's operator, of
+    the seconds, a dot and the body. `idempotency-key` is the same at each try. Any 2xx answer will do.
+    """
     slack_channel: _builtins.str
     """A channel of Slack, by the name of the webhook that the operator configured."""
     @_builtins.property
@@ -572,6 +597,72 @@ class Notification(_message.Message):
 Global___Notification: _TypeAlias = Notification  # noqa: Y015
 
 @_typing.final
+class NotificationDelivery(_message.Message):
+    """What became of telling somebody of a job's status."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEANS_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    TRIES_FIELD_NUMBER: _builtins.int
+    LAST_PROBLEM_FIELD_NUMBER: _builtins.int
+    NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
+    CREATED_AT_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    means: _builtins.str
+    """"email", "webhook" or "slack"."""
+    address: _builtins.str
+    """The e-mail address or the name of the channel; of a webhook its scheme and host, because the rest may be a secret:
+    "https://hooks.example.com/…".
+    """
+    status: _builtins.str
+    """The status that was told of: "running", "completed", "failed" or "cancelled"."""
+    attempt: _builtins.int
+    """The job's attempt in which it had that status."""
+    outcome: _builtins.str
+    """"waiting" (tried until a day has passed), "sent" (the receiver took it) or "given_up" (see `last_problem`)."""
+    tries: _builtins.int
+    """How often it was tried."""
+    last_problem: _builtins.str
+    """Why the last try failed, in a few words. Empty: it did not, or none was made."""
+    @_builtins.property
+    def next_try_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is tried again, at the earliest. Absent: it is not."""
+
+    @_builtins.property
+    def created_at(self) -> _timestamp_pb2.Timestamp:
+        """When the job's status became the one that is told of."""
+
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """When it was "sent" or "given_up". Absent: not yet."""
+
+    def __init__(
+        self,
+        *,
+        means: _builtins.str = ...,
+        address: _builtins.str = ...,
+        status: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        outcome: _builtins.str = ...,
+        tries: _builtins.int = ...,
+        last_problem: _builtins.str = ...,
+        next_try_time: _timestamp_pb2.Timestamp | None = ...,
+        created_at: _timestamp_pb2.Timestamp | None = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "ended_at", b"ended_at", "next_try_time", b"next_try_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "attempt", b"attempt", "created_at", b"created_at", "ended_at", b"ended_at", "last_problem", b"last_problem", "means", b"means", "next_try_time", b"next_try_time", "outcome", b"outcome", "status", b"status", "tries", b"tries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NotificationDelivery: _TypeAlias = NotificationDelivery  # noqa: Y015
+
+@_typing.final
 class FailedRow(_message.Message):
     """A row that could not be predicted."""
 
@@ -582,13 +673,13 @@ class FailedRow(_message.Message):
     ERROR_REASON_FIELD_NUMBER: _builtins.int
     ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
     row_number: _builtins.float
-    """The row's number in the input, counted from 0."""
+    """The row's number in the input, counted from 0, through all of its files."""
     key: _builtins.str
     """The row's key, as text. Empty: the row could not be read."""
     error_reason: _builtins.str
     """Why, as a word for programs: an `infermesh.common.v1.ErrorReason` without its prefix."""
     error_message: _builtins.str
-    """Why, as a sentence."""
+    """Why, as a sentence. Where the input has several files it ends with the row's place: "(row 7 of s3://bucket/part-2.csv)"."""
     def __init__(
         self,
         *,
@@ -677,18 +768,27 @@ class BatchSchedule(_message.Message):
     CREATED_AT_FIELD_NUMBER: _builtins.int
     UPDATED_AT_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    LAST_ERROR_MESSAGE_FIELD_NUMBER: _builtins.int
+    LAST_RUN_TIME_FIELD_NUMBER: _builtins.int
+    RUN_COUNT_FIELD_NUMBER: _builtins.int
+    WAITING_COUNT_FIELD_NUMBER: _builtins.int
     schedule_id: _builtins.str
     """Output only. The schedule's id; never given out again."""
     schedule_name: _builtins.str
-    """A name for people, unique among schedules: 1 to 63 of a-z, 0-9, '-' and '_'."""
+    """A name for people, unique among the team's schedules: 1 to 63 of a-z, 0-9, '-' and '_'."""
     cron: _builtins.str
-    """When, as a cron expression of five fields, for instance "0 3 * * *"."""
+    """When, as a cron expression of five fields, for instance "0 3 * * *". Where clocks are put forward, a moment in the
+    hour that is left out comes right after it; where they are put back, one with a fixed hour comes once. Of the moments
+    at which no service ran the last one is made up for.
+    """
     time_zone: _builtins.str
     """The time zone of `cron`, for instance "Europe/Berlin". Default "UTC"."""
     overlap: _builtins.str
-    """What to do when the run before has not ended: "skip" (default), "queue" or "replace"."""
+    """What to do when the run before has not ended: "skip" (default; no job is made), "queue" (the job is made when it has
+    ended; at most 100 moments wait) or "replace" (it is cancelled).
+    """
     paused: _builtins.bool
-    """True: no jobs are made for now."""
+    """True: no jobs are made for now, and moments that pass meanwhile are not made up for."""
     last_job_id: _builtins.str
     """Output only. The job made last. Empty: none yet."""
     team: _builtins.str
@@ -699,10 +799,16 @@ class BatchSchedule(_message.Message):
     """Changes whenever the schedule changes. Sent with an update it makes that fail with ETAG_MISMATCH where the schedule
     changed since it was read. Empty: no check.
     """
+    last_error_message: _builtins.str
+    """Output only. Why no job was made for the last moment, with the word for programs before it. Empty: one was."""
+    run_count: _builtins.float
+    """Output only. Moments for which a job was made or could not be: the number of the last run."""
+    waiting_count: _builtins.int
+    """Output only. Moments that wait for the run before, where they queue."""
     @_builtins.property
     def job(self) -> Global___BatchJob:
-        """The job to make. "{date}", "{time}" and "{run}" in its URIs stand for the moment of the run (2026-02-05, 030000) and
-        for its number.
+        """The job to make. "{date}", "{time}" and "{run}" in its URIs stand for the moment of the run in the schedule's time
+        zone (2026-02-05, 030000) and for its number. Without one of them in `output_uri`, `output.overwrite` must be set.
         """
 
     @_builtins.property
@@ -716,6 +822,10 @@ class BatchSchedule(_message.Message):
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
         """Output only. When it last changed."""
+
+    @_builtins.property
+    def last_run_time(self) -> _timestamp_pb2.Timestamp:
+        """Output only. The last moment for which a job was made or could not be. Absent: none yet."""
 
     def __init__(
         self,
@@ -734,10 +844,14 @@ class BatchSchedule(_message.Message):
         created_at: _timestamp_pb2.Timestamp | None = ...,
         updated_at: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        last_error_message: _builtins.str = ...,
+        last_run_time: _timestamp_pb2.Timestamp | None = ...,
+        run_count: _builtins.float = ...,
+        waiting_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "job", b"job", "next_run_time", b"next_run_time", "updated_at", b"updated_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "job", b"job", "last_run_time", b"last_run_time", "next_run_time", b"next_run_time", "updated_at", b"updated_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "created_by", b"created_by", "cron", b"cron", "etag", b"etag", "job", b"job", "last_job_id", b"last_job_id", "next_run_time", b"next_run_time", "overlap", b"overlap", "paused", b"paused", "schedule_id", b"schedule_id", "schedule_name", b"schedule_name", "team", b"team", "time_zone", b"time_zone", "updated_at", b"updated_at"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "created_by", b"created_by", "cron", b"cron", "etag", b"etag", "job", b"job", "last_error_message", b"last_error_message", "last_job_id", b"last_job_id", "last_run_time", b"last_run_time", "next_run_time", b"next_run_time", "overlap", b"overlap", "paused", b"paused", "run_count", b"run_count", "schedule_id", b"schedule_id", "schedule_name", b"schedule_name", "team", b"team", "time_zone", b"time_zone", "updated_at", b"updated_at", "waiting_count", b"waiting_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -92,7 +92,7 @@ class CreateBatchJobRequest(_message.Message):
     output_uri: _builtins.str
     """Where the predictions go. Required; other than the input."""
     batch_size: _builtins.int
-    """Rows in one request to the model. Range 1 to 65536; 0 means 1000."""
+    """Rows in one request to the model. Range 1 to 65536; 0 means 1000. With `output.explain` 1 to 32; 0 means 32."""
     max_parallelism: _builtins.int
     """Requests in flight at once. Range 1 to 256; 0 means 10."""
     timeout_minutes: _builtins.int
@@ -104,7 +104,9 @@ class CreateBatchJobRequest(_message.Message):
     max_failed_fraction: _builtins.float
     """The share of rows, 0 to 1, that may fail. Default 1."""
     runtime: _builtins.str
-    """Where its work runs. Default "local"."""
+    """Where its work runs: "local" (default; processes of the batch service's machine) or the name of a Kubernetes cluster,
+    whose pods read and write buckets alone.
+    """
     request_id: _builtins.str
     """Any text of at most 128 characters, unique for this wish, that makes the call safe to repeat. REQUEST_ID_REUSED where
     it was used for another wish.
@@ -200,7 +202,7 @@ class SampleBatchJobRequest(_message.Message):
     input_uri: _builtins.str
     """Where the rows are. Required."""
     row_count: _builtins.int
-    """How many rows. Range 1 to 1000; 0 means 100."""
+    """How many rows. Range 1 to 1000, 1 to 32 with `output.explain`; 0 means 100, 10 with it."""
     @_builtins.property
     def input(self) -> _batch_job_pb2.InputOptions:
         """How the input is to be read."""

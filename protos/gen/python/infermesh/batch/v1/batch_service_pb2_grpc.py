@@ -250,14 +250,16 @@ class BatchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateBatchSchedule(self, request, context):
-        """Makes a schedule.
+        """Makes a schedule. Checks what can be checked before the first input is there: INVALID_FIELD, MODEL_NOT_FOUND or
+        VERSION_NOT_FOUND as in CreateBatchJob; SCHEDULE_EXISTS where the team has one of that name. Repeated with the same
+        `request_id` it returns the schedule that the first call made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetBatchSchedule(self, request, context):
-        """One schedule.
+        """One schedule. SCHEDULE_NOT_FOUND, here and below, where there is none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

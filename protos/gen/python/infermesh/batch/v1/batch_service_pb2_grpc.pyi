@@ -79,9 +79,12 @@ class BatchServiceStub:
     ListBatchChunks: _grpc.UnaryUnaryMultiCallable[_batch_service_pb2.ListBatchChunksRequest, _batch_service_pb2.ListBatchChunksResponse]
     """The steps of a job, in order. Empty until the input is cut."""
     CreateBatchSchedule: _grpc.UnaryUnaryMultiCallable[_batch_service_pb2.CreateBatchScheduleRequest, _batch_job_pb2.BatchSchedule]
-    """Makes a schedule."""
+    """Makes a schedule. Checks what can be checked before the first input is there: INVALID_FIELD, MODEL_NOT_FOUND or
+    VERSION_NOT_FOUND as in CreateBatchJob; SCHEDULE_EXISTS where the team has one of that name. Repeated with the same
+    `request_id` it returns the schedule that the first call made.
+    """
     GetBatchSchedule: _grpc.UnaryUnaryMultiCallable[_batch_service_pb2.GetBatchScheduleRequest, _batch_job_pb2.BatchSchedule]
-    """One schedule."""
+    """One schedule. SCHEDULE_NOT_FOUND, here and below, where there is none."""
     ListBatchSchedules: _grpc.UnaryUnaryMultiCallable[_batch_service_pb2.ListBatchSchedulesRequest, _batch_service_pb2.ListBatchSchedulesResponse]
     """Schedules, by name."""
     UpdateBatchSchedule: _grpc.UnaryUnaryMultiCallable[_batch_service_pb2.UpdateBatchScheduleRequest, _batch_job_pb2.BatchSchedule]
@@ -138,9 +141,12 @@ class BatchServiceAsyncStub(BatchServiceStub):
     ListBatchChunks: _aio.UnaryUnaryMultiCallable[_batch_service_pb2.ListBatchChunksRequest, _batch_service_pb2.ListBatchChunksResponse]  # type: ignore[assignment]
     """The steps of a job, in order. Empty until the input is cut."""
     CreateBatchSchedule: _aio.UnaryUnaryMultiCallable[_batch_service_pb2.CreateBatchScheduleRequest, _batch_job_pb2.BatchSchedule]  # type: ignore[assignment]
-    """Makes a schedule."""
+    """Makes a schedule. Checks what can be checked before the first input is there: INVALID_FIELD, MODEL_NOT_FOUND or
+    VERSION_NOT_FOUND as in CreateBatchJob; SCHEDULE_EXISTS where the team has one of that name. Repeated with the same
+    `request_id` it returns the schedule that the first call made.
+    """
     GetBatchSchedule: _aio.UnaryUnaryMultiCallable[_batch_service_pb2.GetBatchScheduleRequest, _batch_job_pb2.BatchSchedule]  # type: ignore[assignment]
-    """One schedule."""
+    """One schedule. SCHEDULE_NOT_FOUND, here and below, where there is none."""
     ListBatchSchedules: _aio.UnaryUnaryMultiCallable[_batch_service_pb2.ListBatchSchedulesRequest, _batch_service_pb2.ListBatchSchedulesResponse]  # type: ignore[assignment]
     """Schedules, by name."""
     UpdateBatchSchedule: _aio.UnaryUnaryMultiCallable[_batch_service_pb2.UpdateBatchScheduleRequest, _batch_job_pb2.BatchSchedule]  # type: ignore[assignment]
@@ -284,7 +290,10 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _batch_service_pb2.CreateBatchScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_batch_job_pb2.BatchSchedule, _abc.Awaitable[_batch_job_pb2.BatchSchedule]]:
-        """Makes a schedule."""
+        """Makes a schedule. Checks what can be checked before the first input is there: INVALID_FIELD, MODEL_NOT_FOUND or
+        VERSION_NOT_FOUND as in CreateBatchJob; SCHEDULE_EXISTS where the team has one of that name. Repeated with the same
+        `request_id` it returns the schedule that the first call made.
+        """
 
     @_abc_1.abstractmethod
     def GetBatchSchedule(
@@ -292,7 +301,7 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _batch_service_pb2.GetBatchScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_batch_job_pb2.BatchSchedule, _abc.Awaitable[_batch_job_pb2.BatchSchedule]]:
-        """One schedule."""
+        """One schedule. SCHEDULE_NOT_FOUND, here and below, where there is none."""
 
     @_abc_1.abstractmethod
     def ListBatchSchedules(

@@ -63,9 +63,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ARTIFACT_INVALID: _ErrorReason.ValueType  # 104
     """INVALID_ARGUMENT. The artifact is not what its framework says: it cannot be parsed."""
     ERROR_REASON_SCHEMA_MISMATCH: _ErrorReason.ValueType  # 105
-    """INVALID_ARGUMENT. The declared schema contradicts the one the artifact states."""
+    """INVALID_ARGUMENT. The declared schema contradicts the one the artifact states, or the version's the one of the external
+    server that is to run it.
+    """
     ERROR_REASON_SCHEMA_REQUIRED: _ErrorReason.ValueType  # 106
-    """INVALID_ARGUMENT. No schema was declared and the artifact states none."""
+    """INVALID_ARGUMENT. No schema was declared and the artifact, or the external server, states none."""
     ERROR_REASON_ALIAS_NOT_FOUND: _ErrorReason.ValueType  # 107
     """NOT_FOUND. The model has no such alias."""
     ERROR_REASON_STAGE_TRANSITION_INVALID: _ErrorReason.ValueType  # 108
@@ -104,6 +106,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION. What the version requires cannot be installed."""
     ERROR_REASON_QUANTISATION_REFUSED: _ErrorReason.ValueType  # 208
     """FAILED_PRECONDITION. The version cannot be quantised, or that changes more answers than it may."""
+    ERROR_REASON_CLUSTER_REFUSED: _ErrorReason.ValueType  # 209
+    """FAILED_PRECONDITION. A Kubernetes cluster refused what was to be made; the message is the cluster's own."""
+    ERROR_REASON_MEMORY_EXHAUSTED: _ErrorReason.ValueType  # 215
+    """RESOURCE_EXHAUSTED. The version fits into no model server's memory beside what is pinned there."""
     ERROR_REASON_VERSION_NOT_DEPLOYED: _ErrorReason.ValueType  # 300
     """FAILED_PRECONDITION. Traffic may only go to versions that are deployed and ready."""
     ERROR_REASON_WEIGHTS_INVALID: _ErrorReason.ValueType  # 301
@@ -160,8 +166,34 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INVALID_ARGUMENT. The input cannot be read or is of no known format."""
     ERROR_REASON_OUTPUT_UNWRITABLE: _ErrorReason.ValueType  # 503
     """FAILED_PRECONDITION. The output cannot be written."""
+    ERROR_REASON_SCHEDULE_NOT_FOUND: _ErrorReason.ValueType  # 504
+    """NOT_FOUND. No batch schedule of that id."""
+    ERROR_REASON_SCHEDULE_EXISTS: _ErrorReason.ValueType  # 505
+    """ALREADY_EXISTS. The team has a batch schedule of that name."""
+    ERROR_REASON_WORKERS_FAILED: _ErrorReason.ValueType  # 506
+    """FAILED_PRECONDITION. The pods that were to do a batch job's work did not start, or failed; the metadata names
+    `namespace`, `kubernetes_job` and `cause`.
+    """
     ERROR_REASON_ALERT_NOT_FOUND: _ErrorReason.ValueType  # 600
     """NOT_FOUND. No alert or alert rule of that name."""
+    ERROR_REASON_LOG_EXPORT_NOT_FOUND: _ErrorReason.ValueType  # 610
+    """NOT_FOUND. No export of the prediction log of that id."""
+    ERROR_REASON_ALERT_RULE_EXISTS: _ErrorReason.ValueType  # 611
+    """ALREADY_EXISTS. There is an alert rule of that name."""
+    ERROR_REASON_CHANNEL_NOT_FOUND: _ErrorReason.ValueType  # 612
+    """NOT_FOUND. No notification channel of that name."""
+    ERROR_REASON_CHANNEL_EXISTS: _ErrorReason.ValueType  # 613
+    """ALREADY_EXISTS. There is a notification channel of that name."""
+    ERROR_REASON_SILENCE_NOT_FOUND: _ErrorReason.ValueType  # 614
+    """NOT_FOUND. No silence of that id."""
+    ERROR_REASON_BASELINE_NOT_FOUND: _ErrorReason.ValueType  # 620
+    """NOT_FOUND. The model has no baseline of that id."""
+    ERROR_REASON_DRIFT_REPORT_NOT_FOUND: _ErrorReason.ValueType  # 621
+    """NOT_FOUND. The model has no drift report of that id."""
+    ERROR_REASON_BASELINE_REQUIRED: _ErrorReason.ValueType  # 622
+    """FAILED_PRECONDITION. The version has no active baseline to compare with."""
+    ERROR_REASON_TOO_FEW_PREDICTIONS: _ErrorReason.ValueType  # 623
+    """FAILED_PRECONDITION. The window holds too few predictions for a comparison."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reason of an error: `google.rpc.ErrorInfo.reason` is the value's name without the `ERROR_REASON_` prefix and
@@ -210,9 +242,11 @@ ERROR_REASON_ARTIFACT_NOT_FOUND: ErrorReason.ValueType  # 103
 ERROR_REASON_ARTIFACT_INVALID: ErrorReason.ValueType  # 104
 """INVALID_ARGUMENT. The artifact is not what its framework says: it cannot be parsed."""
 ERROR_REASON_SCHEMA_MISMATCH: ErrorReason.ValueType  # 105
-"""INVALID_ARGUMENT. The declared schema contradicts the one the artifact states."""
+"""INVALID_ARGUMENT. The declared schema contradicts the one the artifact states, or the version's the one of the external
+server that is to run it.
+"""
 ERROR_REASON_SCHEMA_REQUIRED: ErrorReason.ValueType  # 106
-"""INVALID_ARGUMENT. No schema was declared and the artifact states none."""
+"""INVALID_ARGUMENT. No schema was declared and the artifact, or the external server, states none."""
 ERROR_REASON_ALIAS_NOT_FOUND: ErrorReason.ValueType  # 107
 """NOT_FOUND. The model has no such alias."""
 ERROR_REASON_STAGE_TRANSITION_INVALID: ErrorReason.ValueType  # 108
@@ -251,6 +285,10 @@ ERROR_REASON_ENVIRONMENT_FAILED: ErrorReason.ValueType  # 207
 """FAILED_PRECONDITION. What the version requires cannot be installed."""
 ERROR_REASON_QUANTISATION_REFUSED: ErrorReason.ValueType  # 208
 """FAILED_PRECONDITION. The version cannot be quantised, or that changes more answers than it may."""
+ERROR_REASON_CLUSTER_REFUSED: ErrorReason.ValueType  # 209
+"""FAILED_PRECONDITION. A Kubernetes cluster refused what was to be made; the message is the cluster's own."""
+ERROR_REASON_MEMORY_EXHAUSTED: ErrorReason.ValueType  # 215
+"""RESOURCE_EXHAUSTED. The version fits into no model server's memory beside what is pinned there."""
 ERROR_REASON_VERSION_NOT_DEPLOYED: ErrorReason.ValueType  # 300
 """FAILED_PRECONDITION. Traffic may only go to versions that are deployed and ready."""
 ERROR_REASON_WEIGHTS_INVALID: ErrorReason.ValueType  # 301
@@ -307,6 +345,32 @@ ERROR_REASON_INPUT_UNREADABLE: ErrorReason.ValueType  # 502
 """INVALID_ARGUMENT. The input cannot be read or is of no known format."""
 ERROR_REASON_OUTPUT_UNWRITABLE: ErrorReason.ValueType  # 503
 """FAILED_PRECONDITION. The output cannot be written."""
+ERROR_REASON_SCHEDULE_NOT_FOUND: ErrorReason.ValueType  # 504
+"""NOT_FOUND. No batch schedule of that id."""
+ERROR_REASON_SCHEDULE_EXISTS: ErrorReason.ValueType  # 505
+"""ALREADY_EXISTS. The team has a batch schedule of that name."""
+ERROR_REASON_WORKERS_FAILED: ErrorReason.ValueType  # 506
+"""FAILED_PRECONDITION. The pods that were to do a batch job's work did not start, or failed; the metadata names
+`namespace`, `kubernetes_job` and `cause`.
+"""
 ERROR_REASON_ALERT_NOT_FOUND: ErrorReason.ValueType  # 600
 """NOT_FOUND. No alert or alert rule of that name."""
+ERROR_REASON_LOG_EXPORT_NOT_FOUND: ErrorReason.ValueType  # 610
+"""NOT_FOUND. No export of the prediction log of that id."""
+ERROR_REASON_ALERT_RULE_EXISTS: ErrorReason.ValueType  # 611
+"""ALREADY_EXISTS. There is an alert rule of that name."""
+ERROR_REASON_CHANNEL_NOT_FOUND: ErrorReason.ValueType  # 612
+"""NOT_FOUND. No notification channel of that name."""
+ERROR_REASON_CHANNEL_EXISTS: ErrorReason.ValueType  # 613
+"""ALREADY_EXISTS. There is a notification channel of that name."""
+ERROR_REASON_SILENCE_NOT_FOUND: ErrorReason.ValueType  # 614
+"""NOT_FOUND. No silence of that id."""
+ERROR_REASON_BASELINE_NOT_FOUND: ErrorReason.ValueType  # 620
+"""NOT_FOUND. The model has no baseline of that id."""
+ERROR_REASON_DRIFT_REPORT_NOT_FOUND: ErrorReason.ValueType  # 621
+"""NOT_FOUND. The model has no drift report of that id."""
+ERROR_REASON_BASELINE_REQUIRED: ErrorReason.ValueType  # 622
+"""FAILED_PRECONDITION. The version has no active baseline to compare with."""
+ERROR_REASON_TOO_FEW_PREDICTIONS: ErrorReason.ValueType  # 623
+"""FAILED_PRECONDITION. The window holds too few predictions for a comparison."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

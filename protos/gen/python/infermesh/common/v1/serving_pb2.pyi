@@ -145,16 +145,37 @@ class Backend(_message.Message):
     GRPC_ADDRESS_FIELD_NUMBER: _builtins.int
     SERVER_MODEL_NAME_FIELD_NUMBER: _builtins.int
     CAPACITY_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    SERVER_MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    SIGNATURE_NAME_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
     backend_id: _builtins.str
     """Stable name of this place, unique within the version, for instance "triton-0"."""
     http_address: _builtins.str
-    """host:port of the server's Open Inference Protocol over HTTP."""
+    """host:port of the server over HTTP, behind "https://" where it is spoken to by TLS. Empty where `protocol` is one over
+    gRPC.
+    """
     grpc_address: _builtins.str
-    """host:port of the server's Open Inference Protocol over gRPC."""
+    """host:port of the server over gRPC, behind "grpcs://" where it is spoken to by TLS. Empty where `protocol` is one over
+    HTTP.
+    """
     server_model_name: _builtins.str
     """The name under which that server knows the version."""
     capacity: _builtins.float
     """How much it can take relative to the others of the version. Default 1."""
+    protocol: _builtins.str
+    """What batches are sent by: "oip-rest", "oip-grpc" (the Open Inference Protocol), "tensorflow-rest", "tensorflow-grpc"
+    (TensorFlow Serving) or "torchserve". Empty: a server of the mesh's own, by the Open Inference Protocol over HTTP with
+    binary tensors. A batcher that does not know it takes the version for one without this backend.
+    """
+    server_model_version: _builtins.str
+    """The version under which that server knows the version. Empty: its own choice."""
+    signature_name: _builtins.str
+    """TensorFlow Serving alone: the signature to call. Empty: "serving_default"."""
+    credentials: _builtins.str
+    """The bearer token that it is shown: the team whose it is and its name, as "team/name"; "/name" of a model that is no
+    team's. Batchers find the token itself by it. Empty: none.
+    """
     def __init__(
         self,
         *,
@@ -163,10 +184,14 @@ class Backend(_message.Message):
         grpc_address: _builtins.str = ...,
         server_model_name: _builtins.str = ...,
         capacity: _builtins.float = ...,
+        protocol: _builtins.str = ...,
+        server_model_version: _builtins.str = ...,
+        signature_name: _builtins.str = ...,
+        credentials: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "capacity", b"capacity", "grpc_address", b"grpc_address", "http_address", b"http_address", "server_model_name", b"server_model_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend_id", b"backend_id", "capacity", b"capacity", "credentials", b"credentials", "grpc_address", b"grpc_address", "http_address", b"http_address", "protocol", b"protocol", "server_model_name", b"server_model_name", "server_model_version", b"server_model_version", "signature_name", b"signature_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

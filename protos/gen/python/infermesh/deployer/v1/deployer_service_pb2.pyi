@@ -99,7 +99,7 @@ class CreateDeploymentRequest(_message.Message):
 
     @_builtins.property
     def external_backend(self) -> _deployment_pb2.ExternalBackend:
-        """A model server that already runs, in place of the artifact."""
+        """Model servers that already run, in place of the artifact. The version need not be registered then."""
 
     def __init__(
         self,
@@ -232,8 +232,8 @@ class UpdateDeploymentRequest(_message.Message):
 
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
-        """Which fields to take: "version", "resources", "autoscaling", "batching", "serving" or paths within them. Empty:
-        every one of these that is present.
+        """Which fields to take: "version", "resources", "autoscaling", "batching", "serving", "external_backend" or paths within
+        them. Empty: every one of these that is present.
         """
 
     def __init__(
@@ -549,7 +549,9 @@ class DeploymentEvent(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """One word, for instance "Created", "Scaled", "Active", "Failed", "Reloaded"."""
+    """One word: "Created", "Changed", "VersionChanged", "Restarted", "Removing" (somebody asked for it), "Active", "Failed",
+    "Routed", "Scaled", "Asleep", "Awake", "Superseded" or "Withdrawn" (it came of that).
+    """
     status: _builtins.str
     """The status after it."""
     message: _builtins.str

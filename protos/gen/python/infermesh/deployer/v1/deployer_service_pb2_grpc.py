@@ -132,8 +132,11 @@ class DeployerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateDeployment(self, request, context):
-        """Changes what is wished of a deployment: `version`, `resources`, `autoscaling`, `batching`, `serving`. What answers
-        keeps answering until the change is ready. DEPLOYMENT_TERMINATING where it is being removed.
+        """Changes what is wished of a deployment: `version`, `resources`, `autoscaling`, `batching`, `serving`,
+        `external_backend`. What answers keeps answering until the change is ready. DEPLOYMENT_TERMINATING where it is being
+        removed. Of another version all that CreateDeployment refuses is refused, and DEPLOYMENT_EXISTS where another
+        deployment has it; while a canary or A/B test decides the traffic the old version keeps its shares, and the condition
+        "Routed" says so.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,8 +48,11 @@ class DeployerServiceStub:
     ListDeployments: _grpc.UnaryUnaryMultiCallable[_deployer_service_pb2.ListDeploymentsRequest, _deployer_service_pb2.ListDeploymentsResponse]
     """The deployments of a model, or of all models, in order of model and name."""
     UpdateDeployment: _grpc.UnaryUnaryMultiCallable[_deployer_service_pb2.UpdateDeploymentRequest, _deployment_pb2.Deployment]
-    """Changes what is wished of a deployment: `version`, `resources`, `autoscaling`, `batching`, `serving`. What answers
-    keeps answering until the change is ready. DEPLOYMENT_TERMINATING where it is being removed.
+    """Changes what is wished of a deployment: `version`, `resources`, `autoscaling`, `batching`, `serving`,
+    `external_backend`. What answers keeps answering until the change is ready. DEPLOYMENT_TERMINATING where it is being
+    removed. Of another version all that CreateDeployment refuses is refused, and DEPLOYMENT_EXISTS where another
+    deployment has it; while a canary or A/B test decides the traffic the old version keeps its shares, and the condition
+    "Routed" says so.
     """
     ScaleDeployment: _grpc.UnaryUnaryMultiCallable[_deployer_service_pb2.ScaleDeploymentRequest, _deployment_pb2.Deployment]
     """Changes the number of replicas alone."""
@@ -91,8 +94,11 @@ class DeployerServiceAsyncStub(DeployerServiceStub):
     ListDeployments: _aio.UnaryUnaryMultiCallable[_deployer_service_pb2.ListDeploymentsRequest, _deployer_service_pb2.ListDeploymentsResponse]  # type: ignore[assignment]
     """The deployments of a model, or of all models, in order of model and name."""
     UpdateDeployment: _aio.UnaryUnaryMultiCallable[_deployer_service_pb2.UpdateDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
-    """Changes what is wished of a deployment: `version`, `resources`, `autoscaling`, `batching`, `serving`. What answers
-    keeps answering until the change is ready. DEPLOYMENT_TERMINATING where it is being removed.
+    """Changes what is wished of a deployment: `version`, `resources`, `autoscaling`, `batching`, `serving`,
+    `external_backend`. What answers keeps answering until the change is ready. DEPLOYMENT_TERMINATING where it is being
+    removed. Of another version all that CreateDeployment refuses is refused, and DEPLOYMENT_EXISTS where another
+    deployment has it; while a canary or A/B test decides the traffic the old version keeps its shares, and the condition
+    "Routed" says so.
     """
     ScaleDeployment: _aio.UnaryUnaryMultiCallable[_deployer_service_pb2.ScaleDeploymentRequest, _deployment_pb2.Deployment]  # type: ignore[assignment]
     """Changes the number of replicas alone."""
@@ -155,8 +161,11 @@ class DeployerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _deployer_service_pb2.UpdateDeploymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_deployment_pb2.Deployment, _abc.Awaitable[_deployment_pb2.Deployment]]:
-        """Changes what is wished of a deployment: `version`, `resources`, `autoscaling`, `batching`, `serving`. What answers
-        keeps answering until the change is ready. DEPLOYMENT_TERMINATING where it is being removed.
+        """Changes what is wished of a deployment: `version`, `resources`, `autoscaling`, `batching`, `serving`,
+        `external_backend`. What answers keeps answering until the change is ready. DEPLOYMENT_TERMINATING where it is being
+        removed. Of another version all that CreateDeployment refuses is refused, and DEPLOYMENT_EXISTS where another
+        deployment has it; while a canary or A/B test decides the traffic the old version keeps its shares, and the condition
+        "Routed" says so.
         """
 
     @_abc_1.abstractmethod

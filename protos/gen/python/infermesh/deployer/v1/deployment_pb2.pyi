@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from infermesh.common.v1 import schema_pb2 as _schema_pb2
 from infermesh.common.v1 import serving_pb2 as _serving_pb2
 import builtins as _builtins
 import sys
@@ -88,9 +89,13 @@ class Deployment(_message.Message):
     deployment_name: _builtins.str
     """The deployment's name, unique within the model: 1 to 63 of a-z, 0-9, '-' and '_'. Fixed once made."""
     version: _builtins.str
-    """The version that shall answer, with its leading v. Changing it rolls the deployment over to the other version."""
+    """The version that shall answer, with its leading v. Changing it rolls the deployment over to the other version: that
+    is loaded and tried, gets the traffic of the old one, and then the old one is kept for a rollback.
+    """
     served_version: _builtins.str
-    """Output only. The version that answers now. Empty: none. Differs from `version` only during a change of it."""
+    """Output only. The version that answers now. Empty: none. Differs from `version` only during a change of it, or where
+    that failed.
+    """
     environment: _builtins.str
     """"prod", "staging" or "dev"; default "prod". Fixed once made."""
     cluster: _builtins.str
@@ -106,7 +111,9 @@ class Deployment(_message.Message):
     health_status: _builtins.str
     """Output only. "healthy" (every wanted replica answers), "degraded" (some do), "unhealthy" (none does)."""
     replicas: _builtins.int
-    """Output only. How many replicas are wanted now: `resources.replicas`, or what autoscaling made of it."""
+    """Output only. How many replicas are wanted now: `resources.replicas`, or what autoscaling made of it; of an external
+    backend, how many addresses it has.
+    """
     ready_replicas: _builtins.int
     """Output only. How many replicas answer now."""
     endpoint_url: _builtins.str
@@ -120,11 +127,13 @@ class Deployment(_message.Message):
     prefix, for instance "LOAD_FAILED". Empty: nothing is wrong.
     """
     artifact_digest: _builtins.str
-    """Output only. SHA-256 of the artifact that answers, lower-case hexadecimal. Empty until it is known."""
+    """Output only. SHA-256 of the artifact that answers, lower-case hexadecimal. Empty until it is known, and always of an
+    external backend.
+    """
     load_time_ms: _builtins.float
     """Output only. How long the last load took, from packaging to the successful trial prediction, in milliseconds."""
     memory_bytes: _builtins.float
-    """Output only. The memory that the version was seen to take, in bytes. 0: not measured."""
+    """Output only. The memory that one replica was seen to take, in bytes. 0: not measured."""
     team: _builtins.str
     """Output only. The team that owns it. Empty: none."""
     created_by: _builtins.str
@@ -161,7 +170,9 @@ class Deployment(_message.Message):
 
     @_builtins.property
     def external_backend(self) -> Global___ExternalBackend:
-        """A model server that already runs, in place of the artifact. Absent: the deployer loads the artifact itself."""
+        """Model servers that already run, in place of the artifact. Absent: the deployer loads the artifact itself. The version
+        need not be registered then; the model must be, which says whose the deployment is.
+        """
 
     @_builtins.property
     def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Condition]:
@@ -236,7 +247,9 @@ class Resources(_message.Message):
     GPU_FIELD_NUMBER: _builtins.int
     GPU_SHARING_FIELD_NUMBER: _builtins.int
     replicas: _builtins.int
-    """How many replicas. Range 0 to 1000; absent means 1; 0 keeps the deployment without anything loaded."""
+    """How many replicas. Range 0 to 1000; absent means 1; 0 keeps the deployment without anything loaded, its older
+    versions neither, until it is scaled up.
+    """
     cpu: _builtins.str
     """CPU of one replica, for instance "4" or "500m". Empty: no limit."""
     memory: _builtins.str
@@ -289,9 +302,14 @@ class Autoscaling(_message.Message):
     max_replicas: _builtins.int
     """The most replicas. Range 1 to 1000; default 10; at least `min_replicas`."""
     target_cpu_percent: _builtins.float
-    """CPU use to keep, in percent of what a replica may use. Range 1 to 100; 0: not a target."""
+    """CPU use to keep, in percent of what a replica may use: `resources.cpu`, else a core for each thread of its copies.
+    Range 1 to 100; 0: not a target. Where the model servers' processes cannot be seen, as in a cluster, the condition
+    Autoscaled says so and the other targets act.
+    """
     target_gpu_percent: _builtins.float
-    """GPU use to keep, in percent. Range 1 to 100; 0: not a target."""
+    """Use to keep of the GPUs of the model servers, in percent, whoever uses them. Range 1 to 100; 0: not a target. Where no
+    model server reports it, the condition Autoscaled says so and the other targets act.
+    """
     target_latency_ms: _builtins.float
     """Latency to keep at the 95th percentile, in milliseconds. 0: not a target. Batching keeps inside it too."""
     target_requests_per_sec: _builtins.float
@@ -307,7 +325,10 @@ class Autoscaling(_message.Message):
     900. It takes at least two of the windows, of 2 s, in which batchers tell what they were asked for.
     """
     predictive: _builtins.bool
-    """True: a forecast from the daily pattern raises the number of replicas ahead of a peak."""
+    """True: a forecast from the daily and weekly pattern of requests raises the number of replicas ahead of a peak, and
+    never lowers it. It takes a target, two whole days that were seen, and a forecast that was right the day before; the
+    condition Autoscaled says what is missing.
+    """
     def __init__(
         self,
         *,
@@ -430,7 +451,10 @@ class ServingOptions(_message.Message):
     deterministic: _builtins.bool
     """True: the same input always gives the same output, so answers may be cached."""
     bake_time_s: _builtins.int
-    """How long an old version stays loaded after a change of version, in seconds. Range 0 to 604800; absent means 0."""
+    """How long an old version stays loaded after the change to this one, in seconds. Range 0 to 604800; absent means 0.
+    After that it sleeps once nobody asks for it, is loaded again by whoever does, and goes when nobody has for some
+    days; the deployer's settings say how many are kept and for how long.
+    """
     def __init__(
         self,
         *,
@@ -459,7 +483,10 @@ Global___ServingOptions: _TypeAlias = ServingOptions  # noqa: Y015
 
 @_typing.final
 class ExternalBackend(_message.Message):
-    """A model server that the deployer does not run itself."""
+    """Model servers that the deployer does not run itself. They are checked (the model is there, with the version's schema, and
+    answers a trial prediction), watched, published and drained like its own; whether and how they scale is their owner's
+    affair, so `replicas`, `autoscaling` and what concerns the loading of a version are refused beside it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -468,6 +495,8 @@ class ExternalBackend(_message.Message):
     SERVER_MODEL_NAME_FIELD_NUMBER: _builtins.int
     SERVER_MODEL_VERSION_FIELD_NUMBER: _builtins.int
     SIGNATURE_NAME_FIELD_NUMBER: _builtins.int
+    SCHEMA_FIELD_NUMBER: _builtins.int
+    CREDENTIALS_FIELD_NUMBER: _builtins.int
     protocol: _builtins.str
     """What it speaks: "oip-grpc", "oip-rest" (the Open Inference Protocol), "tensorflow-grpc", "tensorflow-rest"
     (TensorFlow Serving) or "torchserve".
@@ -478,9 +507,24 @@ class ExternalBackend(_message.Message):
     """The version under which it knows the model. Empty: the server's choice."""
     signature_name: _builtins.str
     """TensorFlow Serving alone: the signature to call. Empty: "serving_default"."""
+    credentials: _builtins.str
+    """The name of a bearer token that the mesh's operators keep for the team that owns the model, shown to the servers with
+    every call. Addresses must be with TLS then. At most 63 of letters, digits, ".", "_" and "-". Empty: none is shown.
+    """
     @_builtins.property
     def addresses(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Where its replicas are, each as host:port. At least one."""
+        """Where its replicas are, each as host:port without TLS, or with TLS behind "https://", of a protocol over gRPC
+        "grpcs://": then the server must show a certificate for that host, by an authority that the mesh's operators believe.
+        1 to 64. Each is given traffic while it is proven and ready. Teams may name the hosts that operators have allowed them;
+        PERMISSION_DENIED for others.
+        """
+
+    @_builtins.property
+    def schema(self) -> _schema_pb2.ModelSchema:
+        """What the model takes and gives, of a version that is not registered. Absent: what the server states of its model, when
+        the deployment is made; SCHEMA_REQUIRED where it states nothing (TorchServe never does). A registered version's schema
+        is the registry's, and what the server states must fit it; INVALID_FIELD where both are given.
+        """
 
     def __init__(
         self,
@@ -490,10 +534,12 @@ class ExternalBackend(_message.Message):
         server_model_name: _builtins.str = ...,
         server_model_version: _builtins.str = ...,
         signature_name: _builtins.str = ...,
+        schema: _schema_pb2.ModelSchema | None = ...,
+        credentials: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["schema", b"schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "protocol", b"protocol", "server_model_name", b"server_model_name", "server_model_version", b"server_model_version", "signature_name", b"signature_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "credentials", b"credentials", "protocol", b"protocol", "schema", b"schema", "server_model_name", b"server_model_name", "server_model_version", b"server_model_version", "signature_name", b"signature_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -511,8 +557,9 @@ class Condition(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     LAST_TRANSITION_TIME_FIELD_NUMBER: _builtins.int
     type: _builtins.str
-    """The step: "Validated", "Packaged", "Loaded", "WarmedUp", "Routed", "Autoscaled" and, where they apply,
-    "EnvironmentReady" and "QuotaGranted".
+    """The step: "Validated", "Packaged", "Loaded", "WarmedUp", "Routed" and, where they apply, "Quantised",
+    "Environment", "Autoscaled", "Asleep" and "Stopped". Of checks: "Fields", "Version", "Artifact", "Requirements",
+    "QuotaGranted", "Name", "Traffic".
     """
     status: _builtins.str
     """"True", "False" or "Unknown"."""

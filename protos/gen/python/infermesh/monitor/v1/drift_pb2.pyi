@@ -163,7 +163,9 @@ class DriftReport(_message.Message):
 
     @_builtins.property
     def anomalies(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What is out of the ordinary beside drift: "low_confidence", "latency_p95", "error_rate", "seasonal"."""
+        """What is out of the ordinary beside single features: "low_confidence", "latency_p95", "error_rate", "seasonal",
+        "joint_drift" (whole rows differ, which features alone need not show), "accuracy" (outcomes show less than expected).
+        """
 
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:

@@ -615,6 +615,62 @@ class GetLogExportRequest(_message.Message):
 Global___GetLogExportRequest: _TypeAlias = GetLogExportRequest  # noqa: Y015
 
 @_typing.final
+class GetLogHealthRequest(_message.Message):
+    """Over which time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WINDOW_MINUTES_FIELD_NUMBER: _builtins.int
+    window_minutes: _builtins.int
+    """The last so many minutes, at most 1440. 0: 60."""
+    def __init__(
+        self,
+        *,
+        window_minutes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["window_minutes", b"window_minutes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLogHealthRequest: _TypeAlias = GetLogHealthRequest  # noqa: Y015
+
+@_typing.final
+class LogHealth(_message.Message):
+    """How the prediction log does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORED_FIELD_NUMBER: _builtins.int
+    DROPPED_COUNT_FIELD_NUMBER: _builtins.int
+    UNKEPT_COUNT_FIELD_NUMBER: _builtins.int
+    WINDOW_MINUTES_FIELD_NUMBER: _builtins.int
+    stored: _builtins.bool
+    """Whether the database takes the log. While it does not, batchers keep what fits and the counts below are 0."""
+    dropped_count: _builtins.float
+    """Requests that batchers dropped in the window because the monitor was slow or away. A whole number."""
+    unkept_count: _builtins.float
+    """Requests that were counted in the window and were to be logged one by one, and found no room. A whole number."""
+    window_minutes: _builtins.int
+    """The window."""
+    def __init__(
+        self,
+        *,
+        stored: _builtins.bool = ...,
+        dropped_count: _builtins.float = ...,
+        unkept_count: _builtins.float = ...,
+        window_minutes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_count", b"dropped_count", "stored", b"stored", "unkept_count", b"unkept_count", "window_minutes", b"window_minutes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogHealth: _TypeAlias = LogHealth  # noqa: Y015
+
+@_typing.final
 class GetLoggingPolicyRequest(_message.Message):
     """Whose logging policy."""
 

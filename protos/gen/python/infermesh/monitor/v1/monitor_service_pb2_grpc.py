@@ -99,6 +99,11 @@ class MonitorServiceStub:
                 request_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.GetLogExportRequest.SerializeToString,
                 response_deserializer=infermesh_dot_monitor_dot_v1_dot_inference__log__pb2.LogExport.FromString,
                 _registered_method=True)
+        self.GetLogHealth = channel.unary_unary(
+                '/infermesh.monitor.v1.MonitorService/GetLogHealth',
+                request_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.GetLogHealthRequest.SerializeToString,
+                response_deserializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.LogHealth.FromString,
+                _registered_method=True)
         self.GetLoggingPolicy = channel.unary_unary(
                 '/infermesh.monitor.v1.MonitorService/GetLoggingPolicy',
                 request_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.GetLoggingPolicyRequest.SerializeToString,
@@ -335,6 +340,13 @@ class MonitorServiceServicer:
 
     def GetLogExport(self, request, context):
         """How far an export is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetLogHealth(self, request, context):
+        """How the prediction log does: whether it is stored, and what was dropped of it, over all models.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -614,6 +626,11 @@ def add_MonitorServiceServicer_to_server(servicer, server):
                     servicer.GetLogExport,
                     request_deserializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.GetLogExportRequest.FromString,
                     response_serializer=infermesh_dot_monitor_dot_v1_dot_inference__log__pb2.LogExport.SerializeToString,
+            ),
+            'GetLogHealth': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLogHealth,
+                    request_deserializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.GetLogHealthRequest.FromString,
+                    response_serializer=infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.LogHealth.SerializeToString,
             ),
             'GetLoggingPolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.GetLoggingPolicy,
@@ -1071,6 +1088,33 @@ class MonitorService:
             '/infermesh.monitor.v1.MonitorService/GetLogExport',
             infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.GetLogExportRequest.SerializeToString,
             infermesh_dot_monitor_dot_v1_dot_inference__log__pb2.LogExport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLogHealth(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/infermesh.monitor.v1.MonitorService/GetLogHealth',
+            infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.GetLogHealthRequest.SerializeToString,
+            infermesh_dot_monitor_dot_v1_dot_monitor__service__pb2.LogHealth.FromString,
             options,
             channel_credentials,
             insecure,

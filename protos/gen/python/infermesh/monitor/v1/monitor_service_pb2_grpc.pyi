@@ -67,6 +67,8 @@ class MonitorServiceStub:
     """Exports a part of the prediction log to files; answers at once, the export runs on."""
     GetLogExport: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.GetLogExportRequest, _inference_log_pb2.LogExport]
     """How far an export is."""
+    GetLogHealth: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.GetLogHealthRequest, _monitor_service_pb2.LogHealth]
+    """How the prediction log does: whether it is stored, and what was dropped of it, over all models."""
     GetLoggingPolicy: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.GetLoggingPolicyRequest, _inference_log_pb2.LoggingPolicy]
     """What is logged of a model or a version of it."""
     UpdateLoggingPolicy: _grpc.UnaryUnaryMultiCallable[_monitor_service_pb2.UpdateLoggingPolicyRequest, _inference_log_pb2.LoggingPolicy]
@@ -162,6 +164,8 @@ class MonitorServiceAsyncStub(MonitorServiceStub):
     """Exports a part of the prediction log to files; answers at once, the export runs on."""
     GetLogExport: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.GetLogExportRequest, _inference_log_pb2.LogExport]  # type: ignore[assignment]
     """How far an export is."""
+    GetLogHealth: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.GetLogHealthRequest, _monitor_service_pb2.LogHealth]  # type: ignore[assignment]
+    """How the prediction log does: whether it is stored, and what was dropped of it, over all models."""
     GetLoggingPolicy: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.GetLoggingPolicyRequest, _inference_log_pb2.LoggingPolicy]  # type: ignore[assignment]
     """What is logged of a model or a version of it."""
     UpdateLoggingPolicy: _aio.UnaryUnaryMultiCallable[_monitor_service_pb2.UpdateLoggingPolicyRequest, _inference_log_pb2.LoggingPolicy]  # type: ignore[assignment]
@@ -320,6 +324,14 @@ class MonitorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_log_pb2.LogExport, _abc.Awaitable[_inference_log_pb2.LogExport]]:
         """How far an export is."""
+
+    @_abc_1.abstractmethod
+    def GetLogHealth(
+        self,
+        request: _monitor_service_pb2.GetLogHealthRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_monitor_service_pb2.LogHealth, _abc.Awaitable[_monitor_service_pb2.LogHealth]]:
+        """How the prediction log does: whether it is stored, and what was dropped of it, over all models."""
 
     @_abc_1.abstractmethod
     def GetLoggingPolicy(

@@ -124,11 +124,11 @@ class PredictionGroup(_message.Message):
     REQUEST_OUTPUTS_FIELD_NUMBER: _builtins.int
     REQUEST_KINDS_FIELD_NUMBER: _builtins.int
     REQUEST_TRACE_IDS_FIELD_NUMBER: _builtins.int
-    FEATURE_SUMMARIES_FIELD_NUMBER: _builtins.int
     REQUEST_LABELS_FIELD_NUMBER: _builtins.int
     SHADOW_COMPARISONS_FIELD_NUMBER: _builtins.int
     REQUEST_COMPUTE_US_FIELD_NUMBER: _builtins.int
     GPUS_FIELD_NUMBER: _builtins.int
+    SAMPLED_ROWS_FIELD_NUMBER: _builtins.int
     model_name: _builtins.str
     """The model's name."""
     version: _builtins.str
@@ -196,10 +196,6 @@ class PredictionGroup(_message.Message):
         """The W3C trace id of each, 16 bytes; empty for a request that was not traced."""
 
     @_builtins.property
-    def feature_summaries(self) -> _containers.RepeatedCompositeFieldContainer[Global___FeatureSummary]:
-        """Summaries of the features and outputs of this group, for drift. Sent only where the version has a baseline."""
-
-    @_builtins.property
     def request_labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequestLabels]:
         """What was predicted in each. Sent only where the serving table asks for labels (`ServedModel.log_labels`)."""
 
@@ -212,6 +208,10 @@ class PredictionGroup(_message.Message):
         """What each request used of the model server, in microseconds: its share by rows of the time that its batch took there.
         0 for answers out of the cache.
         """
+
+    @_builtins.property
+    def sampled_rows(self) -> Global___SampledRows:
+        """Some of the rows themselves, for drift. Sent only as far as the monitor asks for them (`sample_rows_per_second`)."""
 
     def __init__(
         self,
@@ -233,15 +233,15 @@ class PredictionGroup(_message.Message):
         request_outputs: _abc.Iterable[_builtins.str] | None = ...,
         request_kinds: _abc.Iterable[_builtins.int] | None = ...,
         request_trace_ids: _abc.Iterable[_builtins.bytes] | None = ...,
-        feature_summaries: _abc.Iterable[Global___FeatureSummary] | None = ...,
         request_labels: _abc.Iterable[Global___RequestLabels] | None = ...,
         shadow_comparisons: _abc.Iterable[Global___ShadowComparisons] | None = ...,
         request_compute_us: _abc.Iterable[_builtins.int] | None = ...,
         gpus: _builtins.float = ...,
+        sampled_rows: Global___SampledRows | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sampled_rows", b"sampled_rows"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_name", b"deployment_name", "feature_summaries", b"feature_summaries", "gpus", b"gpus", "model_name", b"model_name", "predictions_by_class", b"predictions_by_class", "predictions_by_confidence", b"predictions_by_confidence", "request_codes", b"request_codes", "request_compute_us", b"request_compute_us", "request_ids", b"request_ids", "request_input_hashes", b"request_input_hashes", "request_kinds", b"request_kinds", "request_labels", b"request_labels", "request_latencies_us", b"request_latencies_us", "request_outputs", b"request_outputs", "request_reasons", b"request_reasons", "request_rows", b"request_rows", "request_teams", b"request_teams", "request_times_us", b"request_times_us", "request_trace_ids", b"request_trace_ids", "request_users", b"request_users", "shadow_comparisons", b"shadow_comparisons", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deployment_name", b"deployment_name", "gpus", b"gpus", "model_name", b"model_name", "predictions_by_class", b"predictions_by_class", "predictions_by_confidence", b"predictions_by_confidence", "request_codes", b"request_codes", "request_compute_us", b"request_compute_us", "request_ids", b"request_ids", "request_input_hashes", b"request_input_hashes", "request_kinds", b"request_kinds", "request_labels", b"request_labels", "request_latencies_us", b"request_latencies_us", "request_outputs", b"request_outputs", "request_reasons", b"request_reasons", "request_rows", b"request_rows", "request_teams", b"request_teams", "request_times_us", b"request_times_us", "request_trace_ids", b"request_trace_ids", "request_users", b"request_users", "sampled_rows", b"sampled_rows", "shadow_comparisons", b"shadow_comparisons", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -386,68 +386,90 @@ class ShadowExample(_message.Message):
 Global___ShadowExample: _TypeAlias = ShadowExample  # noqa: Y015
 
 @_typing.final
-class FeatureSummary(_message.Message):
-    """A mergeable summary of one feature or output over the rows of a group."""
+class SampledRows(_message.Message):
+    """A uniform sample of the rows that one version answered since it was last sent, in columns, for drift."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    @_typing.final
-    class CountsByCategoryEntry(_message.Message):
-        DESCRIPTOR: _descriptor.Descriptor
+    SEEN_COUNT_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    TIME_US_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    CONFIDENCES_FIELD_NUMBER: _builtins.int
+    seen_count: _builtins.int
+    """Rows that they were drawn from."""
+    row_count: _builtins.int
+    """Rows in the sample: every column has as many values."""
+    time_us: _builtins.int
+    """When the last of them was answered, in microseconds since the Unix epoch."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___SampledColumn]:
+        """Features and outputs, at most 1024."""
 
-        KEY_FIELD_NUMBER: _builtins.int
-        VALUE_FIELD_NUMBER: _builtins.int
-        key: _builtins.str
-        value: _builtins.int
-        def __init__(
-            self,
-            *,
-            key: _builtins.str = ...,
-            value: _builtins.int = ...,
-        ) -> None: ...
-        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
-        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-        def WhichOneof(self, oneof_group: _Never) -> None: ...
+    @_builtins.property
+    def confidences(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """The probability of each row's predicted class. Left out where the version has none."""
+
+    def __init__(
+        self,
+        *,
+        seen_count: _builtins.int = ...,
+        row_count: _builtins.int = ...,
+        time_us: _builtins.int = ...,
+        columns: _abc.Iterable[Global___SampledColumn] | None = ...,
+        confidences: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "confidences", b"confidences", "row_count", b"row_count", "seen_count", b"seen_count", "time_us", b"time_us"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SampledRows: _TypeAlias = SampledRows  # noqa: Y015
+
+@_typing.final
+class SampledColumn(_message.Message):
+    """One feature or output of sampled rows."""
+
+    DESCRIPTOR: _descriptor.Descriptor
 
     FEATURE_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
-    ROW_COUNT_FIELD_NUMBER: _builtins.int
-    MISSING_COUNT_FIELD_NUMBER: _builtins.int
-    KLL_SKETCH_FIELD_NUMBER: _builtins.int
-    COUNTS_BY_CATEGORY_FIELD_NUMBER: _builtins.int
+    NUMBERS_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
+    MISSING_ROWS_FIELD_NUMBER: _builtins.int
     feature: _builtins.str
-    """The feature's or output's name in the version's schema."""
+    """Its name in the version's schema; an element of a vector by its place, for instance "pixels[3]"."""
     output: _builtins.bool
     """True for an output, false for an input."""
-    row_count: _builtins.int
-    """Rows summarised, missing ones included."""
-    missing_count: _builtins.int
-    """Rows in which the feature was left out or null."""
-    kll_sketch: _builtins.bytes
-    """Numbers: a KLL floats sketch of the values, as Apache DataSketches serialises it. Empty for categories."""
     @_builtins.property
-    def counts_by_category(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """Categories: rows by category, at most 1000 names; the rest under "__other__". Empty for numbers."""
+    def numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """Numbers: the values, NaN where one is missing. Empty for categories."""
+
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Categories: the names, empty where one is missing. Empty for numbers."""
+
+    @_builtins.property
+    def missing_rows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Categories: the places, from 0, of the rows in which it is missing."""
 
     def __init__(
         self,
         *,
         feature: _builtins.str = ...,
         output: _builtins.bool = ...,
-        row_count: _builtins.int = ...,
-        missing_count: _builtins.int = ...,
-        kll_sketch: _builtins.bytes = ...,
-        counts_by_category: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        numbers: _abc.Iterable[_builtins.float] | None = ...,
+        categories: _abc.Iterable[_builtins.str] | None = ...,
+        missing_rows: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts_by_category", b"counts_by_category", "feature", b"feature", "kll_sketch", b"kll_sketch", "missing_count", b"missing_count", "output", b"output", "row_count", b"row_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "feature", b"feature", "missing_rows", b"missing_rows", "numbers", b"numbers", "output", b"output"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___FeatureSummary: _TypeAlias = FeatureSummary  # noqa: Y015
+Global___SampledColumn: _TypeAlias = SampledColumn  # noqa: Y015
 
 @_typing.final
 class RecordPredictionsResponse(_message.Message):
@@ -456,16 +478,20 @@ class RecordPredictionsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ACKNOWLEDGED_SEQUENCE_FIELD_NUMBER: _builtins.int
+    SAMPLE_ROWS_PER_SECOND_FIELD_NUMBER: _builtins.int
     acknowledged_sequence: _builtins.int
     """Every chunk of this batcher and epoch up to this one is counted."""
+    sample_rows_per_second: _builtins.float
+    """Rows of each version that the monitor wants for drift, a second. 0: none."""
     def __init__(
         self,
         *,
         acknowledged_sequence: _builtins.int = ...,
+        sample_rows_per_second: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_sequence", b"acknowledged_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledged_sequence", b"acknowledged_sequence", "sample_rows_per_second", b"sample_rows_per_second"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

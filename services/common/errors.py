@@ -87,6 +87,8 @@ class Reason(StrEnum):
     VERSION_ARCHIVED = auto()
     ENVIRONMENT_FAILED = auto()
     QUANTISATION_REFUSED = auto()
+    CLUSTER_REFUSED = auto()
+    MEMORY_EXHAUSTED = auto()
 
     VERSION_NOT_DEPLOYED = auto()
     WEIGHTS_INVALID = auto()
@@ -114,8 +116,20 @@ class Reason(StrEnum):
     JOB_STATE_INVALID = auto()
     INPUT_UNREADABLE = auto()
     OUTPUT_UNWRITABLE = auto()
+    SCHEDULE_NOT_FOUND = auto()
+    SCHEDULE_EXISTS = auto()
+    WORKERS_FAILED = auto()
 
     ALERT_NOT_FOUND = auto()
+    LOG_EXPORT_NOT_FOUND = auto()
+    ALERT_RULE_EXISTS = auto()
+    CHANNEL_NOT_FOUND = auto()
+    CHANNEL_EXISTS = auto()
+    SILENCE_NOT_FOUND = auto()
+    BASELINE_NOT_FOUND = auto()
+    DRIFT_REPORT_NOT_FOUND = auto()
+    BASELINE_REQUIRED = auto()
+    TOO_FEW_PREDICTIONS = auto()
 
 
 CATALOGUE: Mapping[Reason, Code] = MappingProxyType(
@@ -160,6 +174,8 @@ CATALOGUE: Mapping[Reason, Code] = MappingProxyType(
         Reason.VERSION_ARCHIVED: Code.FAILED_PRECONDITION,
         Reason.ENVIRONMENT_FAILED: Code.FAILED_PRECONDITION,
         Reason.QUANTISATION_REFUSED: Code.FAILED_PRECONDITION,
+        Reason.CLUSTER_REFUSED: Code.FAILED_PRECONDITION,
+        Reason.MEMORY_EXHAUSTED: Code.RESOURCE_EXHAUSTED,
         Reason.VERSION_NOT_DEPLOYED: Code.FAILED_PRECONDITION,
         Reason.WEIGHTS_INVALID: Code.INVALID_ARGUMENT,
         Reason.TRAFFIC_RULE_NOT_FOUND: Code.NOT_FOUND,
@@ -184,7 +200,19 @@ CATALOGUE: Mapping[Reason, Code] = MappingProxyType(
         Reason.JOB_STATE_INVALID: Code.FAILED_PRECONDITION,
         Reason.INPUT_UNREADABLE: Code.INVALID_ARGUMENT,
         Reason.OUTPUT_UNWRITABLE: Code.FAILED_PRECONDITION,
+        Reason.SCHEDULE_NOT_FOUND: Code.NOT_FOUND,
+        Reason.SCHEDULE_EXISTS: Code.ALREADY_EXISTS,
+        Reason.WORKERS_FAILED: Code.FAILED_PRECONDITION,
         Reason.ALERT_NOT_FOUND: Code.NOT_FOUND,
+        Reason.LOG_EXPORT_NOT_FOUND: Code.NOT_FOUND,
+        Reason.ALERT_RULE_EXISTS: Code.ALREADY_EXISTS,
+        Reason.CHANNEL_NOT_FOUND: Code.NOT_FOUND,
+        Reason.CHANNEL_EXISTS: Code.ALREADY_EXISTS,
+        Reason.SILENCE_NOT_FOUND: Code.NOT_FOUND,
+        Reason.BASELINE_NOT_FOUND: Code.NOT_FOUND,
+        Reason.DRIFT_REPORT_NOT_FOUND: Code.NOT_FOUND,
+        Reason.BASELINE_REQUIRED: Code.FAILED_PRECONDITION,
+        Reason.TOO_FEW_PREDICTIONS: Code.FAILED_PRECONDITION,
     }
 )
 """The one place that decides which status code a reason has. A test proves it total."""

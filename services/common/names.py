@@ -16,6 +16,7 @@ _VERSION = re.compile(
 )
 _VERSION_ALLOWED = "a semantic version such as v1.2.3 or v1.2.3-rc.1, at most 64 characters"
 _VERSION_LENGTH_MAX = 64
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 
 
 def check_model_name(name: str, field: str = "model_name") -> str:
@@ -82,3 +83,8 @@ def check_version(text: str, field: str = "version") -> str:
 def backend_model_name(model: str, version: str) -> str:
     """The name under which model servers know a version of a model."""
     return f"{model}--{version}"
+
+
+def is_bucket(name: str) -> bool:
+    """Whether a bucket of S3 or GCS may be called so."""
+    return _BUCKET.fullmatch(name) is not None

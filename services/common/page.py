@@ -9,6 +9,8 @@ from services.common.errors import MeshError, Reason, invalid
 
 PAGE_SIZE_DEFAULT = 50
 PAGE_SIZE_MAX = 1000
+_DIGITS_MAX = 18
+"""Of numbers that every database takes."""
 
 
 def check_page_size(page_size: int) -> int:
@@ -37,6 +39,17 @@ def decode_page_token(token: str, *, query: str = "") -> tuple[str, ...]:
     if parts[0] != _digest(query):
         raise _not_a_token(token)
     return tuple(parts[1:])
+
+
+def decode_number_token(token: str, *, query: str = "") -> int | None:
+    """The number in a token, None for an empty token. Raises INVALID_PAGE_TOKEN where it is none, or not of `query`."""
+    position = decode_page_token(token, query=query)
+    if not position:
+        return None
+    number = position[0]
+    if len(position) != 1 or not (number.isascii() and number.isdecimal()) or len(number) > _DIGITS_MAX:
+        raise _not_a_token(token)
+    return int(number)
 
 
 def _digest(query: str) -> str:

@@ -3,13 +3,19 @@
 import sys
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import AliasChoices, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 def settings_config(service: str) -> SettingsConfigDict:
     """The `model_config` of a service's settings: its environment prefix, frozen, unknown fields refused."""
     return SettingsConfigDict(env_prefix=f"INFERMESH_{service.upper()}_", frozen=True, extra="forbid")
+
+
+def shared_by_services(service: str, field: str) -> AliasChoices:
+    """The `validation_alias` of a field that several services have: INFERMESH_<SERVICE>_<FIELD>, else
+    INFERMESH_<FIELD>, which tells them all the same."""
+    return AliasChoices(field, f"INFERMESH_{service}_{field}".upper(), f"INFERMESH_{field}".upper())
 
 
 class ServiceSettings(BaseSettings):
@@ -20,7 +26,8 @@ class ServiceSettings(BaseSettings):
     port: int
     """Port of the gRPC server; 0 picks a free one."""
     metrics_port: int
-    """Port of the Prometheus endpoint `/metrics`; 0 picks a free one."""
+    """Port, without TLS, of the Prometheus endpoint `/metrics` and of `/health` and `/ready` for probes; 0 picks a free
+    one."""
     instance: str = ""
     """Stable name of this process, for instance "router-0"; tells processes apart in logs and streams."""
     log_level: str = "info"

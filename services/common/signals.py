@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+_LEAST_S = 0.001
+
 
 class Signal:
     """Take `current` before looking at a state; when the state is not what you want, await it and look again."""
@@ -34,9 +36,10 @@ class Signal:
 
 
 async def wait_at_most(event: asyncio.Event, seconds: float) -> None:
-    """Returns when `event` is set or `seconds` have passed."""
+    """Returns when `event` is set or `seconds` have passed, a millisecond at least: who waits for less than the clock
+    can tell apart would come back without any time having passed, and wait again."""
     try:
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(max(seconds, _LEAST_S)):
             await event.wait()
     except TimeoutError:
         return

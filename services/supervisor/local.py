@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from rich.console import Console
 
 from services.common.clock import SystemClock
+from services.common.tether import tethered
 from services.supervisor.console import ConsoleReporter
 from services.supervisor.engine import Supervisor
 from services.supervisor.examples import DIGITS, lines_to_try
@@ -19,7 +20,6 @@ from services.supervisor.ports import MeshPorts
 from services.supervisor.process import PartFailedError
 from services.supervisor.settings import ROOT, SupervisorSettings
 from services.supervisor.state import StateFile, read_ports, sole_owner
-from services.supervisor.tether import tethered
 from services.supervisor.wiring import authority_file, build_stages, own_certificate
 
 _BOOTSTRAP_TIMEOUT_S = 60.0
@@ -57,6 +57,8 @@ async def run_local(settings: SupervisorSettings, ports: MeshPorts) -> int:
             if settings.bootstrap:
                 tls, authority = settings.tls != "off", authority_file(settings)
                 console.lines_to_try(lines_to_try(ports, key=keys is not None, tls=tls, authority=authority))
+            scheme = "http" if settings.tls == "off" else "https"
+            console.say(f"\nThe console, for a browser: {scheme}://127.0.0.1:{ports.gateway}/console")
             console.say(f"\nReady after {clock.monotonic() - began_s:.1f} s. Ctrl-C stops everything.")
             state.complete()
             await asked.wait()

@@ -10,6 +10,8 @@ _CHOICE = range(10_000, 32_768)
 
 BATCHERS_MAX = 8
 """The most batchers that a local mesh has beside its gateway."""
+TRITONS_MAX = 8
+"""The most model servers that it has."""
 
 
 class MeshPorts(BaseSettings):
@@ -37,6 +39,7 @@ class MeshPorts(BaseSettings):
     triton_http: int = 8120
     triton_grpc: int = 8121
     triton_metrics: int = 8122
+    """The first Triton's; those of the others are at the end."""
     postgres: int = 8130
     redis: int = 8131
     """Of the Redis with features."""
@@ -51,10 +54,35 @@ class MeshPorts(BaseSettings):
     batch_metrics: int = 8204
     monitor_metrics: int = 8205
     limiter_metrics: int = 8206
+    triton_http_1: int = 8150
+    triton_grpc_1: int = 8151
+    triton_metrics_1: int = 8152
+    triton_http_2: int = 8153
+    triton_grpc_2: int = 8154
+    triton_metrics_2: int = 8155
+    triton_http_3: int = 8156
+    triton_grpc_3: int = 8157
+    triton_metrics_3: int = 8158
+    triton_http_4: int = 8159
+    triton_grpc_4: int = 8160
+    triton_metrics_4: int = 8161
+    triton_http_5: int = 8162
+    triton_grpc_5: int = 8163
+    triton_metrics_5: int = 8164
+    triton_http_6: int = 8165
+    triton_grpc_6: int = 8166
+    triton_metrics_6: int = 8167
+    triton_http_7: int = 8168
+    triton_grpc_7: int = 8169
+    triton_metrics_7: int = 8170
 
     def of_batcher(self, place: int) -> int:
         """The port of a batcher, counted from 0."""
         return int(getattr(self, batcher_purpose(place)))
+
+    def of_triton(self, place: int, kind: str) -> int:
+        """The port of a Triton, counted from 0, for "http", "grpc" or "metrics"."""
+        return int(getattr(self, triton_purpose(place, kind)))
 
     @staticmethod
     def free() -> "MeshPorts":
@@ -66,6 +94,11 @@ class MeshPorts(BaseSettings):
 def batcher_purpose(place: int) -> str:
     """What the port of a batcher is called, counted from 0."""
     return f"batcher_{place}" if place else "batcher"
+
+
+def triton_purpose(place: int, kind: str) -> str:
+    """What the port of a Triton is called, counted from 0, by what it is for."""
+    return f"triton_{kind}_{place}" if place else f"triton_{kind}"
 
 
 def variable_of(purpose: str) -> str | None:

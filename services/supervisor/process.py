@@ -8,10 +8,10 @@ import socket
 from pathlib import Path
 
 from services.common.clock import Clock
+from services.common.tether import tethered
 from services.supervisor.domain.last_words import sentence_of
 from services.supervisor.parts.part import Part
 from services.supervisor.ports import variable_of
-from services.supervisor.tether import tethered
 
 _PROBE_EVERY_S = 0.03
 _LAST_WORDS_BYTES = 4000
@@ -48,8 +48,10 @@ class Process:
                 stderr=log,
                 cwd=part.cwd,
                 env=dict(part.env),
-                # Of its own session, so that Ctrl-C reaches the supervisor alone and the order of the stop is ours.
-                start_new_session=True,
+                # Of its own group, so that Ctrl-C reaches the supervisor alone and the order of the stop is ours. Not
+                # of its own session: Linux shares processors out among sessions first (autogroups), and the processes
+                # of models are of their server's: what is just being loaded would take from what answers.
+                process_group=0,
             )
         return Process(part, process, clock)
 

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from services.supervisor.parts.valkey import MEMORY_MB
-from services.supervisor.ports import BATCHERS_MAX
+from services.supervisor.ports import BATCHERS_MAX, TRITONS_MAX
 
 ROOT = Path(__file__).resolve().parents[2]
 """The clone."""
@@ -25,6 +25,8 @@ class SupervisorSettings(BaseSettings):
     batchers: int = Field(default=0, ge=0, le=BATCHERS_MAX)
     """Batchers beside the gateway, each a process. 0: the gateway carries one inside, which is fastest while one
     core does for the Python of all predictions."""
+    tritons: int = Field(default=1, ge=1, le=TRITONS_MAX)
+    """Triton servers, each a process with its own models: replicas are on different ones."""
     gateway_threads: int = 1
     """Envoy's worker threads in the gateway."""
     feature_memory_mb: int = Field(default=MEMORY_MB, ge=16)

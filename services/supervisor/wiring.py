@@ -17,7 +17,7 @@ from services.supervisor.parts.probes import http_ready
 from services.supervisor.parts.service import service_part
 from services.supervisor.parts.triton import triton_part
 from services.supervisor.parts.valkey import prediction_cache_part, valkey_part
-from services.supervisor.ports import MeshPorts, batcher_purpose
+from services.supervisor.ports import MeshPorts, batcher_purpose, triton_purpose
 from services.supervisor.settings import ROOT, SupervisorSettings
 
 _SERVER_STOP_TIMEOUT_S = 3.0
@@ -66,17 +66,29 @@ def _servers(settings: SupervisorSettings, ports: MeshPorts) -> list[Part]:
             log_path=logs / "redis-cache.log",
             memory_mb=settings.cache_memory_mb,
         ),
-        triton_part(
-            http_port=ports.triton_http,
-            grpc_port=ports.triton_grpc,
-            metrics_port=ports.triton_metrics,
-            repository=model_repository(settings),
-            serving_python=settings.serving_env / "bin" / "python",
-            work_dir=data / "triton",
-            log_path=logs / "triton.log",
-        ),
+        *(_triton(settings, ports, place) for place in range(settings.tritons)),
     ]
     return [replace(server, stop_timeout_s=_SERVER_STOP_TIMEOUT_S) for server in servers]
+
+
+def _triton(settings: SupervisorSettings, ports: MeshPorts, place: int) -> Part:
+    """A model server, counted from 0: "triton", "triton-1" and so on. All load from one repository."""
+    name = f"triton-{place}" if place else "triton"
+    own = {kind: ports.of_triton(place, kind) for kind in ("http", "grpc", "metrics")}
+    part = triton_part(
+        http_port=own["http"],
+        grpc_port=own["grpc"],
+        metrics_port=own["metrics"],
+        repository=model_repository(settings),
+        serving_python=settings.serving_env / "bin" / "python",
+        work_dir=settings.data_dir / name,
+        log_path=settings.data_dir / "logs" / f"{name}.log",
+    )
+    return replace(part, name=name, ports={triton_purpose(place, kind): port for kind, port in own.items()})
+
+
+def _triton_addresses(settings: SupervisorSettings, ports: MeshPorts, kind: str) -> str:
+    return ",".join(f"127.0.0.1:{ports.of_triton(place, kind)}" for place in range(settings.tritons))
 
 
 def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> list[Part]:
@@ -109,8 +121,9 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
             "model_repository": model_repository(settings),
             "serving_python": (settings.serving_env / "bin" / "python").absolute(),
             "environments": ROOT / ".build" / "environments",
-            "triton_http_address": f"127.0.0.1:{ports.triton_http}",
-            "triton_grpc_address": f"127.0.0.1:{ports.triton_grpc}",
+            "triton_http_address": _triton_addresses(settings, ports, "http"),
+            "triton_grpc_address": _triton_addresses(settings, ports, "grpc"),
+            "triton_metrics_address": _triton_addresses(settings, ports, "metrics"),
             "registry_address": registry,
             "router_address": router,
         },
@@ -121,7 +134,11 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
             "authentication": settings.auth == "on",
             "batcher_tls": {"off": "", "local": authority_file(settings)}.get(settings.tls, "system"),
         },
-        "monitor": {"data_dir": settings.data_dir / "monitor", "registry_address": registry},
+        "monitor": {
+            "data_dir": settings.data_dir / "monitor",
+            "registry_address": registry,
+            "router_address": router,
+        },
     }
     if settings.limiter == "on":
         own["limiter"] = {"registry_address": registry, "redis_url": f"redis://127.0.0.1:{ports.redis_cache}/0"}

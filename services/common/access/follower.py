@@ -11,9 +11,9 @@ from infermesh.registry.v1 import team_service_pb2, team_service_pb2_grpc
 
 from services.common.access.book import AccessBook, AccessUpdate
 from services.common.access.convert import update_from_proto, update_to_proto
-from services.common.access.redial import follow
 from services.common.clock import Clock
 from services.common.disk import replace_file
+from services.common.redial import follow
 from services.common.telemetry.logging import get_logger
 
 log = get_logger(__name__)
@@ -71,7 +71,7 @@ class AccessFollower:
 
     async def run(self) -> None:
         """Follows; never ends by itself."""
-        await follow(self._source.watch, self._take, clock=self._clock, what="access")
+        await follow(self._source.watch, self._take, clock=self._clock, who="registry", what="access")
 
     async def save(self) -> None:
         """Keeps the book on disk; never ends by itself."""

@@ -34,6 +34,7 @@ MONITOR_RULES = {
             "ListInferenceLogs": reads(),
             "ExportInferenceLogs": writes(_WATCH),
             "GetLogExport": looks(),
+            "GetLogHealth": looks(),
             "GetLoggingPolicy": reads(),
             "UpdateLoggingPolicy": writes(_WATCH, "logging_policy.model_name"),
             "CreateBaseline": writes(_WATCH, "baseline.model_name"),
@@ -70,5 +71,6 @@ MONITOR_RULES = {
     ),
     **rules("infermesh.monitor.v1.EvidenceService", {"WatchEvidence": internal()}),
     **rules("infermesh.monitor.v1.PredictionLogService", {"RecordPredictions": internal()}),
+    **rules("infermesh.monitor.v1.LoggingPolicyService", {"WatchLoggingPolicies": internal()}),
     **rules("infermesh.monitor.v1.RolloutEventService", {"ReportEvents": internal()}),
 }

@@ -98,6 +98,16 @@ SERVING_RULES = {
     ),
     **rules("infermesh.router.v1.ServingTableService", {"WatchServingTable": internal()}),
     **rules(
+        "infermesh.batch.v1.WorkerService",
+        {
+            "LeaseChunks": internal(),
+            "RenewChunks": internal(),
+            "CompleteChunk": internal(),
+            "FailChunk": internal(),
+            "GiveBackChunks": internal(),
+        },
+    ),
+    **rules(
         "infermesh.batch.v1.BatchService",
         {
             "CreateBatchJob": _batch_of,

@@ -1,4 +1,4 @@
-"""One function that gives a process its gRPC server: health, reflection, interceptor, metrics, bounded drain."""
+"""One function that gives a process its gRPC server: health, reflection, interceptor, probes, metrics, drain."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -17,6 +17,7 @@ from services.common.lifecycle import Lifecycle
 from services.common.settings import ServiceSettings
 from services.common.telemetry.logging import get_logger
 from services.common.telemetry.metrics import MetricsEndpoint, RpcMetrics, new_registry
+from services.common.telemetry.pulse import Pulse
 from services.common.telemetry.tracing import Tracing
 
 log = get_logger(__name__)
@@ -54,10 +55,12 @@ class GrpcServer:
         registry: CollectorRegistry,
         tracing: Tracing,
         reflected: Sequence[str],
+        pulse: Pulse,
         guard: Guard | None = None,
         health: HealthServicer | None = None,
     ) -> None:
         self._lifecycle = lifecycle
+        self._pulse = pulse
         self._settings = settings
         self._tls = peer_tls(settings)
         interceptor = MeshInterceptor(clock=clock, metrics=RpcMetrics(registry), tracing=tracing, guard=guard)
@@ -91,14 +94,16 @@ class GrpcServer:
 
     async def stop(self) -> None:
         """Tells watchers, takes no new calls, lets those in flight finish within the grace period."""
+        self._pulse.beat(["stopping"])
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace=self._settings.shutdown_grace_s / 2)
 
     async def report_health(self) -> None:
-        """Keeps the health service equal to the lifecycle's readiness."""
+        """Keeps the health service and the pulse equal to the lifecycle's readiness."""
         shown: list[str] | None = None
         while True:
             unready = self._lifecycle.unready()
+            self._pulse.beat(unready)
             if unready != shown:
                 serving = health_pb2.HealthCheckResponse.SERVING
                 await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING if unready else serving)
@@ -135,7 +140,8 @@ def add_grpc_server(
     tracing = tracing or Tracing(
         service=name, instance=settings.instance or f"{name}-0", otlp_endpoint=settings.otlp_endpoint
     )
-    endpoint = MetricsEndpoint(registry, host=settings.host, port=settings.metrics_port)
+    pulse = Pulse(clock)
+    endpoint = MetricsEndpoint(registry, host=settings.host, port=settings.metrics_port, pulse=pulse)
     server = GrpcServer(
         lifecycle=lifecycle,
         settings=settings,
@@ -144,6 +150,7 @@ def add_grpc_server(
         registry=registry,
         tracing=tracing,
         reflected=reflected,
+        pulse=pulse,
         guard=guard,
         health=health,
     )

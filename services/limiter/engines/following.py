@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from services.common.access.redial import follow
 from services.common.clock import Clock
+from services.common.redial import follow
 from services.limiter.engines.limits import Limiter, Limits
 
 
@@ -26,7 +26,7 @@ class LimitFollower:
 
     async def run(self) -> None:
         """Never ends by itself."""
-        await follow(self._source.watch, self._take, clock=self._clock, what="limits")
+        await follow(self._source.watch, self._take, clock=self._clock, who="registry", what="limits")
 
     async def _take(self, limits: Limits) -> None:
         self._limiter.limits = limits

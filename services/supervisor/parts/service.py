@@ -5,13 +5,19 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+from services.common import outside_credentials, outside_tls
 from services.common.grpc.tls import PeerTls
 from services.supervisor.parts.part import Part
 from services.supervisor.parts.probes import grpc_ready
 
 _STOP_TIMEOUT_S = 5.0
 _GRACE_S = 4.0
-_READY_TIMEOUT_S = 30.0
+_READY_TIMEOUT_S = 90.0
+_BUCKET_USERS = ("registry", "batch")
+_BUCKETS = ("AWS_", "GOOGLE_", "STORAGE_EMULATOR_HOST")
+"""How the variables begin by which those that meet buckets find them, and are let in."""
+_SHARED = (outside_tls.VARIABLE, outside_credentials.VARIABLE)
+"""Paths that several services are told by one variable."""
 
 
 def service_part(
@@ -27,14 +33,17 @@ def service_part(
     """Service `name`. The first of `ports` is where it answers gRPC health, over TLS with `tls`, which tells that it is
     ready.
 
-    Its own settings (INFERMESH_<NAME>_…) may be in this process's environment; what the mesh settles itself, such as
-    ports and addresses, holds all the same.
+    Its own settings (INFERMESH_<NAME>_…) and those of several services may be in this process's environment; what the
+    mesh settles itself, such as ports and addresses, holds all the same.
     """
     first = next(iter(ports.values()))
     prefix = f"INFERMESH_{name}_".upper()
     told = {"shutdown_grace_s": _GRACE_S, "instance": f"{name}-0", **settings}
     settled = {f"{prefix}{field.upper()}": str(value) for field, value in told.items()}
     trusted = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
+    shared = {name: str(Path(os.environ[name]).absolute()) for name in _SHARED if os.environ.get(name)}
+    met = _BUCKETS if name in _BUCKET_USERS else ()
+    buckets = {variable: value for variable, value in os.environ.items() if variable.startswith(met)}
     wished = {variable: value for variable, value in os.environ.items() if variable.startswith(prefix)}
     return Part(
         name=name,
@@ -45,6 +54,8 @@ def service_part(
             "TZ": "UTC",
             "TMPDIR": str(work_dir),
             **trusted,
+            **shared,
+            **buckets,
             **wished,
             **settled,
         },

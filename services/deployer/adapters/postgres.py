@@ -1,93 +1,30 @@
 """Deployments in PostgreSQL, in the schema `deployer`."""
 
+import json
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.common.errors import MeshError, Reason
-from services.deployer.adapters.rows import deployment_of, new_parameters, progress_parameters, wish_parameters
+from services.deployer.adapters import statements as sql
+from services.deployer.adapters.rows import (
+    deployment_of,
+    event_of,
+    event_parameters,
+    new_parameters,
+    progress_parameters,
+    wish_parameters,
+)
 from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Recipe, Wish
+from services.deployer.domain.events import EVENTS_KEEP_DAYS, Event, KeptEvent, created, passed, wished
+from services.deployer.domain.outcomes import held
 from services.deployer.domain.quota import Quota, check_quota
+from services.deployer.domain.rolling import asked_split, check_free, rolled, rolled_split, takes_over_from
 
 SCHEMA = "deployer"
-
-_INSERT = text("""
-    INSERT INTO deployments
-        (model_id, version_id, deployment_name, environment, cluster, namespace, replicas, resources,
-         autoscaling_config, batching_config, serving_options, traffic_split, request_id, created_by, team_id, recipe)
-    VALUES
-        (:model, :version, :name, :environment, :cluster, :namespace, :replicas, CAST(:resources AS jsonb),
-         CAST(:autoscaling AS jsonb), CAST(:batching AS jsonb), CAST(:serving AS jsonb), CAST(:traffic_split AS jsonb),
-         :request_id, :created_by, :team, CAST(:recipe AS jsonb))
-    RETURNING *
-""")
-_RIVALS = text("""
-    SELECT * FROM deployments
-    WHERE (team_id = :team AND request_id = :request_id) OR (model_id = :model AND deployment_name = :name)
-       OR (model_id = :model AND version_id = :version AND cluster = :cluster)
-    ORDER BY team_id = :team AND request_id = :request_id DESC NULLS LAST, deployment_name = :name DESC
-    LIMIT 1
-""")
-_FIND = text("SELECT * FROM deployments WHERE model_id = :model AND deployment_name = :name")
-_EVERY = text("SELECT * FROM deployments ORDER BY model_id, deployment_name")
-_PAGE = text("""
-    SELECT * FROM deployments
-    WHERE (:model = '' OR model_id = :model) AND (:status = '' OR status = :status)
-      AND (CAST(:models AS text[]) IS NULL OR model_id = ANY(CAST(:models AS text[])))
-      AND (:environment = '' OR environment = :environment)
-      AND (model_id, deployment_name) > (:after_model, :after_name)
-    ORDER BY model_id, deployment_name
-    LIMIT :limit
-""")
-_CHANGE = text("""
-    UPDATE deployments SET
-        replicas = :replicas, resources = CAST(:resources AS jsonb),
-        autoscaling_config = CAST(:autoscaling AS jsonb), batching_config = CAST(:batching AS jsonb),
-        serving_options = CAST(:serving AS jsonb), generation = generation + 1, attempts = 0, next_attempt_at = NULL,
-        scaled_replicas = NULL,
-        loaded = CASE WHEN :reload
-            THEN (SELECT coalesce(jsonb_object_agg(server, ''), '{}') FROM jsonb_object_keys(loaded) AS keys (server))
-            ELSE loaded END,
-        updated_at = now()
-    WHERE id = CAST(:id AS uuid) AND generation = :generation AND NOT deleting
-    RETURNING *
-""")
-_DELETE = text("""
-    UPDATE deployments SET deleting = true, status = 'terminating', attempts = 0, next_attempt_at = NULL,
-        updated_at = now()
-    WHERE id = CAST(:id AS uuid) AND generation = :generation
-    RETURNING *
-""")
-# The wish may have changed since it was read: then a failure of the old one must not delay the new one.
-_RECORD = text("""
-    UPDATE deployments SET
-        status = CASE WHEN deleting THEN 'terminating' ELSE :status END,
-        health_status = :health, observed_generation = :observed_generation, loaded = CAST(:loaded AS jsonb),
-        ready_replicas = :ready_replicas, error_reason = :error_reason, error_message = :error_message,
-        conditions = CAST(:conditions AS jsonb),
-        attempts = CASE WHEN generation = :generation AND deleting = :deleting THEN :attempts ELSE 0 END,
-        next_attempt_at = CASE WHEN generation = :generation AND deleting = :deleting
-            THEN CAST(:next_attempt_at AS timestamptz) END,
-        load_time_ms = :load_time_ms, memory_bytes = :memory_bytes, deployed_at = :deployed_at,
-        withdrawn_at = :withdrawn_at, traffic_routed = :traffic_routed, asleep_since = :asleep_since,
-        scaled_replicas = CASE WHEN generation = :generation THEN CAST(:scaled_replicas AS integer) END,
-        updated_at = now()
-    WHERE id = CAST(:id AS uuid)
-""")
-# Request ids are of the team that sent them.
-_HAND_OVER = text("""
-    UPDATE deployments SET team_id = :team, request_id = NULL, updated_at = now()
-    WHERE model_id = :model AND team_id <> :team
-""")
-# Held to the end of the transaction, so that of two deployments that would fit one by one the second sees the first.
-_MEASURE_ALONE = text("SELECT pg_advisory_xact_lock(hashtextextended('deployer quota of ' || CAST(:team AS text), 0))")
-_OF_TEAM = text("SELECT * FROM deployments WHERE team_id = :team AND NOT deleting")
-_FORGET = text("DELETE FROM deployments WHERE id = CAST(:id AS uuid)")
-_REVISION = text("SELECT nextval('backend_revision')")
 
 
 class PostgresDeploymentStore:
@@ -95,27 +32,43 @@ class PostgresDeploymentStore:
 
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
+        self._read: dict[str, tuple[str, Deployment]] = {}
+        """The rows as they were when all were read last, with the state that each had: of thousands few change."""
 
-    async def create(self, new: NewDeployment, recipe: Recipe, quota: Quota | None = None) -> Deployment:
+    async def create(
+        self, new: NewDeployment, recipe: Recipe, quota: Quota | None = None, *, dry_run: bool = False
+    ) -> Deployment:
         """Stores a deployment, or says what stands in its way."""
         parameters = new_parameters(new, recipe)
         try:
-            async with _transaction(self._engine) as connection:
+            async with transaction(self._engine) as connection:
                 if quota is not None:
                     await _check_new(connection, parameters, new, quota)
-                return deployment_of((await connection.execute(_INSERT, parameters)).mappings().one())
+                made = deployment_of((await connection.execute(sql.INSERT, parameters)).mappings().one())
+                if dry_run:
+                    await connection.rollback()
+                else:
+                    await _tell(connection, made, created(made))
+                return made
         except IntegrityError:
-            async with _transaction(self._engine) as connection:
-                row = (await connection.execute(_RIVALS, parameters)).mappings().one_or_none()
+            async with transaction(self._engine) as connection:
+                row = (await connection.execute(sql.RIVALS, parameters)).mappings().one_or_none()
         if row is None:
             # It went between the two statements.
-            return await self.create(new, recipe, quota)
+            return await self.create(new, recipe, quota, dry_run=dry_run)
         return same_or_refused(new, deployment_of(row))
 
     async def find(self, model_name: str, deployment_name: str) -> Deployment | None:
         """The deployment of that name."""
-        async with _transaction(self._engine) as connection:
-            found = await connection.execute(_FIND, {"model": model_name, "name": deployment_name})
+        async with transaction(self._engine) as connection:
+            found = await connection.execute(sql.FIND, {"model": model_name, "name": deployment_name})
+            row = found.mappings().one_or_none()
+        return deployment_of(row) if row is not None else None
+
+    async def holder(self, model_name: str, version: str) -> Deployment | None:
+        """Whoever has the version, also as an older one."""
+        async with transaction(self._engine) as connection:
+            found = await connection.execute(sql.HOLDER, {"model": model_name, "version": version})
             row = found.mappings().one_or_none()
         return deployment_of(row) if row is not None else None
 
@@ -140,60 +93,162 @@ class PostgresDeploymentStore:
             "limit": limit,
             "models": sorted(models) if models is not None else None,
         }
-        async with _transaction(self._engine) as connection:
-            return [deployment_of(row) for row in (await connection.execute(_PAGE, parameters)).mappings()]
+        async with transaction(self._engine) as connection:
+            return [deployment_of(row) for row in (await connection.execute(sql.PAGE, parameters)).mappings()]
 
     async def every(self) -> Sequence[Deployment]:
-        """All deployments."""
-        async with _transaction(self._engine) as connection:
-            return [deployment_of(row) for row in (await connection.execute(_EVERY)).mappings()]
+        """All deployments; those that have not changed as the same objects as before."""
+        known = self._read
+        async with transaction(self._engine) as connection:
+            states = [(str(key), state) for key, state in await connection.execute(sql.EVERY_STATE)]
+            fresh = {key: known[key] for key, state in states if key in known and known[key][0] == state}
+            changed = [key for key, _ in states if key not in fresh]
+            if changed:
+                for row in (await connection.execute(sql.THESE, {"ids": changed})).mappings():
+                    fresh[str(row["id"])] = (row["state"], deployment_of(row))
+        self._read = fresh
+        return [fresh[key][1] for key, _ in states if key in fresh]
 
     async def change(
-        self, deployment_id: str, wish: Wish, *, generation: int, reload: bool = False, quota: Quota | None = None
+        self,
+        deployment_id: str,
+        wish: Wish,
+        *,
+        generation: int,
+        reload: bool = False,
+        quota: Quota | None = None,
+        actor: str = "",
+        dry_run: bool = False,
     ) -> Deployment | None:
         """Replaces the wish if `generation` is still the current one."""
         parameters = {"id": deployment_id, "generation": generation, "reload": reload, **wish_parameters(wish)}
-        async with _transaction(self._engine) as connection:
+        async with transaction(self._engine) as connection:
+            found = (await connection.execute(sql.LOCK, {"id": deployment_id})).mappings().one_or_none()
+            split = asked_split(deployment_of(found), wish) if found is not None else None
+            parameters |= {
+                "reroute": split is not None,
+                "split": json.dumps(dict(split.shares if split is not None else {})),
+                "split_generation": split.generation if split is not None else 0,
+            }
             if quota is not None:
                 of_team = await _measured(connection, quota.team)
                 others = [one.wish for one in of_team if one.deployment_id != deployment_id]
                 before = next((one.wish for one in of_team if one.deployment_id == deployment_id), None)
                 check_quota(quota, wish, others=others, before=before)
-            row = (await connection.execute(_CHANGE, parameters)).mappings().one_or_none()
-        return deployment_of(row) if row is not None else None
+            row = (await connection.execute(sql.CHANGE, parameters)).mappings().one_or_none()
+            if row is None:
+                return None
+            changed = deployment_of(row)
+            type_, words = ("Restarted", "it is loaded anew") if reload else ("Changed", "another wish holds")
+            await _tell(connection, changed, wished(changed, type_, words, actor))
+            if dry_run:
+                await connection.rollback()
+        return changed
+
+    async def roll(
+        self,
+        deployment_id: str,
+        version: str,
+        recipe: Recipe,
+        wish: Wish,
+        *,
+        generation: int,
+        quota: Quota | None = None,
+        actor: str = "",
+        dry_run: bool = False,
+    ) -> Deployment | None:
+        """Gives the deployment another version; the row of the one it had becomes that of an older version."""
+        async with transaction(self._engine) as connection:
+            of_team = await _measured(connection, quota.team) if quota is not None else ()
+            row = (await connection.execute(sql.LOCK, {"id": deployment_id})).mappings().one_or_none()
+            old = deployment_of(row) if row is not None else None
+            if old is None or old.generation != generation or old.deleting:
+                return None
+            if quota is not None:
+                others = [one.wish for one in of_team if one.deployment_id != deployment_id]
+                check_quota(quota, wish, others=others, before=old.wish)
+            new = rolled(old, version, wish)
+            parameters = {
+                **new_parameters(new, recipe),
+                "id": deployment_id,
+                "created_at": old.created_at,
+                "generation": generation,
+                "previous_version": takes_over_from(old),
+                "split_generation": rolled_split(old, version, wish).generation,
+            }
+            found = (await connection.execute(sql.OF_VERSION, parameters)).mappings().one_or_none()
+            rival = deployment_of(found) if found is not None else None
+            check_free(old, version, rival)
+            await connection.execute(sql.BECOME_OLDER, {"id": deployment_id})
+            statement = sql.INSERT_CURRENT if rival is None else sql.BECOME_CURRENT
+            parameters["older_id"] = rival.deployment_id if rival is not None else None
+            made = deployment_of((await connection.execute(statement, parameters)).mappings().one())
+            words = f"{version} shall take over from {old.new.version}"
+            await _tell(connection, made, wished(made, "VersionChanged", words, actor))
+            if dry_run:
+                await connection.rollback()
+        return made
 
     async def hand_over(self, model_name: str, team: str) -> None:
         """Notes whose they are now."""
-        async with _transaction(self._engine) as connection:
-            await connection.execute(_HAND_OVER, {"model": model_name, "team": team})
+        async with transaction(self._engine) as connection:
+            await connection.execute(sql.HAND_OVER, {"model": model_name, "team": team})
 
-    async def request_deletion(self, deployment_id: str, *, generation: int) -> Deployment | None:
-        """Marks for removal if `generation` is still the current one."""
-        async with _transaction(self._engine) as connection:
-            found = await connection.execute(_DELETE, {"id": deployment_id, "generation": generation})
+    async def request_deletion(
+        self, deployment_id: str, *, generation: int, actor: str = "", why: str = ""
+    ) -> Deployment | None:
+        """Marks for removal if `generation` is still the current one, and its older versions with it."""
+        async with transaction(self._engine) as connection:
+            found = await connection.execute(sql.DELETE, {"id": deployment_id, "generation": generation})
             row = found.mappings().one_or_none()
-        return deployment_of(row) if row is not None else None
+            if row is None:
+                return None
+            marked = deployment_of(row)
+            await connection.execute(sql.DELETE_OLDER, {"id": deployment_id})
+            words = f"{marked.new.version} is to go" + (f": {why}" if why else "")
+            await _tell(connection, marked, wished(marked, "Removing", words, actor))
+        return marked
 
     async def record(self, deployment: Deployment, progress: Progress) -> None:
         """Stores the progress."""
-        parameters = {
-            "id": deployment.deployment_id,
-            "generation": deployment.generation,
-            "deleting": deployment.deleting,
-            **progress_parameters(progress),
-        }
-        async with _transaction(self._engine) as connection:
-            await connection.execute(_RECORD, parameters)
+        key = deployment.deployment_id
+        async with transaction(self._engine) as connection:
+            found = (await connection.execute(sql.LOCK, {"id": key})).mappings().one_or_none()
+            row = deployment_of(found) if found is not None else None
+            if row is None or row.new.version != deployment.new.version:
+                return
+            holds = held(progress, read=deployment, row=row)
+            await connection.execute(sql.RECORD, {"id": key, **progress_parameters(holds)})
+            if row.deleting == deployment.deleting:
+                await _tell(connection, row, *passed(row, holds))
 
     async def forget(self, deployment_id: str) -> None:
         """Removes the deployment."""
-        async with _transaction(self._engine) as connection:
-            await connection.execute(_FORGET, {"id": deployment_id})
+        async with transaction(self._engine) as connection:
+            await connection.execute(sql.FORGET, {"id": deployment_id})
+
+    async def events(
+        self, model_name: str, deployment_name: str, *, before: int | None, limit: int
+    ) -> Sequence[KeptEvent]:
+        """At most `limit` events, the newest first."""
+        parameters = {"model": model_name, "name": deployment_name, "before": before, "limit": limit}
+        async with transaction(self._engine) as connection:
+            return [event_of(row) for row in (await connection.execute(sql.EVENTS, parameters)).mappings()]
+
+    async def forget_events(self) -> None:
+        """Removes those older than EVENTS_KEEP_DAYS."""
+        async with transaction(self._engine) as connection:
+            await connection.execute(sql.FORGET_EVENTS, {"days": EVENTS_KEEP_DAYS})
 
     async def next_revision(self) -> int:
         """The next number of a sequence: it survives restarts and never goes back."""
-        async with _transaction(self._engine) as connection:
-            return int((await connection.execute(_REVISION)).scalar_one())
+        async with transaction(self._engine) as connection:
+            return int((await connection.execute(sql.REVISION)).scalar_one())
+
+
+async def _tell(connection: AsyncConnection, deployment: Deployment, *events: Event) -> None:
+    for event in events:
+        await connection.execute(sql.TELL, event_parameters(deployment.new, event))
 
 
 async def _check_new(
@@ -201,14 +256,14 @@ async def _check_new(
 ) -> None:
     of_team = await _measured(connection, quota.team)
     # What is there already is not made beside it: the insertion says so, whatever the quota.
-    if (await connection.execute(_RIVALS, parameters)).first() is None:
+    if (await connection.execute(sql.RIVALS, parameters)).first() is None:
         check_quota(quota, new.wish, others=[one.wish for one in of_team])
 
 
 async def _measured(connection: AsyncConnection, team: str) -> Sequence[Deployment]:
     """The team's deployments, while nobody else measures them."""
-    await connection.execute(_MEASURE_ALONE, {"team": team})
-    return [deployment_of(row) for row in (await connection.execute(_OF_TEAM, {"team": team})).mappings()]
+    await connection.execute(sql.MEASURE_ALONE, {"team": team})
+    return [deployment_of(row) for row in (await connection.execute(sql.OF_TEAM, {"team": team})).mappings()]
 
 
 def same_or_refused(new: NewDeployment, rival: Deployment) -> Deployment:
@@ -241,7 +296,7 @@ def same_or_refused(new: NewDeployment, rival: Deployment) -> Deployment:
 
 
 @asynccontextmanager
-async def _transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction. Raises DEPENDENCY_UNAVAILABLE where the database is away, restarting or too slow."""
     try:
         async with engine.begin() as connection:

@@ -44,6 +44,7 @@ class RegistryVersionSource:
             signature_verified=found.signature.verified,
             framework_version=found.framework_version,
             requirements=_requirements(found.metadata),
+            artifact_bytes=int(found.model_size_bytes),
         )
 
     async def reference(self, model_name: str, version: str) -> bytes:

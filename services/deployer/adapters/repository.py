@@ -22,12 +22,14 @@ from services.common.artifacts.unpack import unpack
 from services.common.artifacts.unpacking import Limits
 from services.common.errors import MeshError, Reason
 from services.deployer.adapters.artifact_cache import ArtifactCache
+from services.deployer.adapters.native_packages import settle
 from services.deployer.adapters.quantizer import OnnxQuantizer
-from services.deployer.domain.package import ENVIRONMENT, QUANTISED, SERVING_FILE, Package, Quantised, Stated
+from services.deployer.domain.native import QUANTISED
+from services.deployer.domain.package import ENVIRONMENT, RUNNER, SERVING_FILE, Package, Quantised, Served, Stated
 
 _FINGERPRINT_FILE = "package.fingerprint"
 _ARTIFACT_FILE = "package.artifact"
-"""The artifact's digest, and of what is unpacked the digest of each file."""
+"""The artifact's digest, of what is unpacked the digest of each file, what runs it and where it is in the version."""
 _MODULE = "model.py"
 _STATES = ("state_dict.pt", "state_dict.pth", "state_dict.safetensors")
 _REQUIREMENTS = "requirements.txt"
@@ -68,8 +70,11 @@ class FolderPackageStore:
         return self._runner_digest
 
     async def ensure(self, package: Package, sample: bytes = b"") -> None:
-        """Makes the repository hold exactly `package`; what is quantised is proven on `sample`."""
+        """Makes the repository hold exactly `package`, and newer than what any server has loaded of it; what is
+        quantised is proven on `sample`."""
         if await asyncio.to_thread(self._stands, package):
+            # Not the configuration, of which Triton takes up the copies alone, nor the artifact, which is a link.
+            await asyncio.to_thread(os.utime, self._repository / package.server_model_name / "1" / SERVING_FILE)
             return
         source = Path(package.artifact_path) if package.artifact_path else None
         if source is None or not await asyncio.to_thread(source.is_file):
@@ -89,6 +94,13 @@ class FolderPackageStore:
         return await asyncio.to_thread(
             _stated, self._repository / package.server_model_name / "1" / package.artifact_name
         )
+
+    async def served(self, package: Package) -> Served:
+        """What runs it."""
+        said = json.loads(
+            await asyncio.to_thread((self._repository / package.server_model_name / _ARTIFACT_FILE).read_text)
+        )
+        return Served(str(said["backend"]), str(said["because"])) if "backend" in said else Served()
 
     async def quantised(self, package: Package) -> Quantised:
         """What quantising came to."""
@@ -128,14 +140,14 @@ class FolderPackageStore:
         try:
             if (place / _FINGERPRINT_FILE).read_text() != package.fingerprint:
                 return False
-            artifact = place / "1" / package.artifact_name
-            if package.precision is not None:
-                said = json.loads((place / _ARTIFACT_FILE).read_text())
-                if _digest(place / "1" / QUANTISED) != said["quantised_digest"]:
-                    return False
+            said = json.loads((place / _ARTIFACT_FILE).read_text())
+            # Packages of before do not say where it is: they are the runner's.
+            artifact = place / "1" / str(said.get("place", package.artifact_name))
+            if package.precision is not None and _digest(place / "1" / QUANTISED) != said["quantised_digest"]:
+                return False
             if package.artifact_kind == "file":
                 return _digest(artifact) == package.artifact_digest
-            return bool(_digests(artifact) == json.loads((place / _ARTIFACT_FILE).read_text())["files"])
+            return bool(_digests(artifact) == said["files"])
         except (OSError, ValueError, KeyError):
             return False
 
@@ -143,8 +155,8 @@ class FolderPackageStore:
         place = self._repository / package.server_model_name
         built = self._staging / f"{package.server_model_name}.{secrets.token_hex(4)}"
         try:
-            self._build(package, source, built, sample)
-            if (place / ENVIRONMENT).is_symlink():
+            served = self._build(package, source, built, sample)
+            if served.backend == RUNNER and (place / ENVIRONMENT).is_symlink():
                 # What runs now, and what starts before the new environment stands, goes on in the old one.
                 (built / ENVIRONMENT).symlink_to((place / ENVIRONMENT).readlink())
             self._discard(place)
@@ -152,21 +164,23 @@ class FolderPackageStore:
         finally:
             shutil.rmtree(built, ignore_errors=True)
 
-    def _build(self, package: Package, source: Path, folder: Path, sample: bytes) -> None:
+    def _build(self, package: Package, source: Path, folder: Path, sample: bytes) -> Served:
         version = folder / "1"
         version.mkdir(parents=True)
-        (folder / "config.pbtxt").write_text(package.config)
         (version / SERVING_FILE).write_text(package.serving)
-        for file in self._runner:
-            shutil.copyfile(file, version / file.name)
         artifact = version / package.artifact_name
-        files: Mapping[str, str] = {}
         if package.artifact_kind == "file":
             _take(source, artifact, package.artifact_digest)
         else:
             _unpack(source, artifact, package)
-            files = _digests(artifact)
+        served, artifact, config = settle(version, package)
+        (folder / "config.pbtxt").write_text(config)
+        if served.backend == RUNNER:
+            for file in self._runner:
+                shutil.copyfile(file, version / file.name)
+        files = _digests(artifact) if package.artifact_kind != "file" else {}
         said: dict[str, object] = {"digest": package.artifact_digest, "files": files}
+        said |= asdict(served) | {"place": artifact.name}
         if package.precision is not None:
             assert self._quantizer is not None, "a deployer that takes such wishes has one"
             serving, out = version / SERVING_FILE, version / QUANTISED
@@ -174,6 +188,7 @@ class FolderPackageStore:
             said |= {"quantised": asdict(made), "quantised_digest": _digest(out)}
         (folder / _ARTIFACT_FILE).write_text(json.dumps(said))
         (folder / _FINGERPRINT_FILE).write_text(package.fingerprint)
+        return served
 
     def _discard(self, place: Path) -> None:
         """Moves a folder out of the repository in one step, then deletes it."""
@@ -270,10 +285,11 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _digests(folder: Path) -> Mapping[str, str]:
+def _digests(place: Path) -> Mapping[str, str]:
+    """Of each file in a folder by its path there; of a file that came in one, its own under "."."""
     return {
-        str(path.relative_to(folder)): _digest(path)
-        for path in sorted(folder.rglob("*"))
+        str(path.relative_to(place)): _digest(path)
+        for path in (place, *sorted(place.rglob("*")))
         if path.is_file() and not path.is_symlink()
     }
 

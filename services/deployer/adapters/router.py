@@ -1,7 +1,9 @@
 """The router over gRPC."""
 
+from collections.abc import Collection
+
 import grpc
-from infermesh.router.v1 import router_service_pb2, router_service_pb2_grpc
+from infermesh.router.v1 import router_service_pb2, router_service_pb2_grpc, traffic_pb2
 
 from services.common.grpc.identity import HEADER_USER
 from services.deployer.domain.deployment import Deployment
@@ -18,13 +20,51 @@ class RouterTraffic:
 
     async def split(self, deployment: Deployment) -> None:
         """Asks the router for the split, under an id of the deployment's own and in the name of who made it."""
-        new = deployment.new
+        new, asked = deployment.new, deployment.split_generation
+        why = "asks for this split" if asked else "was made with this split"
         request = router_service_pb2.UpdateTrafficRequest(
             model_name=new.model_name,
             deployment_name=new.deployment_name,
             traffic_split=dict(new.traffic_split),
-            reason=f"deployment {new.deployment_name!r} of {new.version} was made with this split",
-            request_id=f"deployment-{deployment.deployment_id}",
+            reason=f"deployment {new.deployment_name!r} of {new.version} {why}",
+            # Of each wish its own: the same shares may be asked for again later.
+            request_id=f"deployment-{deployment.deployment_id}" + (f"-split-{asked}" if asked else ""),
         )
-        metadata = ((HEADER_USER, new.created_by),) if new.created_by else ()
-        await self._router.UpdateTraffic(request, timeout=_DEADLINE_S, metadata=metadata)
+        await self._update(request, new.created_by)
+
+    async def take_over(self, deployment: Deployment, older: Collection[str]) -> str:
+        """Reads what holds and changes that; who was quicker is heeded at the next try."""
+        new = deployment.new
+        asked = router_service_pb2.GetTrafficRequest(model_name=new.model_name)
+        now = await self._router.GetTraffic(asked, timeout=_DEADLINE_S)
+        request = router_service_pb2.UpdateTrafficRequest(
+            model_name=new.model_name,
+            deployment_name=new.deployment_name,
+            etag=now.etag,
+            reason=f"deployment {new.deployment_name!r} went over to {new.version}",
+            request_id=f"deployment-{deployment.deployment_id}-{deployment.generation}",
+        )
+        moved = _moved(now, new.version, older)
+        if moved is not None:
+            request.traffic_split.update(moved)
+        if any(condition.version in older for condition in now.conditions):
+            request.conditions.extend(now.conditions)
+            for condition in request.conditions:
+                condition.version = new.version if condition.version in older else condition.version
+        if moved is None and not request.conditions:
+            return "no traffic was led to the version before it"
+        after = await self._update(request, new.created_by)
+        return f"{after.traffic_split.get(new.version, 0)} % of the traffic is its own now"
+
+    async def _update(self, request: router_service_pb2.UpdateTrafficRequest, actor: str) -> traffic_pb2.Traffic:
+        metadata = ((HEADER_USER, actor),) if actor else ()
+        return await self._router.UpdateTraffic(request, timeout=_DEADLINE_S, metadata=metadata)
+
+
+def _moved(now: traffic_pb2.Traffic, version: str, older: Collection[str]) -> dict[str, int] | None:
+    """The shares with those of the older versions given to `version`; None where they have none."""
+    taken = sum(now.traffic_split.get(one, 0) for one in older)
+    if not taken:
+        return None
+    kept = {one: share for one, share in now.traffic_split.items() if one not in older}
+    return kept | {version: kept.get(version, 0) + taken}

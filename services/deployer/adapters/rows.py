@@ -15,6 +15,7 @@ from services.deployer.domain.deployment import (
     Failure,
     Health,
     NewDeployment,
+    ObjectWish,
     Progress,
     Recipe,
     Resources,
@@ -22,11 +23,15 @@ from services.deployer.domain.deployment import (
     Status,
     Wish,
 )
+from services.deployer.domain.events import Event, KeptEvent
+from services.deployer.domain.external import ExternalBackend
 
 _RESOURCES = TypeAdapter(Resources)
 _AUTOSCALING = TypeAdapter(Autoscaling)
 _BATCHING = TypeAdapter(Batching)
 _SERVING = TypeAdapter(ServingOptions)
+_EXTERNAL = TypeAdapter(ExternalBackend)
+_OF_OBJECT = TypeAdapter(ObjectWish)
 _RECIPE = TypeAdapter(Recipe)
 _CONDITIONS = TypeAdapter(tuple[Condition, ...])
 
@@ -41,6 +46,8 @@ def wish_parameters(wish: Wish) -> Parameters:
         "autoscaling": _text(_AUTOSCALING, wish.autoscaling) if wish.autoscaling is not None else None,
         "batching": _text(_BATCHING, wish.batching),
         "serving": _text(_SERVING, wish.serving),
+        "external": _text(_EXTERNAL, wish.external) if wish.external is not None else None,
+        "of_object": _text(_OF_OBJECT, wish.of_object),
     }
 
 
@@ -83,18 +90,21 @@ def progress_parameters(progress: Progress) -> Parameters:
         "traffic_routed": progress.traffic_routed,
         "asleep_since": progress.asleep_since,
         "scaled_replicas": progress.replicas,
+        "warm_until": progress.warm_until,
     }
 
 
 def deployment_of(row: RowMapping) -> Deployment:
     """The deployment that a row holds."""
     values: dict[str, Any] = dict(row)
-    scaling = values["autoscaling_config"]
+    scaling, external = values["autoscaling_config"], values["external_backend"]
     wish = Wish(
         resources=_RESOURCES.validate_python(values["resources"]),
         autoscaling=_AUTOSCALING.validate_python(scaling) if scaling is not None else None,
         batching=_BATCHING.validate_python(values["batching_config"]),
         serving=_SERVING.validate_python(values["serving_options"]),
+        external=_EXTERNAL.validate_python(external) if external is not None else None,
+        of_object=_OF_OBJECT.validate_python(values["object_wish"]),
     )
     new = NewDeployment(
         model_name=values["model_id"],
@@ -119,7 +129,29 @@ def deployment_of(row: RowMapping) -> Deployment:
         created_at=values["created_at"],
         updated_at=values["updated_at"],
         deleting=values["deleting"],
+        successor=str(values["successor_id"] or ""),
+        previous_version=values["previous_version"],
+        split_generation=values["split_generation"],
     )
+
+
+def event_parameters(new: NewDeployment, event: Event) -> Parameters:
+    """The columns of an event about to be stored."""
+    return {
+        "model": new.model_name,
+        "name": new.deployment_name,
+        "type": event.type,
+        "status": event.status.value,
+        "message": event.message,
+        "actor": event.actor,
+        "generation": event.generation,
+    }
+
+
+def event_of(row: RowMapping) -> KeptEvent:
+    """The event that a row holds."""
+    event = Event(row["type"], Status(row["status"]), row["message"], row["generation"], row["actor"])
+    return KeptEvent(row["id"], row["time"], event)
 
 
 def _progress(values: Mapping[str, Any]) -> Progress:
@@ -141,6 +173,7 @@ def _progress(values: Mapping[str, Any]) -> Progress:
         traffic_routed=values["traffic_routed"],
         asleep_since=values["asleep_since"],
         replicas=values["scaled_replicas"],
+        warm_until=values["warm_until"],
     )
 
 

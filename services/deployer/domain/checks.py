@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from services.common.errors import FieldViolation, MeshError, Reason, invalid, invalid_fields, shown
 from services.common.names import check_deployment_name, check_model_name, check_version
 from services.common.quantity import parse_quantity
-from services.deployer.domain.deployment import NewDeployment, Recipe, Wish
+from services.deployer.domain.deployment import LOCAL, NewDeployment, Recipe, Wish
+from services.deployer.domain.equipment import CPUS_ALONE, Equipment, check_devices
+from services.deployer.domain.external import violations_of
 from services.deployer.domain.scaling import acts
 
 ENVIRONMENTS = ("prod", "staging", "dev")
@@ -33,8 +35,9 @@ class _Violations:
             self.found.extend(error.violations)
 
 
-def check_new(new: NewDeployment, *, local_replicas_max: int) -> None:
-    """Raises INVALID_FIELD naming all that is wrong, WEIGHTS_INVALID, or NOT_IMPLEMENTED for what cannot be run yet."""
+def check_new(new: NewDeployment, *, local_replicas_max: int, equipment: Equipment = CPUS_ALONE) -> None:
+    """Raises INVALID_FIELD naming all that is wrong, WEIGHTS_INVALID, or NOT_IMPLEMENTED for what this
+    machine's model servers cannot run. What a cluster can run its API server says itself."""
     violations = _Violations()
     violations.name(lambda: check_model_name(new.model_name))
     violations.name(lambda: check_deployment_name(new.deployment_name))
@@ -48,13 +51,13 @@ def check_new(new: NewDeployment, *, local_replicas_max: int) -> None:
     _wish(violations, new.wish)
     if violations.found:
         raise invalid_fields(violations.found)
-    if new.cluster != "local":
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            f"cluster is {shown(new.cluster)}; deployments run in the cluster 'local' alone for now, leave it out",
+    if new.cluster != LOCAL and new.wish.external is not None:
+        raise invalid(
+            "external_backend", "given", f"absent with cluster {shown(new.cluster)}: servers are asked from here"
         )
     check_split(new.traffic_split)
-    check_runnable(new.wish, local_replicas_max=local_replicas_max)
+    if new.cluster == LOCAL:
+        check_runnable(new.wish, local_replicas_max=local_replicas_max, equipment=equipment)
 
 
 def check_stage(new: NewDeployment, recipe: Recipe) -> None:
@@ -78,13 +81,15 @@ def check_signature(new: NewDeployment, recipe: Recipe, *, required: bool) -> No
         )
 
 
-def check_wish(wish: Wish, *, local_replicas_max: int) -> None:
+def check_wish(wish: Wish, *, local_replicas_max: int, equipment: Equipment = CPUS_ALONE, cluster: str = LOCAL) -> None:
     """As `check_new`, for a change."""
     violations = _Violations()
     _wish(violations, wish)
     if violations.found:
         raise invalid_fields(violations.found)
-    check_runnable(wish, local_replicas_max=local_replicas_max)
+    check_split(wish.of_object.traffic_split)
+    if cluster == LOCAL:
+        check_runnable(wish, local_replicas_max=local_replicas_max, equipment=equipment)
 
 
 def check_split(split: Mapping[str, int]) -> None:
@@ -99,23 +104,9 @@ def check_split(split: Mapping[str, int]) -> None:
         )
 
 
-def check_runnable(wish: Wish, *, local_replicas_max: int) -> None:
+def check_runnable(wish: Wish, *, local_replicas_max: int, equipment: Equipment = CPUS_ALONE) -> None:
     """Raises where a well-formed wish asks for something that local model servers cannot do."""
-    if wish.serving.precision == "fp16":
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            "serving.precision is 'fp16'; half precision needs a GPU, and the local model servers have none to give; "
-            "leave it out",
-        )
-    if wish.resources.replicas == 0:
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            "resources.replicas is 0; to have the version unloaded while nobody asks for it, set autoscaling.enabled "
-            "with autoscaling.min_replicas 0 and leave replicas at what it has when it is loaded; or delete the "
-            "deployment",
-        )
-    if wish.resources.gpu:
-        raise invalid("resources.gpu", wish.resources.gpu, "0, because the local model servers have no GPU to give")
+    check_devices(wish, equipment)
     scaling = wish.autoscaling
     for field, replicas in (
         ("resources.replicas", wish.resources.replicas),
@@ -150,6 +141,27 @@ def _wish(violations: _Violations, wish: Wish) -> None:
     violations.within("serving.bake_time_s", serving.bake_time_s, 0, 7 * _DAY_S)
     if wish.autoscaling is not None:
         _autoscaling(violations, wish)
+    if wish.external is not None:
+        violations.found.extend(violations_of(wish.external))
+        _external(violations, wish)
+
+
+def _external(violations: _Violations, wish: Wish) -> None:
+    """What has no meaning for servers that somebody else runs."""
+    why = "with external_backend, whose servers are their owner's to size and to scale"
+    resources, serving = wish.resources, wish.serving
+    violations.unless(resources.replicas == 1, "resources.replicas", resources.replicas, f"1 or absent {why}")
+    for field in ("cpu", "memory", "gpu", "gpu_sharing"):
+        value = getattr(resources, field)
+        violations.unless(not value, f"resources.{field}", value, f"absent {why}")
+    scaling = wish.autoscaling
+    scales = scaling is not None and scaling.enabled
+    violations.unless(
+        not scales, "autoscaling.enabled", scales, f"absent {why}: there is nothing to scale, nor to unload"
+    )
+    violations.unless(serving.precision in {"", "fp32"}, "serving.precision", serving.precision, f"absent {why}")
+    violations.unless(serving.instances <= 1, "serving.instances", serving.instances, f"absent {why}")
+    violations.unless(serving.threads == 0, "serving.threads", serving.threads, f"absent {why}")
 
 
 def _autoscaling(violations: _Violations, wish: Wish) -> None:

@@ -8,6 +8,14 @@ from enum import StrEnum
 from services.common.feature_view import FeatureView
 from services.common.names import backend_model_name
 from services.common.schema import ModelSchema, PredictionMapping
+from services.deployer.domain.external import ExternalBackend
+
+EVICTED = "Evicted"
+"""The reason of the condition Asleep where others need the memory."""
+LOCAL = "local"
+"""The cluster of the model servers that the deployer loads versions into itself."""
+RETIRED_IDLE_S = 10.0
+"""An older version that is to be unloaded waits for so long without a request, in seconds."""
 
 
 class Status(StrEnum):
@@ -94,6 +102,16 @@ class ServingOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectWish:
+    """What a deployment's object in a cluster asks for beside all that the mesh's API changes."""
+
+    restarted_at: str = ""
+    """When somebody last asked for all replicas to be made anew, as it is written there; empty: nobody has."""
+    traffic_split: Mapping[str, int] = field(default_factory=dict)
+    """The shares that it states, as it states them. Handed to the router once for each change of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Wish:
     """What is wished of a deployment, and may change."""
 
@@ -101,6 +119,10 @@ class Wish:
     autoscaling: Autoscaling | None = None
     batching: Batching = Batching()
     serving: ServingOptions = ServingOptions()
+    external: ExternalBackend | None = None
+    """The servers that run it, where the deployer does not."""
+    of_object: ObjectWish = ObjectWish()
+    """Of a deployment in a cluster alone."""
 
     @property
     def target_latency_ms(self) -> float:
@@ -118,7 +140,7 @@ class Wish:
         return float(scaling.idle_timeout_s)
 
     def instances(self, replicas: int) -> int:
-        """Copies of the model on each model server that has so many replicas: local replicas are copies within it."""
+        """Copies of the model on a model server that has so many of the replicas: each is a process within it."""
         return replicas * max(1, self.serving.instances)
 
 
@@ -131,7 +153,7 @@ class NewDeployment:
     deployment_name: str
     wish: Wish
     environment: str = "prod"
-    cluster: str = "local"
+    cluster: str = LOCAL
     namespace: str = "default"
     traffic_split: Mapping[str, int] = field(default_factory=dict)
     request_id: str = ""
@@ -163,6 +185,8 @@ class Recipe:
     """The framework's version that wrote the artifact; empty: not known."""
     requirements: tuple[str, ...] = ()
     """What the version's metadata says that it needs, as lines that pip reads."""
+    artifact_bytes: int = 0
+    """The size of the artifact; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,16 +225,20 @@ class Progress:
     next_attempt_at: datetime | None = None
     load_time_ms: float = 0.0
     memory_bytes: float = 0.0
+    """What one replica was seen to take; 0: not measured."""
     deployed_at: datetime | None = None
     withdrawn_at: datetime | None = None
-    """When it was taken out of what is published, so that it drains. Set only while it is being removed."""
+    """When it was taken out of what is published, so that it drains. Set while it is being removed, or has no
+    replicas."""
     traffic_routed: bool = False
     """The split asked for at creation was handed on, or given up."""
     asleep_since: datetime | None = None
-    """Since when it is unloaded, or about to be, because nobody asks for it. It is published as cold; None: it is
-    awake."""
+    """Since when it is unloaded, or about to be, because nobody asks for it or others need the memory. It is published
+    as cold; None: it is awake."""
     replicas: int | None = None
     """What autoscaling made of the replicas that are wished; None: nothing yet."""
+    warm_until: datetime | None = None
+    """Of an older version: until when it stays loaded, now that the newer one has taken over; None: it has not yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +254,13 @@ class Deployment:
     created_at: datetime
     updated_at: datetime
     deleting: bool = False
+    successor: str = ""
+    """Set on an older version: the id of the deployment that has another version now. It keeps its name."""
+    previous_version: str = ""
+    """The version whose traffic this one takes over; empty: none, it is the deployment's first."""
+    split_generation: int = 0
+    """The generation that asked for the shares of `new.traffic_split`; 0: the deployment was made with them, or has
+    gone over to another version since."""
 
     @property
     def server_model_name(self) -> str:
@@ -240,7 +275,36 @@ class Deployment:
     @property
     def replicas(self) -> int:
         """How many replicas are wanted now: what autoscaling made of them, else what is wished."""
+        if self.wish.external is not None:
+            return len(self.wish.external.addresses)
         return self.progress.replicas or self.wish.resources.replicas
+
+    @property
+    def clustered(self) -> bool:
+        """Whether it runs in a Kubernetes cluster, where others make and scale its replicas."""
+        return self.new.cluster != LOCAL
+
+    @property
+    def evicted(self) -> bool:
+        """Whether it sleeps because it made room for others. What is pinned since does not."""
+        asleep = self.progress.asleep_since is not None and not self.pinned
+        return asleep and any(one.type == "Asleep" and one.reason == EVICTED for one in self.progress.conditions)
+
+    @property
+    def pinned(self) -> bool:
+        """Whether it never makes room for others. What a newer version has taken over from may."""
+        return self.wish.serving.pinned and self.progress.warm_until is None
+
+    @property
+    def halted(self) -> bool:
+        """Whether nothing of it shall be loaded until somebody scales it up."""
+        return self.wish.resources.replicas == 0
+
+    @property
+    def idle_timeout_s(self) -> float | None:
+        """For how long nobody must have asked for it before it may be unloaded; None: it never is. What a newer
+        version has taken over from is not held by the wish any more."""
+        return self.wish.idle_timeout_s if self.progress.warm_until is None else RETIRED_IDLE_S
 
     @property
     def settled(self) -> bool:

@@ -76,7 +76,7 @@ def _tensor(spec: TensorSpec, rows: int) -> Tensor:
 
 def _row(spec: TensorSpec, count: int) -> list[JsonScalar]:
     if spec.default_json:
-        values = _flat(json.loads(spec.default_json))
+        values = flat(json.loads(spec.default_json))
         if len(values) == count:
             return values
     return [_ordinary(spec)] * count
@@ -93,7 +93,8 @@ def _ordinary(spec: TensorSpec) -> JsonScalar:
     return value if spec.data_type.is_float else int(value)
 
 
-def _flat(value: object) -> list[JsonScalar]:
+def flat(value: object) -> list[JsonScalar]:
+    """The values of nested lists, in order; what is no value is left out."""
     if isinstance(value, list):
-        return [item for part in value for item in _flat(part)]
+        return [item for part in value for item in flat(part)]
     return [value] if isinstance(value, bool | int | float | str) else []

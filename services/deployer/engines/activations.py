@@ -13,7 +13,8 @@ from services.deployer.engines.demand import Demand
 from services.deployer.ports import DeploymentStore
 
 _LOOK_AGAIN_S = 0.5
-_OF_A_MODEL_MAX = 1000
+_MEMORY_AGAIN_S = 5.0
+"""When who found no memory may ask again: it is not theirs to mend."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,9 @@ class Activations:
         if failure is None or Reason(failure.reason) in TRANSIENT:
             return
         if progress.attempts > attempts or again is None or again > self._clock.now():
-            raise MeshError(Reason(failure.reason), failure.message)
+            reason = Reason(failure.reason)
+            again_s = _MEMORY_AGAIN_S if reason is Reason.MEMORY_EXHAUSTED else None
+            raise MeshError(reason, failure.message, retry_after_s=again_s)
 
     async def _found(self, model_name: str, version: str) -> Deployment | None:
         """The deployment; None while the store does not answer."""
@@ -87,15 +90,12 @@ class Activations:
             return None
 
     async def _find(self, model_name: str, version: str) -> Deployment:
-        deployments = await self._store.page(
-            model_name=model_name, status="", environment="", after=(), limit=_OF_A_MODEL_MAX
-        )
-        for one in deployments:
-            if one.new.version == version and not one.deleting and one.progress.loaded:
-                return one
+        found = await self._store.holder(model_name, version)
+        if found is not None and not found.deleting and not found.halted and found.progress.loaded:
+            return found
         raise MeshError(
             Reason.VERSION_NOT_DEPLOYED,
-            f"{version} of model {model_name!r} has no deployment that has ever answered; deploy it, and wait until it "
-            "is active",
+            f"{version} of model {model_name!r} has no deployment that has answered and has replicas; deploy it or "
+            "scale it up, and wait until it is active",
             metadata={"model_name": model_name, "version": version},
         )

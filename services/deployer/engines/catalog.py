@@ -1,13 +1,12 @@
 """Holds what is published and tells watchers each change, in steps of an ever-growing revision."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from operator import is_
 
 from services.common.signals import Signal
 from services.common.telemetry.logging import get_logger
-from services.deployer.domain.catalog import Change, Models, Place, difference, published
-from services.deployer.domain.deployment import Deployment
-from services.deployer.domain.plan import Observation
+from services.deployer.domain.catalog import Change, Models, PublishedVersion, Site, difference, published
 from services.deployer.ports import DeploymentStore
 
 log = get_logger(__name__)
@@ -25,10 +24,12 @@ class Update:
 class Catalog:
     """Empty and silent until the first `refresh`: a watcher must never take "not read yet" for "nothing there"."""
 
-    def __init__(self, *, store: DeploymentStore, pool: Mapping[str, Place]) -> None:
+    def __init__(self, *, store: DeploymentStore) -> None:
         self._store = store
-        self._pool = pool
         self._models: Models = {}
+        self._sites: tuple[Site, ...] = ()
+        self._versions: dict[str, tuple[Site, PublishedVersion | None]] = {}
+        """What each deployment was published as: what has not changed is not made again."""
         self._revision = 0
         self._signal = Signal()
 
@@ -59,14 +60,20 @@ class Catalog:
         model = self._models.get(model_name)
         return next((one.cold for one in model.versions if one.version == version), None) if model else None
 
-    async def refresh(self, deployments: Iterable[Deployment], observed: Observation) -> None:
+    async def refresh(self, sites: Iterable[Site]) -> None:
         """Publishes what follows from these facts, where it differs from what is published."""
-        models = published(deployments, observed, self._pool)
+        found = tuple(sites)
+        if self.restored and len(found) == len(self._sites) and all(map(is_, found, self._sites)):
+            return
+        models = published(found, self._versions)
+        ids = {site.deployment.deployment_id for site in found}
+        self._versions = {key: made for key, made in self._versions.items() if key in ids}
         if self.restored and models == self._models:
+            self._sites = found
             return
         revision = await self._store.next_revision()
         change = difference(self._models, models)
-        self._models, self._revision = models, revision
+        self._models, self._revision, self._sites = models, revision, found
         log.info(
             "published",
             revision=revision,

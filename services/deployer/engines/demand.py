@@ -6,7 +6,7 @@ again for what they still need.
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
-from math import inf
+from math import exp, inf
 
 from services.common.clock import Clock
 from services.common.signals import Signal
@@ -20,6 +20,8 @@ GONE_S = 600.0
 """A batcher without a word for so long is not there any more."""
 WANTED_S = 2.0
 """How long a word that somebody waits holds: whoever waits repeats it."""
+DECAY_S = 300.0
+"""What was asked for so long ago counts e times less than what is asked for now."""
 _WINDOWS = 2
 """A version is idle once so many of a batcher's windows have passed without it: it may be asked for within one."""
 
@@ -42,6 +44,9 @@ class Demand:
         self._batchers: dict[str, _Heard] = {}
         self._asked_s: dict[Name, float] = {}
         self._wanted_s: dict[Name, float] = {}
+        self._waits_since_s: dict[Name, float] = {}
+        self._counts: dict[Name, tuple[float, float]] = {}
+        """Requests, those of long ago for less, and when that was their number."""
         self.words = 0
         """How often a batcher has told what it was asked for."""
 
@@ -52,14 +57,17 @@ class Demand:
             self._since_s = now_s
         self._batchers[batcher_id] = _Heard(now_s, window_s, loads)
         self.words += 1
-        for name in loads:
+        for name, load in loads.items():
             self._asked_s[name] = now_s
+            self._counts[name] = (self._count(name, now_s) + load.requests_per_s * window_s, now_s)
 
     def want(self, name: Name) -> None:
         """Somebody waits for a version that sleeps."""
+        now_s = self._clock.monotonic()
         new = not self.wanted(name)
-        self._asked_s[name] = self._wanted_s[name] = self._clock.monotonic()
+        self._asked_s[name] = self._wanted_s[name] = now_s
         if new:
+            self._waits_since_s[name] = now_s
             self._changed.fire()
 
     def awake(self, name: Name) -> None:
@@ -71,6 +79,10 @@ class Demand:
         """Whether somebody waits for it."""
         return self._clock.monotonic() - self._wanted_s.get(name, -inf) <= WANTED_S
 
+    def waits_s(self, name: Name) -> float:
+        """For how long somebody has waited for it, in seconds; 0 where nobody does."""
+        return self._clock.monotonic() - self._waits_since_s[name] if self.wanted(name) else 0.0
+
     def idle_s(self, name: Name) -> float:
         """For how long nobody has asked for it, as far as is known, in seconds. 0: it may be in use."""
         now_s = self._clock.monotonic()
@@ -78,6 +90,15 @@ class Demand:
             return 0.0
         idle_s = now_s - max(self._since_s, self._asked_s.get(name, now_s))
         return idle_s if idle_s >= _WINDOWS * max(one.window_s for one in self._batchers.values()) else 0.0
+
+    def since_s(self, name: Name) -> float:
+        """How long ago it was last asked for, as far as was told, in seconds."""
+        now_s = self._clock.monotonic()
+        return now_s - self._asked_s.get(name, now_s)
+
+    def rate_per_s(self, name: Name) -> float:
+        """How often it has been asked for of late, in requests a second."""
+        return self._count(name, self._clock.monotonic()) / DECAY_S
 
     def load(self, name: Name) -> Load | None:
         """What all batchers together were asked for of a version; None while one that may be asked is silent."""
@@ -96,7 +117,13 @@ class Demand:
         now_s = self._clock.monotonic()
         self._asked_s = {name: self._asked_s.get(name, now_s) for name in names}
         self._wanted_s = {name: at_s for name, at_s in self._wanted_s.items() if name in names}
+        self._waits_since_s = {name: at_s for name, at_s in self._waits_since_s.items() if name in self._wanted_s}
+        self._counts = {name: count for name, count in self._counts.items() if name in names}
         self._batchers = {one: heard for one, heard in self._batchers.items() if now_s - heard.at_s <= GONE_S}
+
+    def _count(self, name: Name, now_s: float) -> float:
+        count, at_s = self._counts.get(name, (0.0, now_s))
+        return count * exp((at_s - now_s) / DECAY_S)
 
     def _all_tell(self, now_s: float) -> bool:
         heard = self._batchers.values()

@@ -7,22 +7,25 @@ import grpc
 from infermesh.deployer.v1 import deployer_service_pb2, deployer_service_pb2_grpc, deployment_pb2
 
 from services.common.access.book import AccessBook
-from services.common.errors import MeshError, Reason, invalid
+from services.common.errors import invalid
 from services.common.grpc.identity import current_identity
 from services.common.page import check_page_size
 from services.deployer.convert import (
     change_from_proto,
+    condition_to_proto,
     deployment_to_proto,
+    event_to_proto,
     new_from_proto,
     scale_change,
     server_to_proto,
+    version_from_proto,
 )
-from services.deployer.domain.catalog import Place
 from services.deployer.domain.deployment import Deployment
 from services.deployer.domain.plan import ServerState
+from services.deployer.engines.catalog import Catalog
 from services.deployer.engines.deployments import Deployments
-from services.deployer.engines.reconciler import Reconciler
-from services.deployer.ports import ModelServer
+from services.deployer.engines.fleet import Fleet
+from services.deployer.engines.memories import Memories
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 _DEADLINE_SHAVE_S = 0.1
@@ -36,22 +39,26 @@ class DeployerServicer(deployer_service_pb2_grpc.DeployerServiceServicer):
         self,
         *,
         deployments: Deployments,
-        reconciler: Reconciler,
-        servers: Mapping[str, ModelServer],
+        fleet: Fleet,
+        catalog: Catalog,
+        memories: Memories,
+        limits: Mapping[str, float],
         book: AccessBook,
     ) -> None:
         self._deployments = deployments
         self._book = book
-        self._reconciler = reconciler
-        self._servers = servers
-        self._pool: dict[str, Place] = {name: server.place for name, server in servers.items()}
+        self._fleet = fleet
+        self._catalog = catalog
+        self._memories = memories
+        self._limits = limits
 
     async def CreateDeployment(
         self, request: deployer_service_pb2.CreateDeploymentRequest, _context: _Context
     ) -> deployment_pb2.Deployment:
         """Stores the wish."""
-        new = new_from_proto(request, created_by=current_identity().actor)
-        return self._shown(await self._deployments.create(new))
+        identity = current_identity()
+        new = new_from_proto(request, created_by=identity.actor)
+        return self._shown(await self._deployments.create(new, any_host=identity.unbounded))
 
     async def GetDeployment(
         self, request: deployer_service_pb2.GetDeploymentRequest, _context: _Context
@@ -82,7 +89,13 @@ class DeployerServicer(deployer_service_pb2_grpc.DeployerServiceServicer):
         """Changes the wish."""
         sent = request.deployment
         changed = await self._deployments.update(
-            sent.model_name, sent.deployment_name, etag=sent.etag, change=change_from_proto(request)
+            sent.model_name,
+            sent.deployment_name,
+            etag=sent.etag,
+            change=change_from_proto(request),
+            version=version_from_proto(request),
+            actor=current_identity().actor,
+            any_host=current_identity().unbounded,
         )
         return self._shown(changed)
 
@@ -91,9 +104,13 @@ class DeployerServicer(deployer_service_pb2_grpc.DeployerServiceServicer):
     ) -> deployment_pb2.Deployment:
         """Changes the number of replicas."""
         if not request.HasField("replicas"):
-            raise invalid("replicas", None, "1 to 1000")
+            raise invalid("replicas", None, "0 to 1000")
         changed = await self._deployments.update(
-            request.model_name, request.deployment_name, etag=request.etag, change=scale_change(request.replicas)
+            request.model_name,
+            request.deployment_name,
+            etag=request.etag,
+            change=scale_change(request.replicas),
+            actor=current_identity().actor,
         )
         return self._shown(changed)
 
@@ -101,7 +118,9 @@ class DeployerServicer(deployer_service_pb2_grpc.DeployerServiceServicer):
         self, request: deployer_service_pb2.DeleteDeploymentRequest, _context: _Context
     ) -> deployment_pb2.Deployment:
         """Begins the removal."""
-        deleted = await self._deployments.delete(request.model_name, request.deployment_name, etag=request.etag)
+        deleted = await self._deployments.delete(
+            request.model_name, request.deployment_name, etag=request.etag, actor=current_identity().actor
+        )
         return self._shown(deleted)
 
     async def WaitDeployment(
@@ -129,24 +148,30 @@ class DeployerServicer(deployer_service_pb2_grpc.DeployerServiceServicer):
         self, request: deployer_service_pb2.RestartDeploymentRequest, _context: _Context
     ) -> deployment_pb2.Deployment:
         """Has it loaded anew."""
-        return self._shown(await self._deployments.restart(request.model_name, request.deployment_name))
+        actor = current_identity().actor
+        return self._shown(await self._deployments.restart(request.model_name, request.deployment_name, actor=actor))
 
     async def ValidateDeployment(
-        self, _request: deployer_service_pb2.ValidateDeploymentRequest, _context: _Context
+        self, request: deployer_service_pb2.ValidateDeploymentRequest, _context: _Context
     ) -> deployer_service_pb2.ValidateDeploymentResponse:
-        """Not built yet."""
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            "deployments cannot be checked without being made yet; create one, its conditions say how each check went",
+        """How each check goes."""
+        checks = await self._deployments.validate(
+            new_from_proto(request.deployment, created_by=current_identity().actor),
+            any_host=current_identity().unbounded,
+        )
+        return deployer_service_pb2.ValidateDeploymentResponse(
+            valid=all(check.status for check in checks), checks=[condition_to_proto(check) for check in checks]
         )
 
     async def ListDeploymentEvents(
-        self, _request: deployer_service_pb2.ListDeploymentEventsRequest, _context: _Context
+        self, request: deployer_service_pb2.ListDeploymentEventsRequest, _context: _Context
     ) -> deployer_service_pb2.ListDeploymentEventsResponse:
-        """Not built yet."""
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED,
-            "the history of a deployment is not kept yet; its conditions say when each step was last reached",
+        """A page of what happened."""
+        events, token = await self._deployments.events(
+            request.model_name, request.deployment_name, page_size=request.page_size, page_token=request.page_token
+        )
+        return deployer_service_pb2.ListDeploymentEventsResponse(
+            events=[event_to_proto(event) for event in events], next_page_token=token
         )
 
     async def ListModelServers(
@@ -154,13 +179,19 @@ class DeployerServicer(deployer_service_pb2_grpc.DeployerServiceServicer):
     ) -> deployer_service_pb2.ListModelServersResponse:
         """The pool; it is small, so it fits a page."""
         check_page_size(request.page_size)
-        observed = self._reconciler.observed
+        observed = self._fleet.observed
         shown = []
-        for name, server in sorted(self._servers.items()):
+        for name, server in sorted(self._fleet.servers.items()):
             state = observed.get(name, ServerState())
             software = await server.software() if state.up else ""
-            shown.append(server_to_proto(server.place, up=state.up, loaded=len(state.ready), software=software))
+            message = server_to_proto(server.place, up=state.up, loaded=len(state.ready), software=software)
+            memory = self._memories.of_server(name)
+            message.memory_bytes = memory.total_bytes if memory is not None else 0.0
+            message.memory_limit_bytes = self._limits.get(name, 0.0)
+            shown.append(message)
         return deployer_service_pb2.ListModelServersResponse(model_servers=shown)
 
     def _shown(self, deployment: Deployment) -> deployment_pb2.Deployment:
-        return deployment_to_proto(deployment, self._pool)
+        previous = deployment.previous_version
+        answers = bool(previous) and self._catalog.lists(deployment.new.model_name, previous)
+        return deployment_to_proto(deployment, self._fleet.places(deployment), previous_answers=answers)

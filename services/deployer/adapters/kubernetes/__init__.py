@@ -1,0 +1,1 @@
+"""Kubernetes clusters, over their API servers."""

@@ -1,0 +1,1 @@
+"""What the operator does, over its ports and a clock."""

@@ -1,15 +1,17 @@
 """Protobuf to wishes, jobs to protobuf."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2
 
 from services.batch.domain.chunks import FailedRow
-from services.batch.domain.job import FeatureJoin, Job, JobSpec, Status
+from services.batch.domain.job import FeatureJoin, Job, JobSpec, Notice, Status
+from services.batch.domain.notices import Means, NoticeWish, Offices, check_mailbox, check_notices
 from services.batch.domain.wish import (
     SourceWish,
     Wish,
@@ -22,34 +24,32 @@ from services.batch.domain.wish import (
 )
 from services.batch.engines.sample import Sample
 from services.batch.ports import StoredChunk
-from services.common.errors import MeshError, Reason, invalid
+from services.common.errors import invalid
 
-_CHANGES: dict[str, Callable[[JobSpec, batch_job_pb2.BatchJob], JobSpec]] = {
-    "batch_size": lambda spec, job: replace(spec, batch_size=check_batch_size(job.batch_size)),
-    "max_parallelism": lambda spec, job: replace(spec, max_parallelism=check_parallelism(job.max_parallelism)),
-    "timeout_minutes": lambda spec, job: replace(spec, timeout_minutes=check_timeout(job.timeout_minutes)),
-    "max_failed_fraction": lambda spec, job: replace(
+_CHANGES: dict[str, Callable[[JobSpec, batch_job_pb2.BatchJob, Offices], JobSpec]] = {
+    "batch_size": lambda spec, job, _: replace(
+        spec, batch_size=check_batch_size(job.batch_size, explain=spec.output.explain)
+    ),
+    "max_parallelism": lambda spec, job, _: replace(spec, max_parallelism=check_parallelism(job.max_parallelism)),
+    "timeout_minutes": lambda spec, job, _: replace(spec, timeout_minutes=check_timeout(job.timeout_minutes)),
+    "max_failed_fraction": lambda spec, job, _: replace(
         spec,
         max_failed_fraction=check_fraction(job.max_failed_fraction if job.HasField("max_failed_fraction") else None),
     ),
-    "labels": lambda spec, job: replace(spec, labels=check_labels(job.labels)),
-    "job_name": lambda spec, job: replace(spec, job_name=check_job_name(job.job_name) or spec.job_name),
-}
-_NOT_BUILT = {
-    "notify_on_completion": "nobody is told of a job's end; leave it out and watch the job",
-    "notifications": "nobody is told of a job's end; leave it out and watch the job",
-    "output.columns": "only the key is copied; leave it out and join the output to the input by the key",
-    "output.explain": "explanations are not written; leave it out, or ask for them with the model's predict endpoint",
+    "labels": lambda spec, job, _: replace(spec, labels=check_labels(job.labels)),
+    "job_name": lambda spec, job, _: replace(spec, job_name=check_job_name(job.job_name) or spec.job_name),
+    "notify_on_completion": lambda spec, job, offices: replace(
+        spec, notify_on_completion=check_mailbox(job.notify_on_completion, offices)
+    ),
+    "notifications": lambda spec, job, offices: replace(
+        spec, notices=check_notices(_notices(job.notifications), offices)
+    ),
 }
 
 
 def wish_from_proto(request: batch_service_pb2.CreateBatchJobRequest) -> Wish:
     """What the caller wants."""
     wish = _wish(request.model_name, request.model_version, request.input_uri, request.input, request.output)
-    notified = (
-        ("notify_on_completion", bool(request.notify_on_completion)),
-        ("notifications", bool(request.notifications)),
-    )
     return replace(
         wish,
         output_uri=request.output_uri,
@@ -61,7 +61,8 @@ def wish_from_proto(request: batch_service_pb2.CreateBatchJobRequest) -> Wish:
         parameters=dict(request.parameters),
         labels=dict(request.labels),
         runtime=request.runtime,
-        not_built=(*_not_built(notified), *wish.not_built),
+        notify_on_completion=request.notify_on_completion,
+        notices=_notices(request.notifications),
     )
 
 
@@ -69,6 +70,17 @@ def sample_from_proto(request: batch_service_pb2.SampleBatchJobRequest) -> Wish:
     """What the caller wants to try."""
     wish = _wish(request.model_name, request.model_version, request.input_uri, request.input, request.output)
     return replace(wish, parameters=dict(request.parameters))
+
+
+def job_to_json(job: Job, now: datetime) -> bytes:
+    """A job as REST answers it."""
+    return json_format.MessageToJson(
+        job_to_proto(job, now),
+        preserving_proto_field_name=True,
+        always_print_fields_with_no_presence=True,
+        indent=None,
+        ensure_ascii=False,
+    ).encode()
 
 
 def digest_of(request: batch_service_pb2.CreateBatchJobRequest) -> str:
@@ -79,19 +91,19 @@ def digest_of(request: batch_service_pb2.CreateBatchJobRequest) -> str:
     return hashlib.sha256(wish.SerializeToString(deterministic=True)).hexdigest()
 
 
-def change_from_proto(request: batch_service_pb2.UpdateBatchJobRequest) -> Callable[[JobSpec], JobSpec]:
+def change_from_proto(
+    request: batch_service_pb2.UpdateBatchJobRequest, offices: Offices
+) -> Callable[[JobSpec], JobSpec]:
     """The change that an update asks for. Raises INVALID_FIELD where a field cannot be changed."""
     sent = request.job
     names = list(request.update_mask.paths) or [field.name for field, _ in sent.ListFields() if field.name in _CHANGES]
     for name in names:
-        if name in _NOT_BUILT:
-            raise MeshError(Reason.NOT_IMPLEMENTED, f"{name} is not understood by batch jobs yet; {_NOT_BUILT[name]}")
         if name not in _CHANGES:
             raise invalid("update_mask", name, "of " + ", ".join(_CHANGES))
 
     def change(spec: JobSpec) -> JobSpec:
         for name in names:
-            spec = _CHANGES[name](spec, sent)
+            spec = _CHANGES[name](spec, sent, offices)
         return spec
 
     return change
@@ -109,7 +121,7 @@ def job_to_proto(job: Job, now: datetime) -> batch_job_pb2.BatchJob:
     message.error_message, message.error_reason = job.error_message, job.error_reason
     message.paused = job.paused
     message.attempt = job.attempt
-    message.team, message.created_by = job.team, job.created_by
+    message.team, message.created_by, message.schedule_id = job.team, job.created_by, job.schedule_id
     message.etag = job.etag
     moments = (
         ("estimated_completion_time", job.estimated_end(now)),
@@ -120,7 +132,7 @@ def job_to_proto(job: Job, now: datetime) -> batch_job_pb2.BatchJob:
     )
     for field, moment in moments:
         if moment is not None:
-            getattr(message, field).CopyFrom(_timestamp(moment))
+            getattr(message, field).CopyFrom(timestamp(moment))
     return message
 
 
@@ -135,8 +147,8 @@ def spec_to_proto(spec: JobSpec) -> batch_job_pb2.BatchJob:
         input_uri=spec.input.uri,
         output_uri=spec.output.uri,
         input=batch_job_pb2.InputOptions(
-            format=spec.input.format,
-            compression="none",
+            format=spec.input.format or "",
+            compression=spec.input.compression or "",
             key_column=spec.input.key_column,
             feature_columns=spec.input.feature_columns,
             delimiter=spec.input.delimiter,
@@ -145,14 +157,22 @@ def spec_to_proto(spec: JobSpec) -> batch_job_pb2.BatchJob:
             event_time_column=spec.input.event_time_column,
             feature_sources=[_source(join) for join in spec.input.joins],
         ),
-        output=batch_job_pb2.OutputOptions(format=spec.output.format, overwrite=spec.output.overwrite),
+        output=batch_job_pb2.OutputOptions(
+            format=spec.output.format,
+            overwrite=spec.output.overwrite,
+            compression=spec.output.compression,
+            columns=spec.output.columns,
+            explain=spec.output.explain,
+        ),
         batch_size=spec.batch_size,
         max_parallelism=spec.max_parallelism,
         timeout_minutes=spec.timeout_minutes,
         max_failed_fraction=spec.max_failed_fraction,
         parameters=spec.parameters,
         labels=spec.labels,
-        runtime="local",
+        runtime=spec.runtime,
+        notify_on_completion=spec.notify_on_completion,
+        notifications=[_notification(notice) for notice in spec.notices],
     )
 
 
@@ -174,7 +194,7 @@ def chunk_to_proto(stored: StoredChunk) -> batch_job_pb2.BatchChunk:
         failed_row_count=stored.failed_rows,
         attempt=1 if done else 0,
         worker=stored.worker,
-        completed_at=_timestamp(datetime.fromtimestamp(stored.completed_at, UTC)) if done else None,
+        completed_at=timestamp(datetime.fromtimestamp(stored.completed_at, UTC)) if done else None,
     )
 
 
@@ -195,10 +215,6 @@ def _wish(
     read: batch_job_pb2.InputOptions,
     write: batch_job_pb2.OutputOptions,
 ) -> Wish:
-    asked = (
-        ("output.columns", bool(write.columns)),
-        ("output.explain", write.explain),
-    )
     return Wish(
         model=model,
         version=version,
@@ -224,8 +240,9 @@ def _wish(
         ),
         output_format=write.format,
         output_compression=write.compression,
+        output_columns=tuple(write.columns),
         overwrite=write.overwrite,
-        not_built=_not_built(asked),
+        explain=write.explain,
     )
 
 
@@ -240,8 +257,23 @@ def _source(join: FeatureJoin) -> batch_job_pb2.FeatureSource:
     )
 
 
-def _not_built(asked: Sequence[tuple[str, bool]]) -> tuple[tuple[str, str], ...]:
-    return tuple((name, _NOT_BUILT[name]) for name, is_set in asked if is_set)
+def _notices(sent: Iterable[batch_job_pb2.Notification]) -> tuple[NoticeWish, ...]:
+    return tuple(
+        NoticeWish(
+            email=notification.email,
+            webhook_url=notification.webhook_url,
+            slack_channel=notification.slack_channel,
+            statuses=tuple(notification.statuses),
+        )
+        for notification in sent
+    )
+
+
+def _notification(notice: Notice) -> batch_job_pb2.Notification:
+    fields = {Means.EMAIL: "email", Means.WEBHOOK: "webhook_url", Means.SLACK: "slack_channel"}
+    message = batch_job_pb2.Notification(statuses=notice.statuses)
+    setattr(message, fields[Means(notice.means)], notice.address)
+    return message
 
 
 def _progress(job: Job) -> batch_job_pb2.BatchJobProgress:
@@ -269,7 +301,8 @@ def _metrics(job: Job) -> batch_job_pb2.BatchJobMetrics:
     )
 
 
-def _timestamp(moment: datetime) -> Timestamp:
+def timestamp(moment: datetime) -> Timestamp:
+    """A moment in a message."""
     made = Timestamp()
     made.FromDatetime(moment.astimezone(UTC))
     return made

@@ -1,15 +1,14 @@
 """What the engines need from outside, each port as small as its users allow."""
 
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import pyarrow as pa
-
 from services.batch.domain.chunks import Chunk, ChunkResult, FailedRow, Part, Plan
-from services.batch.domain.job import Input, Job, JobSpec, Output, Status, Version
-from services.batch.domain.rows import RowBlock, Tensor
+from services.batch.domain.explanations import Explanation
+from services.batch.domain.job import Job, JobSpec, Output, Status, Version
+from services.batch.domain.launched import Bond, Standing
+from services.batch.domain.rows import Tensor
 from services.common.access.book import EVERYTHING, Sight
 from services.common.errors import MeshError, Reason
 
@@ -39,6 +38,67 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class ChunkLease:
+    """The right to do one chunk. No two leases of any chunk have the same `token`, and a later one has a larger one."""
+
+    job_id: str
+    attempt: int
+    """Of the job: a job that is begun again may have other chunks."""
+    chunk: Chunk
+    owner: str
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How fast a worker may do a job's chunks."""
+
+    batch_size: int
+    """Rows in one request."""
+    parallelism: int
+    """Requests in flight at once in this worker: its share of what the job may have."""
+    silent_s: float = 0.0
+    """How long none of the job's workers has had an answer from the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobWork:
+    """What a worker must know of a job to do its chunks."""
+
+    job_id: str
+    attempt: int
+    spec: JobSpec
+    team: str
+    user: str
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """What a worker is given to do."""
+
+    leases: Sequence[ChunkLease] = ()
+    """Of one job, in order, one following the other."""
+    job: JobWork | None = None
+    """Their job; None where there are none, or where the worker said that it knows it."""
+    pace: Pace | None = None
+    renew_every_s: float = 1.0
+    """How often leases are to be renewed."""
+    over: bool = False
+    """Whether nothing is left to do of the job that the worker was started for, nor will be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """What became of leases."""
+
+    held: frozenset[int]
+    """The tokens of those that go on; all others are lost."""
+    paces: Mapping[str, Pace]
+    """By job."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredChunk:
     """A chunk and what became of it. `part` is None until it is done."""
 
@@ -59,6 +119,7 @@ class NewJob:
     team: str
     request_id: str = ""
     wish_digest: str = ""
+    schedule_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +131,7 @@ class JobQuery:
     labels: Mapping[str, str] | None = None
     before: int = 0
     limit: int = 50
+    schedule_id: str = ""
     sight: Sight = EVERYTHING
     """Only jobs that whoever has this sight sees."""
 
@@ -125,13 +187,24 @@ class Change:
     forget_progress: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """An ended job's files: its parts, and the output with digest `digest` where it must not stay."""
+
+    job_id: str
+    status: Status
+    output: Output
+    digest: str
+
+
 class WorkStore(Protocol):
     """Jobs as workers see them. Calls that take a lease raise FencedError once it is no longer the job's newest."""
 
     async def claim(
         self, owner: str, *, lease_s: float, limit: int, concurrency: Mapping[str, int] | None = None
     ) -> Sequence[Lease]:
-        """Leases jobs that wait or whose lease ran out, oldest first; each goes to one caller alone. Of a team in
+        """Leases jobs that wait or whose lease ran out; each goes to one caller alone. Teams take turns, by how many
+        jobs of theirs run; a team's own go oldest first. Of a team in
         `concurrency` no more run at one time, over all callers, and its others wait without holding up anybody."""
         ...
 
@@ -155,8 +228,46 @@ class WorkStore(Protocol):
         """The parts of the chunks that are done, by index."""
         ...
 
-    async def complete_chunk(self, lease: Lease, result: ChunkResult) -> Job:
-        """Records a chunk as done, with its failed rows and the job's progress: all or nothing."""
+    async def lease_chunks(
+        self, owner: str, *, lease_s: float, limit: int, after: Mapping[str, int], job_id: str = ""
+    ) -> tuple[Sequence[ChunkLease], Pace | None]:
+        """Leases at most `limit` chunks, one following the other, of a job that somebody carries; none where there is
+        nothing to do. Of each job not more owners do chunks than it may have requests in flight. `after`: the last
+        chunk that the owner was given, by job: what follows it is cheapest for him. `job_id`: of this job alone; of
+        none: of those whose work runs on this machine."""
+        ...
+
+    async def standings(self, job_ids: Sequence[str]) -> Mapping[str, Standing]:
+        """How those of these jobs stand that there are."""
+        ...
+
+    async def renew_chunks(
+        self, leases: Sequence[ChunkLease], *, lease_s: float, heard: Mapping[str, bool] | None = None
+    ) -> Renewal:
+        """Prolongs leases. Those are lost that are not the newest of their chunk, or whose chunk is done, or whose job
+        does not go on. `heard`: of jobs whose requests came back to this worker since it last said so, whether the
+        model answered any."""
+        ...
+
+    async def complete_chunk(self, lease: ChunkLease, result: ChunkResult) -> Job:
+        """Records a chunk as done, with its failed rows and the job's progress: all or nothing. Repeated it does no
+        more. Raises FencedError where the lease is lost."""
+        ...
+
+    async def fail_chunk(self, lease: ChunkLease, *, reason: str, message: str) -> None:
+        """Records the job as failed, because nothing of it can be done. Raises FencedError where the lease is lost."""
+        ...
+
+    async def give_back_chunks(self, leases: Sequence[ChunkLease]) -> None:
+        """Lets the chunks be leased at once; leases that are lost change nothing."""
+        ...
+
+    async def free_chunks(self, owner: str) -> None:
+        """Lets all that this owner has be leased at once."""
+        ...
+
+    async def work_of(self, job_id: str) -> JobWork | None:
+        """What a worker must know of a job that has a plan; None where there is none."""
         ...
 
     async def reopen_chunk(self, lease: Lease, index: int) -> None:
@@ -179,7 +290,7 @@ class WorkStore(Protocol):
         """Records the job as failed."""
         ...
 
-    async def leftovers(self, *, settle_s: float, limit: int) -> Sequence["Leftover"]:
+    async def leftovers(self, *, settle_s: float, limit: int) -> Sequence[Leftover]:
         """Jobs that are completed or cancelled for `settle_s` seconds and whose files have not been cleaned up."""
         ...
 
@@ -192,97 +303,42 @@ class WorkStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
-    """An ended job's files: its parts, and the output with digest `digest` where it must not stay."""
+class Work(Protocol):
+    """Chunks to do, as a worker sees them: in this process, or over the network. Raises FencedError where a lease is
+    lost, DEPENDENCY_UNAVAILABLE where nobody is there to ask, which passes."""
 
-    job_id: str
-    status: Status
-    output: Output
-    digest: str
-
-
-class Source(Protocol):
-    """One input. Its methods block and are called from a thread. Raises INPUT_UNREADABLE with what is wrong."""
-
-    def columns(self) -> tuple[str, ...]:
-        """The columns, from the header, the file's schema or the first row."""
-        ...
-
-    def cut(self, rows: int, *, bytes_max: int, key_column: str, chunks_max: int = 0) -> Plan:
-        """Counts the rows and cuts them into chunks of at most so many rows and about so many bytes; only the first
-        `chunks_max` chunks where that is not 0."""
-        ...
-
-    def fingerprint(self) -> str:
-        """Differs where the file was changed."""
-        ...
-
-    def read(self, chunks: Sequence[Chunk], columns: Sequence[str], plan: Plan) -> Iterator[RowBlock]:
-        """The rows of the chunks, one block for each, in order; bounded memory whatever the file's size."""
-        ...
-
-
-class Sources(Protocol):
-    """Opens inputs."""
-
-    def open(self, wish: Input) -> Source:
-        """The input. Raises INPUT_UNREADABLE where it is missing, no file, empty or of another format."""
-        ...
-
-
-class Workspace(Protocol):
-    """Where a job's parts are, and how they become the output. Methods block and are called from a thread."""
-
-    def check_output(self, output: Output, input_path: str) -> None:
-        """Raises OUTPUT_UNWRITABLE where the output cannot be written there, or exists and may not be replaced."""
-        ...
-
-    def write_part(self, lease: Lease, index: int, table: pa.Table, output: Output) -> Part:
-        """Writes and syncs a chunk's rows under a name that no other lease uses."""
-        ...
-
-    def has_part(self, job_id: str, part: Part) -> bool:
-        """Whether a part is there, whole."""
-        ...
-
-    def assemble(
+    async def lease(
         self,
-        lease: Lease,
-        output: Output,
-        parts: Sequence[Part],
-        failed: Iterator[FailedRow],
-        columns: Sequence[str],
+        worker: str,
         *,
-        stop: threading.Event,
-    ) -> "Assembled":
-        """Puts the parts together beside the output, under a hidden name, together with the failed rows. Gives up, and
-        leaves nothing, soon after `stop` is set."""
+        limit: int,
+        after: Mapping[str, int],
+        known: Mapping[str, int],
+        begins: bool = False,
+        bond: Bond | None = None,
+    ) -> Shift:
+        """Chunks to do; waits for some for a while. `after`: the last chunk that it was given, by job; `known`: the
+        attempts of the jobs that need not be told again; `begins`: whoever had this name before is no more; `bond`: the
+        one job that it is there for."""
         ...
 
-    def digest(self, path: str) -> str:
-        """The SHA-256 of a file, empty where there is none."""
+    async def renew(
+        self, leases: Sequence[ChunkLease], retries: Mapping[str, int], heard: Mapping[str, bool]
+    ) -> Renewal:
+        """The heartbeat. `retries`: requests that were sent again since the last one, by reason; `heard`: whether the
+        model answered any since, by job."""
         ...
 
-    def withdraw(self, output: Output, digest: str) -> None:
-        """Removes an output that appeared, with its failed rows, where it still is the one with that digest."""
+    async def complete(self, lease: ChunkLease, result: ChunkResult) -> None:
+        """Records a chunk as done."""
         ...
 
-    def discard(self, job_id: str, output: Output) -> None:
-        """Removes a job's parts and hidden files."""
+    async def fail(self, lease: ChunkLease, *, reason: str, message: str) -> None:
+        """Says that nothing of the job can be done."""
         ...
 
-
-class Assembled(Protocol):
-    """An output that is written and not yet visible."""
-
-    @property
-    def digest(self) -> str:
-        """Its SHA-256."""
-        ...
-
-    def publish(self) -> None:
-        """Makes it visible at once. Raises OUTPUT_UNWRITABLE where something else is there meanwhile."""
+    async def give_back(self, leases: Sequence[ChunkLease]) -> None:
+        """Leaves chunks to others."""
         ...
 
 
@@ -292,6 +348,8 @@ class Answer:
 
     tensors: Mapping[str, Tensor]
     latency_ms: float
+    explanations: Sequence[Explanation] = ()
+    """One for each row, where they were asked for."""
 
 
 class Model(Protocol):
@@ -303,6 +361,10 @@ class Model(Protocol):
         """Predicts rows, in the name of the current identity. Raises MeshError."""
         ...
 
+    async def explain(self, version: Version, tensors: Mapping[str, Tensor], parameters: Mapping[str, str]) -> Answer:
+        """Predicts rows, with the outputs of predictions and an explanation of each. Raises MeshError."""
+        ...
+
 
 class Catalogue(Protocol):
     """What is registered."""
@@ -312,7 +374,15 @@ class Catalogue(Protocol):
         ...
 
 
-class Board(Protocol):
+class RetryBoard(Protocol):
+    """Counts requests that are sent again. Never fails and never waits."""
+
+    def retried(self, reason: str, count: int = 1) -> None:
+        """Requests are sent again."""
+        ...
+
+
+class Board(RetryBoard, Protocol):
     """Shows operators what goes on. Never fails and never waits."""
 
     def jobs_running(self, count: int) -> None:
@@ -327,6 +397,14 @@ class Board(Protocol):
         """A chunk was done."""
         ...
 
-    def retried(self, reason: str) -> None:
-        """A request is sent again."""
+    def told(self, means: str, outcome: str) -> None:
+        """A notification was tried: "sent", "postponed" or "given_up"."""
+        ...
+
+    def schedule_ran(self, outcome: str) -> None:
+        """A moment of a schedule came: "made", "skipped" or "failed"."""
+        ...
+
+    def letters_waiting(self, count: int) -> None:
+        """So many notifications have not ended, over all processes."""
         ...

@@ -1,7 +1,7 @@
 """BatchService over the engines."""
 
 from collections.abc import AsyncIterator
-from typing import Any, NoReturn
+from typing import Any
 
 import grpc
 from google.protobuf import empty_pb2
@@ -18,14 +18,19 @@ from services.batch.convert import (
     spec_to_proto,
     wish_from_proto,
 )
+from services.batch.convert_deliveries import DELIVERIES_MAX, delivery_to_proto
+from services.batch.convert_schedules import schedule_change, schedule_digest, schedule_from_proto, schedule_to_proto
 from services.batch.domain.job import Job
 from services.batch.domain.lines import json_lines
 from services.batch.domain.wish import draft
 from services.batch.engines.jobs import Jobs
 from services.batch.engines.sample import Sampler
+from services.batch.engines.schedules import Schedules
+from services.batch.ports_outbox import JobOutbox
 from services.common.access.book import AccessBook, Sight
+from services.common.access.decide import model_not_found
 from services.common.clock import Clock
-from services.common.errors import MeshError, Reason, invalid
+from services.common.errors import invalid
 from services.common.grpc.identity import current_identity
 
 _Context = grpc.aio.ServicerContext[Any, Any]
@@ -34,8 +39,12 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 class BatchServicer(batch_service_pb2_grpc.BatchServiceServicer):
     """The public calls."""
 
-    def __init__(self, *, jobs: Jobs, sampler: Sampler, clock: Clock, book: AccessBook) -> None:
+    def __init__(
+        self, *, jobs: Jobs, schedules: Schedules, sampler: Sampler, outbox: JobOutbox, clock: Clock, book: AccessBook
+    ) -> None:
         self._jobs = jobs
+        self._outbox = outbox
+        self._schedules = schedules
         self._book = book
         self._sampler = sampler
         self._clock = clock
@@ -72,19 +81,21 @@ class BatchServicer(batch_service_pb2_grpc.BatchServiceServicer):
     async def GetBatchJob(
         self, request: batch_service_pb2.GetBatchJobRequest, _context: _Context
     ) -> batch_job_pb2.BatchJob:
-        """One job."""
-        return self._shown(await self._jobs.get(request.job_id, self._sight()))
+        """One job, and who was told of it."""
+        shown = self._shown(await self._jobs.get(request.job_id, self._sight()))
+        told = await self._outbox.deliveries(request.job_id, limit=DELIVERIES_MAX)
+        shown.deliveries.extend(delivery_to_proto(delivery) for delivery in told)
+        return shown
 
     async def ListBatchJobs(
         self, request: batch_service_pb2.ListBatchJobsRequest, _context: _Context
     ) -> batch_service_pb2.ListBatchJobsResponse:
         """A page of jobs."""
-        if request.schedule_id:
-            _no_schedules()
         page = await self._jobs.page(
             model=request.model_name,
             status=request.status,
             labels=list(request.labels),
+            schedule_id=request.schedule_id,
             page_size=request.page_size,
             page_token=request.page_token,
             sight=self._sight(),
@@ -107,9 +118,8 @@ class BatchServicer(batch_service_pb2_grpc.BatchServiceServicer):
         """Changes what is asked of a job."""
         if not request.job.job_id:
             raise invalid("job.job_id", "", "the id of a job")
-        changed = await self._jobs.update(
-            request.job.job_id, request.job.etag, change_from_proto(request), self._sight()
-        )
+        change = change_from_proto(request, self._jobs.offices)
+        changed = await self._jobs.update(request.job.job_id, request.job.etag, change, self._sight())
         return self._shown(changed)
 
     async def CancelBatchJob(
@@ -166,44 +176,61 @@ class BatchServicer(batch_service_pb2_grpc.BatchServiceServicer):
         )
 
     async def CreateBatchSchedule(
-        self, _request: batch_service_pb2.CreateBatchScheduleRequest, _context: _Context
+        self, request: batch_service_pb2.CreateBatchScheduleRequest, _context: _Context
     ) -> batch_job_pb2.BatchSchedule:
-        """Not built yet."""
-        _no_schedules()
+        """Records a schedule."""
+        identity = current_identity()
+        schedule = await self._schedules.create(
+            schedule_from_proto(request.schedule),
+            request_id=request.request_id,
+            wish_digest=schedule_digest(request.schedule),
+            created_by=identity.actor,
+            team=identity.team,
+        )
+        return schedule_to_proto(schedule)
 
     async def GetBatchSchedule(
-        self, _request: batch_service_pb2.GetBatchScheduleRequest, _context: _Context
+        self, request: batch_service_pb2.GetBatchScheduleRequest, _context: _Context
     ) -> batch_job_pb2.BatchSchedule:
-        """Not built yet."""
-        _no_schedules()
+        """One schedule."""
+        return schedule_to_proto(await self._schedules.get(request.schedule_id, self._sight()))
 
     async def ListBatchSchedules(
-        self, _request: batch_service_pb2.ListBatchSchedulesRequest, _context: _Context
+        self, request: batch_service_pb2.ListBatchSchedulesRequest, _context: _Context
     ) -> batch_service_pb2.ListBatchSchedulesResponse:
-        """Not built yet."""
-        _no_schedules()
+        """A page of schedules."""
+        found, token = await self._schedules.page(
+            page_size=request.page_size, page_token=request.page_token, sight=self._sight()
+        )
+        return batch_service_pb2.ListBatchSchedulesResponse(
+            schedules=[schedule_to_proto(schedule) for schedule in found], next_page_token=token
+        )
 
     async def UpdateBatchSchedule(
-        self, _request: batch_service_pb2.UpdateBatchScheduleRequest, _context: _Context
+        self, request: batch_service_pb2.UpdateBatchScheduleRequest, _context: _Context
     ) -> batch_job_pb2.BatchSchedule:
-        """Not built yet."""
-        _no_schedules()
+        """Changes what is asked of a schedule."""
+        if not request.schedule.schedule_id:
+            raise invalid("schedule.schedule_id", "", "the id of a schedule")
+        sight = self._sight()
+        await self._schedules.get(request.schedule.schedule_id, sight)
+        model = request.schedule.job.model_name
+        if model and not sight.shows(model):
+            raise model_not_found(model)
+        changed = await self._schedules.update(
+            request.schedule.schedule_id, request.schedule.etag, schedule_change(request), sight
+        )
+        return schedule_to_proto(changed)
 
     async def DeleteBatchSchedule(
-        self, _request: batch_service_pb2.DeleteBatchScheduleRequest, _context: _Context
+        self, request: batch_service_pb2.DeleteBatchScheduleRequest, _context: _Context
     ) -> empty_pb2.Empty:
-        """Not built yet."""
-        _no_schedules()
+        """Forgets a schedule."""
+        await self._schedules.delete(request.schedule_id, self._sight())
+        return empty_pb2.Empty()
 
     def _sight(self) -> Sight:
         return self._book.sight(current_identity())
 
     def _shown(self, job: Job) -> batch_job_pb2.BatchJob:
         return job_to_proto(job, self._clock.now())
-
-
-def _no_schedules() -> NoReturn:
-    raise MeshError(
-        Reason.NOT_IMPLEMENTED,
-        "jobs are not repeated on a schedule yet; call CreateBatchJob from cron, with the time in request_id",
-    )

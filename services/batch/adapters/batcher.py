@@ -1,12 +1,17 @@
-"""The batcher over the Open Inference Protocol: raw tensors, hence no JSON and no copy for each value."""
+"""The batcher over the Open Inference Protocol: raw tensors, hence no JSON and no copy for each value. Explanations are
+asked of its predict endpoint, whose answers have them."""
 
+import asyncio
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
 
 import grpc
 import numpy as np
 from inference import grpc_service_pb2, grpc_service_pb2_grpc
+from infermesh.prediction.v1 import prediction_service_pb2_grpc
 
+from services.batch.adapters.explained import answer_in, explain_request
 from services.batch.adapters.tokens import RegistryTokens
 from services.batch.domain.job import Version
 from services.batch.domain.rows import Tensor
@@ -19,6 +24,8 @@ from services.common.schema import DataType
 _BACKGROUND = ("x-priority", "background")
 """Asks for what is idle only: whoever waits for an answer goes first."""
 _LENGTH = struct.Struct("<I")
+_Header = tuple[str, str]
+T = TypeVar("T")
 
 
 class BatcherModel:
@@ -29,6 +36,7 @@ class BatcherModel:
     ) -> None:
         self._tokens = tokens
         self._stub = grpc_service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self._clock = clock
         self._timeout_s = timeout_s
 
@@ -37,20 +45,35 @@ class BatcherModel:
     ) -> Answer:
         """One ModelInfer call."""
         request = _request(version, tensors, outputs, parameters)
+        began_s = self._clock.monotonic()
+        response = await self._call(
+            version, lambda headers: self._stub.ModelInfer(request, metadata=headers, timeout=self._timeout_s)
+        )
+        return Answer(_tensors(response), (self._clock.monotonic() - began_s) * 1000)
+
+    async def explain(self, version: Version, tensors: Mapping[str, Tensor], parameters: Mapping[str, str]) -> Answer:
+        """One Predict call, of which the batcher makes thousands of rows."""
+        request = await asyncio.to_thread(explain_request, version, tensors, parameters)
+        began_s = self._clock.monotonic()
+        response = await self._call(
+            version, lambda headers: self._predictions.Predict(request, metadata=headers, timeout=self._timeout_s)
+        )
+        return answer_in(response, version, latency_ms=(self._clock.monotonic() - began_s) * 1000)
+
+    async def _call(self, version: Version, send: Callable[[Sequence[_Header]], Awaitable[T]]) -> T:
+        """What the batcher answers to one call in the name of the current identity."""
         caller, headers = current_identity(), [_BACKGROUND]
         headers += [("x-model-name", version.model), ("x-model-version", version.version)]
         if self._tokens is not None:
             headers.append(("authorization", f"Bearer {await self._tokens.bearer(caller, version.model)}"))
-        began_s = self._clock.monotonic()
         try:
-            response = await self._stub.ModelInfer(request, metadata=headers, timeout=self._timeout_s)
+            return await send(headers)
         except MeshError as error:
             if error.reason is Reason.UNAUTHENTICATED and self._tokens is not None:
                 # Its signer's key was replaced, or a clock runs ahead: the next request asks for another.
                 self._tokens.forget(caller, version.model)
                 raise MeshError(Reason.DEPENDENCY_UNAVAILABLE, error.message, retry_after_s=1.0) from error
             raise _too_large(error) or error from error
-        return Answer(_tensors(response), (self._clock.monotonic() - began_s) * 1000)
 
 
 def _request(

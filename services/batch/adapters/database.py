@@ -1,7 +1,8 @@
 """What both PostgreSQL adapters share: transactions, and a job's row."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 from pydantic import TypeAdapter
 from sqlalchemy import Row, text
@@ -11,16 +12,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.batch.domain.chunks import FailedRow
 from services.batch.domain.job import Job, JobSpec, Output, Spent, Status
+from services.batch.domain.pace import Mark
 from services.batch.ports import StoreAwayError
 
 SCHEMA = "batch"
 SPEC = TypeAdapter(JobSpec)
 OUTPUT = TypeAdapter(Output)
 SPENT = TypeAdapter(Spent)
+PACE = TypeAdapter(tuple[Mark, ...])
 
 COLUMNS = """job_id, spec, status, created_at, updated_at, started_at, completed_at, paused, attempt, total_records,
     processed_records, failed_records, total_chunks, completed_chunks, running_s, metrics, error_reason, error_message,
-    created_by, team, revision, sequence"""
+    created_by, team, revision, sequence, schedule_id, pace"""
 
 
 @asynccontextmanager
@@ -56,7 +59,11 @@ async def failed_rows_after(engine: AsyncEngine, job_id: str, after: int, limit:
 
 def job_from_row(row: "Row[tuple[object, ...]]") -> Job:
     """The job that a row with `COLUMNS` holds."""
-    values = row._mapping  # noqa: SLF001 - SQLAlchemy's public name for it
+    return job_from_values({**row._mapping})  # noqa: SLF001 - SQLAlchemy's public name for it
+
+
+def job_from_values(values: Mapping[str, Any]) -> Job:
+    """The job that columns hold; those that came later may be missing."""
     return Job(
         job_id=values["job_id"],
         spec=SPEC.validate_python(values["spec"]),
@@ -80,4 +87,6 @@ def job_from_row(row: "Row[tuple[object, ...]]") -> Job:
         team=values["team"],
         revision=values["revision"],
         sequence=values["sequence"],
+        schedule_id=values.get("schedule_id") or "",
+        pace=PACE.validate_python(values.get("pace") or ()),
     )

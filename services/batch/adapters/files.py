@@ -6,6 +6,7 @@ by one rename or link.
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -13,19 +14,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-import orjson
 import pyarrow as pa
-import pyarrow.csv as pa_csv
-import pyarrow.parquet as pq
 
+from services.batch.adapters.tables import error_lines, join_parts, part_bytes
 from services.batch.domain.chunks import FailedRow, Part
-from services.batch.domain.job import Format, Output
-from services.batch.domain.lines import json_lines
+from services.batch.domain.job import Output
+from services.batch.domain.patterns import has_wildcard, matches
+from services.batch.domain.places import in_bucket
 from services.batch.ports import Lease
 from services.common.errors import MeshError, Reason
 
-_BLOCK_BYTES = 1024 * 1024
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class LocalWorkspace:
@@ -41,39 +42,41 @@ class LocalWorkspace:
             raise unwritable(output, f"there is no folder {str(folder)!r}; make it first")
         if path.is_dir() or errors_path.is_dir():
             raise unwritable(output, "it is a folder; name a file in it")
-        if path.exists() and path.samefile(input_path):
-            raise unwritable(output, "it is the input under another name; name another file")
+        _check_apart(output, input_path)
         if not output.overwrite:
             if path.exists():
                 raise unwritable(output, "it exists; name another, remove it, or set output.overwrite")
             if errors_path.exists():
-                raise unwritable(
-                    output,
-                    f"{str(errors_path)!r}, which holds the failed rows of an earlier job, exists; remove it, or set "
-                    "output.overwrite",
-                )
+                raise errors_in_the_way(output)
         probe = folder / f".{path.name}.{os.getpid()}.probe"
         try:
-            probe.touch(exist_ok=True)
+            # A byte, because a disk without room still takes names.
+            probe.write_bytes(b"\n")
             probe.unlink()
         except OSError as error:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
+            if error.errno in _FULL:
+                raise unwritable(output, f"{error.strerror} in {folder}; make room, or name another place") from None
             raise unwritable(output, f"the folder cannot be written to ({error.strerror})") from None
 
     def write_part(self, lease: Lease, index: int, table: pa.Table, output: Output) -> Part:
         """Writes and syncs a chunk's rows."""
         folder = self._folder(lease.job_id)
-        folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{index:06d}.{lease.token}.part"
+        content = part_bytes(table, output)
         try:
-            _write(table, path, output.format)
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
             _sync(path)
             _sync(folder)
         except OSError as error:
             path.unlink(missing_ok=True)
+            why = _why(error, folder, len(content))
             raise MeshError(
-                Reason.OUTPUT_UNWRITABLE, f"a part of the output cannot be written to {path}: {error.strerror}"
+                Reason.OUTPUT_UNWRITABLE, f"a part of the output cannot be written to {path}: {why}"
             ) from error
-        return Part(path.name, path.stat().st_size, table.num_rows)
+        return Part(path.name, len(content), table.num_rows)
 
     def has_part(self, job_id: str, part: Part) -> bool:
         """Whether a part is there with the size that it had."""
@@ -95,22 +98,24 @@ class LocalWorkspace:
         """Puts the parts together, of which there is at least one."""
         hidden = _hidden(output.path, lease.job_id, str(lease.token))
         errors = _hidden(output.errors_path, lease.job_id, str(lease.token))
-        paths = _until(stop, [self._folder(lease.job_id) / part.name for part in parts])
+        folder = self._folder(lease.job_id)
+        needed = sum(part.size_bytes for part in parts)
         try:
-            if output.format is Format.PARQUET:
-                schema = pq.read_schema(self._folder(lease.job_id) / parts[0].name)
-                _join_parquet(paths, schema, hidden)
-            else:
-                _join_text(paths, hidden, _head(columns, output.format))
-            any_failed = _write_errors(failed, errors)
+            _check_room(hidden.parent, needed)
+            with hidden.open("wb") as sink:
+                join_parts(_opened(stop, [folder / part.name for part in parts]), sink, output, columns)
+            with errors.open("wb") as sink:
+                sink.writelines(error_lines(failed))
+                any_failed = sink.tell() > 0
             for path in (hidden, errors):
                 _sync(path)
             return AssembledFile(output, hidden, errors, any_failed=any_failed, digest=self.digest(str(hidden)))
         except BaseException as error:
             for path in (hidden, errors):
                 path.unlink(missing_ok=True)
-            if isinstance(error, OSError):
-                raise unwritable(output, f"{error.strerror}; the parts are kept, retry the job") from error
+            if isinstance(error, OSError) and not isinstance(error, InterruptedError):
+                why = _why(error, hidden.parent, needed)
+                raise unwritable(output, f"{why}; the parts are kept, retry the job") from error
             raise
 
     def digest(self, path: str) -> str:
@@ -152,7 +157,7 @@ class AssembledFile:
         """Shows the failed rows, then the output: whoever sees the output finds the errors beside it."""
         target = Path(self.output.path)
         if target.exists() and not self.output.overwrite:
-            raise self._in_the_way()
+            raise in_the_way(self.output)
         try:
             self._show_errors(Path(self.output.errors_path))
             if self.output.overwrite:
@@ -161,7 +166,7 @@ class AssembledFile:
                 _rename_to_new(self.hidden, target)
             _sync(target.parent)
         except FileExistsError:
-            raise self._in_the_way() from None
+            raise in_the_way(self.output) from None
         except OSError as error:
             raise unwritable(self.output, f"{error.strerror}; the parts are kept, retry the job") from error
 
@@ -173,9 +178,6 @@ class AssembledFile:
         if self.output.overwrite:
             target.unlink(missing_ok=True)
 
-    def _in_the_way(self) -> MeshError:
-        return unwritable(self.output, "it exists now; move it away and retry the job, whose parts are kept")
-
 
 def unwritable(output: Output, why: str) -> MeshError:
     """OUTPUT_UNWRITABLE in the usual words."""
@@ -184,6 +186,52 @@ def unwritable(output: Output, why: str) -> MeshError:
         f"output_uri {output.uri!r} cannot be written: {why}",
         metadata={"output_uri": output.uri},
     )
+
+
+def in_the_way(output: Output) -> MeshError:
+    """OUTPUT_UNWRITABLE where something took the output's place while the job ran."""
+    return unwritable(output, "it exists now; move it away and retry the job, whose parts are kept")
+
+
+def errors_in_the_way(output: Output) -> MeshError:
+    """OUTPUT_UNWRITABLE where an earlier job left its failed rows."""
+    return unwritable(
+        output,
+        f"{output.errors_path!r}, which holds the failed rows of an earlier job, exists; remove it, or set "
+        "output.overwrite",
+    )
+
+
+def _check_apart(output: Output, input_path: str) -> None:
+    """Raises OUTPUT_UNWRITABLE where the output is the input under another name, or would lie among its files."""
+    if in_bucket(input_path):
+        return
+    real = os.path.realpath(output.path)
+    source = os.path.realpath(input_path)
+    if Path(output.path).exists() and Path(input_path).exists() and Path(output.path).samefile(input_path):
+        raise unwritable(output, "it is the input under another name; name another file")
+    if Path(source).is_dir() and Path(real).is_relative_to(source):
+        raise unwritable(output, "it lies in the folder that is the input; name a place outside of it")
+    if has_wildcard(input_path) and any(matches(real, pattern) for pattern in (input_path, source)):
+        raise unwritable(output, "the pattern of the input matches it; name another place")
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    """Raises OSError where an output would fill the disk, before it does and others find it full."""
+    if shutil.disk_usage(folder).free < needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _why(error: OSError, folder: Path, needed: int) -> str:
+    """What a disk refused; where it is full, how much is missing."""
+    if error.errno not in _FULL:
+        return error.strerror or str(error)
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        free = 0
+    missing = max(0, needed - free)
+    return f"{error.strerror}: {needed} bytes are needed, {free} are free in {folder}, at least {missing} are missing"
 
 
 def _rename_to_new(source: Path, target: Path) -> None:
@@ -200,11 +248,11 @@ def _rename_to_new(source: Path, target: Path) -> None:
         source.unlink()
 
 
-def _until(stop: threading.Event, paths: Sequence[Path]) -> Iterator[Path]:
+def _opened(stop: threading.Event, paths: Sequence[Path]) -> Iterator[BinaryIO]:
     for path in paths:
         if stop.is_set():
             raise InterruptedError(0, "the job was stopped")
-        yield path
+        yield path.open("rb")
 
 
 def _hidden(path: str, job_id: str, token: str) -> Path:
@@ -214,66 +262,6 @@ def _hidden(path: str, job_id: str, token: str) -> Path:
 
 def _glob_safe(name: str) -> str:
     return "".join(f"[{character}]" if character in "*?[" else character for character in name)
-
-
-def _write(table: pa.Table, path: Path, kind: Format) -> None:
-    if kind is Format.PARQUET:
-        pq.write_table(table, path, compression="zstd")
-    elif kind is Format.CSV:
-        options = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
-        pa_csv.write_csv(_flat(table), path, options)
-    else:
-        path.write_bytes(json_lines(table))
-
-
-def _flat(table: pa.Table) -> pa.Table:
-    """Lists and maps as JSON text: a CSV cell holds one value."""
-    for place, column in enumerate(table.schema):
-        if pa.types.is_nested(column.type):
-            texts = [orjson.dumps(value).decode() for value in table.column(place).to_pylist()]
-            table = table.set_column(place, column.name, pa.array(texts, type=pa.string()))
-    return table
-
-
-def _head(columns: Sequence[str], kind: Format) -> bytes:
-    if kind is not Format.CSV:
-        return b""
-    sink = pa.BufferOutputStream()
-    empty = pa.table([pa.array([], type=pa.string())] * len(columns), names=list(columns))
-    pa_csv.write_csv(empty, sink, pa_csv.WriteOptions(include_header=True, quoting_style="needed"))
-    return bytes(sink.getvalue())
-
-
-def _join_text(paths: Iterator[Path], target: Path, head: bytes) -> None:
-    with target.open("wb") as joined:
-        joined.write(head)
-        for path in paths:
-            with path.open("rb") as part:
-                shutil.copyfileobj(part, joined, _BLOCK_BYTES)
-
-
-def _join_parquet(paths: Iterator[Path], schema: pa.Schema, target: Path) -> None:
-    # The columns' types follow from the version and the key's type, so every part has those of the first.
-    with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for path in paths:
-            with pq.ParquetFile(path) as part:
-                for place in range(part.num_row_groups):
-                    writer.write_table(part.read_row_group(place))
-
-
-def _write_errors(failed: Iterator[FailedRow], target: Path) -> bool:
-    wrote = False
-    with target.open("wb") as file:
-        for row in failed:
-            entry = {
-                "row_number": row.row_number,
-                "key": row.key,
-                "error_reason": row.reason,
-                "error_message": row.message,
-            }
-            file.write(orjson.dumps(entry, option=orjson.OPT_APPEND_NEWLINE))
-            wrote = True
-    return wrote
 
 
 def _sync(path: Path) -> None:

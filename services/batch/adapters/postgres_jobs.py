@@ -16,9 +16,10 @@ from services.batch.ports import Change, JobQuery, NewJob, StoreAwayError, Store
 _OUTPUT_INDEX = "batch_jobs_output"
 _INSERT = text(f"""
     INSERT INTO batch_jobs (job_id, job_name, model_id, version_id, input_uri, output_uri, batch_size, max_parallelism,
-                            spec, labels, created_by, team, request_id, request_digest)
+                            spec, labels, created_by, team, request_id, request_digest, schedule_id)
     VALUES (:job_id, :job_name, :model, :version, :input_uri, :output_uri, :batch_size, :max_parallelism,
-            CAST(:spec AS jsonb), CAST(:spec AS jsonb) -> 'labels', :created_by, :team, :request_id, :request_digest)
+            CAST(:spec AS jsonb), CAST(:spec AS jsonb) -> 'labels', :created_by, :team, :request_id, :request_digest,
+            :schedule_id)
     ON CONFLICT (team, request_id) DO NOTHING
     RETURNING {COLUMNS}
 """)  # noqa: S608 - constants alone are put in
@@ -30,7 +31,7 @@ _LOCK = text(f"SELECT {COLUMNS} FROM batch_jobs WHERE job_id = :job_id FOR UPDAT
 _QUERY = text(f"""
     SELECT {COLUMNS} FROM batch_jobs
     WHERE (:model = '' OR model_id = :model) AND (:status = '' OR status = :status)
-      AND labels @> CAST(:labels AS jsonb)
+      AND labels @> CAST(:labels AS jsonb) AND (:schedule_id = '' OR schedule_id = :schedule_id)
       AND (:everything OR (team <> '' AND team = :team AND model_id = ANY(CAST(:models AS text[]))))
       AND (:before = 0 OR sequence < :before)
     ORDER BY sequence DESC LIMIT :limit
@@ -84,26 +85,10 @@ class PostgresJobStore:
 
     async def create(self, job: NewJob) -> Job:
         """Stores a job, or returns the one that the same call made before."""
-        spec = SPEC.dump_json(job.spec).decode()
-        values = {
-            "job_id": job.job_id,
-            "job_name": job.spec.job_name,
-            "model": job.spec.version.model,
-            "version": job.spec.version.version,
-            "input_uri": job.spec.input.uri,
-            "output_uri": job.spec.output.uri,
-            "batch_size": job.spec.batch_size,
-            "max_parallelism": job.spec.max_parallelism,
-            "spec": spec,
-            "created_by": job.created_by,
-            "team": job.team,
-            "request_id": job.request_id or None,
-            "request_digest": job.wish_digest,
-        }
-        async with _one_writer(job.spec), transaction(self._engine) as connection:
-            row = (await connection.execute(_INSERT, values)).one_or_none()
-        if row is not None:
-            return job_from_row(row)
+        async with one_writer(job.spec), transaction(self._engine) as connection:
+            made_now = await insert_job(connection, job)
+        if made_now is not None:
+            return made_now
         made = await self.repeated(job.request_id, job.wish_digest, team=job.team)
         if made is None:
             raise StoreAwayError("the job of the same request was deleted at this moment")
@@ -138,13 +123,14 @@ class PostgresJobStore:
             "everything": query.sight.everything,
             "team": query.sight.team,
             "models": sorted(query.sight.names),
+            "schedule_id": query.schedule_id,
         }
         async with transaction(self._engine) as connection:
             return [job_from_row(row) for row in await connection.execute(_QUERY, values)]
 
     async def change(self, job_id: str, change: Callable[[Job], Change | None]) -> Job:
         """Reads, decides and writes under the job's lock."""
-        async with _one_writer(None), transaction(self._engine) as connection:
+        async with one_writer(None), transaction(self._engine) as connection:
             job = await _locked(connection, job_id)
             wanted = change(job)
             if wanted is None:
@@ -189,6 +175,28 @@ class PostgresJobStore:
             ]
 
 
+async def insert_job(connection: AsyncConnection, job: NewJob) -> Job | None:
+    """Stores a job. None: its request id made one before."""
+    values = {
+        "job_id": job.job_id,
+        "job_name": job.spec.job_name,
+        "model": job.spec.version.model,
+        "version": job.spec.version.version,
+        "input_uri": job.spec.input.uri,
+        "output_uri": job.spec.output.uri,
+        "batch_size": job.spec.batch_size,
+        "max_parallelism": job.spec.max_parallelism,
+        "spec": SPEC.dump_json(job.spec).decode(),
+        "created_by": job.created_by,
+        "team": job.team,
+        "request_id": job.request_id or None,
+        "request_digest": job.wish_digest,
+        "schedule_id": job.schedule_id,
+    }
+    row = (await connection.execute(_INSERT, values)).one_or_none()
+    return job_from_row(row) if row is not None else None
+
+
 async def _locked(connection: AsyncConnection, job_id: str) -> Job:
     row = (await connection.execute(_LOCK, {"job_id": job_id})).one_or_none()
     if row is None:
@@ -197,7 +205,7 @@ async def _locked(connection: AsyncConnection, job_id: str) -> Job:
 
 
 @asynccontextmanager
-async def _one_writer(spec: JobSpec | None) -> AsyncIterator[None]:
+async def one_writer(spec: JobSpec | None) -> AsyncIterator[None]:
     """Turns the unique index on the outputs of jobs that have not ended into OUTPUT_UNWRITABLE."""
     try:
         yield

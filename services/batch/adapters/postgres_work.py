@@ -1,37 +1,44 @@
-"""Jobs as workers see them, in PostgreSQL.
+"""Jobs as those see them who carry them, and their chunks, in PostgreSQL.
 
-Every write of a worker first locks the job's row and compares its lease's token with the newest one. Whoever was paused
-for a minute, or cut off from the network, finds a larger token there and can write nothing; that is what makes "exactly
-once" hold, and the lease's time only decides how soon another process may begin.
+Every write of whoever carries a job first locks the job's row and compares its lease's token with the newest one.
+Whoever was paused for a minute, or cut off from the network, finds a larger token there and can write nothing; that is
+what makes "exactly once" hold, and the lease's time only decides how soon another process may begin.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from pydantic import TypeAdapter
 from sqlalchemy import Row, text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.batch.adapters.database import COLUMNS, OUTPUT, SPENT, failed_rows_after, job_from_row, transaction
-from services.batch.domain.chunks import Chunk, ChunkResult, FailedRow, Part, Plan
+from services.batch.adapters.postgres_chunks import END, PLAN, PROGRESS, RUNNING, PostgresChunks, ending, read_plan
+from services.batch.domain.chunks import FailedRow, Part, Plan
 from services.batch.domain.job import Job, Status
 from services.batch.ports import FencedError, Lease, Leftover
 
-_PLAN = TypeAdapter(tuple[str, tuple[str, ...], bool])
-"""All of a plan but its chunks, which have a table of their own."""
-
 _CLAIM = text("""
+    WITH running AS (
+        SELECT team, count(*) AS count FROM batch_jobs
+        WHERE status = 'running' AND lease_until >= clock_timestamp() GROUP BY team),
+    turns AS (
+        -- A team's turn comes by what runs of it and waits before: its first job goes before anybody's second.
+        SELECT job_id, coalesce(running.count, 0)
+            + row_number() OVER (PARTITION BY team ORDER BY status = 'running' DESC, sequence) AS turn
+        FROM batch_jobs LEFT JOIN running USING (team)
+        WHERE status IN ('pending', 'running') AND NOT paused
+          AND (lease_until IS NULL OR lease_until < clock_timestamp()))
     UPDATE batch_jobs SET
         status = 'running', lease_owner = :owner, lease_token = lease_token + 1,
         lease_until = clock_timestamp() + make_interval(secs => :lease_s), counted_at = clock_timestamp(),
-        started_at = COALESCE(started_at, clock_timestamp()), updated_at = clock_timestamp()
+        silent_since = NULL, started_at = COALESCE(started_at, clock_timestamp()), updated_at = clock_timestamp()
     WHERE job_id IN (
-        SELECT job_id FROM batch_jobs
+        SELECT job_id FROM batch_jobs JOIN turns USING (job_id)
         WHERE status IN ('pending', 'running') AND NOT paused
           AND (lease_until IS NULL OR lease_until < clock_timestamp())
           AND (team <> ALL(CAST(:teams AS text[])) OR job_id = ANY(CAST(:allowed AS text[])))
-        ORDER BY sequence LIMIT :limit FOR UPDATE SKIP LOCKED)
+        ORDER BY turn, sequence LIMIT :limit FOR UPDATE OF batch_jobs SKIP LOCKED)
     RETURNING job_id, lease_token
 """)
 # Whoever counts what runs of a team also claims, before the next one counts.
@@ -52,14 +59,12 @@ _ALLOWED = text("""
     WHERE place + coalesce(running.count, 0) <= allowed
 """)
 _LOCK = text("SELECT metrics FROM batch_jobs WHERE job_id = :job_id AND lease_token = :token FOR UPDATE")
-_RUNNING = """running_s = running_s + GREATEST(0, extract(epoch FROM clock_timestamp() - counted_at)),
-        counted_at = clock_timestamp(), updated_at = clock_timestamp()"""
 _RENEW = text(f"""
-    UPDATE batch_jobs SET lease_until = clock_timestamp() + make_interval(secs => :lease_s), {_RUNNING}
+    UPDATE batch_jobs SET lease_until = clock_timestamp() + make_interval(secs => :lease_s), {RUNNING}
     WHERE job_id = :job_id RETURNING {COLUMNS}
 """)  # noqa: S608 - constants alone are put in
 _RELEASE = text(f"""
-    UPDATE batch_jobs SET lease_until = NULL, lease_owner = NULL, status = 'pending', {_RUNNING}
+    UPDATE batch_jobs SET lease_until = NULL, lease_owner = NULL, status = 'pending', {RUNNING}
     WHERE job_id = :job_id
 """)  # noqa: S608 - constants alone are put in
 _GET_PLAN = text("SELECT plan FROM batch_jobs WHERE job_id = :job_id")
@@ -73,43 +78,19 @@ _INSERT_CHUNKS = text("""
     SELECT :job_id, * FROM unnest(CAST(:indexes AS integer[]), CAST(:first_rows AS bigint[]),
         CAST(:counts AS bigint[]), CAST(:starts AS bigint[]), CAST(:stops AS bigint[]))
 """)
-_CHUNKS = text("""
-    SELECT index, first_row, row_count, start_byte, stop_byte FROM batch_chunks WHERE job_id = :job_id ORDER BY index
-""")
 _PARTS = text("""
     SELECT index AS place, part_name, part_bytes, part_rows FROM batch_chunks
     WHERE job_id = :job_id AND part_name IS NOT NULL
 """)
-_COMPLETE_CHUNK = text("""
-    UPDATE batch_chunks SET part_name = :part_name, part_bytes = :part_bytes, part_rows = :part_rows,
-        failed_rows = :failed, worker = :worker, completed_at = clock_timestamp()
-    WHERE job_id = :job_id AND index = :index AND part_name IS NULL
-    RETURNING row_count
-""")
-_INSERT_FAILED = text("""
-    INSERT INTO batch_failed_rows (job_id, chunk_index, row_number, key, error_reason, error_message)
-    SELECT :job_id, :index, * FROM unnest(CAST(:numbers AS bigint[]), CAST(:keys AS text[]),
-        CAST(:reasons AS text[]), CAST(:messages AS text[]))
-""")
-_PROGRESS = text(f"""
-    UPDATE batch_jobs SET processed_records = processed_records + :rows, failed_records = failed_records + :failed,
-        completed_chunks = completed_chunks + :chunks, metrics = CAST(:metrics AS jsonb), {_RUNNING}
-    WHERE job_id = :job_id RETURNING {COLUMNS}
-""")  # noqa: S608 - constants alone are put in
 _REOPEN = text("""
-    UPDATE batch_chunks SET part_name = NULL, part_bytes = NULL, part_rows = NULL, completed_at = NULL
+    UPDATE batch_chunks SET part_name = NULL, part_bytes = NULL, part_rows = NULL, completed_at = NULL,
+        lease_token = 0, lease_until = NULL
     WHERE job_id = :job_id AND index = :index AND part_name IS NOT NULL
     RETURNING row_count, failed_rows
 """)
 _FORGET_FAILED = text("DELETE FROM batch_failed_rows WHERE job_id = :job_id AND chunk_index = :index")
 _INTEND = text("UPDATE batch_jobs SET output_digest = :digest WHERE job_id = :job_id")
 _INTENDED = text("SELECT output_digest FROM batch_jobs WHERE job_id = :job_id")
-_END = text(f"""
-    UPDATE batch_jobs SET status = :status, error_reason = :reason, error_message = :message,
-        lease_until = NULL, lease_owner = NULL, lease_token = lease_token + 1,
-        completed_at = clock_timestamp(), {_RUNNING}
-    WHERE job_id = :job_id
-""")  # noqa: S608 - constants alone are put in
 _LEFTOVERS = text("""
     SELECT job_id, status, spec -> 'output' AS output, output_digest FROM batch_jobs
     WHERE NOT cleaned AND status IN ('completed', 'cancelled')
@@ -122,11 +103,8 @@ _LOCK_UNCLEAN = text("""
 _CLEANED = text("UPDATE batch_jobs SET cleaned = true WHERE job_id = :job_id")
 
 
-class PostgresWorkStore:
+class PostgresWorkStore(PostgresChunks):
     """A `WorkStore`."""
-
-    def __init__(self, engine: AsyncEngine) -> None:
-        self._engine = engine
 
     async def claim(
         self, owner: str, *, lease_s: float, limit: int, concurrency: Mapping[str, int] | None = None
@@ -161,13 +139,11 @@ class PostgresWorkStore:
             stored = (await connection.execute(_GET_PLAN, {"job_id": lease.job_id})).scalar_one()
             if stored is None:
                 return None
-            chunks = tuple(Chunk(*row) for row in await connection.execute(_CHUNKS, {"job_id": lease.job_id}))
-        fingerprint, columns, key_is_integer = _PLAN.validate_python(stored)
-        return Plan(fingerprint, columns, key_is_integer, chunks)
+            return await read_plan(connection, lease.job_id, stored)
 
     async def set_plan(self, lease: Lease, plan: Plan) -> None:
         """Stores a plan with its chunks."""
-        head = _PLAN.dump_json((plan.fingerprint, plan.columns, plan.key_is_integer)).decode()
+        head = PLAN.dump_json((plan.fingerprint, plan.columns, plan.key_is_integer, plan.files)).decode()
         async with self._holding(lease) as (connection, _):
             await connection.execute(
                 _SET_PLAN,
@@ -191,35 +167,6 @@ class PostgresWorkStore:
             rows = await connection.execute(_PARTS, {"job_id": lease.job_id})
             return {row.place: Part(row.part_name, row.part_bytes, row.part_rows) for row in rows}
 
-    async def complete_chunk(self, lease: Lease, result: ChunkResult) -> Job:
-        """Records a chunk, its failed rows and the progress in one transaction."""
-        async with self._holding(lease) as (connection, row):
-            done = await connection.execute(
-                _COMPLETE_CHUNK,
-                {
-                    "job_id": lease.job_id,
-                    "index": result.chunk.index,
-                    "part_name": result.part.name,
-                    "part_bytes": result.part.size_bytes,
-                    "part_rows": result.part.row_count,
-                    "failed": len(result.failed),
-                    "worker": lease.owner,
-                },
-            )
-            count = done.scalar_one_or_none()
-            if result.failed and count is not None:
-                await connection.execute(_INSERT_FAILED, _failed_columns(lease, result))
-            spent = SPENT.validate_python(row.metrics) + result.spent
-            progress = {
-                "job_id": lease.job_id,
-                # A chunk that was recorded before counts once.
-                "rows": count or 0,
-                "failed": len(result.failed) if count is not None else 0,
-                "chunks": 0 if count is None else 1,
-                "metrics": SPENT.dump_json(spent).decode(),
-            }
-            return job_from_row((await connection.execute(_PROGRESS, progress)).one())
-
     async def reopen_chunk(self, lease: Lease, index: int) -> None:
         """Takes back that a chunk is done."""
         async with self._holding(lease) as (connection, row):
@@ -230,7 +177,7 @@ class PostgresWorkStore:
             await connection.execute(_FORGET_FAILED, key)
             metrics = SPENT.dump_json(SPENT.validate_python(row.metrics)).decode()
             await connection.execute(
-                _PROGRESS,
+                PROGRESS,
                 {
                     "job_id": lease.job_id,
                     "rows": -reopened.row_count,
@@ -254,12 +201,12 @@ class PostgresWorkStore:
         """Publishes under the job's lock, so that a cancellation comes wholly before or wholly after."""
         async with self._holding(lease) as (connection, _):
             await asyncio.to_thread(publish)
-            await connection.execute(_END, _ending(lease, Status.COMPLETED))
+            await connection.execute(END, ending(lease.job_id, Status.COMPLETED))
 
     async def fail(self, lease: Lease, *, reason: str, message: str) -> None:
         """Records the job as failed."""
         async with self._holding(lease) as (connection, _):
-            await connection.execute(_END, _ending(lease, Status.FAILED, reason, message))
+            await connection.execute(END, ending(lease.job_id, Status.FAILED, reason, message))
 
     async def leftovers(self, *, settle_s: float, limit: int) -> Sequence[Leftover]:
         """Ended jobs whose files have not been cleaned up. Those of failed jobs are kept for a retry."""
@@ -290,19 +237,3 @@ class PostgresWorkStore:
             if row is None:
                 raise FencedError(lease.job_id)
             yield connection, row
-
-
-def _failed_columns(lease: Lease, result: ChunkResult) -> dict[str, object]:
-    return {
-        "job_id": lease.job_id,
-        "index": result.chunk.index,
-        "numbers": [row.row_number for row in result.failed],
-        # PostgreSQL's text holds no NUL.
-        "keys": [row.key.replace("\0", "\ufffd") for row in result.failed],
-        "reasons": [row.reason for row in result.failed],
-        "messages": [row.message.replace("\0", "\ufffd") for row in result.failed],
-    }
-
-
-def _ending(lease: Lease, status: Status, reason: str = "", message: str = "") -> dict[str, object]:
-    return {"job_id": lease.job_id, "status": status, "reason": reason, "message": message}

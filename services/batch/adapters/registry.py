@@ -53,4 +53,5 @@ def _pinned(found: model_version_pb2.ModelVersion) -> Version:
         schema=schema_from_proto(found.schema),
         mapping=mapping_from_proto(found.mapping),
         feature_views=views_from_proto(found.feature_views),
+        reference_digest=found.reference_digest,
     )

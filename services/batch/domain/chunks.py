@@ -27,13 +27,26 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedFile:
+    """A file among several of an input: where it is, what tells whether it is still the one that was cut, and the first
+    of its chunks and rows among those of the whole input."""
+
+    path: str
+    mark: str
+    first_chunk: int
+    first_row: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """An input, cut. `fingerprint` tells whether the file is still the one that was cut."""
+    """An input, cut. `fingerprint` tells whether it is still what was cut. `files` is empty where it is one file; else
+    every chunk lies in the last of them that does not begin after it."""
 
     fingerprint: str
     columns: tuple[str, ...]
     key_is_integer: bool
     chunks: tuple[Chunk, ...]
+    files: tuple[PlannedFile, ...] = ()
 
     @property
     def total_rows(self) -> int:
@@ -70,15 +83,18 @@ class ChunkResult:
     spent: Spent
 
 
-def chunk_rows(batch_size: int, *, least: int = CHUNK_ROWS_MIN) -> int:
-    """Rows in one chunk of a job, unless its bytes are too many."""
+def chunk_rows(batch_size: int, *, least: int = CHUNK_ROWS_MIN, explain: bool = False) -> int:
+    """Rows in one chunk of a job, unless its bytes are too many. Rows that are explained take long enough to be worth a
+    chunk of their own."""
+    least = 1 if explain else least
     return max(batch_size, min(CHUNK_ROWS_MAX, max(least, batch_size * CHUNK_BATCHES)))
 
 
-def chunks_in_flight(batch_size: int, max_parallelism: int, *, least: int = CHUNK_ROWS_MIN) -> int:
-    """How many chunks are worked on at once, so that `max_parallelism` requests are in flight while one is written."""
-    batches = -(-chunk_rows(batch_size, least=least) // batch_size)
-    return min(CHUNKS_IN_FLIGHT_MAX, 1 + -(-max_parallelism // batches))
+def chunks_in_flight(rows: int, batch_size: int, parallelism: int) -> int:
+    """How many chunks of `rows` rows a worker does at once, so that `parallelism` requests are in flight while one
+    chunk is written."""
+    batches = -(-rows // batch_size)
+    return min(CHUNKS_IN_FLIGHT_MAX, 1 + -(-parallelism // batches))
 
 
 def cut_rows(total_rows: int, rows: int) -> tuple[Chunk, ...]:

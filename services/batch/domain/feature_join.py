@@ -1,7 +1,7 @@
 """Features of histories joined to blocks of a job's rows, as of each row's own moment."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import orjson
@@ -35,7 +35,7 @@ def joined(block: RowBlock, histories: Sequence[History], *, event_time_column: 
     columns: dict[str, Column] = dict(block.columns)
     for history in histories:
         columns |= _joined(block, history, moments, bad)
-    return RowBlock(block.first_row, block.row_count, columns, bad)
+    return replace(block, columns=columns, bad=bad)
 
 
 def _joined(block: RowBlock, history: History, moments: Ints, bad: Bad) -> Mapping[str, Column]:

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from services.batch.domain.pace import Mark, left_s, rows_per_s
 from services.common.access.book import Sight
 from services.common.errors import MeshError, Reason, shown
 from services.common.feature_view import FeatureView
 from services.common.schema import ModelSchema, PredictionMapping
 
+LOCAL = "local"
 _ID_SHOWN_MAX = 128
 _KEY_PREFIX = "key:"
 """What `Identity.actor` puts before the id of a key that acts for no user."""
@@ -39,6 +41,15 @@ class Format(StrEnum):
     JSONL = "jsonl"
 
 
+class Compression(StrEnum):
+    """How a text file is packed. Parquet packs inside and is always `NONE`."""
+
+    NONE = "none"
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    BZ2 = "bz2"
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """The version that a job is pinned to."""
@@ -49,6 +60,8 @@ class Version:
     schema: ModelSchema
     mapping: PredictionMapping
     feature_views: tuple[FeatureView, ...] = ()
+    reference_digest: str = ""
+    """Of the sample that its predictions are explained against. Empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,18 +91,36 @@ class FeatureJoin:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedColumn:
+    """A column that is looked for by name: a feature's, the key's, one that is copied."""
+
+    name: str
+    spread: int = 0
+    """Of a feature that may be spread over columns: how many, called "X_0" or "X.0" and so on."""
+    optional: bool = False
+    """Whether some files may have it and others not."""
+
+
+@dataclass(frozen=True, slots=True)
 class Input:
     """Where the rows are and how they are read. An empty `key_column` means: find one."""
 
     uri: str
     path: str
-    format: Format
+    """A file, a folder or a pattern: an absolute path, or s3:// or gs:// with bucket and key. With "/" at its end it
+    is a folder."""
+    format: Format | None
+    """None: as the files of the folder are called."""
     key_column: str = ""
     feature_columns: Mapping[str, str] = field(default_factory=dict)
     delimiter: str = ","
     header: bool = True
     event_time_column: str = ""
     joins: tuple[FeatureJoin, ...] = ()
+    compression: Compression | None = None
+    """None: as each file's ending says."""
+    named: tuple[NamedColumn, ...] = ()
+    """What is looked for by name, as far as the version and the caller say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +129,14 @@ class Output:
 
     uri: str
     path: str
+    """An absolute path, or s3:// or gs:// with bucket and key."""
     format: Format
     overwrite: bool = False
+    compression: Compression = Compression.NONE
+    columns: tuple[str, ...] = ()
+    """Columns of the input that are copied beside the key."""
+    explain: bool = False
+    """Whether it says how much each feature contributed to each prediction."""
 
     @property
     def errors_path(self) -> str:
@@ -110,6 +147,15 @@ class Output:
     def errors_uri(self) -> str:
         """The same as the caller wrote the output."""
         return f"{self.uri}.errors.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Whom to tell of a job, by which means, of which statuses."""
+
+    means: str
+    address: str
+    statuses: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +172,12 @@ class JobSpec:
     max_failed_fraction: float = 1.0
     parameters: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
+    notify_on_completion: str = ""
+    """The e-mail address that is told of the end. Empty: none."""
+    notices: tuple[Notice, ...] = ()
+    """Who else is told, and of what."""
+    runtime: str = LOCAL
+    """Where its work runs: on this machine, or the name of a Kubernetes cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +229,10 @@ class Job:
     revision: int = 1
     sequence: int = 0
     """Grows with every job that is made: the order of lists."""
+    schedule_id: str = ""
+    """The schedule that made it. Empty: a caller did."""
+    pace: tuple[Mark, ...] = ()
+    """How many rows were done when, the oldest first."""
 
     @property
     def user(self) -> str:
@@ -196,8 +252,12 @@ class Job:
 
     @property
     def rows_per_s(self) -> float:
-        """Rows per second over the time in which the job ran; 0 before the first."""
-        return self.processed_rows / self.running_s if self.running_s > 0 else 0.0
+        """Rows per second: of late while it has not ended, over all the time in which it ran once it has. 0 before the
+        first."""
+        mean = self.processed_rows / self.running_s if self.running_s > 0 else 0.0
+        if self.status.ended:
+            return mean
+        return rows_per_s(self.pace, total_rows=self.total_rows, running_s=self.running_s) or mean
 
     @property
     def percent(self) -> float:
@@ -209,10 +269,15 @@ class Job:
         return math.floor(10_000 * self.processed_rows / self.total_rows) / 100
 
     def estimated_end(self, now: datetime) -> datetime | None:
-        """When the job will end if it goes on as it did. None: it has ended, or there is nothing to tell from."""
-        if self.status.ended or self.paused or self.rows_per_s <= 0:
+        """When the job will end if it goes on as it does. None: it has ended, or there is nothing to tell from."""
+        if self.status.ended or self.paused:
             return None
-        return now + timedelta(seconds=(self.total_rows - self.processed_rows) / self.rows_per_s)
+        # The time in which it ran is as old as its last change.
+        running_s = self.running_s
+        if self.status is Status.RUNNING:
+            running_s += max(0.0, (now - self.updated_at).total_seconds())
+        seconds = left_s(self.pace, total_rows=self.total_rows, running_s=running_s)
+        return None if seconds is None else now + timedelta(seconds=seconds)
 
 
 def check_not_ended(job: Job, wish: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.batch.domain.job import Input, Version
+from services.batch.domain.job import Input, NamedColumn, Version
 from services.common.errors import MeshError, Reason, invalid, shown
 from services.common.schema import DataType, ModelSchema, TensorSpec
 
@@ -27,6 +27,16 @@ class FeatureColumns:
         """Whether each column holds one number of the feature."""
         return len(self.columns) > 1
 
+    @property
+    def element(self) -> TensorSpec:
+        """What one column holds: the feature, or one number of it."""
+        spec = self.spec
+        if not self.spread:
+            return spec
+        return TensorSpec(
+            spec.name, spec.data_type, minimum=spec.minimum, maximum=spec.maximum, categories=spec.categories
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -34,6 +44,8 @@ class Layout:
 
     key: str
     features: tuple[FeatureColumns, ...]
+    copied: tuple[str, ...] = ()
+    """Those that the output has beside the key."""
 
     @property
     def key_name(self) -> str:
@@ -44,7 +56,8 @@ class Layout:
     def columns(self) -> tuple[str, ...]:
         """Every column that must be read, each once."""
         names = (self.key,) if self.key else ()
-        return tuple(dict.fromkeys((*names, *(name for feature in self.features for name in feature.columns))))
+        used = (name for feature in self.features for name in feature.columns)
+        return tuple(dict.fromkeys((*names, *used, *self.copied)))
 
 
 def check_schema(schema: ModelSchema) -> None:
@@ -60,9 +73,10 @@ def check_schema(schema: ModelSchema) -> None:
             )
 
 
-def lay_out(columns: Sequence[str], version: Version, wish: Input) -> Layout:
-    """Finds the features' columns and the key's. A feature of a view may be missing where the view's entity is a
-    column: then the batcher adds it. Raises INPUT_UNREADABLE naming every column that is missing."""
+def lay_out(columns: Sequence[str], version: Version, wish: Input, copied: Sequence[str] = ()) -> Layout:
+    """Finds the features' columns, the key's, and those that are copied. A feature of a view may be missing where the
+    view's entity is a column: then the batcher adds it. Raises INPUT_UNREADABLE naming every column that is missing,
+    INVALID_FIELD where one cannot be copied."""
     schema = version.schema
     entities = {feature: view.entity for view in version.feature_views for feature in view.features}
     needed: dict[str, None] = {}
@@ -83,8 +97,8 @@ def lay_out(columns: Sequence[str], version: Version, wish: Input) -> Layout:
         raise MeshError(
             Reason.INPUT_UNREADABLE,
             f"the input has no column for {', '.join(map(repr, missing))}; it has "
-            f"{shown(list(columns), length_max=400)}. Add the columns, or say in input.feature_columns how they are "
-            "called",
+            f"{shown(list(columns), length_max=400)}. {_separated_otherwise(columns, wish)}Add the columns, or say in "
+            "input.feature_columns how they are called",
             metadata={"missing_columns": ",".join(missing)},
         )
     inputs = {spec.name for spec in schema.inputs}
@@ -100,15 +114,53 @@ def lay_out(columns: Sequence[str], version: Version, wish: Input) -> Layout:
         )
     # Whose features they are may well be what identifies a row, too.
     used = {name for feature in features if not feature.entity for name in feature.columns}
-    return Layout(_key(columns, used, wish.key_column), tuple(features))
+    layout = Layout(_key(columns, used, wish.key_column), tuple(features), tuple(copied))
+    _check_copied(layout, columns)
+    return layout
+
+
+def named_columns(version: Version, wish: Input, copied: Sequence[str]) -> tuple[NamedColumn, ...]:
+    """What `lay_out` looks for by name, and what `feature_sources` need."""
+    joined = [wish.event_time_column, *(join.entity for join in wish.joins)]
+    needed = [wish.key_column, *joined, *(view.entity for view in version.feature_views)]
+    named = {name: NamedColumn(name, optional=True) for name in copied}
+    named |= {name: NamedColumn(name) for name in needed if name}
+    for spec in version.schema.inputs:
+        base = wish.feature_columns.get(spec.name, spec.name)
+        named[base] = NamedColumn(base, _spread(spec), spec.optional)
+    return tuple(named.values())
+
+
+def _spread(spec: TensorSpec) -> int:
+    """Over how many columns a feature may be spread; 0: it is in one."""
+    return spec.shape[0] if len(spec.shape) == 1 and 1 < spec.shape[0] <= _SPREAD_MAX else 0
+
+
+def _separated_otherwise(columns: Sequence[str], wish: Input) -> str:
+    """A hint, where one name looks like several."""
+    for mark, word in ((";", "';'"), ("\t", "tabs"), ("|", "'|'"), (",", "commas")):
+        if len(columns) == 1 and mark in columns[0] and mark != wish.delimiter:
+            return f"It looks as if {word} separated them: set input.delimiter. "
+    return ""
+
+
+def _check_copied(layout: Layout, columns: Sequence[str]) -> None:
+    unknown = [name for name in layout.copied if name not in columns]
+    if unknown:
+        raise invalid(
+            "output.columns", ", ".join(unknown), f"columns of the input: {shown(list(columns), length_max=400)}"
+        )
+    if layout.key_name in layout.copied:
+        raise invalid("output.columns", layout.key_name, "columns other than the key, which the output has anyway")
 
 
 def _find(spec: TensorSpec, base: str, known: set[str]) -> tuple[str, ...] | None:
     if base in known:
         return (base,)
-    if len(spec.shape) == 1 and 1 < spec.shape[0] <= _SPREAD_MAX:
+    width = _spread(spec)
+    if width:
         for mark in ("_", "."):
-            names = tuple(f"{base}{mark}{place}" for place in range(spec.shape[0]))
+            names = tuple(f"{base}{mark}{place}" for place in range(width))
             if known.issuperset(names):
                 return names
     return () if spec.optional else None

@@ -11,9 +11,12 @@ import numpy.typing as npt
 import orjson
 import pyarrow as pa
 
+from services.batch.domain import explanations
 from services.batch.domain.columns import Column
-from services.batch.domain.job import Version
+from services.batch.domain.explanations import Explanation, explanation_columns
+from services.batch.domain.job import Format, Version
 from services.batch.domain.layout import Layout
+from services.batch.domain.lines import AS_JSON
 from services.batch.domain.rows import RowBlock, Tensor
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, TensorSpec
@@ -36,18 +39,19 @@ _ARROW = {
 
 
 class ResultShape:
-    """The output's columns for one version."""
+    """The output's columns for one version, with explanations or without."""
 
-    def __init__(self, version: Version) -> None:
+    def __init__(self, version: Version, *, explain: bool = False) -> None:
         outputs = {spec.name: spec for spec in version.schema.outputs}
         if not outputs:
             raise MeshError(Reason.SCHEMA_REQUIRED, f"version {version.version} of {version.model} states no outputs")
         mapping = version.mapping
-        self._version = version.version
-        self._output = outputs.get(mapping.output_tensor) or version.schema.outputs[0]
-        self._probabilities = outputs.get(mapping.probabilities_tensor) if mapping.probabilities_tensor else None
-        self._classes = _class_names(self._probabilities, mapping.class_names)
-        for spec in (self._output, self._probabilities):
+        self._version = version
+        self.explain = explain
+        self.output = outputs.get(mapping.output_tensor) or version.schema.outputs[0]
+        self.probabilities = outputs.get(mapping.probabilities_tensor) if mapping.probabilities_tensor else None
+        self.classes = _class_names(self.probabilities, mapping.class_names)
+        for spec in (self.output, self.probabilities):
             if spec is not None and spec.data_type not in _ARROW:
                 raise MeshError(
                     Reason.NOT_IMPLEMENTED,
@@ -58,9 +62,9 @@ class ResultShape:
     @property
     def tensors(self) -> tuple[str, ...]:
         """The output tensors that must be asked for."""
-        names = [self._output.name]
-        if self._probabilities is not None and self._probabilities.name != self._output.name:
-            names.append(self._probabilities.name)
+        names = [self.output.name]
+        if self.probabilities is not None and self.probabilities.name != self.output.name:
+            names.append(self.probabilities.name)
         return tuple(names)
 
     def check(self, tensors: Mapping[str, Tensor], row_count: int) -> None:
@@ -72,24 +76,29 @@ class ResultShape:
                     Reason.BACKEND_PROTOCOL, f"the answer to {row_count} rows has {rows} rows of output {name!r}"
                 )
 
-    def columns(self, key_name: str) -> tuple[str, ...]:
+    def columns(self, key_name: str, copied: Sequence[str] = ()) -> tuple[str, ...]:
         """The output's columns, in order."""
-        scored = ("confidence", "class", "probabilities") if self._probabilities is not None else ()
-        names = ("output", *scored, "model_version")
+        scored = ("confidence", "class", "probabilities") if self.probabilities is not None else ()
+        explained = explanations.COLUMNS if self.explain else ()
+        names = ("output", *scored, *explained, "model_version")
         # Two columns of one name cannot be told apart.
-        return (f"key_{key_name}" if key_name in names else key_name, *names)
+        return (f"key_{key_name}" if key_name in names else key_name, *copied, *names)
 
-    def table(self, keys: pa.Array, key_name: str, tensors: Mapping[str, Tensor]) -> pa.Table:
-        """The output of some rows."""
-        columns = [keys, _column(tensors[self._output.name], self._output)]
-        if self._probabilities is not None:
-            columns += self._class_columns(tensors[self._probabilities.name], len(keys))
-        columns.append(pa.array([self._version] * len(keys), type=pa.string()))
+    def table(
+        self, keys: pa.Array, key_name: str, tensors: Mapping[str, Tensor], explained: Sequence[Explanation] = ()
+    ) -> pa.Table:
+        """The output of some rows, each of which is explained where that is asked for."""
+        columns = [keys, _column(tensors[self.output.name], self.output)]
+        if self.probabilities is not None:
+            columns += self._class_columns(tensors[self.probabilities.name], len(keys))
+        if self.explain:
+            columns += explanation_columns(explained, self._version)
+        columns.append(pa.repeat(pa.scalar(self._version.version, type=pa.string()), len(keys)))
         return pa.table(columns, names=list(self.columns(key_name)))
 
     def empty(self, keys: pa.Array, key_name: str) -> pa.Table:
         """The output of no rows; `keys` is empty and states their type."""
-        specs = [self._output] if self._probabilities is None else [self._output, self._probabilities]
+        specs = [self.output] if self.probabilities is None else [self.output, self.probabilities]
         tensors: dict[str, Tensor] = {
             spec.name: np.zeros((0, *(max(size, 0) for size in spec.shape)), dtype=spec.data_type.numpy_name)
             for spec in specs
@@ -97,7 +106,7 @@ class ResultShape:
         return self.table(keys, key_name, tensors)
 
     def _class_columns(self, tensor: Tensor, rows: int) -> list[pa.Array]:
-        width = len(self._classes)
+        width = len(self.classes)
         if tensor.size != rows * width:
             raise MeshError(
                 Reason.BACKEND_PROTOCOL,
@@ -107,10 +116,10 @@ class ResultShape:
         best = pa.array(probabilities.argmax(axis=1).astype(np.int32), type=pa.int32())
         return [
             pa.array(probabilities.max(axis=1), type=pa.float64()),
-            pa.DictionaryArray.from_arrays(best, pa.array(self._classes, type=pa.string())).dictionary_decode(),
+            pa.DictionaryArray.from_arrays(best, pa.array(self.classes, type=pa.string())).dictionary_decode(),
             pa.StructArray.from_arrays(
                 [pa.array(np.ascontiguousarray(probabilities[:, place])) for place in range(width)],
-                names=list(self._classes),
+                names=list(self.classes),
             ),
         ]
 
@@ -167,6 +176,27 @@ def keys_of(block: RowBlock, layout: Layout, *, key_is_integer: bool) -> pa.Arra
     return pa.array([None if value is None else _key_text(value) for value in column], type=pa.string())
 
 
+def with_copies(table: pa.Table, block: RowBlock, layout: Layout, places: Sequence[int], kind: Format) -> pa.Table:
+    """An output of the rows at `places` with the columns that are copied, after the key.
+
+    Typed columns keep their types. JSON Lines have values of any type, and a column has one: as JSON Lines they come
+    out as they were, as anything else as texts."""
+    taken = pa.array(places, type=pa.int64())
+    for number, name in enumerate(layout.copied, 1):
+        column = block.columns[name]
+        if not isinstance(column, list):
+            table = table.add_column(number, pa.field(name, column.type), column.take(taken))
+            continue
+        values = [column[place] for place in places]
+        if kind is Format.JSONL:
+            texts = pa.array([orjson.dumps(value).decode() for value in values], type=pa.string())
+            table = table.add_column(number, pa.field(name, pa.string(), metadata=AS_JSON), texts)
+        else:
+            words = pa.array([None if value is None else _key_text(value) for value in values], type=pa.string())
+            table = table.add_column(number, pa.field(name, pa.string()), words)
+    return table
+
+
 def misfit_keys(block: RowBlock, layout: Layout, *, key_is_integer: bool) -> Sequence[int]:
     """The places of rows whose key has another type than the first row's, so that it cannot be written."""
     column: Column | None = block.columns.get(layout.key) if layout.key else None
@@ -184,5 +214,8 @@ def _key_text(value: object) -> str:
 
 
 def select(tensors: Mapping[str, Tensor], places: npt.NDArray[np.int64]) -> dict[str, Tensor]:
-    """Some rows of each tensor."""
+    """Some rows of each tensor, in ascending order; rows that follow one another are not copied."""
+    if len(places) and int(places[-1]) - int(places[0]) + 1 == len(places):
+        first, stop = int(places[0]), int(places[-1]) + 1
+        return {name: tensor[first:stop] for name, tensor in tensors.items()}
     return {name: tensor[places] for name, tensor in tensors.items()}

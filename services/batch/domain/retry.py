@@ -13,6 +13,7 @@ _PASSING = frozenset(
         Reason.QUEUE_FULL,
         Reason.BACKEND_UNAVAILABLE,
         Reason.FEATURE_STORE_UNAVAILABLE,
+        Reason.EXPLANATION_NOT_READY,
         # A version that is being loaded again, or whose deployment moves, is back within moments.
         Reason.MODEL_NOT_SERVED,
         Reason.VERSION_NOT_SERVED,
@@ -29,6 +30,8 @@ _OF_ROWS = frozenset(
         Reason.FEATURE_MISSING,
         Reason.MALFORMED_BODY,
         Reason.MESSAGE_TOO_LARGE,
+        # The version can be explained, or there would be no job: it is this row whose mixtures give no number.
+        Reason.EXPLANATION_UNAVAILABLE,
     }
 )
 _NOT_SERVED = frozenset({Reason.MODEL_NOT_SERVED, Reason.VERSION_NOT_SERVED})

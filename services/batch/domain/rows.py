@@ -34,6 +34,10 @@ class RowBlock:
     row_count: int
     columns: Mapping[str, Column]
     bad: Bad = field(default_factory=dict)
+    origin: str = ""
+    """The file that they are from, where the input has several."""
+    origin_row: int = 0
+    """The number of the first row in that file."""
 
 
 @dataclass(frozen=True)
@@ -67,17 +71,10 @@ def _encode_feature(block: RowBlock, feature: FeatureColumns) -> tuple[Tensor, d
     if feature.entity:
         return _encode_ids(block.columns[feature.columns[0]], feature.columns[0])
     if not feature.spread:
-        return encode_column(block.columns[feature.columns[0]], feature.spec, feature.columns[0])
-    single = TensorSpec(
-        feature.spec.name,
-        feature.spec.data_type,
-        minimum=feature.spec.minimum,
-        maximum=feature.spec.maximum,
-        categories=feature.spec.categories,
-    )
+        return encode_column(block.columns[feature.columns[0]], feature.element, feature.columns[0])
     numbers, wrong = [], dict[int, str]()
     for name in feature.columns:
-        tensor, bad = encode_column(block.columns[name], single, name)
+        tensor, bad = encode_column(block.columns[name], feature.element, name)
         numbers.append(tensor)
         for place, message in bad.items():
             wrong.setdefault(place, message)
@@ -108,7 +105,7 @@ def _whole(column: Column, spec: TensorSpec) -> Tensor | None:
         return None
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if _is_text(column.type):
+    if is_text(column.type):
         return _from_text(column, spec)
     flat, length = column, 1
     for size in spec.shape:
@@ -208,7 +205,7 @@ def _cast(numbers: Tensor, spec: TensorSpec) -> Tensor | None:
 
 
 def _one_by_one(column: Column, spec: TensorSpec, name: str) -> tuple[Tensor, dict[int, str]]:
-    text = not isinstance(column, list) and _is_text(column.type)
+    text = not isinstance(column, list) and is_text(column.type)
     values = column if isinstance(column, list) else column.to_pylist()
     default = orjson.loads(spec.default_json) if spec.optional and spec.default_json else None
     tensor: Tensor = np.zeros((len(values), *spec.shape), dtype=spec.data_type.numpy_name)
@@ -290,5 +287,6 @@ def expectation(spec: TensorSpec) -> str:
     return ", ".join(words)
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column holds texts."""
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))

@@ -1,13 +1,26 @@
 """What a caller asks for, checked without looking at anything outside, and with defaults filled in."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from services.batch.domain.job import FeatureJoin, Format, Input, JobSpec, Output, Version
-from services.batch.domain.places import format_of, local_path
+from services.batch.domain import explanations
+from services.batch.domain.job import LOCAL, Compression, FeatureJoin, Format, Input, JobSpec, Notice, Output, Version
+from services.batch.domain.layout import named_columns
+from services.batch.domain.notices import NO_OFFICES, NoticeWish, Offices, check_mailbox, check_notices
+from services.batch.domain.patterns import has_wildcard, matches
+from services.batch.domain.places import (
+    checked_compression,
+    format_of,
+    input_format_of,
+    input_path,
+    named_compression,
+    output_path,
+    source_path,
+)
+from services.batch.domain.runtimes import check_reached, check_runtime
 from services.common.errors import FieldViolation, MeshError, Reason, invalid, invalid_fields
 from services.common.names import check_model_name, check_version
 from services.common.schema import DataType
@@ -22,6 +35,9 @@ SOURCES_MAX = 16
 TIMESTAMP_COLUMN_DEFAULT = "event_timestamp"
 LABEL_MAX = 63
 PARAMETERS_MAX = 64
+COLUMNS_MAX = 1024
+PREDICTION_COLUMNS = ("output", "confidence", "class", "probabilities", *explanations.COLUMNS, "model_version")
+"""What the output's own columns may be called."""
 
 T = TypeVar("T")
 
@@ -54,6 +70,8 @@ class Wish:
     parameters: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     runtime: str = ""
+    notify_on_completion: str = ""
+    notices: tuple[NoticeWish, ...] = ()
     input_format: str = ""
     input_compression: str = ""
     key_column: str = ""
@@ -65,9 +83,9 @@ class Wish:
     feature_sources: tuple[SourceWish, ...] = ()
     output_format: str = ""
     output_compression: str = ""
+    output_columns: tuple[str, ...] = ()
     overwrite: bool = False
-    not_built: tuple[tuple[str, str], ...] = ()
-    """Fields that were set and ask for what is not built, each with what to do instead."""
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +103,20 @@ class Draft:
     max_failed_fraction: float
     parameters: Mapping[str, str]
     labels: Mapping[str, str]
+    notify_on_completion: str = ""
+    notices: tuple[Notice, ...] = ()
+    runtime: str = LOCAL
 
     def pinned(self, version: Version) -> JobSpec:
         """The job's specification, with its version from the first row to the last."""
         return JobSpec(
             job_name=self.job_name,
             version=version,
-            input=replace(self.input, joins=tuple(resolved(join, version) for join in self.input.joins)),
+            input=replace(
+                self.input,
+                joins=tuple(resolved(join, version) for join in self.input.joins),
+                named=named_columns(version, self.input, self.output.columns),
+            ),
             output=self.output,
             batch_size=self.batch_size,
             max_parallelism=self.max_parallelism,
@@ -99,6 +124,9 @@ class Draft:
             max_failed_fraction=self.max_failed_fraction,
             parameters=self.parameters,
             labels=self.labels,
+            notify_on_completion=self.notify_on_completion,
+            notices=self.notices,
+            runtime=self.runtime,
         )
 
 
@@ -124,18 +152,17 @@ class Faults:
             raise invalid_fields(self._violations)
 
 
-def draft(wish: Wish, *, writes: bool = True) -> Draft:
-    """The wish, checked; of one that `writes` nothing the output is left empty. Raises INVALID_FIELD naming every wrong
-    field, NOT_IMPLEMENTED for what is not built."""
-    for name, instead in wish.not_built:
-        raise MeshError(Reason.NOT_IMPLEMENTED, f"{name} is not understood by batch jobs yet; {instead}")
+def draft(wish: Wish, *, writes: bool = True, offices: Offices = NO_OFFICES, clusters: Collection[str] = ()) -> Draft:
+    """The wish, checked; of one that `writes` nothing the output is left empty. People are told by way of `offices`,
+    and work may run in `clusters`. Raises INVALID_FIELD naming every wrong field, NOT_IMPLEMENTED for what is not
+    built."""
     faults = Faults()
     model = faults.take(lambda: check_model_name(wish.model), "")
     version = faults.take(lambda: check_version(wish.version, "model_version") if wish.version else "", "")
     read = faults.take(lambda: read_input(wish), None)
-    write = faults.take(lambda: _output(wish), None) if writes else Output("", "", Format.JSONL)
+    write = faults.take(lambda: _output(wish) if writes else _shown_output(wish), None)
     numbers = (
-        faults.take(lambda: check_batch_size(wish.batch_size), 0),
+        faults.take(lambda: check_batch_size(wish.batch_size, explain=wish.explain), 0),
         faults.take(lambda: check_parallelism(wish.max_parallelism), 0),
         faults.take(lambda: check_timeout(wish.timeout_minutes), 0),
     )
@@ -143,21 +170,25 @@ def draft(wish: Wish, *, writes: bool = True) -> Draft:
     parameters = faults.take(lambda: check_parameters(wish.parameters), wish.parameters)
     labels = faults.take(lambda: check_labels(wish.labels), wish.labels)
     name = faults.take(lambda: check_job_name(wish.job_name), "")
-    faults.take(lambda: _check_runtime(wish.runtime), None)
-    if read is not None and write is not None:
+    runtime = faults.take(lambda: check_runtime(wish.runtime, clusters), LOCAL)
+    mailbox = faults.take(lambda: check_mailbox(wish.notify_on_completion, offices), "")
+    notices: tuple[Notice, ...] = faults.take(lambda: check_notices(wish.notices, offices), ())
+    if writes and read is not None and write is not None:
         faults.take(lambda: _check_apart(read, write), None)
+        if runtime != LOCAL:
+            faults.take(lambda: check_reached(runtime, read, write), None)
     faults.done()
     assert read is not None
     assert write is not None
     name = name or f"{model}: {PurePosixPath(read.path).name}"[:NAME_MAX]
-    return Draft(model, version, name, read, write, *numbers, fraction, parameters, labels)
+    return Draft(model, version, name, read, write, *numbers, fraction, parameters, labels, mailbox, notices, runtime)
 
 
 def read_input(wish: Wish) -> Input:
     """Where the rows are and how they are read."""
-    path = local_path(wish.input_uri, "input_uri")
-    _check_plain(wish.input_compression, "input.compression")
-    kind = format_of(path, wish.input_format, "input.format", "input_uri")
+    path = input_path(wish.input_uri, "input_uri")
+    kind = input_format_of(path, wish.input_format, "input.format", "input_uri")
+    compression = checked_compression(wish.input_compression, kind, "input.compression")
     delimiter = wish.delimiter or ","
     if len(delimiter) != 1 or delimiter in '"\r\n' or not delimiter.isascii():
         raise invalid("input.delimiter", wish.delimiter, "one ASCII character other than a quote or a line end")
@@ -173,6 +204,7 @@ def read_input(wish: Wish) -> Input:
         header=wish.header,
         event_time_column=wish.event_time_column,
         joins=_joins(wish),
+        compression=compression,
     )
 
 
@@ -188,7 +220,7 @@ def _joins(wish: Wish) -> tuple[FeatureJoin, ...]:
 
 
 def _join(source: SourceWish, field: str) -> FeatureJoin:
-    path = local_path(source.uri, f"{field}.uri")
+    path = source_path(source.uri, f"{field}.uri")
     kind = format_of(path, source.format, f"{field}.format", f"{field}.uri")
     if kind is Format.JSONL:
         raise invalid(f"{field}.format", kind, "parquet or csv")
@@ -227,29 +259,50 @@ def resolved(join: FeatureJoin, version: Version) -> FeatureJoin:
 
 
 def _output(wish: Wish) -> Output:
-    path = local_path(wish.output_uri, "output_uri")
-    _check_plain(wish.output_compression, "output.compression")
+    path = output_path(wish.output_uri, "output_uri")
     kind = format_of(path, wish.output_format, "output.format", "output_uri")
-    return Output(wish.output_uri, path, kind, wish.overwrite)
+    compression = checked_compression(wish.output_compression, kind, "output.compression")
+    if compression is None and kind is not Format.PARQUET:
+        compression = named_compression(path)
+    columns = check_columns(wish.output_columns)
+    return Output(wish.output_uri, path, kind, wish.overwrite, compression or Compression.NONE, columns, wish.explain)
+
+
+def _shown_output(wish: Wish) -> Output:
+    """The output of one that only looks."""
+    return Output("", "", Format.JSONL, columns=check_columns(wish.output_columns), explain=wish.explain)
+
+
+def check_columns(columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Columns to copy, as far as they can be judged without the input."""
+    field = "output.columns"
+    if len(columns) > COLUMNS_MAX:
+        raise invalid(field, f"{len(columns)} columns", f"at most {COLUMNS_MAX}")
+    doubled = sorted({name for name in columns if columns.count(name) > 1})
+    if doubled:
+        raise invalid(field, doubled[0], "each column once")
+    clashing = sorted(set(columns) & set(PREDICTION_COLUMNS))
+    if clashing:
+        raise invalid(field, clashing[0], f"other names than the prediction's own: {', '.join(PREDICTION_COLUMNS)}")
+    return columns
 
 
 def _check_apart(read: Input, write: Output) -> None:
-    if read.path in (write.path, write.errors_path):
-        raise invalid("output_uri", write.uri, "another file than the input")
+    for path in (write.path, write.errors_path):
+        if path == read.path:
+            raise invalid("output_uri", write.uri, "another file than the input")
+        if read.path.endswith("/") and path.startswith(read.path):
+            raise invalid("output_uri", write.uri, "a place outside of the folder that is the input")
+        if has_wildcard(read.path) and matches(path, read.path):
+            raise invalid("output_uri", write.uri, "a name that the pattern of the input does not match")
 
 
-def _check_plain(compression: str, field_name: str) -> None:
-    if compression in ("", "none"):
-        return
-    if compression not in ("gzip", "zstd", "bz2"):
-        raise invalid(field_name, compression, "none")
-    raise MeshError(
-        Reason.NOT_IMPLEMENTED, f"{field_name} is {compression!r}: compressed text is not understood yet; use Parquet"
-    )
-
-
-def check_batch_size(value: int) -> int:
-    """Rows in one request."""
+def check_batch_size(value: int, *, explain: bool) -> int:
+    """Rows in one request. Of those that are explained the batcher takes few."""
+    if explain:
+        if value > explanations.ROWS_MAX:
+            raise invalid("batch_size", value, f"1 to {explanations.ROWS_MAX} with output.explain; 0 means the most")
+        return value or explanations.ROWS_MAX
     return _ranged("batch_size", value, BATCH_SIZE_MAX, BATCH_SIZE_DEFAULT)
 
 
@@ -302,13 +355,6 @@ def check_request_id(value: str) -> str:
     if len(value) > REQUEST_ID_MAX or not value.isprintable():
         raise invalid("request_id", value, f"at most {REQUEST_ID_MAX} printable characters")
     return value
-
-
-def _check_runtime(value: str) -> None:
-    if value not in ("", "local"):
-        raise MeshError(
-            Reason.NOT_IMPLEMENTED, f"runtime is {value!r}: batch jobs run on this machine only so far; leave it out"
-        )
 
 
 def _ranged(name: str, value: int, most: int, default: int) -> int:

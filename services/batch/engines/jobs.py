@@ -2,10 +2,12 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from services.batch.domain.chunks import FailedRow
+from services.batch.domain.column_types import check_types
+from services.batch.domain.explanations import check_explainable
 from services.batch.domain.job import (
     Job,
     JobSpec,
@@ -16,19 +18,11 @@ from services.batch.domain.job import (
     state_invalid,
 )
 from services.batch.domain.layout import check_schema, lay_out
+from services.batch.domain.notices import NO_OFFICES, Offices
 from services.batch.domain.results import ResultShape
 from services.batch.domain.wish import Draft, Wish, check_request_id, draft
-from services.batch.ports import (
-    Catalogue,
-    Change,
-    JobQuery,
-    JobStore,
-    NewJob,
-    Sources,
-    StoreAwayError,
-    StoredChunk,
-    Workspace,
-)
+from services.batch.ports import Catalogue, Change, JobQuery, JobStore, NewJob, StoreAwayError, StoredChunk
+from services.batch.ports_places import Sources, Workspace
 from services.common.access.book import EVERYTHING, Sight
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason, invalid
@@ -58,13 +52,19 @@ class Jobs:
         workspace: Workspace,
         clock: Clock,
         wake: Callable[[], None],
+        offices: Offices = NO_OFFICES,
+        clusters: Collection[str] = (),
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._sources = sources
         self._workspace = workspace
         self._clock = clock
-        self._wake = wake
+        self.wake = wake
+        """Has whoever runs jobs look at once."""
+        self.offices = offices
+        """By which means people can be told."""
+        self._clusters = clusters
 
     async def create(self, wish: Wish, *, request_id: str, wish_digest: str, created_by: str, team: str) -> Job:
         """Makes a job, or returns the one that the same call made before."""
@@ -75,21 +75,27 @@ class Jobs:
             if made is not None:
                 return made
         spec = await self.check(wish)
-        job = await self._store.create(NewJob(self._new_id(), spec, created_by, team, request_id, wish_digest))
-        self._wake()
+        job = await self._store.create(NewJob(self.new_id(), spec, created_by, team, request_id, wish_digest))
+        self.wake()
         return job
 
     async def check(self, wish: Wish) -> JobSpec:
         """What the job would be, after every check that can be made without reading the whole input."""
-        spec = await self.pin(draft(wish))
+        spec = await self.pin(self.draft(wish))
         await asyncio.to_thread(self._check_files, spec)
         return spec
+
+    def draft(self, wish: Wish) -> Draft:
+        """The wish, checked without looking at anything outside."""
+        return draft(wish, offices=self.offices, clusters=self._clusters)
 
     async def pin(self, asked: Draft) -> JobSpec:
         """The wish with its version, which is one that batch jobs can use."""
         version = await self._catalogue.version(asked.model, asked.version)
         check_schema(version.schema)
         ResultShape(version)
+        if asked.output.explain:
+            check_explainable(version)
         return asked.pinned(version)
 
     async def get(self, job_id: str, sight: Sight = EVERYTHING) -> Job:
@@ -104,17 +110,26 @@ class Jobs:
         labels: Sequence[str],
         page_size: int,
         page_token: str,
+        schedule_id: str = "",
         sight: Sight = EVERYTHING,
     ) -> JobPage:
         """Jobs, newest first."""
         if status and status not in tuple(Status):
             raise invalid("status", status, "one of " + ", ".join(Status))
         size = check_page_size(page_size)
-        query = f"jobs {model!r} {status!r} {sorted(labels)!r}"
+        query = f"jobs {model!r} {status!r} {sorted(labels)!r} {schedule_id!r}"
         position = decode_page_token(page_token, query=query)
         before = _number(position, page_token)
         found = await self._store.query(
-            JobQuery(model=model, status=status, labels=_labels(labels), before=before, limit=size + 1, sight=sight)
+            JobQuery(
+                model=model,
+                status=status,
+                labels=_labels(labels),
+                schedule_id=schedule_id,
+                before=before,
+                limit=size + 1,
+                sight=sight,
+            )
         )
         jobs = found[:size]
         more = len(found) > size
@@ -161,7 +176,7 @@ class Jobs:
             return Change(status=Status.CANCELLED, paused=False, fence=True, ended=True)
 
         cancelled = await self._store.change(job_id, _of_seen(decide, sight))
-        self._wake()
+        self.wake()
         return cancelled
 
     async def pause(self, job_id: str, sight: Sight = EVERYTHING) -> Job:
@@ -172,7 +187,7 @@ class Jobs:
             return None if job.paused else Change(status=Status.PENDING, paused=True, fence=True)
 
         paused = await self._store.change(job_id, _of_seen(decide, sight))
-        self._wake()
+        self.wake()
         return paused
 
     async def resume(self, job_id: str, sight: Sight = EVERYTHING) -> Job:
@@ -183,7 +198,7 @@ class Jobs:
             return Change(paused=False) if job.paused else None
 
         resumed = await self._store.change(job_id, _of_seen(decide, sight))
-        self._wake()
+        self.wake()
         return resumed
 
     async def retry(self, job_id: str, sight: Sight = EVERYTHING) -> Job:
@@ -195,7 +210,7 @@ class Jobs:
             return Change(status=Status.PENDING, fence=True, begin_again=True, forget_progress=forget)
 
         begun = await self._store.change(job_id, _of_seen(decide, sight))
-        self._wake()
+        self.wake()
         return begun
 
     async def delete(self, job_id: str, sight: Sight = EVERYTHING) -> None:
@@ -237,10 +252,11 @@ class Jobs:
         return chunks[:size], encode_page_token(str(chunks[size - 1].chunk.index), query=query) if more else ""
 
     def _check_files(self, spec: JobSpec) -> None:
-        lay_out(self._sources.open(spec.input).columns(), spec.version, spec.input)
+        source = self._sources.open(spec.input)
+        check_types(lay_out(source.columns(), spec.version, spec.input, spec.output.columns), source.types())
         self._workspace.check_output(spec.output, spec.input.path)
 
-    def _new_id(self) -> str:
+    def new_id(self) -> str:
         """Ids of later jobs are larger, so that they sort as they were made."""
         return f"batch_job_{int(self._clock.now().timestamp() * 1000):012x}{secrets.token_hex(4)}"
 

@@ -1,34 +1,21 @@
-"""One lease of one job: from wherever it stopped to its output.
+"""One lease of one job, carried: it is planned, its chunks are done by workers, and their parts become the output.
 
-A thread reads chunks in order and hands them over one at a time; a few chunks are predicted and written at once; each
-is recorded when its part is safely written. Whatever of this is cut off at any moment is simply done again by whoever
-leases the job next, for nothing counts that is not recorded.
+Whatever of this is cut off at any moment is simply done again by whoever leases the job next, for nothing counts that
+is not recorded; workers do not notice.
 """
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
-from services.batch.domain.chunks import (
-    CHUNK_BYTES_MAX,
-    CHUNK_ROWS_MIN,
-    Chunk,
-    ChunkResult,
-    FailedRow,
-    Plan,
-    chunk_rows,
-    chunks_in_flight,
-)
-from services.batch.domain.job import Job, Spent, too_many_failed
+from services.batch.domain.chunks import CHUNK_BYTES_MAX, CHUNK_ROWS_MIN, FailedRow, Plan, chunk_rows
+from services.batch.domain.job import Job, too_many_failed
 from services.batch.domain.layout import Layout, lay_out
-from services.batch.domain.results import keys_of
-from services.batch.domain.rows import RowBlock
-from services.batch.engines.predictor import Predictor
-from services.batch.engines.step import Predicted, encoded, failures
+from services.batch.domain.results import ResultShape
+from services.batch.engines.launch import Launch
 from services.batch.engines.threads import in_thread
-from services.batch.ports import Board, Lease, Source, Sources, Workspace, WorkStore
-from services.common.clock import Clock
+from services.batch.ports import Lease, WorkStore
+from services.batch.ports_places import Source, Sources, Workspace
 from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
 
@@ -36,16 +23,6 @@ log = get_logger(__name__)
 
 _FAILED_PAGE = 1000
 _PAGE_TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    chunk: Chunk
-    block: RowBlock
-    read_s: float
-
-
-_Queue = asyncio.Queue[_Read | None]
 
 
 class JobRun:
@@ -59,24 +36,28 @@ class JobRun:
         store: WorkStore,
         sources: Sources,
         workspace: Workspace,
-        predictor: Predictor,
-        board: Board,
-        clock: Clock,
+        offer: Callable[[], None],
+        launch: Launch | None = None,
         chunk_rows_min: int = CHUNK_ROWS_MIN,
     ) -> None:
+        """`offer` is called when there are chunks to do. `launch` sees to workers elsewhere; None: they are here."""
         self._lease = lease
+        self._job = job
         self._spec = job.spec
         self._store = store
         self._sources = sources
         self._workspace = workspace
-        self._predictor = predictor
-        self._board = board
-        self._clock = clock
+        self._offer = offer
+        self._launch = launch
         self._chunk_rows_min = chunk_rows_min
+        self._changed = asyncio.Event()
 
-    async def adjust(self, job: Job) -> None:
-        """Takes changes of the job while it runs."""
-        await self._predictor.adjust(batch_size=job.spec.batch_size, max_parallelism=job.spec.max_parallelism)
+    def adjust(self, job: Job) -> None:
+        """Takes what became of the job meanwhile."""
+        before, self._job = self._job.spec, job
+        self._changed.set()
+        if self._launch is not None and job.spec != before:
+            self._launch.wake()
 
     async def run(self) -> None:
         """Returns when the output is there and the job is completed."""
@@ -85,9 +66,10 @@ class JobRun:
         try:
             source = await in_thread(lambda: self._sources.open(self._spec.input))
             plan = await self._plan(source)
-            layout = lay_out(plan.columns, self._spec.version, self._spec.input)
-            while pending := await self._pending(plan):
-                await self._work(source, plan, layout, pending)
+            layout = lay_out(plan.columns, self._spec.version, self._spec.input, self._spec.output.columns)
+            if not await self._all_done(plan):
+                await self._work(plan)
+            self._check_failed(plan)
             await self._check_unchanged(source, plan)
         except OSError as error:
             raise MeshError(
@@ -109,8 +91,8 @@ class JobRun:
             await self._check_unchanged(source, plan)
             return plan
         columns = await in_thread(source.columns)
-        layout = lay_out(columns, self._spec.version, self._spec.input)
-        rows = chunk_rows(self._spec.batch_size, least=self._chunk_rows_min)
+        layout = lay_out(columns, self._spec.version, self._spec.input, self._spec.output.columns)
+        rows = chunk_rows(self._spec.batch_size, least=self._chunk_rows_min, explain=self._spec.output.explain)
         plan = await in_thread(lambda: source.cut(rows, bytes_max=CHUNK_BYTES_MAX, key_column=layout.key))
         await self._store.set_plan(self._lease, plan)
         log.info("job planned", job_id=self._lease.job_id, rows=plan.total_rows, chunks=len(plan.chunks))
@@ -124,8 +106,31 @@ class JobRun:
                 "it is now",
             )
 
-    async def _pending(self, plan: Plan) -> Sequence[Chunk]:
-        """The chunks that are not done, those included whose part has gone."""
+    async def _work(self, plan: Plan) -> None:
+        """Returns when workers have done all chunks. Raises what keeps the launch from going on."""
+        if self._launch is None:
+            return await self._until_done(plan)
+        launch = asyncio.create_task(self._launch.keep(lambda: self._job, len(plan.chunks)))
+        done = asyncio.create_task(self._until_done(plan))
+        try:
+            await asyncio.wait([launch, done], return_when=asyncio.FIRST_COMPLETED)
+            await (done if done.done() else launch)
+        finally:
+            launch.cancel()
+            done.cancel()
+            await asyncio.gather(launch, done, return_exceptions=True)
+
+    async def _until_done(self, plan: Plan) -> None:
+        while True:
+            self._offer()
+            await self._progress(plan)
+            if await self._all_done(plan):
+                return
+
+    async def _all_done(self, plan: Plan) -> bool:
+        """Whether every chunk is; those whose part has gone are to be done again."""
+        # What is said of the job from now on is later than what is looked at here.
+        self._changed.clear()
         parts = await self._store.parts(self._lease)
         job_id = self._lease.job_id
         lost = await in_thread(
@@ -134,68 +139,32 @@ class JobRun:
         for index in sorted(lost):
             log.warning("part is gone; its chunk is done again", job_id=job_id, chunk=index)
             await self._store.reopen_chunk(self._lease, index)
-        return [chunk for chunk in plan.chunks if chunk.index not in parts or chunk.index in lost]
+        return len(parts) - len(lost) == len(plan.chunks)
 
-    async def _work(self, source: Source, plan: Plan, layout: Layout, pending: Sequence[Chunk]) -> None:
-        """Reads, predicts and writes the chunks. The queue holds one, so reading waits for predicting."""
-        queue: _Queue = asyncio.Queue(maxsize=1)
-        most = chunks_in_flight(self._spec.batch_size, self._spec.max_parallelism, least=self._chunk_rows_min)
-        workers = min(len(pending), most)
-        blocks = source.read(pending, layout.columns, plan)
-        try:
-            async with asyncio.TaskGroup() as group:
-                for number in range(workers):
-                    group.create_task(self._worker(queue, plan, layout), name=f"batch:chunks:{number}")
-                group.create_task(self._reader(queue, blocks, pending, workers), name="batch:reader")
-        except BaseExceptionGroup as errors:
-            raise _cause(errors) from errors
+    async def _progress(self, plan: Plan) -> None:
+        """Returns when all chunks are said to be done. Raises where too many rows have failed."""
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            self._check_failed(plan)
+            if self._job.completed_chunks >= len(plan.chunks):
+                return
 
-    async def _reader(self, queue: _Queue, blocks: Iterator[RowBlock], chunks: Sequence[Chunk], workers: int) -> None:
-        for chunk in chunks:
-            began_s = self._clock.monotonic()
-            block = await in_thread(lambda: next(blocks, None))
-            if block is None or block.first_row != chunk.first_row:
-                raise MeshError(
-                    Reason.INPUT_UNREADABLE, f"input_uri {self._spec.input.uri!r} ends before row {chunk.first_row}"
-                )
-            await queue.put(_Read(chunk, block, self._clock.monotonic() - began_s))
-        for _ in range(workers):
-            await queue.put(None)
-
-    async def _worker(self, queue: _Queue, plan: Plan, layout: Layout) -> None:
-        while (read := await queue.get()) is not None:
-            result = await self._chunk(read, plan, layout)
-            job = await self._store.complete_chunk(self._lease, result)
-            version = self._spec.version
-            self._board.rows(version.model, version.version, predicted=result.part.row_count, failed=len(result.failed))
-            if too_many_failed(job.failed_rows, job.total_rows, job.spec.max_failed_fraction):
-                raise MeshError(
-                    Reason.SCHEMA_VIOLATION,
-                    f"{job.failed_rows} of {job.total_rows} rows failed, more than max_failed_fraction "
-                    f"{job.spec.max_failed_fraction:g} allows; see the failed rows, and raise it or mend the input",
-                )
-
-    async def _chunk(self, read: _Read, plan: Plan, layout: Layout) -> ChunkResult:
-        ready = await in_thread(lambda: encoded(read.block, layout, key_is_integer=plan.key_is_integer))
-        outcome = await self._predictor.predict(ready.tensors, ready.good_rows(read.block.row_count))
-        began_s = self._clock.monotonic()
-        result = await in_thread(lambda: self._written(read.chunk, Predicted(read.block, ready, outcome), layout, plan))
-        spent = Spent(read_s=read.read_s, write_s=self._clock.monotonic() - began_s)
-        return ChunkResult(result.chunk, result.part, result.failed, outcome.spent + spent)
-
-    def _written(self, chunk: Chunk, predicted: Predicted, layout: Layout, plan: Plan) -> ChunkResult:
-        keys = keys_of(predicted.block, layout, key_is_integer=plan.key_is_integer)
-        table = predicted.outcome.table(self._predictor.shape, keys, layout.key_name)
-        failed = failures(predicted, keys)
-        assert table.num_rows + len(failed) == chunk.row_count, "every row is predicted or failed"
-        part = self._workspace.write_part(self._lease, chunk.index, table, self._spec.output)
-        return ChunkResult(chunk, part, failed, Spent())
+    def _check_failed(self, plan: Plan) -> None:
+        job = self._job
+        if too_many_failed(job.failed_rows, plan.total_rows, job.spec.max_failed_fraction):
+            raise MeshError(
+                Reason.SCHEMA_VIOLATION,
+                f"{job.failed_rows} of {plan.total_rows} rows failed, more than max_failed_fraction "
+                f"{job.spec.max_failed_fraction:g} allows; see the failed rows, and raise it or mend the input",
+            )
 
     async def _publish(self, plan: Plan, layout: Layout) -> None:
         parts = await self._store.parts(self._lease)
         ordered = [parts[chunk.index] for chunk in plan.chunks]
         failed = self._failed_rows(asyncio.get_running_loop())
-        columns = self._predictor.shape.columns(layout.key_name)
+        shape = ResultShape(self._spec.version, explain=self._spec.output.explain)
+        columns = shape.columns(layout.key_name, layout.copied)
         stop = threading.Event()
         work = asyncio.ensure_future(
             in_thread(
@@ -228,10 +197,3 @@ class JobRun:
 
 def _nothing() -> None:
     """The output is there already."""
-
-
-def _cause(errors: BaseException) -> BaseException:
-    """The first single error in a group of groups."""
-    while isinstance(errors, BaseExceptionGroup):
-        errors = errors.exceptions[0]
-    return errors

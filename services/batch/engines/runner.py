@@ -1,31 +1,22 @@
-"""Runs jobs: claims those that wait, keeps their leases, ends them, and clears up after them.
+"""Carries jobs: claims those that wait, keeps their leases, ends them, and clears up after them. Workers do the chunks.
 
 It asks the store again and again what there is to do and never remembers, so a start after any death is a start like
 any other: a job whose process died is one whose lease ran out.
 """
 
 import asyncio
-import random
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 from services.batch.domain.chunks import CHUNK_ROWS_MIN
 from services.batch.domain.job import Job, Status
 from services.batch.engines.access import JobAccess
-from services.batch.engines.predictor import Predictor
+from services.batch.engines.launch import Launches
 from services.batch.engines.run import JobRun
-from services.batch.ports import (
-    Board,
-    FencedError,
-    Lease,
-    Leftover,
-    Model,
-    Sources,
-    StoreAwayError,
-    Workspace,
-    WorkStore,
-)
+from services.batch.ports import Board, FencedError, Lease, Leftover, StoreAwayError, WorkStore
+from services.batch.ports_places import Sources, Workspace
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
 from services.common.grpc.identity import act_as
@@ -37,6 +28,8 @@ _LEFTOVERS_PAGE = 100
 _SETTLE_PERIODS = 3
 """A worker that lost its job stops within one look and the end of its threads; its files are cleared after that."""
 _RENEWALS_PER_LEASE = 4
+_PUT_OFF_S = 300.0
+"""Until files are tried again that could not be cleared away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +40,6 @@ class RunnerOptions:
     jobs_max: int
     lease_s: float
     poll_period_s: float
-    outage_timeout_s: float
     chunk_rows_min: int = CHUNK_ROWS_MIN
 
 
@@ -61,29 +53,39 @@ class Runner:
         access: JobAccess,
         sources: Sources,
         workspace: Workspace,
-        model: Model,
         board: Board,
+        offer: Callable[[], None],
+        launches: Launches,
         clock: Clock,
-        rng: random.Random,
         options: RunnerOptions,
     ) -> None:
+        """`offer` is called when there are chunks to do."""
         self._store = store
         self._access = access
         self._sources = sources
         self._workspace = workspace
-        self._model = model
         self._board = board
+        self._offer = offer
+        self._launches = launches
         self._clock = clock
-        self._rng = rng
         self._options = options
         self._running: set[asyncio.Task[None]] = set()
+        self._runs: dict[str, JobRun] = {}
         self._woken = asyncio.Event()
+        self._put_off_until_s: dict[str, float] = {}
         self.reachable = False
         """Whether the store answered when it was last asked."""
 
     def wake(self) -> None:
         """Has it look at once."""
         self._woken.set()
+        self._launches.wake()
+
+    def told(self, job: Job) -> None:
+        """A chunk of the job was done, here or wherever else it is carried."""
+        run = self._runs.get(job.job_id)
+        if run is not None:
+            run.adjust(job)
 
     async def run(self) -> None:
         """Looks for work until it is cancelled."""
@@ -159,25 +161,17 @@ class Runner:
     async def _run(self, lease: Lease, job: Job) -> None:
         """Works and renews side by side; what ends first ends the other."""
         options = self._options
-        predictor = Predictor(
-            model=self._model,
-            board=self._board,
-            clock=self._clock,
-            rng=self._rng,
-            outage_timeout_s=options.outage_timeout_s,
-            spec=job.spec,
-        )
         run = JobRun(
             lease=lease,
             job=job,
             store=self._store,
             sources=self._sources,
             workspace=self._workspace,
-            predictor=predictor,
-            board=self._board,
-            clock=self._clock,
+            offer=self._offer,
+            launch=self._launches.of(job),
             chunk_rows_min=options.chunk_rows_min,
         )
+        self._runs[lease.job_id] = run
         work = asyncio.create_task(run.run(), name=f"batch:work:{lease.job_id}")
         try:
             while not work.done():
@@ -185,6 +179,8 @@ class Runner:
                 if not work.done():
                     await self._renew(lease, run)
         finally:
+            if self._runs.get(lease.job_id) is run:
+                del self._runs[lease.job_id]
             work.cancel()
             await asyncio.wait([work])
             if not work.cancelled():
@@ -195,10 +191,10 @@ class Runner:
         try:
             job = await self._store.renew(lease, lease_s=self._options.lease_s)
         except StoreAwayError:
-            # Predictions may go on meanwhile; what cannot be recorded will say so itself.
+            # Workers go on meanwhile; what cannot be recorded will say so itself.
             return
         self._check_permitted(job)
-        await run.adjust(job)
+        run.adjust(job)
         if job.running_s > job.spec.timeout_minutes * 60:
             raise MeshError(
                 Reason.DEADLINE_TOO_SHORT,
@@ -232,7 +228,18 @@ class Runner:
     async def _clear_up(self) -> None:
         settle_s = self._options.poll_period_s * _SETTLE_PERIODS
         for leftover in await self._store.leftovers(settle_s=settle_s, limit=_LEFTOVERS_PAGE):
-            await self._store.clean(leftover.job_id, partial(clear_away, self._workspace, leftover))
+            if self._clock.monotonic() < self._put_off_until_s.get(leftover.job_id, 0.0):
+                continue
+            try:
+                await self._store.clean(leftover.job_id, partial(clear_away, self._workspace, leftover))
+            except StoreAwayError:
+                raise
+            except MeshError as error:
+                # A bucket that is away keeps nobody waiting but its own leftovers.
+                log.warning("a job's files are not cleared away yet", job_id=leftover.job_id, why=error.message)
+                self._put_off_until_s[leftover.job_id] = self._clock.monotonic() + _PUT_OFF_S
+            else:
+                self._put_off_until_s.pop(leftover.job_id, None)
 
     async def _pause(self, seconds: float) -> None:
         try:

@@ -38,10 +38,17 @@ def failures(predicted: Predicted, keys: pa.Array) -> Sequence[FailedRow]:
     """The rows that could not be predicted, in order."""
     reasons = dict(predicted.encoded.bad)
     reasons |= {place: (error.reason, error.message) for place, error in predicted.outcome.failed.items()}
+    block = predicted.block
     return [
-        FailedRow(predicted.block.first_row + place, _shown_key(keys[place].as_py()), reason, message[:_MESSAGE_MAX])
+        FailedRow(block.first_row + place, _shown_key(keys[place].as_py()), reason, _placed(message, block, place))
         for place, (reason, message) in sorted(reasons.items())
     ]
+
+
+def _placed(message: str, block: RowBlock, place: int) -> str:
+    """The message, with the row's place where the input has several files."""
+    message = message[:_MESSAGE_MAX]
+    return f"{message} (row {block.origin_row + place} of {block.origin})" if block.origin else message
 
 
 def _shown_key(key: object) -> str:

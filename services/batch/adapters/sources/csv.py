@@ -7,13 +7,13 @@ job.
 import csv
 import io
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
-from services.batch.adapters.sources.problems import fingerprint_of, naming_lines, unreadable
-from services.batch.adapters.sources.records import cut_records, line_at, record_spans, text_start
+from services.batch.adapters.sources.blobs import Blob
+from services.batch.adapters.sources.problems import NoRowsError, line_of, naming_lines, unreadable
+from services.batch.adapters.sources.records import cut_records, record_spans, text_start
 from services.batch.domain.chunks import Chunk, Plan
 from services.batch.domain.job import Input
 from services.batch.domain.rows import Bad, RowBlock
@@ -24,15 +24,15 @@ _OnRagged = Callable[[pa_csv.InvalidRow], str]
 
 
 class CsvSource:
-    """A `Source`."""
+    """A `FileSource`."""
 
-    def __init__(self, wish: Input) -> None:
+    def __init__(self, wish: Input, blob: Blob) -> None:
         self._wish = wish
-        self._path = Path(wish.path)
+        self._blob = blob
 
-    def fingerprint(self) -> str:
-        """The file's size and time."""
-        return fingerprint_of(self._wish.path)
+    def types(self) -> tuple[pa.DataType, ...]:
+        """All is text."""
+        return ()
 
     def columns(self) -> tuple[str, ...]:
         """The names in the first line; f0, f1, … where there is none."""
@@ -43,23 +43,22 @@ class CsvSource:
     def cut(self, rows: int, *, bytes_max: int, key_column: str, chunks_max: int = 0) -> Plan:  # noqa: ARG002
         """Byte ranges that begin and end with a record. Keys are text, whichever column holds them."""
         columns, start = self._head()
-        fingerprint = self.fingerprint()
         chunks = self._cut(start, rows=rows, bytes_max=bytes_max, chunks_max=chunks_max)
-        return Plan(fingerprint, columns, key_is_integer=False, chunks=chunks)
+        return Plan(self._blob.mark, columns, key_is_integer=False, chunks=chunks)
 
     def read(self, chunks: Sequence[Chunk], columns: Sequence[str], plan: Plan) -> Iterator[RowBlock]:
         """One block for each chunk."""
-        with self._path.open("rb") as file:
+        with self._blob.text() as file:
             for chunk in chunks:
                 file.seek(chunk.start)
                 yield self._block(file.read(chunk.stop - chunk.start), chunk, columns, plan.columns)
 
     def _cut(self, start: int, *, rows: int, bytes_max: int, chunks_max: int) -> tuple[Chunk, ...]:
-        with naming_lines(self._wish):
-            spans = record_spans(self._path, start=start, quoted=True, length_max=RECORD_BYTES_MAX)
+        with naming_lines(self._wish, self._blob), self._blob.text() as file:
+            spans = record_spans(file, start=start, quoted=True, length_max=RECORD_BYTES_MAX)
             chunks = cut_records(spans, rows=rows, bytes_max=bytes_max, chunks_max=chunks_max)
         if not chunks:
-            raise unreadable(self._wish, "it has no rows")
+            raise NoRowsError(self._wish)
         return chunks
 
     def _block(self, data: bytes, chunk: Chunk, wanted: Sequence[str], columns: Sequence[str]) -> RowBlock:
@@ -104,13 +103,12 @@ class CsvSource:
 
     def _head(self) -> tuple[tuple[str, ...], int]:
         """The columns, and the byte at which the rows begin."""
-        with naming_lines(self._wish):
-            spans = record_spans(self._path, start=text_start(self._path), quoted=True, length_max=RECORD_BYTES_MAX)
+        with naming_lines(self._wish, self._blob), self._blob.text() as file:
+            spans = record_spans(file, start=text_start(file), quoted=True, length_max=RECORD_BYTES_MAX)
             found = next((pair for pair in spans if len(pair[0])), None)
-        if found is None:
-            raise unreadable(self._wish, "it has no rows")
-        first, stop = int(found[0][0]), int(found[1][0])
-        with self._path.open("rb") as file:
+            if found is None:
+                raise NoRowsError(self._wish)
+            first, stop = int(found[0][0]), int(found[1][0])
             file.seek(first)
             line = file.read(stop - first)
         names = self._cells(line)
@@ -129,8 +127,7 @@ class CsvSource:
         return tuple(next(csv.reader(io.StringIO(text, newline=""), delimiter=self._wish.delimiter)))
 
     def _unparsed(self, chunk: Chunk, why: str) -> Exception:
-        first = line_at(self._path, chunk.start)
-        last = first + line_at(self._path, chunk.stop) - line_at(self._path, chunk.start)
+        first, last = line_of(self._blob, chunk.start), line_of(self._blob, chunk.stop)
         return unreadable(self._wish, f"lines {first} to {last} do not parse: {why}")
 
 

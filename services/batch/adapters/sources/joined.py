@@ -1,6 +1,7 @@
 """An input whose rows get features out of files that say what held when."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 
@@ -8,7 +9,9 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
-from services.batch.adapters.sources.problems import fingerprint_of
+from services.batch.adapters.objects import Buckets
+from services.batch.adapters.sources.blobs import Blob
+from services.batch.adapters.sources.listing import find
 from services.batch.domain.chunks import Chunk, Plan
 from services.batch.domain.columns import ids_of
 from services.batch.domain.feature_join import History, joined
@@ -16,7 +19,7 @@ from services.batch.domain.job import FeatureJoin, Format, Input
 from services.batch.domain.moments import moments_of
 from services.batch.domain.point_in_time import Timeline
 from services.batch.domain.rows import RowBlock
-from services.batch.ports import Source
+from services.batch.ports_places import Source
 from services.common.errors import MeshError, Reason, shown
 
 BYTES_MAX = 4 * 1024**3
@@ -26,13 +29,14 @@ BYTES_MAX = 4 * 1024**3
 class JoinedSource:
     """A `Source` over another one. The sources are read when the first block is, and kept until the last."""
 
-    def __init__(self, rows: Source, wish: Input) -> None:
+    def __init__(self, rows: Source, wish: Input, buckets: Buckets) -> None:
         self._rows = rows
         self._wish = wish
+        self._buckets = buckets
 
     def fingerprint(self) -> str:
         """Differs where the input or a source was changed."""
-        return "|".join([self._rows.fingerprint(), *(fingerprint_of(join.path) for join in self._wish.joins)])
+        return "|".join([self._rows.fingerprint(), *(self._found(join).mark for join in self._wish.joins)])
 
     def columns(self) -> tuple[str, ...]:
         """The input's, and the features. Raises INPUT_UNREADABLE naming what a source or the input lacks."""
@@ -47,6 +51,10 @@ class JoinedSource:
                     metadata={"missing_columns": column},
                 )
         return (*own, *(feature for features in self._features for feature in features))
+
+    def types(self) -> Mapping[str, pa.DataType]:
+        """The input's. What the sources hold is judged when it is joined."""
+        return self._rows.types()
 
     def cut(self, rows: int, *, bytes_max: int, key_column: str, chunks_max: int = 0) -> Plan:
         """As the input is cut."""
@@ -72,7 +80,7 @@ class JoinedSource:
         taken = set(self._own)
         given: list[tuple[str, ...]] = []
         for join in self._wish.joins:
-            names = _names(join)
+            names = _names(join, self._found(join))
             features = join.features or tuple(name for name in join.inputs if name in names and name not in taken)
             missing = [name for name in (join.entity, join.timestamp_column, *features) if name not in names]
             if missing or not features:
@@ -85,11 +93,19 @@ class JoinedSource:
             given.append(features)
         return given
 
+    def _found(self, join: FeatureJoin) -> Blob:
+        """The file of a source, as it is now."""
+        with _telling(join):
+            found = find(Input(join.uri, join.path, join.format), self._buckets)
+        if found.many:
+            raise _unreadable(join, "it is a folder; name one file")
+        return found.blobs[0]
+
     def _histories(self) -> Sequence[History]:
         left = BYTES_MAX
         histories: list[History] = []
         for join, features in zip(self._wish.joins, self._features, strict=True):
-            table = _table(join, features)
+            table = _table(join, self._found(join), features)
             left -= table.nbytes
             if left < 0:
                 raise _unreadable(join, f"the sources have more than {BYTES_MAX} bytes; leave out columns, or old rows")
@@ -101,26 +117,42 @@ class JoinedSource:
         return histories
 
 
-def _names(join: FeatureJoin) -> list[str]:
-    try:
+def _names(join: FeatureJoin, blob: Blob) -> list[str]:
+    with _telling(join):
         if join.format is Format.PARQUET:
-            return list(pq.read_schema(join.path).names)
-        with pa_csv.open_csv(join.path) as reader:
+            with blob.open() as file:
+                return list(pq.read_schema(file).names)
+        with blob.text() as file, pa_csv.open_csv(file) as reader:
             return list(reader.schema.names)
-    except (pa.ArrowException, OSError) as error:
-        raise _unreadable(join, str(error)) from None
 
 
-def _table(join: FeatureJoin, features: Sequence[str]) -> pa.Table:
+def _table(join: FeatureJoin, blob: Blob, features: Sequence[str]) -> pa.Table:
     columns = list(dict.fromkeys([join.entity, join.timestamp_column, *features]))
-    try:
+    with _telling(join):
         if join.format is Format.PARQUET:
-            return pq.read_table(join.path, columns=columns)
+            with blob.open() as file:
+                return pq.read_table(file, columns=columns)
         texts = {join.entity, join.timestamp_column, *(name for name in features if name in join.texts)}
         options = pa_csv.ConvertOptions(
             include_columns=columns, column_types=dict.fromkeys(texts, pa.string()), strings_can_be_null=False
         )
-        return pa_csv.read_csv(join.path, convert_options=options)
+        with blob.text() as file:
+            return pa_csv.read_csv(file, convert_options=options)
+
+
+@contextmanager
+def _telling(join: FeatureJoin) -> Iterator[None]:
+    """Says of which source a problem is: the code that reads it is that of inputs."""
+    try:
+        yield
+    except MeshError as error:
+        words = error.message.removeprefix("input_uri ")
+        raise MeshError(
+            error.reason,
+            f"feature source {words}",
+            metadata={"source_uri": join.uri},
+            retry_after_s=error.retry_after_s,
+        ) from error
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(join, str(error)) from None
 

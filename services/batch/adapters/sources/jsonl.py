@@ -1,12 +1,14 @@
 """JSON Lines: one JSON object a line. A line that is none is a failed row, not a failed job."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from typing import BinaryIO
 
 import orjson
+import pyarrow as pa
 
-from services.batch.adapters.sources.problems import fingerprint_of, naming_lines, unreadable
-from services.batch.adapters.sources.records import Ints, cut_records, line_at, record_spans, text_start
+from services.batch.adapters.sources.blobs import Blob
+from services.batch.adapters.sources.problems import NoRowsError, line_of, naming_lines, unreadable
+from services.batch.adapters.sources.records import Ints, cut_records, record_spans, text_start
 from services.batch.domain.chunks import Chunk, Plan
 from services.batch.domain.job import Input
 from services.batch.domain.rows import Bad, RowBlock
@@ -18,15 +20,15 @@ _LOOKED_AT = 100
 
 
 class JsonlSource:
-    """A `Source`."""
+    """A `FileSource`."""
 
-    def __init__(self, wish: Input) -> None:
+    def __init__(self, wish: Input, blob: Blob) -> None:
         self._wish = wish
-        self._path = Path(wish.path)
+        self._blob = blob
 
-    def fingerprint(self) -> str:
-        """The file's size and time."""
-        return fingerprint_of(self._wish.path)
+    def types(self) -> tuple[pa.DataType, ...]:
+        """Each value has its own."""
+        return ()
 
     def columns(self) -> tuple[str, ...]:
         """The keys of the first rows, in the order in which they appear."""
@@ -35,16 +37,15 @@ class JsonlSource:
     def cut(self, rows: int, *, bytes_max: int, key_column: str, chunks_max: int = 0) -> Plan:
         """Byte ranges that begin and end with a line."""
         first = self._first()
-        fingerprint = self.fingerprint()
-        with naming_lines(self._wish):
-            chunks = cut_records(self._spans(), rows=rows, bytes_max=bytes_max, chunks_max=chunks_max)
+        with naming_lines(self._wish, self._blob), self._blob.text() as file:
+            chunks = cut_records(_spans(file), rows=rows, bytes_max=bytes_max, chunks_max=chunks_max)
         key = first.get(key_column)
         is_integer = isinstance(key, int) and not isinstance(key, bool)
-        return Plan(fingerprint, tuple(first), is_integer, chunks)
+        return Plan(self._blob.mark, tuple(first), is_integer, chunks)
 
     def read(self, chunks: Sequence[Chunk], columns: Sequence[str], plan: Plan) -> Iterator[RowBlock]:  # noqa: ARG002
         """One block for each chunk."""
-        with self._path.open("rb") as file:
+        with self._blob.text() as file:
             for chunk in chunks:
                 file.seek(chunk.start)
                 yield self._block(file.read(chunk.stop - chunk.start), chunk, columns)
@@ -59,7 +60,8 @@ class JsonlSource:
             try:
                 row = orjson.loads(line)
             except orjson.JSONDecodeError as error:
-                bad[place] = (Reason.MALFORMED_BODY, f"the line is no JSON: {error}")
+                why = "the line is no UTF-8" if _garbled(line) else f"the line is no JSON: {error}"
+                bad[place] = (Reason.MALFORMED_BODY, why)
                 continue
             if not isinstance(row, dict):
                 bad[place] = (Reason.MALFORMED_BODY, f"the line is {shown(row)}; expected a JSON object")
@@ -70,12 +72,11 @@ class JsonlSource:
 
     def _first(self) -> dict[str, object]:
         """The first values of each key in the first rows."""
-        with naming_lines(self._wish):
-            found = next((pair for pair in self._spans() if len(pair[0])), None)
-        if found is None:
-            raise unreadable(self._wish, "it has no rows")
         merged: dict[str, object] = {}
-        with self._path.open("rb") as file:
+        with naming_lines(self._wish, self._blob), self._blob.text() as file:
+            found = next((pair for pair in _spans(file) if len(pair[0])), None)
+            if found is None:
+                raise NoRowsError(self._wish)
             for number, (start, stop) in enumerate(zip(*(part[:_LOOKED_AT].tolist() for part in found), strict=True)):
                 file.seek(start)
                 line = file.read(stop - start)
@@ -89,16 +90,31 @@ class JsonlSource:
         try:
             row = orjson.loads(line)
         except orjson.JSONDecodeError as error:
-            text = shown(line.decode("utf-8", "replace"))
-            raise unreadable(self._wish, f"line {line_at(self._path, start)} is no JSON ({error}): {text}") from None
+            place = f"line {line_of(self._blob, start)}"
+            if _garbled(line):
+                raise unreadable(self._wish, f"{place} is no UTF-8; save the file with that encoding") from None
+            text = shown(line.decode())
+            raise unreadable(
+                self._wish, f"{place} is no JSON ({error}): {text}; JSON Lines have one JSON object on each line"
+            ) from None
         if not isinstance(row, dict):
             raise unreadable(
-                self._wish, f"line {line_at(self._path, start)} is {shown(row)}; expected a JSON object on each line"
+                self._wish, f"line {line_of(self._blob, start)} is {shown(row)}; expected a JSON object on each line"
             )
         return row
 
-    def _spans(self) -> Iterator[tuple[Ints, Ints]]:
-        return record_spans(self._path, start=text_start(self._path), quoted=False, length_max=LINE_BYTES_MAX)
+
+def _spans(file: BinaryIO) -> Iterator[tuple[Ints, Ints]]:
+    return record_spans(file, start=text_start(file), quoted=False, length_max=LINE_BYTES_MAX)
+
+
+def _garbled(line: bytes) -> bool:
+    """Whether it is no UTF-8."""
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return True
+    return False
 
 
 def _object_or_nothing(line: bytes) -> dict[str, object]:

@@ -6,7 +6,7 @@ blocks, so that its size does not matter.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -31,64 +31,64 @@ class RecordError(Exception):
         self.why = why
 
 
-def text_start(path: Path) -> int:
+def text_start(file: BinaryIO) -> int:
     """The byte at which the text begins: after a byte order mark, where there is one."""
-    with path.open("rb") as file:
-        return len(_BYTE_ORDER_MARK) if file.read(3) == _BYTE_ORDER_MARK else 0
+    file.seek(0)
+    return len(_BYTE_ORDER_MARK) if file.read(len(_BYTE_ORDER_MARK)) == _BYTE_ORDER_MARK else 0
 
 
-def line_at(path: Path, byte: int) -> int:
+def line_at(file: BinaryIO, byte: int) -> int:
     """The number of the line, counted from 1 as editors do, that holds a byte."""
     line, left = 1, byte
-    with path.open("rb") as file:
-        while left and (block := file.read(min(_BLOCK_BYTES, left))):
-            line += block.count(b"\n")
-            left -= len(block)
+    file.seek(0)
+    while left and (block := file.read(min(_BLOCK_BYTES, left))):
+        line += block.count(b"\n")
+        left -= len(block)
     return line
 
 
 def record_spans(
-    path: Path, *, start: int, quoted: bool, length_max: int, block_bytes: int = _BLOCK_BYTES
+    file: BinaryIO, *, start: int, quoted: bool, length_max: int, block_bytes: int = _BLOCK_BYTES
 ) -> Iterator[tuple[Ints, Ints]]:
     """Starts and stops of the records from byte `start` on, block by block. A stop is after the line end."""
     position, begin, odd = start, start, 0
     last_byte_return = False
-    with path.open("rb", buffering=0) as file:
-        file.seek(start)
-        while block := file.read(block_bytes):
-            data = np.frombuffer(block, dtype=np.uint8)
-            ends = np.flatnonzero(data == _LINE_END)
-            if quoted:
-                quotes = np.flatnonzero(data == _QUOTE)
-                before = np.searchsorted(quotes, ends) + odd
-                ends = ends[before % 2 == 0]
-                odd = (odd + len(quotes)) % 2
-            if len(ends):
-                stops = ends.astype(np.int64) + position + 1
-                starts = np.concatenate([np.array([begin], dtype=np.int64), stops[:-1]])
-                returns = np.where(ends > 0, data[ends - 1] == _RETURN, last_byte_return)
-                empty = (stops - starts) == np.where(returns, 2, 1)
-                begin = int(stops[-1])
-                yield _bounded(starts[~empty], stops[~empty], length_max)
-            last_byte_return = bool(data[-1] == _RETURN)
-            position += len(block)
-            if position - begin > length_max:
-                raise _too_long(begin, length_max)
+    file.seek(start)
+    while block := file.read(block_bytes):
+        data = np.frombuffer(block, dtype=np.uint8)
+        ends = np.flatnonzero(data == _LINE_END)
+        if quoted:
+            quotes = np.flatnonzero(data == _QUOTE)
+            before = np.searchsorted(quotes, ends) + odd
+            ends = ends[before % 2 == 0]
+            odd = (odd + len(quotes)) % 2
+        if len(ends):
+            stops = ends.astype(np.int64) + position + 1
+            starts = np.concatenate([np.array([begin], dtype=np.int64), stops[:-1]])
+            returns = np.where(ends > 0, data[ends - 1] == _RETURN, last_byte_return)
+            empty = (stops - starts) == np.where(returns, 2, 1)
+            begin = int(stops[-1])
+            yield _bounded(starts[~empty], stops[~empty], length_max, quoted=quoted)
+        last_byte_return = bool(data[-1] == _RETURN)
+        position += len(block)
+        if position - begin > length_max:
+            raise _too_long(begin, length_max, quoted=quoted)
     if odd:
         raise RecordError(begin, "has a quote that is not closed")
     if position - begin > int(last_byte_return):
         yield np.array([begin], dtype=np.int64), np.array([position], dtype=np.int64)
 
 
-def _bounded(starts: Ints, stops: Ints, length_max: int) -> tuple[Ints, Ints]:
+def _bounded(starts: Ints, stops: Ints, length_max: int, *, quoted: bool) -> tuple[Ints, Ints]:
     long = np.flatnonzero(stops - starts > length_max)
     if len(long):
-        raise _too_long(int(starts[long[0]]), length_max)
+        raise _too_long(int(starts[long[0]]), length_max, quoted=quoted)
     return starts, stops
 
 
-def _too_long(start: int, length_max: int) -> RecordError:
-    return RecordError(start, f"begins a row of more than {length_max} bytes; look for a quote that is not closed")
+def _too_long(start: int, length_max: int, *, quoted: bool) -> RecordError:
+    cause = "look for a quote that is not closed" if quoted else "look for a line end that is missing"
+    return RecordError(start, f"begins a row of more than {length_max} bytes; {cause}")
 
 
 def cut_records(

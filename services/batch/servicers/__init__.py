@@ -1,0 +1,1 @@
+"""What the batch service answers to others of the mesh."""

@@ -10,6 +10,7 @@ from typing import Protocol
 from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.failure import BackendFailure
 from services.batcher.domain.request import Tensor
+from services.batcher.domain.serving import Backend
 from services.batcher.domain.shape import CallShape
 
 
@@ -49,8 +50,8 @@ class PreparedCall(Protocol):
 class BackendClient(Protocol):
     """One model server."""
 
-    def prepare(self, shape: CallShape, *, server_model_name: str) -> PreparedCall:
-        """Settles what batches of that shape have in common."""
+    def prepare(self, shape: CallShape, *, backend: Backend) -> PreparedCall:
+        """Settles what batches of that shape have in common. `backend` is a place on this server."""
         ...
 
     async def ready(self) -> bool:
@@ -65,8 +66,8 @@ class BackendClient(Protocol):
 class BackendClientFactory(Protocol):
     """Makes clients. Making one opens no connection."""
 
-    def __call__(self, http_address: str) -> BackendClient:
-        """The client of the server at `host:port`."""
+    def __call__(self, backend: Backend) -> BackendClient:
+        """The client of the server that this backend, and maybe others, are places on."""
         ...
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
-from services.common.settings import settings_config
+from services.common.settings import settings_config, shared_by_services
 
 
 class BatcherSettings(BaseSettings):
@@ -42,6 +42,15 @@ class BatcherSettings(BaseSettings):
     """host:port of the monitor."""
     deployer_address: str = "127.0.0.1:8103"
     """host:port of the deployer, which loads versions that are cold and is told what is in demand."""
+    external_ca: str = Field(default="", validation_alias=shared_by_services("batcher", "external_ca"))
+    """File with the authorities, in PEM, whose certificates of external servers are believed. Empty: those that this
+    system believes. INFERMESH_EXTERNAL_CA tells deployer and batchers the same. Read at the start."""
+    external_credentials: str = Field(
+        default="", validation_alias=shared_by_services("batcher", "external_credentials")
+    )
+    """Folder with the bearer tokens that deployments of external servers name, each in the file <team>/<name>; those of
+    models that are no team's in the file <name>. Looked at before each use. Empty: there are none.
+    INFERMESH_EXTERNAL_CREDENTIALS tells deployer and batchers the same."""
     demand_period_s: float = Field(default=2.0, gt=0, le=10)
     """How often the deployer is told what was asked for, in seconds. Longer: an idle version stays loaded, and a busy
     one stays short of replicas, for as much longer."""
@@ -113,7 +122,7 @@ class BatcherSettings(BaseSettings):
     """Rows of the model that the explanation of one instance may cost, and 16 more for each feature: exact values of
     few features, good ones of dozens, in about a second of a small model."""
     explain_at_once_max: int = Field(default=2, ge=1, le=64)
-    """Requests that are explained at once; each has one batch on its way."""
+    """Requests that are explained at once; each has one batch on its way. One of batch jobs is beside these."""
     explain_waiting_max: int = Field(default=64, ge=0, le=10_000)
     """Requests that wait for that; one more is refused with QUEUE_FULL."""
 

@@ -3,15 +3,18 @@
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import grpc
 from prometheus_client import Metric
 
 from services.batcher.adapters.activation import DeployerActivator
+from services.batcher.adapters.backend_clients import open_client
 from services.batcher.adapters.demand import DemandReports
 from services.batcher.adapters.envoy_admin import EnvoyAdmin
 from services.batcher.adapters.key_use import KeyUses
+from services.batcher.adapters.logging_policies import PolicyWatcher
 from services.batcher.adapters.prediction_log import PredictionLog
 from services.batcher.adapters.redis_cache import RedisCache
 from services.batcher.adapters.references import References
@@ -20,7 +23,6 @@ from services.batcher.adapters.serving_table import TableWatcher
 from services.batcher.adapters.snapshot import Snapshot
 from services.batcher.adapters.thread_load import wanted_cpu_s
 from services.batcher.adapters.trace_export import TraceExporter
-from services.batcher.adapters.triton import TritonClient
 from services.batcher.bridge.messages import Handler, StreamHandler
 from services.batcher.domain.cached import CacheOptions
 from services.batcher.domain.fairness import weights
@@ -64,6 +66,8 @@ from services.common.garbage import settle
 from services.common.grpc.channel import open_channel
 from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
+from services.common.outside_credentials import Credentials
+from services.common.outside_tls import OutsideTls
 from services.common.telemetry.metrics import new_registry
 
 VARIABLE_ADMIN = "INFERMESH_ADMIN_SOCKET"
@@ -96,7 +100,11 @@ def build(settings: BatcherSettings, *, clock: Clock) -> Batcher:
     cold_starts = ActivationStats(labels)
     engine = Engine(
         clock=clock,
-        open_client=TritonClient,
+        open_client=partial(
+            open_client,
+            tls=OutsideTls.told(settings.external_ca),
+            credentials=Credentials(settings.external_credentials),
+        ),
         options=EngineOptions(weight_of=weights(settings.team_weights)),
         observer=observer,
         activator=DeployerActivator(deployer),
@@ -215,6 +223,7 @@ def assemble(
     lifecycle.add("channel to the router", stop=router.close)
     lifecycle.add("channel to the monitor", stop=monitor.close)
     lifecycle.add("kept serving table", start=watcher.restore)
+    _follow_policies(settings, monitor, catalog, clock=clock, lifecycle=lifecycle)
     lifecycle.add_task("serving table", watcher.run)
     lifecycle.add_task("serving table on disk", watcher.keep)
     lifecycle.add_task("prediction log's chunks", request_log.cut_chunks)
@@ -267,6 +276,22 @@ def assemble(
     operators = PlainFace(unready=lifecycle.unready, registry=registry, page=view.page).handlers()
     handlers, streams, prefixed = _faces(lifecycle, core, explainer)
     return Batcher(lifecycle, {**operators, **handlers}, streams, operators, prefixed, drain)
+
+
+def _follow_policies(
+    settings: BatcherSettings, monitor: grpc.aio.Channel, catalog: Catalog, *, clock: Clock, lifecycle: Lifecycle
+) -> None:
+    """Logs what the monitor's policies say."""
+    policies = PolicyWatcher(
+        monitor,
+        batcher_id=settings.instance,
+        snapshot=Snapshot(settings.data_dir, of="logging policies"),
+        apply=catalog.record,
+        clock=clock,
+    )
+    lifecycle.add("kept logging policies", start=policies.restore)
+    lifecycle.add_task("logging policies", policies.run)
+    lifecycle.add_task("logging policies on disk", policies.keep)
 
 
 def _report(demand: DemandReports | None, core: Core, lifecycle: Lifecycle) -> None:

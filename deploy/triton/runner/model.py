@@ -6,15 +6,17 @@ The folder of a version holds this file, the adapters, the artifact, and `servin
      "inputs": [{"name": "X", "datatype": "FP32", "shape": [64]}],
      "outputs": [{"name": "label", "datatype": "INT64", "shape": []}]}
 
-A shape is that of one row; -1 is a size that calls choose. It runs in Triton's stub process, in the framework's own
+A shape is that of one row; -1 is a size that calls choose. `"precision": "fp16"` asks for half precision within the
+model; what comes and goes is as declared. It runs in Triton's stub process, in the framework's own
 environment: nothing of the services can be imported here, and an adapter imports nothing that only others have.
 
 An adapter is a module with
 
     open_model(path: Path, serving: Mapping[str, Any]) -> Model
 
-where `path` is the artifact, a file or a folder, and `serving` what serving.json says. It raises ValueError with what
-is expected where the artifact or the declared tensors are not what it can run. A model has
+where `path` is the artifact, a file or a folder, and `serving` what serving.json says, with `gpu`: the number of the
+GPU that this copy runs on, None for the CPU. It raises ValueError with what is expected where the artifact or the
+declared tensors are not what it can run. A model has
 
     run(outputs: Sequence[str], inputs: Mapping[str, ndarray]) -> list[ndarray]
 
@@ -24,6 +26,7 @@ caller.
 """
 
 import json
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -57,8 +60,11 @@ class TritonPythonModel:
             raise triton.TritonModelException(f"no adapter for framework {framework!r}; there is one for: {known}")
         self._inputs = [one["name"] for one in serving["inputs"]]
         self._types = {one["name"]: _numpy_type(one["datatype"]) for one in serving["outputs"]}
+        gpu = int(args["model_instance_device_id"]) if args["model_instance_kind"] == "GPU" else None
+        # For models that are Python code and choose their device themselves.
+        os.environ["INFERMESH_GPU"] = "" if gpu is None else str(gpu)
         adapter = import_module(ADAPTERS[framework])
-        self._model = adapter.open_model(folder / serving["artifact"], serving)
+        self._model = adapter.open_model(folder / serving["artifact"], serving | {"gpu": gpu})
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answers requests in one run where they fit together; where that run fails, each alone, so blame is precise.

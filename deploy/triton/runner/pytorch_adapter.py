@@ -14,10 +14,11 @@ _PROGRAMS = {"models/model.json", "serialized_exported_program.json"}
 
 
 class PytorchModel:
-    """One module in evaluation, on a GPU where there is one."""
+    """One module in evaluation."""
 
     def __init__(self, callee: Callee, serving: Mapping[str, Any], device: torch.device) -> None:
         self._callee, self._device = callee, device
+        self._half = serving.get("precision") == "fp16"
         self._inputs = [str(one["name"]) for one in serving["inputs"]]
         self._outputs = [str(one["name"]) for one in serving["outputs"]]
         callee.check(self._inputs)
@@ -36,7 +37,8 @@ class PytorchModel:
     def _tensor(self, value: Array) -> torch.Tensor:
         # What Triton lends may be read-only, and torch warns of that: it might be written to.
         value = value if value.flags.writeable and value.flags.c_contiguous else value.copy()
-        return torch.from_numpy(value).to(self._device)
+        tensor = torch.from_numpy(value).to(self._device)
+        return tensor.half() if self._half and tensor.is_floating_point() else tensor
 
     def _named(self, answer: Any) -> Mapping[str, Any]:
         """An answer's tensors by the declared names: by the answer's own where it has names, else in order."""
@@ -57,11 +59,25 @@ class PytorchModel:
 def open_model(path: Path, serving: Mapping[str, Any]) -> PytorchModel:
     """Loads the module at `path`.
 
-    Raises ValueError where it is none or the declared tensors do not fit, and what torch raises.
+    Raises ValueError where it is none, the declared tensors do not fit or there is no such GPU, and what torch raises.
     """
     torch.set_num_threads(int(serving["threads"]))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return PytorchModel(_opened(find_model(path, "pytorch"), device), serving, device)
+    device = _device(serving.get("gpu"))
+    callee = _opened(find_model(path, "pytorch"), device)
+    if serving.get("precision") == "fp16":
+        callee.halve()
+    return PytorchModel(callee, serving, device)
+
+
+def _device(gpu: int | None) -> torch.device:
+    if gpu is None:
+        return torch.device("cpu")
+    if gpu >= torch.cuda.device_count():
+        raise ValueError(
+            f"this PyTorch ({torch.__version__}) sees {torch.cuda.device_count()} GPUs and none with the number {gpu}; "
+            "let environments be installed from an index with CUDA's build, or deploy without resources.gpu"
+        )
+    return torch.device("cuda", gpu)
 
 
 def _opened(place: Place, device: torch.device) -> Callee:

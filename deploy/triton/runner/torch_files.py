@@ -18,12 +18,24 @@ class Callee:
     """A module, and how it takes its tensors: by name where its own names are the declared ones, else in order."""
 
     def __init__(
-        self, call: Any, parameters: Sequence[str], *, by_keyword: Sequence[str] = (), outputs: Sequence[str] = ()
+        self,
+        module: torch.nn.Module,
+        parameters: Sequence[str],
+        *,
+        call: Any = None,
+        by_keyword: Sequence[str] = (),
+        outputs: Sequence[str] = (),
     ) -> None:
-        """`parameters` in the order of the call; `by_keyword` are those that it takes by name alone."""
-        self._call, self._parameters, self._by_keyword = call, list(parameters), set(by_keyword)
+        """`parameters` in the order of the call; `by_keyword` are those that it takes by name alone. `call` is how the
+        module is called where that is not by itself."""
+        self._module, self._call = module, module if call is None else call
+        self._parameters, self._by_keyword = list(parameters), set(by_keyword)
         self.outputs = list(outputs)
         """The names that the module itself has for what it gives; none where it has none."""
+
+    def halve(self) -> None:
+        """Turns the weights into half precision; tensors must come so, too."""
+        self._module.half()
 
     def check(self, declared: Sequence[str]) -> None:
         """Raises ValueError where more inputs are declared than the module takes."""
@@ -82,7 +94,7 @@ def open_export(path: Path, device: torch.device) -> Callee:
     def call(*given: torch.Tensor, **named: torch.Tensor) -> Any:
         return module(*given, **{renamed.get(name, name): tensor for name, tensor in named.items()})
 
-    return Callee(call, names, by_keyword=list(renamed), outputs=outputs)
+    return Callee(module, names, call=call, by_keyword=list(renamed), outputs=outputs)
 
 
 def open_pickle(path: Path, code: Path | None, device: torch.device) -> Callee:

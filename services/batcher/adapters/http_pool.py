@@ -5,11 +5,16 @@ their own; whoever started one gives up with `abort`, and has a deadline for tha
 """
 
 import asyncio
+import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol, cast
 
 from services.batcher.adapters.http_wire import GarbledError, Response, ResponseParser
 from services.batcher.domain.failure import BackendFailure, FailureKind
+from services.common.outside_credentials import NoCredentialError
+from services.common.outside_tls import tls_fault
+from services.common.server_address import ServerAddress
 
 
 class Reply(Protocol):
@@ -51,17 +56,53 @@ class PoolExchange:
             reply.failed(BackendFailure(kind, message))
 
 
-class HttpPool:
-    """Connections to `address`, "host:port", opened as they are needed."""
+class Parser(Protocol):
+    """Reads one response after another off one connection."""
 
-    def __init__(self, address: str, *, connections_max: int, connect_timeout_s: float, body_bytes_max: int) -> None:
+    @property
+    def untouched(self) -> bool:
+        """Whether nothing of the next response has come."""
+        ...
+
+    def feed(self, data: bytes) -> Response | None:
+        """The response that is complete with `data`; None while it is not. Raises GarbledError."""
+        ...
+
+
+class ParserFactory(Protocol):
+    """Makes the parser of a connection."""
+
+    def __call__(self, *, body_bytes_max: int) -> Parser:
+        """One that takes bodies of at most so many bytes."""
+        ...
+
+
+class HttpPool:
+    """Connections to `address`, "host:port", opened as they are needed: by TLS where `tls` says whose certificates are
+    believed, and then the server must show one for that host. `bearer` is the token that every request shows, asked for
+    before each; it raises NoCredentialError. None: none is shown."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        connections_max: int,
+        connect_timeout_s: float,
+        body_bytes_max: int,
+        new_parser: ParserFactory = ResponseParser,
+        tls: ssl.SSLContext | None = None,
+        bearer: Callable[[], str] | None = None,
+    ) -> None:
         self.address = address
-        self._host, _, port = address.rpartition(":")
-        self._host = self._host.strip("[]")
-        self._port = int(port)
+        self._at = ServerAddress(address)
+        self._tls = tls
+        self._bearer = bearer
+        self.shown = ""
+        """The token that was shown last."""
         self._connections_max = connections_max
         self._connect_timeout_s = connect_timeout_s
         self._body_bytes_max = body_bytes_max
+        self._new_parser = new_parser
         self._open: set[_Connection] = set()
         self._idle: list[_Connection] = []
         self._waiting: deque[PoolExchange] = deque()
@@ -75,6 +116,14 @@ class HttpPool:
 
     def submit(self, payload: bytes, reply: Reply) -> PoolExchange:
         """Sends a whole request, at once or when a connection is free. Never calls `reply` before it returned."""
+        if self._bearer is not None:
+            try:
+                self.shown = self._bearer()
+            except NoCredentialError as error:
+                unsent = PoolExchange(self, payload, reply)
+                asyncio.get_running_loop().call_soon(unsent.fail, FailureKind.UNREACHABLE, str(error))
+                return unsent
+            payload = authorized(payload, self.shown)
         exchange = PoolExchange(self, payload, reply)
         self._place(exchange)
         return exchange
@@ -160,14 +209,17 @@ class HttpPool:
         try:
             async with asyncio.timeout(self._connect_timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(self, ResponseParser(body_bytes_max=self._body_bytes_max)),
-                    self._host,
-                    self._port,
+                    lambda: _Connection(self, self._new_parser(body_bytes_max=self._body_bytes_max)),
+                    self._at.host,
+                    self._at.port,
+                    ssl=self._tls,
+                    server_hostname=self._at.host if self._tls is not None else None,
                 )
         except TimeoutError:
             failure = f"{self.address} did not take a connection within {self._connect_timeout_s:g} s"
         except OSError as error:
-            failure = f"{self.address} takes no connection ({error.strerror or error})"
+            fault = tls_fault(str(error)) if self._tls is not None else ""
+            failure = f"{self.address} {fault or f'takes no connection ({error.strerror or error})'}"
         # Whoever is told may submit at once, and must find that this attempt is over.
         self._connects.discard(cast("asyncio.Task[None]", asyncio.current_task()))
         if connection is not None and connection.alive:
@@ -182,10 +234,16 @@ class HttpPool:
             exchange.fail(FailureKind.UNREACHABLE, message)
 
 
+def authorized(request: bytes, token: str) -> bytes:
+    """The request with the token behind its first line."""
+    first, end, rest = request.partition(b"\r\n")
+    return b"".join((first, end, b"Authorization: Bearer ", token.encode(), end, rest))
+
+
 class _Connection(asyncio.Protocol):
     """One connection, with at most one exchange."""
 
-    def __init__(self, pool: HttpPool, parser: ResponseParser) -> None:
+    def __init__(self, pool: HttpPool, parser: Parser) -> None:
         self._pool = pool
         self._parser = parser
         self._transport: asyncio.Transport | None = None

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from infermesh.monitor.v1 import prediction_log_pb2 as pb
 
+from services.batcher.domain.log_detail import Detail
 from services.batcher.domain.row_labels import NOTHING, TEXT_LENGTH_MAX, RowLabels
 from services.batcher.domain.shadow_sums import PairSums
 from services.batcher.faces.call import KIND_SHADOW
@@ -13,9 +14,9 @@ from services.batcher.telemetry.version_stats import VersionStats
 
 _UINT32_MAX = 0xFFFFFFFF
 
-Entry = tuple[VersionPlan | str, float, float, int, int, int, str, str, str, int, float, RowLabels | None]
+Entry = tuple[VersionPlan | str, float, float, int, int, int, str, str, str, int, float, Detail | None]
 """Version (or the model's name), end and duration in seconds, rows, code, reason, id, user, team, kind,
-seconds of model servers, labels."""
+seconds of model servers, what else is noted of it."""
 Comparisons = Mapping[str, PairSums]
 """Of one shadow version, by the version that answered the callers."""
 
@@ -38,7 +39,7 @@ class Columns:
 
     def group(self, key: VersionPlan | str, entries: Sequence[Entry], *, epoch_us: float) -> pb.PredictionGroup:
         """Of at least one entry. `epoch_us`: microseconds since 1970 at which the monotonic clock was at 0."""
-        _, ended, took, rows, codes, reasons, ids, users, teams, kinds, compute, labels = zip(*entries, strict=True)
+        _, ended, took, rows, codes, reasons, ids, users, teams, kinds, compute, details = zip(*entries, strict=True)
         group = pb.PredictionGroup(
             request_times_us=[int(epoch_us + end_s * 1e6) for end_s in ended],
             request_latencies_us=[min(_UINT32_MAX, max(0, int(seconds * 1e6))) for seconds in took],
@@ -51,8 +52,8 @@ class Columns:
             request_kinds=kinds if any(kinds) else (),
             request_compute_us=_microseconds(compute) if any(compute) else (),
         )
-        if any(labels):
-            group.request_labels.extend([_labels(one or NOTHING) for one in labels])
+        if any(details):
+            _add_details(group, details)
         if isinstance(key, str):
             group.model_name = key
             return group
@@ -106,6 +107,19 @@ def comparisons(by_primary: Comparisons, *, epoch_us: float) -> Iterable[pb.Shad
                 for one in sums.examples
             ],
         )
+
+
+def _add_details(group: pb.PredictionGroup, details: Sequence[Detail | None]) -> None:
+    """Columns of what is noted of some requests, each only where one of them has it."""
+    labels = [one.labels if one is not None else None for one in details]
+    if any(labels):
+        group.request_labels.extend([_labels(one or NOTHING) for one in labels])
+    hashes = [one.input_hash if one is not None else b"" for one in details]
+    if any(hashes):
+        group.request_input_hashes.extend(hashes)
+    outputs = [one.output if one is not None else "" for one in details]
+    if any(outputs):
+        group.request_outputs.extend(outputs)
 
 
 def _labels(labels: RowLabels) -> pb.RequestLabels:

@@ -6,9 +6,10 @@ monitor says that it is counted and is sent again after a reconnect: epoch and s
 
 import asyncio
 import contextlib
+import random
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import grpc
@@ -20,8 +21,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from services.batcher.adapters.outgoing import Outgoing
 from services.batcher.adapters.prediction_columns import Columns, Comparisons, Entry, compared_group, comparisons
-from services.batcher.domain.row_labels import RowLabels
-from services.batcher.faces.call import KIND_SHADOW, Call
+from services.batcher.adapters.row_samples import RowSamples
+from services.batcher.domain.log_detail import Detail
+from services.batcher.faces.call import KIND_BATCH, KIND_CALLER, KIND_SHADOW, Call
 from services.batcher.faces.catalog import VersionPlan
 from services.batcher.faces.ports import FinishedCopy
 from services.common.clock import Clock
@@ -40,8 +42,13 @@ _LAST_WORDS_S = 0.7
 """How long a stop waits for the monitor to take the last chunk."""
 _CHUNK_LABELS_MAX = 20_000
 """Labels of a chunk, those of its last request not counted: it has to fit into a message."""
-_CHUNK_LABELS_TEXT_MAX = 1_000_000
-"""Characters of these: a chunk that the monitor cannot take would be sent again for ever, and all others behind it."""
+_CHUNK_TEXT_MAX = 1_000_000
+"""Characters of these and of outputs: a chunk that the monitor cannot take would be sent again for ever, and all others
+behind it."""
+_OUTPUT_BYTES_MAX = 64 * 1024 * 1024
+"""Of outputs that are held; beyond it requests are logged without theirs."""
+SAMPLED_KINDS = (KIND_CALLER, KIND_BATCH)
+"""What counts as traffic counts for drift."""
 _LABELS_PER_ROW = 5
 """Labels are kept for as many times the requests that are, on average; beyond it requests are logged without them."""
 
@@ -51,6 +58,7 @@ class _Chunk:
     message: pb.RecordPredictionsRequest
     rows: int
     labels: int
+    output_bytes: int
 
 
 class PredictionLog:
@@ -70,14 +78,20 @@ class PredictionLog:
         self._pending: deque[Entry] = deque()
         self._labels = 0
         """Of requests that are held."""
+        self._output_bytes = 0
+        """Of requests that are held."""
         self._unacknowledged: deque[_Chunk] = deque()
         self._unacknowledged_rows = 0
         self._sequence = 0
         self._columns = Columns()
+        self._samples = RowSamples(period_s=flush_s, chance=random.Random(batcher_id).random)  # noqa: S311
+        """For drift, where the monitor asks for them."""
         self.compared: Callable[[], Mapping[VersionPlan, Comparisons]] = dict
         """Hands out, once, what comparisons with shadow versions showed since it was last asked."""
         self.unlabelled = 0
         """Requests that were logged without their labels, for want of room."""
+        self.cut_short = 0
+        """Requests that were logged without their output, for want of room."""
         self._outgoing: Outgoing[pb.RecordPredictionsRequest] | None = None
         self._settled = asyncio.Event()
         """Set whenever the monitor has counted all, or went away."""
@@ -86,15 +100,18 @@ class PredictionLog:
         self.dropped = 0
         """Requests that found no room."""
 
-    def add(self, call: Call, *, ended_s: float, code: int, reason: int, labels: RowLabels | None = None) -> None:
+    def add(self, call: Call, *, ended_s: float, code: int, reason: int, detail: Detail | None = None) -> None:
         """Notes a finished request, or counts it as dropped where the bound is reached."""
         pending = self._pending
         if len(pending) + self._unacknowledged_rows >= self._rows_max:
             self.dropped += 1
             return
+        plan, kind = call.plan, call.kind
+        if not code and plan is not None and kind in SAMPLED_KINDS:
+            self._samples.offer(call, plan)
         pending.append(
             (
-                call.plan or call.model_name,
+                plan or call.model_name,
                 ended_s,
                 ended_s - call.arrived_s,
                 call.rows,
@@ -103,9 +120,9 @@ class PredictionLog:
                 call.request_id,
                 call.user,
                 call.team,
-                call.kind,
+                kind,
                 call.compute_s,
-                labels if labels is None else self._room_for(labels),
+                detail if detail is None else self._room_for(detail),
             )
         )
 
@@ -128,17 +145,22 @@ class PredictionLog:
                 copy.team,
                 KIND_SHADOW,
                 copy.compute_s,
-                copy.labels if copy.labels is None else self._room_for(copy.labels),
+                copy.detail if copy.detail is None else self._room_for(copy.detail),
             )
         )
 
-    def _room_for(self, labels: RowLabels) -> RowLabels | None:
-        count = _count(labels)
+    def _room_for(self, detail: Detail) -> Detail:
+        """As much of it as there is room for. A hash is no larger than an id and needs none of its own."""
+        count, size = _count(detail), len(detail.output)
         if self._labels + count > self._rows_max * _LABELS_PER_ROW:
             self.unlabelled += 1
-            return None
+            detail, count = replace(detail, labels=None), 0
+        if size and self._output_bytes + size > _OUTPUT_BYTES_MAX:
+            self.cut_short += 1
+            detail, size = replace(detail, output=""), 0
         self._labels += count
-        return labels
+        self._output_bytes += size
+        return detail
 
     @property
     def held(self) -> int:
@@ -151,6 +173,9 @@ class PredictionLog:
         yield CounterMetricFamily("batcher_prediction_log_dropped", "Finished requests not logged.", value=self.dropped)
         yield CounterMetricFamily(
             "batcher_prediction_log_unlabelled", "Requests logged without what was predicted.", value=self.unlabelled
+        )
+        yield CounterMetricFamily(
+            "batcher_prediction_log_cut_short", "Requests logged without their output.", value=self.cut_short
         )
 
     async def cut_chunks(self) -> None:
@@ -217,6 +242,7 @@ class PredictionLog:
                     log.info("the monitor takes the prediction log again", held=self.held)
                     self._away = False
                 self._acknowledged(response.acknowledged_sequence)
+                self._samples.ask_for(response.sample_rows_per_second)
                 yield
         finally:
             outgoing.end()
@@ -227,6 +253,7 @@ class PredictionLog:
             chunk = chunks.popleft()
             self._unacknowledged_rows -= chunk.rows
             self._labels -= chunk.labels
+            self._output_bytes -= chunk.output_bytes
         if not chunks:
             self._settled.set()
 
@@ -236,14 +263,18 @@ class PredictionLog:
         if not self._pending and not compared:
             return
         groups: dict[VersionPlan | str, list[Entry]] = {}
-        count = labels = characters = 0
+        count = labels = characters = output_bytes = 0
         for entry in islice(self._pending, _CHUNK_ROWS_MAX):
             groups.setdefault(entry[0], []).append(entry)
             count += 1
-            if entry[-1] is not None:
-                labels += _count(entry[-1])
-                characters += sum(map(len, entry[-1].classes))
-                if labels >= _CHUNK_LABELS_MAX or characters >= _CHUNK_LABELS_TEXT_MAX:
+            detail = entry[-1]
+            if detail is not None:
+                output_bytes += len(detail.output)
+                characters += len(detail.output)
+                if detail.labels is not None:
+                    labels += _count(detail)
+                    characters += sum(map(len, detail.labels.classes))
+                if labels >= _CHUNK_LABELS_MAX or characters >= _CHUNK_TEXT_MAX:
                     break
         for _ in range(count):
             self._pending.popleft()
@@ -254,6 +285,9 @@ class PredictionLog:
         for plan, by_primary in compared.items():
             group = made.setdefault(plan, compared_group(plan))
             group.shadow_comparisons.extend(comparisons(by_primary, epoch_us=epoch_us))
+        now_us = int(self._clock.now().timestamp() * 1e6)
+        for plan, sampled in self._samples.drain(now_s=self._clock.monotonic(), time_us=now_us):
+            made.setdefault(plan, compared_group(plan)).sampled_rows.CopyFrom(sampled)
         message = pb.RecordPredictionsRequest(
             batcher_id=self._batcher_id,
             sequence=self._sequence,
@@ -261,11 +295,11 @@ class PredictionLog:
             dropped_total=self.dropped,
             groups=made.values(),
         )
-        self._unacknowledged.append(_Chunk(message, count, labels))
+        self._unacknowledged.append(_Chunk(message, count, labels, output_bytes))
         self._unacknowledged_rows += count
         if self._outgoing is not None:
             self._outgoing.wake()
 
 
-def _count(labels: RowLabels) -> int:
-    return len(labels.classes) + len(labels.values)
+def _count(detail: Detail) -> int:
+    return 0 if detail.labels is None else len(detail.labels.classes) + len(detail.labels.values)

@@ -10,6 +10,7 @@ from services.batcher.domain.serving import (
     Backend,
     Batching,
     Padding,
+    Protocol,
     ServedModel,
     ServedVersion,
     ShadowComparison,
@@ -27,6 +28,7 @@ _METHODS = ("label", "top_k", "tolerance")
 _PERCENT_MAX = 100
 _TOP_K_MAX = 100
 _GPUS_MAX = 10_000.0
+_PROTOCOLS = frozenset(item.value for item in Protocol)
 
 
 def models_from_proto(messages: Iterable[serving_pb2.ServedModel]) -> Mapping[str, ServedModel]:
@@ -104,7 +106,7 @@ def _version(model: serving_pb2.ServedModel, message: serving_pb2.ServedVersion)
         schema=schema,
         mapping=mapping,
         batching=batching,
-        backends=tuple(_backend(item) for item in message.backends),
+        backends=tuple(_backend(item) for item in message.backends if item.protocol in _PROTOCOLS),
         deterministic=message.deterministic,
         artifact_digest=message.artifact_digest,
         team=model.team,
@@ -145,6 +147,10 @@ def _backend(message: serving_pb2.Backend) -> Backend:
         grpc_address=message.grpc_address,
         server_model_name=message.server_model_name,
         capacity=_within("backends.capacity", message.capacity, _FINITE_MAX) or 1.0,
+        protocol=Protocol(message.protocol),
+        server_model_version=message.server_model_version,
+        signature_name=message.signature_name,
+        credentials=message.credentials,
     )
 
 

@@ -1,17 +1,16 @@
 """A Triton server as batches see it: one POST a batch over its HTTP endpoint, with binary tensors."""
 
-import asyncio
 from collections.abc import Sequence
 
 from services.batcher.adapters.http_pool import HttpPool, PoolExchange
+from services.batcher.adapters.http_probe import HttpProbe
 from services.batcher.adapters.http_wire import GarbledError, Response
 from services.batcher.adapters.triton_wire import RequestFormat, read_failure, read_outputs
 from services.batcher.domain.failure import BackendFailure, FailureKind
+from services.batcher.domain.serving import Backend
 from services.batcher.domain.shape import CallShape
 from services.batcher.ports import BatchReceiver
 
-_PROBE_TIMEOUT_S = 1.0
-_PROBE_BYTES_MAX = 64 * 1024
 _ANSWER_BYTES_MAX = 256 * 1024 * 1024
 
 
@@ -25,38 +24,25 @@ class TritonClient:
             connect_timeout_s=connect_timeout_s,
             body_bytes_max=_ANSWER_BYTES_MAX,
         )
-        # A probe that queued behind batches would say that a busy server is gone.
-        self._probes = HttpPool(
-            http_address, connections_max=1, connect_timeout_s=connect_timeout_s, body_bytes_max=_PROBE_BYTES_MAX
-        )
+        self._probe = HttpProbe(http_address, connect_timeout_s=connect_timeout_s)
 
     @property
     def connections(self) -> int:
         """Connections for batches that are open or being opened."""
         return self._pool.connections
 
-    def prepare(self, shape: CallShape, *, server_model_name: str) -> "TritonCall":
+    def prepare(self, shape: CallShape, *, backend: Backend) -> "TritonCall":
         """The calls of one shape to one model."""
-        written = RequestFormat(shape, server_model_name=server_model_name, host=self._pool.address)
+        written = RequestFormat(shape, server_model_name=backend.server_model_name, host=self._pool.address)
         return TritonCall(self._pool, written)
 
     async def ready(self) -> bool:
         """Whether the server answers that it is ready, within a second."""
-        answered: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        payload = f"GET /v2/health/ready HTTP/1.1\r\nHost: {self._pool.address}\r\n\r\n".encode()
-        exchange = self._probes.submit(payload, _ProbeReply(answered))
-        try:
-            async with asyncio.timeout(_PROBE_TIMEOUT_S):
-                return await answered
-        except TimeoutError:
-            return False
-        finally:
-            if not answered.done() or answered.cancelled():
-                exchange.abort()
+        return await self._probe.passes("/v2/health/ready")
 
     async def close(self) -> None:
         """Closes every connection."""
-        await self._probes.close()
+        await self._probe.close()
         await self._pool.close()
 
 
@@ -95,20 +81,3 @@ class _BatchReply:
 
     def failed(self, failure: BackendFailure) -> None:
         self._receiver.failed(failure)
-
-
-class _ProbeReply:
-    __slots__ = ("_answered",)
-
-    def __init__(self, answered: asyncio.Future[bool]) -> None:
-        self._answered = answered
-
-    def replied(self, response: Response) -> None:
-        self._settle(response.status == 200)
-
-    def failed(self, failure: BackendFailure) -> None:  # noqa: ARG002 - any failure is a no
-        self._settle(False)
-
-    def _settle(self, ready: bool) -> None:
-        if not self._answered.done():
-            self._answered.set_result(ready)

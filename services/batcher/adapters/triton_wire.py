@@ -23,10 +23,10 @@ class RequestFormat:
 
     __slots__ = ("_head", "_json")
 
-    def __init__(self, shape: CallShape, *, server_model_name: str, host: str) -> None:
-        path = quote(server_model_name, safe="")
+    def __init__(self, shape: CallShape, *, server_model_name: str, host: str, server_model_version: str = "") -> None:
+        path = model_path(server_model_name, server_model_version)
         self._head = (
-            f"POST /v2/models/{_escaped(path)}/infer HTTP/1.1\r\nHost: {_escaped(host)}\r\n"
+            f"POST {_escaped(path)}/infer HTTP/1.1\r\nHost: {_escaped(host)}\r\n"
             "Content-Type: application/octet-stream\r\n"
             "Inference-Header-Content-Length: %d\r\nContent-Length: %d\r\n\r\n"
         ).encode()
@@ -53,6 +53,12 @@ class RequestFormat:
         return b"".join([head, header, *buffers])
 
 
+def model_path(server_model_name: str, server_model_version: str = "") -> str:
+    """Where a model is found, or one version of it."""
+    path = f"/v2/models/{quote(server_model_name, safe='')}"
+    return f"{path}/versions/{quote(server_model_version, safe='')}" if server_model_version else path
+
+
 def read_outputs(response: Response) -> list[Tensor]:
     """The tensors of an answer, as they are ordered and shaped there. Raises GarbledError."""
     body, header_length = response.body, response.header_length
@@ -75,7 +81,7 @@ def read_outputs(response: Response) -> list[Tensor]:
 
 def read_failure(response: Response) -> BackendFailure:
     """What an answer other than 200 means."""
-    message = _said(response)
+    message = words_of(response)
     if response.status == 404 or "unknown model" in message or "is not ready" in message:
         kind = FailureKind.MISSING
     elif response.status in (429, 503):
@@ -107,7 +113,7 @@ def _escaped(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _said(response: Response) -> str:
+def words_of(response: Response) -> str:
     """The server's own words, without the stack of file names that its Python adds."""
     try:
         text = str(orjson.loads(response.body)["error"])

@@ -26,6 +26,9 @@ _SAVING_MAX = 0.07
 """Of the time of two batches of that size joined: where joining them saves more, they are not enough."""
 _STRETCH = 2
 """Times what is enough one batch may have at each look: whether more would be better shows only where it is tried."""
+_BRIEF = 1.25
+"""Times as long as the smallest batch seen, a batch of a job may take where callers are near: whoever comes meanwhile
+waits for its end, and for small models that is next to all of the price they pay for the job."""
 _KEEPS = 200
 """Batches after which a size that did not come again no longer says what joining saves or which size is enough: what
 it took before the machine changed would keep it from ever being tried again."""
@@ -150,6 +153,7 @@ class AdaptiveGroup:
     """The policy of one group: its own latency and its own callers, and the version's way of sending."""
 
     __slots__ = (
+        "_brief",
         "_climb",
         "_enough",
         "_fit",
@@ -168,6 +172,7 @@ class AdaptiveGroup:
         self._enough = 0
         """Rows of a batch beyond which more gain nothing; 0: not known."""
         self._stretched = False
+        self._brief = 0
         self._fit = 0
         self._fit_at = 0
 
@@ -183,11 +188,17 @@ class AdaptiveGroup:
         self._version.rows_max = rows = max(1, min(most, self._fit))
         return rows
 
+    def rows_brief(self, batching: Batching) -> int:
+        """The most rows of the next batch where others shall not wait for it: not more than `rows_max`."""
+        return min(self.rows_max(batching), self._brief)
+
     def _look(self, batching: Batching, most: int) -> None:
         """Looks up the sizes."""
         version, latency = self._version, self.latency
         self._fit_at = latency.seen + _FIT_EVERY
         version.slots.rows_max = most
+        # Of callers' batches too, which are the small ones: a job's own say nothing of how quick the model can be.
+        self._brief = version.latency.rows_brief(_BRIEF, rows_max=most)
         enough = version.lately.rows_enough(_ENOUGH, rows_max=most)
         # Times scatter: a size is only enough if batches that found the backend free say so too.
         while enough < most and version.slots.saving(enough) > _SAVING_MAX:

@@ -9,9 +9,9 @@ from services.batcher.domain.outputs import OutputPlan, Scores
 from services.batcher.domain.request import InferResult
 from services.batcher.domain.serving import ServedVersion
 from services.batcher.domain.shapley import Floats
-from services.batcher.domain.tensors import as_array, count_of, shape_text
+from services.batcher.domain.tensors import as_array
 from services.common.errors import MeshError, Reason
-from services.common.schema import DataType
+from services.common.explainable import WITHOUT_SAMPLE, why_outputs_unexplained
 
 INSTANCES_MAX = 32
 """The most instances that one request may have explained: each costs thousands of rows."""
@@ -40,18 +40,9 @@ class Target:
         """Whether there is one number for each class."""
         self.tensor = plan.probabilities or plan.output
         """The output tensor that it is read from."""
-        spec = plan.specs[self.tensor]
-        if spec.data_type is DataType.BYTES:
-            raise unexplained(plan.served, f"its output {spec.name} is text; register it with its probabilities")
-        if not self.by_class and spec.data_type.is_integer and plan.class_names:
-            raise unexplained(
-                plan.served, f"its output {spec.name} names a class; register it with its probabilities as an output"
-            )
-        if not self.by_class and count_of(spec.shape) not in (1, -1):
-            raise unexplained(
-                plan.served,
-                f"its output {spec.name} is {shape_text(spec)}, and only an output of one number can be explained",
-            )
+        why = why_outputs_unexplained(plan.served.schema, plan.served.mapping)
+        if why:
+            raise unexplained(plan.served, why)
 
     def asked(self, plan: OutputPlan) -> tuple[str, ...]:
         """The outputs to ask for, as `InferRequest.outputs` states them."""
@@ -105,11 +96,7 @@ def unexplained(served: ServedVersion, why: str) -> MeshError:
 
 def without_sample(served: ServedVersion) -> MeshError:
     """EXPLANATION_UNAVAILABLE: there is nothing to explain against."""
-    return unexplained(
-        served,
-        "it was registered without a reference sample; versions never change, so register a new one with "
-        "reference_sample, 1 to 256 instances of the training data (infermesh register --reference PATH)",
-    )
+    return unexplained(served, WITHOUT_SAMPLE)
 
 
 def not_ready(served: ServedVersion, why: str, *, retry_after_s: float) -> MeshError:

@@ -17,7 +17,7 @@ goes on with the last slope, and where only one size was seen it stays flat: it 
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import ceil, exp, inf, log
 
@@ -170,16 +170,13 @@ class LatencyModel:
     def rows_within(self, seconds: float, *, rows_max: int) -> int:
         """The largest batch, of at most `rows_max` rows, whose 95th percentile is at most `seconds`; at least 1. All of
         `rows_max` where nothing is known."""
-        if self.p95_s(rows_max) <= seconds:
-            return rows_max
-        low, high = 1, rows_max
-        while high - low > 1:
-            middle = (low + high) // 2
-            if self.p95_s(middle) <= seconds:
-                low = middle
-            else:
-                high = middle
-        return low
+        return _largest(self.p95_s, seconds, rows_max)
+
+    def rows_brief(self, times: float, *, rows_max: int) -> int:
+        """The largest batch, of at most `rows_max` rows, that usually takes at most `times` as long as the smallest one
+        seen; at least 1. All of `rows_max` where nothing is known."""
+        curve = self.curve()
+        return _largest(self.expected_s, times * curve[0].expected_s, rows_max) if curve else rows_max
 
     def rows_enough(self, share: float, *, rows_max: int) -> int:
         """The smallest batch that gets `share` of the rows a second of the best size seen; `rows_max` where the largest
@@ -224,6 +221,20 @@ class LatencyModel:
                 bucket.spread_s *= factor
             self._drift = 0.0
             self._reread_at = self.seen
+
+
+def _largest(time_s: Callable[[float], float], seconds: float, rows_max: int) -> int:
+    """The largest batch, of 1 to `rows_max` rows, that takes at most `seconds`. Larger ones take no less."""
+    if time_s(rows_max) <= seconds:
+        return rows_max
+    low, high = 1, rows_max
+    while high - low > 1:
+        middle = (low + high) // 2
+        if time_s(middle) <= seconds:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 def _isotonic(buckets: Iterable[_Bucket], tail: float, seen: int) -> list[CurvePoint]:

@@ -26,7 +26,7 @@ COPIES_AT_ONCE_MAX = 8
 """Batches of shadow copies and batch jobs on a server with which it takes no more copies: of however many versions they
 are, a caller who comes finds connections and processors."""
 _QUIET_S = 1.0
-"""A server that no caller has used for so long may take copies whatever was before."""
+"""A server that no caller has used for so long may take copies whatever was before, and batches of jobs of any size."""
 SLOW_START_SHARE = 0.1
 """Of its capacity, what a place is given at first."""
 AWAY_MIN_S = 1.0
@@ -89,7 +89,11 @@ class ServerState:
         or none came."""
         if self.background >= COPIES_AT_ONCE_MAX:
             return False
-        return self.served >= self.copies_after or now_s > self.served_s + _QUIET_S
+        return self.served >= self.copies_after or not self.callers_near(now_s)
+
+    def callers_near(self, now_s: float) -> bool:
+        """Whether the next caller may come at any moment: one was here lately."""
+        return now_s <= self.served_s + _QUIET_S
 
     def met(self, served_before: int) -> None:
         """A batch of shadow copies is back, which left when so many had been served: whoever left since has met it."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from services.common.feature_view import FeatureView
 from services.common.schema import ModelSchema, PredictionMapping
@@ -34,6 +35,22 @@ class Batching:
     """None: only requests of the same sizes share a batch."""
 
 
+class Protocol(StrEnum):
+    """What a server is spoken to by; see `infermesh.common.v1.Backend`."""
+
+    MESH = ""
+    OIP_REST = "oip-rest"
+    OIP_GRPC = "oip-grpc"
+    TENSORFLOW_REST = "tensorflow-rest"
+    TENSORFLOW_GRPC = "tensorflow-grpc"
+    TORCHSERVE = "torchserve"
+
+    @property
+    def over_grpc(self) -> bool:
+        """Whether it is the server's gRPC address that is used."""
+        return self in (Protocol.OIP_GRPC, Protocol.TENSORFLOW_GRPC)
+
+
 @dataclass(frozen=True, slots=True)
 class Backend:
     """One place that can run a version."""
@@ -43,6 +60,31 @@ class Backend:
     grpc_address: str
     server_model_name: str
     capacity: float = 1.0
+    protocol: Protocol = Protocol.MESH
+    server_model_version: str = ""
+    """Empty: the server's choice."""
+    signature_name: str = ""
+    """Empty: the server's default."""
+    credentials: str = ""
+    """What it is shown, as "team/name"; empty: nothing."""
+
+    @property
+    def address(self) -> str:
+        """host:port that batches are sent to."""
+        return self.grpc_address if self.protocol.over_grpc else self.http_address
+
+    @property
+    def server(self) -> str:
+        """The server, as one word: its address, behind the protocol where that is not the mesh's own, and before what
+        it is shown: teams that show one server different credentials share no connection."""
+        if not self.protocol:
+            return self.http_address
+        return f"{self.protocol}://{self.address}" + (f"#{self.credentials}" if self.credentials else "")
+
+    @property
+    def server_model(self) -> tuple[str, str, str]:
+        """What that server is asked for: model, version, signature."""
+        return (self.server_model_name, self.server_model_version, self.signature_name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ _TEXT_MAX = 200
 _NOWHERE = 1 << 62
 _SPARE = 40
 """Characters kept for saying how much was left out."""
+REDACTED = "[redacted]"
+"""In place of the value of an output that nobody may read in the log."""
 _LEFT_OUT = "..."
 """The key under which an example says how much of it was left out."""
 
@@ -165,14 +167,14 @@ def _doubles(tensor: Tensor) -> Doubles:
     return as_array(tensor.data_type, tensor.data).astype(np.float64)
 
 
-def row_json(result: InferResult, row: int) -> str:
+def row_json(result: InferResult, row: int, redacted: frozenset[str] = frozenset()) -> str:
     """One row of an answer as a JSON object by output, of at most `EXAMPLE_LENGTH_MAX` characters: what does not fit is
-    left out, and said to be."""
+    left out, and said to be. Of outputs that are `redacted` there is no value."""
     written: dict[str, object] = {}
     left_out = 0
     length = 0
     for tensor in result.outputs:
-        value = _cell(tensor, row)
+        value = REDACTED if tensor.name in redacted else _cell(tensor, row)
         length += len(json.dumps({tensor.name: value}))
         if length > EXAMPLE_LENGTH_MAX - _SPARE:
             left_out += 1

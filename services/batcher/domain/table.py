@@ -49,8 +49,8 @@ class Table:
             for key, was, now in _versions(old, new):
                 step.versions.append((key, now))
                 for backend in now.backends if now is not None else ():
-                    self._named[backend.http_address] = self._named.get(backend.http_address, 0) + 1
-                dropped += [backend.http_address for backend in was.backends] if was is not None else []
+                    self._named[backend.server] = self._named.get(backend.server, 0) + 1
+                dropped += [backend.server for backend in was.backends] if was is not None else []
         for address in dropped:
             self._named[address] -= 1
             if not self._named[address]:

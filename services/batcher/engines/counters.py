@@ -11,6 +11,8 @@ class Depth:
     rows_waiting: int = 0
     batches_in_flight: int = 0
     rows_in_flight: int = 0
+    requests_in_flight: int = 0
+    """At model servers; each part of one that was split counts."""
 
 
 @dataclass(slots=True)

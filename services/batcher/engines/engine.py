@@ -140,14 +140,13 @@ class Engine:
             return empty_result(group.shape)
         assert self._loop is not None, "the engine was not started"
         future: asyncio.Future[InferResult] = self._loop.create_future()
-        if rows <= lane.rows_max:
-            waiter = Waiter(future, inputs, rows, now_s, request.deadline_s, size, request.trail)
-            lane.enter(group, request.tenant, waiter)
-            waiters = [waiter]
+        rows_each = lane.rows_each(group, now_s) if group.idle_only else lane.rows_max
+        if rows <= rows_each:
+            waiters = [Waiter(future, inputs, rows, now_s, request.deadline_s, size, request.trail)]
         else:
-            waiters = _parts(request, lane.rows_max, future, now_s)
-            for waiter in waiters:
-                lane.enter(group, request.tenant, waiter)
+            waiters = _parts(request, rows_each, future, now_s)
+        for waiter in waiters:
+            lane.enter(group, request.tenant, waiter)
         self.counters.requests += 1
         self.counters.rows += rows
         group.tier.came += 1

@@ -71,7 +71,7 @@ class Group(Queue):
 
     def _prepare(self, place: Place) -> PreparedCall:
         """The call of this shape at that place, from now on."""
-        call = server_of(place).client.prepare(self.shape, server_model_name=place.backend.server_model_name)
+        call = server_of(place).client.prepare(self.shape, backend=place.backend)
         if len(self._prepared) >= _PREPARED_MAX:
             # Those of places that have left are never asked for again; the others are soon made anew.
             self._prepared.clear()

@@ -1,8 +1,8 @@
 """What gets only what is idle: the shadow copies and the batch jobs of one version.
 
 Neither leaves while its server runs anything that somebody waits for, and each version has one batch of them there at a
-time. Jobs that were given nothing for long are given one batch all the same; copies never are, and use an idle server
-only where few callers have met any there lately.
+time: of jobs a brief one where callers are near. Jobs that were given nothing for long are given one batch all the
+same; copies never are, and use an idle server only where few callers have met any there lately.
 """
 
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ from services.batcher.domain.fairness import Tier
 from services.batcher.domain.places import Place, choose
 from services.batcher.domain.policy import NEVER
 from services.batcher.domain.priority import Priority
-from services.batcher.engines.group import group_of
+from services.batcher.engines.group import Group, group_of
 
 if TYPE_CHECKING:
     from services.batcher.engines.lane import Lane
@@ -68,6 +68,13 @@ class IdleWork:
             wake_s = min(wake_s, max(self.since_s + self._patience_s, now_s + _LOOK_S))
         return wake_s
 
+    def rows_each(self, group: Group, now_s: float) -> int:
+        """The most rows of one part of a job's request that comes now: what leaves, leaves whole."""
+        lane = self._lane
+        if any(place.server.callers_near(now_s) for place in lane.places):
+            return group.policy.rows_brief(lane.served.batching)
+        return lane.rows_max
+
     def departed(self, place: Place) -> None:
         """One of its batches left."""
         server = place.server
@@ -117,4 +124,6 @@ class IdleWork:
         lane = self._lane
         line = next(tier.in_turn(rows_max=lane.rows_max))
         group = group_of(line.queue)
-        lane.depart(line, place, min(group.rows_max, group.policy.rows_max(lane.served.batching)), now_s)
+        policy, batching = group.policy, lane.served.batching
+        rows_max = policy.rows_brief(batching) if place.server.callers_near(now_s) else policy.rows_max(batching)
+        lane.depart(line, place, min(group.rows_max, rows_max), now_s)

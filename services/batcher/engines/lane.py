@@ -274,6 +274,10 @@ class Lane:
         if latest_s < self._deadlines.wake_s or overdue_s < self._deadlines.wake_s:
             self._deadlines.wake_at(min(latest_s, overdue_s))
 
+    def rows_each(self, group: Group, now_s: float) -> int:
+        """The most rows of one part of a request of that group."""
+        return self._idle_work.rows_each(group, now_s) if group.priority is Priority.BACKGROUND else self.rows_max
+
     def pump_soon(self) -> None:
         """Pumps at the end of this turn of the loop."""
         if not self._pump_due:
@@ -481,4 +485,5 @@ class Lane:
             rows_waiting=self.rows_waiting,
             batches_in_flight=len(self.flights),
             rows_in_flight=sum(flight.rows for flight in self.flights),
+            requests_in_flight=sum(len(flight.members) for flight in self.flights),
         )

@@ -44,7 +44,7 @@ class PaddedGroup(Group):
         call = self._by_size.get(key)
         if call is None:
             shape = replace(self.shape, inputs=batch.inputs)
-            call = server_of(place).client.prepare(shape, server_model_name=place.backend.server_model_name)
+            call = server_of(place).client.prepare(shape, backend=place.backend)
             if len(self._by_size) >= _SHAPES_MAX:
                 self._by_size.clear()
             self._by_size[key] = call

@@ -77,8 +77,8 @@ class Placement:
         places = []
         for backend in served.backends:
             # Known or not: this keeps the server from being let go.
-            server = self._servers.get(backend.http_address)
-            place = known.get((backend.http_address, backend.server_model_name))
+            server = self._servers.of(backend)
+            place = known.get((backend.server, backend.server_model))
             if place is None:
                 place = Place(
                     backend,
@@ -182,5 +182,5 @@ class Placement:
             log.info("a backend returns", **told, after=place.conduct.reason)
 
 
-def _address(place: Place) -> tuple[str, str]:
-    return (place.backend.http_address, place.backend.server_model_name)
+def _address(place: Place) -> tuple[str, tuple[str, str, str]]:
+    return (place.backend.server, place.backend.server_model)

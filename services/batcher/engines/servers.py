@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from math import inf
 
 from services.batcher.domain.places import Place, ServerState
+from services.batcher.domain.serving import Backend
 from services.batcher.engines.options import EngineOptions
 from services.batcher.ports import BackendClient, BackendClientFactory
 from services.common.clock import Clock
@@ -65,11 +66,12 @@ class Servers:
         """The servers that are known."""
         return self._servers.keys()
 
-    def get(self, address: str) -> Server:
-        """The server at `host:port`; known from now on."""
+    def of(self, backend: Backend) -> Server:
+        """The backend's server; known from now on."""
+        address = backend.server
         server = self._servers.get(address)
         if server is None:
-            server = self._servers[address] = Server(address, self._open_client(address))
+            server = self._servers[address] = Server(address, self._open_client(backend))
         server.leaving = False
         return server
 

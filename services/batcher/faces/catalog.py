@@ -10,6 +10,7 @@ from services.batcher.codec.typed_wire import TypedWriter
 from services.batcher.domain.features import JoinPlan
 from services.batcher.domain.instances import InstancePlan
 from services.batcher.domain.outputs import OutputPlan
+from services.batcher.domain.recording import NO_RECORDINGS, Recording, Recordings
 from services.batcher.domain.serving import ServedModel, ServedVersion, ServingTable, ShadowTarget
 from services.batcher.domain.tensor_check import TensorPlan
 from services.batcher.faces.caller import Caller
@@ -30,6 +31,8 @@ class Aftermath:
     """Who gets copies; never the version itself."""
     log_labels: bool = False
     """Whether the prediction log says what was predicted for each row."""
+    recording: Recording | None = None
+    """What the version's logging policy asks for, where it asks for anything."""
 
 
 class VersionPlan:
@@ -65,6 +68,12 @@ class VersionPlan:
         """None for nearly all, and asking that is all that they pay. It is the model's, so it may change while the
         version does not."""
 
+    @property
+    def redacted(self) -> frozenset[str]:
+        """The outputs whose values the version's logging policy keeps back."""
+        recording = self.after.recording if self.after is not None else None
+        return recording.redacted if recording is not None else frozenset()
+
 
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
@@ -88,6 +97,7 @@ class Catalog:
         """Whether a table was ever applied."""
         self._models: dict[str, ModelPlan] = {}
         self._prepared: dict[str, ModelPlan] = {}
+        self._recordings = NO_RECORDINGS
         self._stats: dict[tuple[str, str], tuple[VersionStats, OutputPlan | None]] = {}
         self._names: dict[tuple[object, ...], list[str]] = {}
         self.unknown = VersionStats("", "")
@@ -124,10 +134,27 @@ class Catalog:
         self._table, self._models, self.ready = table, models, True
         self._names.clear()
         for model in changed:
-            _follow(model)
+            self._follow(model)
         for name in {model.served.model_name for model in changed} | (before.keys() - models.keys()):
             if name in before:
                 self._forget_unused(before[name], models.get(name))
+
+    def record(self, recordings: Recordings) -> None:
+        """From the next answer on, what these logging policies ask for is logged."""
+        known, self._recordings = self._recordings.by_version, recordings
+        for name in {key[0] for key in known.keys() | recordings.by_version.keys()}:
+            if name in self._models:
+                self._follow(self._models[name])
+
+    def _follow(self, model: ModelPlan) -> None:
+        """From now on the model's versions do what it and the logging policies say with their answers."""
+        served = model.served
+        for version in served.versions:
+            targets = tuple(one for one in served.shadows if one.version != version and one.version in served.versions)
+            recording = self._recordings.of(served.model_name, version)
+            after = Aftermath(targets, served.log_labels, recording)
+            wanted = targets or served.log_labels or recording is not None
+            model.versions[version].after = after if wanted else None
 
     def _forget_unused(self, before: ModelPlan, now: ModelPlan | None) -> None:
         """Lets go of the counts of versions that went and never got a request: over months they would be most."""
@@ -209,15 +236,6 @@ class Catalog:
             "Deploy it, or wait until its deployment is active",
             metadata={"model_name": name[:80]},
         )
-
-
-def _follow(model: ModelPlan) -> None:
-    """From now on the model's versions do what it says with their answers."""
-    served = model.served
-    for version in served.versions:
-        targets = tuple(item for item in served.shadows if item.version != version and item.version in served.versions)
-        after = Aftermath(targets, served.log_labels)
-        model.versions[version].after = after if targets or served.log_labels else None
 
 
 def _version_not_served(model: ModelPlan, version: str) -> MeshError:

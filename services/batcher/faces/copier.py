@@ -9,10 +9,11 @@ thread has too much to do. Whatever does not fit is dropped and counted.
 import asyncio
 from collections.abc import Mapping, Sequence
 
+from services.batcher.domain.log_detail import Detail, InputHashes, detail_of
 from services.batcher.domain.priority import Priority
 from services.batcher.domain.refusals import METADATA_COLD, unforeseen
 from services.batcher.domain.request import InferRequest, InferResult
-from services.batcher.domain.row_labels import ROWS_LOGGED_MAX, RowLabels, row_labels
+from services.batcher.domain.row_labels import ROWS_LOGGED_MAX, row_labels
 from services.batcher.domain.serving import ShadowTarget
 from services.batcher.domain.shadow_choice import place_of
 from services.batcher.domain.shadow_compare import Answered, compare, method_of, outputs_to_ask, row_json
@@ -61,6 +62,7 @@ class ShadowCopier:
         self._clock = clock
         self._spare = spare
         self._timeout_s = timeout_s
+        self._hashes = InputHashes()
         self._room = Room(copies_max=copies_max, bytes_max=bytes_max)
         self._courses: dict[tuple[str, str], Course] = {}
         self._turn = asyncio.Lock()
@@ -189,10 +191,11 @@ class ShadowCopier:
             return  # it is served no more
         began_s = self._clock.monotonic()
         try:
-            result = await self._engine.infer(self._request(copy, plan))
+            request = self._request(copy, plan)
+            result = await self._engine.infer(request)
             answered_s = self._clock.monotonic()
             async with self._turn:
-                self._compared(course, copy, plan, result, answered_s, answered_s - began_s)
+                self._compared(course, copy, plan, request, result, answered_s, answered_s - began_s)
                 await asyncio.sleep(0)
         except MeshError as error:
             self._failed(course, copy, plan, error, began_s)
@@ -220,19 +223,28 @@ class ShadowCopier:
         )
 
     def _compared(  # noqa: PLR0917
-        self, course: Course, copy: Copy, plan: VersionPlan, result: InferResult, now_s: float, took_s: float
+        self,
+        course: Course,
+        copy: Copy,
+        plan: VersionPlan,
+        request: InferRequest,
+        result: InferResult,
+        now_s: float,
+        took_s: float,
     ) -> None:
-        request = copy.request
         theirs = Answered(plan.outputs, result, plan.outputs.scores(result, request.rows))
         verdict = compare(copy.target.comparison, copy.answered, theirs)
         course.answers()
         course.counts.answered += 1
-        run, labels = result.batch, None
-        if plan.after is not None and plan.after.log_labels:
-            labels = row_labels(plan.outputs, result, theirs.scores, rows_max=ROWS_LOGGED_MAX)
+        run = result.batch
         # Without its wait for something idle: that says nothing about the version.
         self._note(
-            copy, plan, now_s, run.seconds if run is not None else took_s, labels=labels, compute_s=result.compute_s
+            copy,
+            plan,
+            now_s,
+            run.seconds if run is not None else took_s,
+            detail=self._detail(plan, request, theirs),
+            compute_s=result.compute_s,
         )
         sums = course.pair(copy.answered.plan.served.version)
         sums.compared += 1
@@ -243,8 +255,24 @@ class ShadowCopier:
         if sums.wants_example:
             mine = copy.answered.result
             row = verdict.row
-            shown = (row_json(mine, row), row_json(result, row))
+            before = self._plan(course.model_name, copy.answered.plan.served.version)
+            shown = (
+                row_json(mine, row, before.redacted if before is not None else frozenset()),
+                row_json(result, row, plan.redacted),
+            )
             sums.examples.append(Example(request.request_id, copy.answered_s, row, *shown, verdict.difference))
+
+    def _detail(self, plan: VersionPlan, request: InferRequest, answered: Answered) -> Detail | None:
+        """What the log has of a copy beside the bare facts: the same as of a request."""
+        after, result = plan.after, answered.result
+        if after is None:
+            return None
+        labels = None
+        if after.log_labels:
+            labels = row_labels(plan.outputs, result, answered.scores, rows_max=ROWS_LOGGED_MAX)
+        if after.recording is not None and after.recording.takes(request.request_id):
+            return detail_of(after.recording, self._hashes, request=request, result=result, labels=labels)
+        return Detail(labels) if labels is not None else None
 
     def _failed(self, course: Course, copy: Copy, plan: VersionPlan, error: MeshError, began_s: float) -> None:
         reason, now_s = error.reason, self._clock.monotonic()
@@ -282,7 +310,7 @@ class ShadowCopier:
         now_s: float,
         took_s: float,
         *,
-        labels: RowLabels | None = None,
+        detail: Detail | None = None,
         reason: Reason | None = None,
         compute_s: float = 0.0,
     ) -> None:
@@ -299,7 +327,7 @@ class ShadowCopier:
                 took_s,
                 code,
                 number,
-                labels,
+                detail,
                 compute_s,
             )
         )

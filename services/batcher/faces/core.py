@@ -6,8 +6,9 @@ from collections.abc import Sequence, Set
 from typing import Protocol
 
 from services.batcher.domain.cached import CachedAnswer
+from services.batcher.domain.log_detail import Detail, InputHashes, detail_of
 from services.batcher.domain.request import InferRequest, InferResult, Parameter, Tensor, check_parameters
-from services.batcher.domain.row_labels import ROWS_LOGGED_MAX, RowLabels, row_labels
+from services.batcher.domain.row_labels import ROWS_LOGGED_MAX, row_labels
 from services.batcher.domain.serving import ShadowTarget
 from services.batcher.faces.call import Call
 from services.batcher.faces.caller import Callers
@@ -82,6 +83,7 @@ class Core:
         self._traces = traces
         self.failures = LastFailures()
         """The last requests that failed."""
+        self._hashes = InputHashes()
         self._timed = timed
         self.timings = Timings()
         """The times of answered requests."""
@@ -223,12 +225,23 @@ class Core:
 
     def _follow(self, call: Call, plan: VersionPlan, after: Aftermath, ended_s: float) -> None:
         """What is done with an answer where the serving table asks for more than giving it."""
-        labels: RowLabels | None = None
-        if after.log_labels and call.result is not None:
-            labels = row_labels(plan.outputs, call.result, call.scores, rows_max=ROWS_LOGGED_MAX)
-        self._log.add(call, ended_s=ended_s, code=0, reason=0, labels=labels)
+        detail: Detail | None = None
+        recording, result = after.recording, call.result
+        if after.log_labels and result is not None:
+            detail = Detail(row_labels(plan.outputs, result, call.scores, rows_max=ROWS_LOGGED_MAX))
+        if recording is not None and recording.takes(call.request_id):
+            labels = detail.labels if detail is not None else None
+            detail = detail_of(recording, self._hashes, request=call.request, result=result, labels=labels)
+        self._log.add(call, ended_s=ended_s, code=0, reason=0, detail=detail)
         if after.shadows and self._copier is not None:
             self._copier.offer(call, after.shadows, answered_s=ended_s)
+
+    def _detail_of_failed(self, call: Call) -> Detail | None:
+        """What is noted of a request that failed: all of them are logged. Without a hash where it was not read yet."""
+        after = call.plan.after if call.plan is not None else None
+        if after is None or after.recording is None or call.request is None or not after.recording.input_hash:
+            return None
+        return detail_of(after.recording, self._hashes, request=call.request, result=None)
 
     def failed(self, call: Call, error: BaseException, *, face: str) -> MeshError:
         """Accounts for a failure and says what the caller is told. Unforeseen ones are logged; only their id leaves."""
@@ -245,7 +258,7 @@ class Core:
             stats.took(ended_s - call.arrived_s)
         if call.model_name:
             code, reason = int(CATALOGUE[known.reason]), REASON_NUMBERS[known.reason]
-            self._log.add(call, ended_s=ended_s, code=code, reason=reason)
+            self._log.add(call, ended_s=ended_s, code=code, reason=reason, detail=self._detail_of_failed(call))
         self.failures.note(
             ended_s=ended_s,
             model_name=call.model_name,

@@ -49,9 +49,10 @@ class ExplainerOptions:
     rows_max: int = 8192
     """Rows for each instance, and 16 more for each feature."""
     at_once_max: int = 2
-    """Requests whose explanations are worked on at once."""
+    """Requests whose explanations are worked on at once. Of batch jobs one is beside these."""
     waiting_max: int = 64
-    """Requests that wait for that; one more is refused with QUEUE_FULL. A stream has no more in work."""
+    """Requests that wait for that; one more is refused with QUEUE_FULL. A stream has no more in work. As many of batch
+    jobs may wait beside these."""
 
 
 class Explainer:
@@ -70,20 +71,19 @@ class Explainer:
         self._references = references
         self._clock = clock
         self._stats = stats
+        self._callers = _Desk(options.at_once_max, options.waiting_max)
+        self._jobs = _Desk(1, options.waiting_max)
         self._options = options
-        self._turns = asyncio.Semaphore(options.at_once_max)
-        self._waiting = 0
-        self._usual_s = _RETRY_MIN_S
 
-    def check(self, version: VersionPlan, instances: int) -> None:
-        """Before anything is spent: raises INVALID_FIELD for too many instances, EXPLANATION_UNAVAILABLE, or
-        EXPLANATION_NOT_READY."""
+    def check(self, call: Call, version: VersionPlan, instances: int) -> None:
+        """Before anything is spent: raises INVALID_FIELD for too many instances, EXPLANATION_UNAVAILABLE,
+        EXPLANATION_NOT_READY, or QUEUE_FULL."""
         check_count(instances)
         Target(version.outputs)
         if not version.served.reference_digest:
             raise without_sample(version.served)
         self._references.check(version.served)
-        self._check_room(version)
+        self._desk(call).check_room(version)
 
     async def explain(self, call: Call, result: InferResult) -> Sequence[Explanation]:
         """The explanation of each instance, in their order. Raises what `check` raises, QUEUE_FULL, DEADLINE_TOO_SHORT,
@@ -91,12 +91,12 @@ class Explainer:
         version, request = call.plan, call.request
         assert version is not None, "only what was predicted is explained"
         assert request is not None, "only what was predicted is explained"
-        served, began_s = version.served, self._clock.monotonic()
+        served, began_s, desk = version.served, self._clock.monotonic(), self._desk(call)
         call.predicted_s = began_s
         work: _Work | None = None
         explained: Sequence[Explanation] = ()
         try:
-            async with self._turn(version, request.deadline_s):
+            async with desk.turn(version, request.deadline_s - began_s):
                 sample = await self._references.sample(version.instances)
                 work = _Work(call, result, sample, engine=self._engine, options=self._options, version=version)
                 explained = await work.run()
@@ -112,40 +112,12 @@ class Explainer:
                 rows=work.asked if work is not None else 0,
                 seconds=self._clock.monotonic() - began_s,
             )
-        took_s = (self._clock.monotonic() - began_s) / len(explained)
-        self._usual_s = _MEMORY * self._usual_s + (1 - _MEMORY) * took_s
+        desk.took((self._clock.monotonic() - began_s) / len(explained))
         return explained
 
-    @asynccontextmanager
-    async def _turn(self, version: VersionPlan, deadline_s: float) -> AsyncIterator[None]:
-        """Waits until the request may be explained."""
-        self._check_room(version)
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(max(0.0, deadline_s - self._clock.monotonic())):
-                await self._turns.acquire()
-        except TimeoutError:
-            raise too_late(version.served.model_name, version.served.version, 0.0, sent=False) from None
-        finally:
-            self._waiting -= 1
-        try:
-            yield
-        finally:
-            self._turns.release()
-
-    def _check_room(self, version: VersionPlan) -> None:
-        waiting = self._waiting
-        if waiting < self._options.waiting_max:
-            return
-        retry_after_s = max(_RETRY_MIN_S, self._usual_s * waiting / self._options.at_once_max)
-        served = version.served
-        raise MeshError(
-            Reason.QUEUE_FULL,
-            f"explain: {waiting} requests wait to be explained, the most that may; come back in {retry_after_s:.0f} s, "
-            "or leave `explain` out",
-            metadata={"model": served.model_name, "version": served.version, "limit": "explanations"},
-            retry_after_s=retry_after_s,
-        )
+    def _desk(self, call: Call) -> "_Desk":
+        """Rows of jobs wait for what is idle: whoever waits for an answer must not wait behind them."""
+        return self._jobs if call.priority.idle_only else self._callers
 
     def _late(self, version: VersionPlan, work: "_Work | None", began_s: float) -> MeshError:
         served, seconds = version.served, self._clock.monotonic() - began_s
@@ -156,6 +128,53 @@ class Explainer:
             f"explain: the deadline passed {when} {done}, {seconds * 1000:.0f} ms after the prediction of version "
             f"{served.version} of {served.model_name!r}; allow more time, or send fewer instances",
             metadata={"model": served.model_name, "version": served.version},
+        )
+
+
+class _Desk:
+    """So many requests are explained at once, and so many wait."""
+
+    def __init__(self, at_once_max: int, waiting_max: int) -> None:
+        self._at_once_max = at_once_max
+        self._waiting_max = waiting_max
+        self._turns = asyncio.Semaphore(at_once_max)
+        self._waiting = 0
+        self._usual_s = _RETRY_MIN_S
+
+    @asynccontextmanager
+    async def turn(self, version: VersionPlan, left_s: float) -> AsyncIterator[None]:
+        """Waits until the request may be explained, at most `left_s`. Raises QUEUE_FULL, DEADLINE_TOO_SHORT."""
+        self.check_room(version)
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(max(0.0, left_s)):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise too_late(version.served.model_name, version.served.version, 0.0, sent=False) from None
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._turns.release()
+
+    def took(self, seconds: float) -> None:
+        """An instance was explained in so many seconds."""
+        self._usual_s = _MEMORY * self._usual_s + (1 - _MEMORY) * seconds
+
+    def check_room(self, version: VersionPlan) -> None:
+        """Raises QUEUE_FULL where no more may wait."""
+        waiting = self._waiting
+        if waiting < self._waiting_max:
+            return
+        retry_after_s = max(_RETRY_MIN_S, self._usual_s * waiting / self._at_once_max)
+        served = version.served
+        raise MeshError(
+            Reason.QUEUE_FULL,
+            f"explain: {waiting} requests wait to be explained, the most that may; come back in {retry_after_s:.0f} s, "
+            "or leave `explain` out",
+            metadata={"model": served.model_name, "version": served.version, "limit": "explanations"},
+            retry_after_s=retry_after_s,
         )
 
 

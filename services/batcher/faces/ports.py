@@ -6,8 +6,8 @@ from typing import Protocol
 
 from services.batcher.domain.features import JoinPlan
 from services.batcher.domain.instances import InstancePlan, Row
+from services.batcher.domain.log_detail import Detail
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
-from services.batcher.domain.row_labels import RowLabels
 from services.batcher.domain.serving import ServedVersion
 from services.batcher.faces.call import Call
 from services.batcher.faces.catalog import VersionPlan
@@ -29,7 +29,7 @@ class FinishedCopy:
     code: int
     """A google.rpc.Code, 0 for success."""
     reason: int
-    labels: RowLabels | None = None
+    detail: Detail | None = None
     compute_s: float = 0.0
     """What it used of model servers."""
 
@@ -54,9 +54,9 @@ class FeatureJoiner(Protocol):
 class RequestLog(Protocol):
     """Where finished requests are noted for the monitor. Takes a microsecond and never fails."""
 
-    def add(self, call: Call, *, ended_s: float, code: int, reason: int, labels: RowLabels | None = None) -> None:
-        """Notes a request: its google.rpc.Code and ErrorReason, both 0 for success. `labels`: what was predicted, where
-        that is wanted."""
+    def add(self, call: Call, *, ended_s: float, code: int, reason: int, detail: Detail | None = None) -> None:
+        """Notes a request: its google.rpc.Code and ErrorReason, both 0 for success. `detail`: what else is wanted of
+        it, for nearly all nothing."""
         ...
 
     def add_copy(self, copy: FinishedCopy) -> None:

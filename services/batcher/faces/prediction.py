@@ -136,5 +136,5 @@ class PredictionMethods:
         cannot be."""
         if call.shadow:
             return False
-        self._explainer.check(plan, rows)
+        self._explainer.check(call, plan, rows)
         return True

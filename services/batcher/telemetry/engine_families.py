@@ -37,6 +37,8 @@ class EngineFamilies:
             label = self._labels.of_model(model)
             by_model[label] = by_model.get(label, 0) + depth.requests_waiting
             total = by_version.setdefault(self._labels.of(model, version), Depth())
+            total.requests_waiting += depth.requests_waiting
+            total.requests_in_flight += depth.requests_in_flight
             total.rows_waiting += depth.rows_waiting
             total.batches_in_flight += depth.batches_in_flight
             total.rows_in_flight += depth.rows_in_flight
@@ -45,6 +47,12 @@ class EngineFamilies:
             queue.add_metric((label,), waiting)
         yield queue
         for name, text, field in (
+            (
+                "model_requests_waiting",
+                "Requests that wait: to be batched, or until their version is loaded.",
+                "requests_waiting",
+            ),
+            ("model_requests_in_flight", "Requests at model servers.", "requests_in_flight"),
             ("model_rows_waiting", "Rows that wait to be batched.", "rows_waiting"),
             ("model_rows_in_flight", "Rows at model servers.", "rows_in_flight"),
             ("model_batches_in_flight", "Batches at model servers.", "batches_in_flight"),

@@ -10,6 +10,8 @@ from typing import Protocol
 from services.common.access.book import EVERYTHING, Sight
 from services.monitor.domain.aggregate import Cell, CellKey
 from services.monitor.domain.alerts import Alert, RolloutEvent
+from services.monitor.domain.drift.slices import SliceKey
+from services.monitor.domain.drift.summary import Summary
 from services.monitor.domain.evidence import Sums, WatchKey
 from services.monitor.domain.figures import Usage
 from services.monitor.domain.labels import Prediction
@@ -43,6 +45,10 @@ class Batch:
     """When the last chunk came."""
     usage: Mapping[UsageKey, Used] = field(default_factory=dict)
     """What is charged for the same requests."""
+    unkept: int = 0
+    """Requests that are counted and were to be among `rows`, and found no room."""
+    slices: Mapping[SliceKey, Summary] = field(default_factory=dict)
+    """Samples of their rows, summed up for drift."""
 
 
 class Applied(Enum):
@@ -289,6 +295,10 @@ class Board(Protocol):
 
     def dropped(self, batcher_id: str, dropped_total: int) -> None:
         """So many requests a batcher dropped from its log since its start."""
+        ...
+
+    def unkept(self, rows: int) -> None:
+        """So many requests were counted and were to be logged, and found no room."""
         ...
 
     def live(self, figures: Sequence[LiveFigure]) -> None:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr
 
-from services.common.settings import ServiceSettings, settings_config
+from services.common.delivery.settings import TellingSettings
+from services.common.settings import settings_config
 
 
-class MonitorSettings(ServiceSettings):
+class MonitorSettings(TellingSettings):
     """Environment variables INFERMESH_MONITOR_<FIELD>."""
 
     model_config = settings_config("monitor")
@@ -21,6 +22,8 @@ class MonitorSettings(ServiceSettings):
     """Name of this host in resource_usage; give each host that runs a monitor its own."""
     registry_address: str = "127.0.0.1:8101"
     """host:port of the registry, which says who may see what, and is asked what is stored."""
+    router_address: str = "127.0.0.1:8102"
+    """host:port of the router, which is asked what changed and told to stop canaries."""
     data_dir: Path | None = None
     """Folder where what the registry says of teams and models is kept, so that the monitor can tell callers apart also
     when it starts without the registry. Empty: it is not kept."""
@@ -43,5 +46,20 @@ class MonitorSettings(ServiceSettings):
     """Days that inference_logs and prediction_labels keep, and so how late an outcome may be."""
     metrics_retention_days: int = Field(default=90, ge=1)
     """Days that model_metrics and its sketches keep."""
+    drift_rows_per_s: float = Field(default=20.0, ge=0, le=1000)
+    """Rows of each version that every batcher samples a second, for drift. 0: drift is not watched."""
+    drift_retention_days: int = Field(default=30, ge=2)
+    """Days that the summaries of features and outputs keep, and so how old a reference window may be."""
+    sample_dir: Path | None = None
+    """Folder on this host below which samples of training data may be read by file:// URI. Empty: only s3:// and gs://
+    are read."""
     host_sample_period_s: float = Field(default=10.0, ge=1, le=60)
     """Seconds between looks at this host's CPU and memory."""
+    alert_period_s: float = Field(default=5.0, ge=0.1, le=60)
+    """Seconds between looks at all alert rules."""
+    channel_key: SecretStr = SecretStr("")
+    """The key that the secrets of notification channels are encrypted with: 32 bytes in hexadecimal or Base64, the same
+    for all monitors. Empty: one that is made and kept in `data_dir`; without either, channels with secrets are
+    refused."""
+    pager_duty_url: str = "https://events.pagerduty.com/v2/enqueue"
+    """Where events for PagerDuty go; another one for its European service region."""

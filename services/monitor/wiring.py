@@ -1,9 +1,12 @@
 """How the monitor is put together."""
 
+import zlib
 from dataclasses import dataclass
 
+import numpy as np
 from infermesh.monitor.v1 import (
     evidence_service_pb2_grpc,
+    logging_policy_service_pb2_grpc,
     monitor_service_pb2_grpc,
     prediction_log_pb2_grpc,
     rollout_event_service_pb2_grpc,
@@ -48,9 +51,13 @@ from services.monitor.engines.shadows import Shadows
 from services.monitor.engines.stream import RecorderLimits
 from services.monitor.servicers.alerts import RolloutEventServicer
 from services.monitor.servicers.evidence import EvidenceServicer
+from services.monitor.servicers.logging_policies import LoggingPolicyServicer
 from services.monitor.servicers.monitor import MonitorServicer
 from services.monitor.servicers.prediction_log import PredictionLogServicer
 from services.monitor.settings import MonitorSettings
+from services.monitor.wiring_alerts import build_alerting
+from services.monitor.wiring_drift import build_drift
+from services.monitor.wiring_log import build_log, build_policies
 from services.monitor.wiring_usage import build_metering
 
 _PACKAGE = "infermesh.monitor.v1"
@@ -66,11 +73,13 @@ class Monitor:
 
 
 def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
-    """A monitor that is not started yet."""
+    """A monitor that is not started yet. Raises SystemExit where its settings do not fit together."""
     url = settings.database_url.get_secret_value()
     lifecycle = Lifecycle(name="monitor", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
     channel = open_channel(settings.registry_address, tls=peer_tls(settings))
     lifecycle.add("channel to the registry", stop=channel.close)
+    router = open_channel(settings.router_address, tls=peer_tls(settings))
+    lifecycle.add("channel to the router", stop=router.close)
     access = new_access(
         lifecycle,
         registry=channel,
@@ -82,6 +91,7 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     registry = new_registry()
     board = PrometheusBoard(registry, host=settings.host_name)
     usage = PostgresUsageStore(engine)
+    policies = build_policies(engine, settings, clock=clock)
     recorder = Recorder(
         store=PostgresLogStore(engine, may_join=_may_join(access.book)),
         live=Live(),
@@ -95,7 +105,9 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
             sample_rate=settings.log_sample_rate,
             seconds_max=settings.seconds_max,
             predictions_max=settings.predictions_max,
+            rate_of=policies.rate,
         ),
+        chance=np.random.default_rng(zlib.crc32(settings.instance.encode())),
     )
     reader = PostgresMetricReader(engine)
     metrics = Metrics(reader=reader, usage=usage, clock=clock)
@@ -123,17 +135,33 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     )
 
     metering = build_metering(engine, channel, clock=clock)
+    logs = build_log(engine, policies, settings, stored=lambda: recorder.reachable, clock=clock)
+    alerting = build_alerting(
+        engine, lifecycle, settings, registry=channel, router=router, usage=usage, board=board, clock=clock
+    )
+    drift = build_drift(settings, engine, registry, reader=reader, clock=clock)
 
     _add_database(lifecycle, engine, url)
     lifecycle.add("partitions", start=keeper.keep)
+    logs.add_to(lifecycle)
     lifecycle.add_task("partition keeper", keeper.run)
     lifecycle.add_task("host watch", host.run)
     lifecycle.add_task("rollup keeper", RollupKeeper(store=PostgresRollupStore(engine), clock=clock).run)
     lifecycle.add_task("recorder", recorder.run)
     lifecycle.add_task("evidence reader", evidence.run)
     lifecycle.add_task("alert watch", alerts.run)
+    alerting.add_to(lifecycle)
     lifecycle.add_task("storage meter", metering.storage.run)
-    jobs = {"evidence": evidence.keep, "outcomes": outcomes.keep, "alerts": alerts.keep, "shadows": shadows.keep}
+    drift.add_to(lifecycle)
+    jobs = {
+        "evidence": evidence.keep,
+        "outcomes": outcomes.keep,
+        "alerts": alerts.keep,
+        "letters": alerting.keep,
+        "shadows": shadows.keep,
+        "exports": logs.exports.keep,
+        "drift": drift.reports.keep,
+    }
     lifecycle.add_task("housekeeper", Housekeeper(jobs=jobs, clock=clock).run)
     lifecycle.on_health("database takes the log", lambda: recorder.reachable)
     server = add_grpc_server(
@@ -145,12 +173,23 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
                     metrics=metrics,
                     outcomes=outcomes,
                     alerts=alerts,
+                    alert_views=alerting.views,
+                    rules=alerting.rules,
+                    channels=alerting.channels,
+                    silences=alerting.silences,
+                    channel_tests=alerting.tests,
                     shadows=shadows,
                     usage=metering.reports,
+                    search=logs.search,
+                    exports=logs.exports,
+                    policies=policies,
+                    baselines=drift.baselines,
+                    drift=drift.reports,
                     book=access.book,
                 )
             ),
-            _log_service(PredictionLogServicer(recorder)),
+            _log_service(PredictionLogServicer(recorder, sample_rows_per_s=settings.drift_rows_per_s)),
+            _policy_service(LoggingPolicyServicer(policies)),
             _evidence_service(EvidenceServicer(evidence)),
             _event_service(RolloutEventServicer(alerts)),
         ],
@@ -160,6 +199,7 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     )
     # Last, so that it stops first: streams end acknowledged before the server stops waiting for them.
     lifecycle.add("log drain", stop=recorder.drain, stop_timeout_s=_DRAIN_TIMEOUT_S)
+    lifecycle.add("logging policies' streams", stop=policies.close)
     return Monitor(lifecycle, server)
 
 
@@ -180,6 +220,7 @@ def _tables(settings: MonitorSettings) -> tuple[PartitionedTable, ...]:
         PartitionedTable("latency_sketches", settings.metrics_retention_days),
         PartitionedTable("inference_logs", settings.log_retention_days),
         PartitionedTable("prediction_labels", settings.log_retention_days),
+        PartitionedTable("drift_slices", settings.drift_retention_days),
     )
 
 
@@ -207,6 +248,13 @@ def _log_service(servicer: PredictionLogServicer) -> Service:
     return (
         lambda server: prediction_log_pb2_grpc.add_PredictionLogServiceServicer_to_server(servicer, server),
         f"{_PACKAGE}.PredictionLogService",
+    )
+
+
+def _policy_service(servicer: LoggingPolicyServicer) -> Service:
+    return (
+        lambda server: logging_policy_service_pb2_grpc.add_LoggingPolicyServiceServicer_to_server(servicer, server),
+        f"{_PACKAGE}.LoggingPolicyService",
     )
 
 

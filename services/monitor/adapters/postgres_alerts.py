@@ -4,21 +4,23 @@ the order of commits and whoever follows them misses none.
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.monitor.adapters.alert_rows import (
+    COLUMNS,
+    alert_of,
+    lock_alerts,
+    put_alerts,
+    settle,
+    specs_of_rules,
+)
 from services.monitor.adapters.database import transaction
 from services.monitor.domain.alerts import Alert, RolloutEvent, acknowledged, changed_by, resolved
+from services.monitor.domain.rules import raising
 from services.monitor.ports import AlertQuery, AlertState
 
-_ALERTS_LOCK = 0x1F3D
-_LOCK = text("SELECT pg_advisory_xact_lock(:lock)")
-_COLUMNS = """alert_id, rule_name, subject, model_id, version_id, severity, status, summary, probable_cause,
-              undo_command, value, started_at, fired_at, resolved_at, acknowledged_by, acknowledged_at,
-              acknowledgement_note"""
-_FIELDS = 17
 _TAKE = text("""
     INSERT INTO rollout_events (event_id, kind, model_id, version_id, subject, severity, summary, probable_cause,
                                 undo_command, value, "timestamp", received_at)
@@ -26,22 +28,11 @@ _TAKE = text("""
             :time, :now)
     ON CONFLICT (event_id) DO NOTHING RETURNING event_id
 """)
-_OPEN = text(f"SELECT {_COLUMNS} FROM alerts WHERE status <> 'resolved' AND model_id = :model ORDER BY fired_at")  # noqa: S608
-_ALL_OPEN = text(f"SELECT {_COLUMNS} FROM alerts WHERE status <> 'resolved'")  # noqa: S608 - names out of this file
-_GET = text(f"SELECT {_COLUMNS} FROM alerts WHERE alert_id = :alert_id")  # noqa: S608 - names out of this file
-_PUT = text(f"""
-    INSERT INTO alerts ({_COLUMNS}, change)
-    VALUES (:alert_id, :rule, :subject, :model, :version, :severity, :status, :summary, :probable_cause, :undo_command,
-            :value, :started_at, :fired_at, :resolved_at, :acknowledged_by, :acknowledged_at, :note,
-            nextval('alert_changes'))
-    ON CONFLICT (alert_id) DO UPDATE SET
-        severity = :severity, status = :status, summary = :summary, probable_cause = :probable_cause,
-        undo_command = :undo_command, value = :value, fired_at = :fired_at, resolved_at = :resolved_at,
-        acknowledged_by = :acknowledged_by, acknowledged_at = :acknowledged_at, acknowledgement_note = :note,
-        version_id = :version, change = excluded.change
-""")  # noqa: S608 - names out of this file
+_OPEN = text(f"SELECT {COLUMNS} FROM alerts WHERE status <> 'resolved' AND model_id = :model ORDER BY fired_at")  # noqa: S608
+_ALL_OPEN = text(f"SELECT {COLUMNS} FROM alerts WHERE status <> 'resolved' AND kind <> ''")  # noqa: S608 - names out of this file
+_GET = text(f"SELECT {COLUMNS} FROM alerts WHERE alert_id = :alert_id")  # noqa: S608 - names out of this file
 _FIND = text(f"""
-    SELECT {_COLUMNS} FROM alerts
+    SELECT {COLUMNS} FROM alerts
     WHERE (:model = '' OR model_id = :model) AND (:status = '' OR status = :status)
       AND (CAST(:models AS text[]) IS NULL OR model_id = ANY(CAST(:models AS text[])))
       AND severity = ANY(CAST(:severities AS text[]))
@@ -49,7 +40,7 @@ _FIND = text(f"""
     ORDER BY fired_at DESC, alert_id DESC LIMIT :limit
 """)  # noqa: S608 - names out of this file
 _CHANGED = text(f"""
-    SELECT {_COLUMNS}, change FROM alerts
+    SELECT {COLUMNS}, change FROM alerts
     WHERE change > :after AND (:model = '' OR model_id = :model)
       AND (CAST(:models AS text[]) IS NULL OR model_id = ANY(CAST(:models AS text[])))
     ORDER BY change LIMIT :limit
@@ -73,11 +64,13 @@ class PostgresAlertStore:
     async def report(self, events: Sequence[RolloutEvent], *, now: datetime) -> None:
         """Takes events, each once."""
         async with transaction(self._engine) as connection:
-            await _lock(connection)
+            await lock_alerts(connection)
+            rules = raising((await specs_of_rules(connection)).values())
             for event in events:
                 if (await connection.execute(_TAKE, {**vars(event), "now": now})).first() is not None:
-                    found = [_alert(row) for row in await connection.execute(_OPEN, {"model": event.model})]
-                    await _put(connection, changed_by(event, found))
+                    found = [alert_of(row) for row in await connection.execute(_OPEN, {"model": event.model})]
+                    await put_alerts(connection, changed_by(event, found, rules))
+                    await settle(connection, now)
 
     async def get(self, alert_id: str) -> Alert | None:
         """One alert."""
@@ -97,18 +90,19 @@ class PostgresAlertStore:
             "models": _names(query.models),
         }
         async with transaction(self._engine) as connection:
-            return [_alert(row) for row in await connection.execute(_FIND, asked)]
+            return [alert_of(row) for row in await connection.execute(_FIND, asked)]
 
     async def acknowledge(self, alert_id: str, *, by: str, note: str, now: datetime) -> Alert | None:
         """Notes who looks after it; whoever was first stays."""
         async with transaction(self._engine) as connection:
-            await _lock(connection)
+            await lock_alerts(connection)
             alert = await _get(connection, alert_id)
             if alert is None:
                 return None
             changed = acknowledged(alert, by=by, note=note, now=now)
             if changed != alert:
-                await _put(connection, [changed])
+                await put_alerts(connection, [changed])
+                await settle(connection, now)
             return changed
 
     async def state(self) -> AlertState:
@@ -124,14 +118,15 @@ class PostgresAlertStore:
         asked = {"after": after, "model": model, "limit": limit, "models": _names(models)}
         async with transaction(self._engine) as connection:
             rows = await connection.execute(_CHANGED, asked)
-            return [(int(row[-1]), _alert(row)) for row in rows]
+            return [(int(row[-1]), alert_of(row)) for row in rows]
 
     async def expire(self, *, now: datetime) -> None:
         """Ends alerts of which no more is heard."""
         async with transaction(self._engine) as connection:
-            await _lock(connection)
-            found = [_alert(row) for row in await connection.execute(_ALL_OPEN)]
-            await _put(connection, [resolved(alert, now) for alert in found if alert.expires_at() <= now])
+            await lock_alerts(connection)
+            found = [alert_of(row) for row in await connection.execute(_ALL_OPEN)]
+            await put_alerts(connection, [resolved(alert, now) for alert in found if alert.expires_at() <= now])
+            await settle(connection, now)
 
     async def forget(self, *, before: datetime) -> None:
         """Removes what ended before."""
@@ -144,19 +139,6 @@ def _names(models: Collection[str] | None) -> list[str] | None:
     return None if models is None else sorted(models)
 
 
-async def _lock(connection: AsyncConnection) -> None:
-    await connection.execute(_LOCK, {"lock": _ALERTS_LOCK})
-
-
 async def _get(connection: AsyncConnection, alert_id: str) -> Alert | None:
     row = (await connection.execute(_GET, {"alert_id": alert_id})).first()
-    return None if row is None else _alert(row)
-
-
-async def _put(connection: AsyncConnection, alerts: Sequence[Alert]) -> None:
-    for alert in alerts:
-        await connection.execute(_PUT, vars(alert))
-
-
-def _alert(row: Row[Any]) -> Alert:
-    return Alert(*row[:_FIELDS])
+    return None if row is None else alert_of(row)

@@ -1,21 +1,20 @@
 """Counts batches of the log in PostgreSQL: sums, sketches, log rows and the stream's position in one transaction."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from psycopg.types.json import Json
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from services.monitor.adapters.database import transaction
 from services.monitor.adapters.postgres_cells import add_cells, lock_counting, rolled_up_until
 from services.monitor.adapters.postgres_joins import MayJoin, join_arrivals
+from services.monitor.adapters.postgres_log_rows import copy_log_rows
 from services.monitor.adapters.postgres_predictions import add_predictions
-from services.monitor.adapters.postgres_seconds import add_drops, add_seconds, copy_rows, mark_coarse, number_late
+from services.monitor.adapters.postgres_seconds import add_drops, add_seconds, mark_coarse, number_late
 from services.monitor.adapters.postgres_shadows import add_examples
+from services.monitor.adapters.postgres_slices import add_slices
 from services.monitor.adapters.postgres_usage_hours import add_usage
 from services.monitor.domain.labels import joinable
-from services.monitor.domain.log_rows import LogRow
 from services.monitor.domain.records import StreamKey
 from services.monitor.domain.rollup import rolled_up
 from services.monitor.domain.window import Step
@@ -30,8 +29,6 @@ _MOVE = text("""
     ON CONFLICT (batcher_id, epoch_us)
     DO UPDATE SET sequence = :sequence, dropped_total = :dropped_total, updated_at = now()
 """)
-_COPY = """COPY inference_logs (request_id, model_id, version_id, deployment_id, input_hash, output, latency_ms,
-    error_message, "timestamp", user_id, metadata) FROM STDIN"""
 
 
 class PostgresLogStore:
@@ -64,10 +61,12 @@ class PostgresLogStore:
             await number_late(connection, batch.cells)
             await add_seconds(connection, batch.seconds)
             await mark_coarse(connection, batch.coarse)
-            await add_drops(connection, moment_of(batch.taken_us), batch.dropped_total - dropped_total)
-            await _copy_rows(connection, batch.rows)
+            dropped = batch.dropped_total - dropped_total
+            await add_drops(connection, moment_of(batch.taken_us), dropped=dropped, unkept=batch.unkept)
+            await copy_log_rows(connection, batch.rows)
             await add_predictions(connection, batch.predictions)
             await add_examples(connection, batch.examples)
+            await add_slices(connection, batch.slices)
             await join_arrivals(connection, joinable(batch.predictions, batch.rows), self._may_join)
             await connection.execute(
                 _MOVE,
@@ -91,26 +90,3 @@ async def _progress(connection: AsyncConnection, stream: StreamKey) -> tuple[int
     found = await connection.execute(_PROGRESS, {"batcher_id": stream.batcher_id, "epoch_us": stream.epoch_us})
     row = found.first()
     return (0, 0) if row is None else (int(row[0]), int(row[1]))
-
-
-async def _copy_rows(connection: AsyncConnection, rows: Sequence[LogRow]) -> None:
-    await copy_rows(
-        connection,
-        _COPY,
-        (
-            (
-                row.request_id,
-                row.model,
-                row.version,
-                row.deployment,
-                row.input_hash or None,
-                row.output or None,
-                row.latency_ms,
-                row.error_message or None,
-                moment_of(row.time_us),
-                row.user_id or None,
-                Json(row.metadata),
-            )
-            for row in rows
-        ),
-    )

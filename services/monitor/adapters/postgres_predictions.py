@@ -5,20 +5,17 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-from psycopg import AsyncConnection as PsycopgConnection
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.monitor.adapters.copying import NULL, copy_text, field
 from services.monitor.domain.labels import Prediction
 from services.monitor.domain.records import Labels
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _COPY = 'COPY prediction_labels (request_id, model_id, version_id, "timestamp", classes, numbers) FROM STDIN'
-_ROWS_A_WRITE = 1000
-_NULL = "\\N"
 _SPECIAL = re.compile(r'[\\"\t\n\r]')
 _ARRAY_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"'})
-_COPY_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 # Of an id with several, as `Prediction.rank` says.
 _UNDER_TEST = text("""
     SELECT DISTINCT ON (request_id) request_id, model_id, version_id, "timestamp", classes, numbers
@@ -36,40 +33,27 @@ _SAMPLED = text("""
 
 async def add_predictions(connection: AsyncConnection, predictions: Sequence[Prediction]) -> None:
     """Writes requests of versions under test."""
-    if not predictions:
-        return
-    raw = (await connection.get_raw_connection()).driver_connection
-    assert isinstance(raw, PsycopgConnection)
-    async with raw.cursor() as cursor, cursor.copy(_COPY) as copy:
-        for first in range(0, len(predictions), _ROWS_A_WRITE):
-            await copy.write(_rows(predictions[first : first + _ROWS_A_WRITE]))
+    await copy_text(connection, _COPY, predictions, _rows)
 
 
 def _rows(predictions: Sequence[Prediction]) -> str:
-    """Rows in PostgreSQL's text format. Written by hand, because there may be many thousands a second and adapting them
-    value by value took longer than all the rest.
-    """
     moments = np.datetime_as_string(np.array([found.time_us for found in predictions], dtype="datetime64[us]"))
     return "".join(
-        f"{_field(found.request_id)}\t{found.model}\t{found.version}\t{moment}Z\t"
+        f"{field(found.request_id)}\t{found.model}\t{found.version}\t{moment}Z\t"
         f"{_classes(found.labels.classes)}\t{_numbers(found.labels.numbers)}\n"
         for found, moment in zip(predictions, moments, strict=True)
     )
 
 
-def _field(value: str) -> str:
-    return value.translate(_COPY_ESCAPES) if _SPECIAL.search(value) else value
-
-
 def _classes(classes: Sequence[str]) -> str:
     if not classes:
-        return _NULL
+        return NULL
     quoted = (name.translate(_ARRAY_ESCAPES) if _SPECIAL.search(name) else name for name in classes)
-    return _field('{"' + '","'.join(quoted) + '"}')
+    return field('{"' + '","'.join(quoted) + '"}')
 
 
 def _numbers(numbers: Sequence[float]) -> str:
-    return "{" + ",".join(map(repr, numbers)) + "}" if numbers else _NULL
+    return "{" + ",".join(map(repr, numbers)) + "}" if numbers else NULL
 
 
 async def find_predictions(connection: AsyncConnection, request_ids: Sequence[str]) -> Mapping[str, Prediction]:

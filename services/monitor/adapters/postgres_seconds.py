@@ -1,13 +1,13 @@
 """Sums by the second in PostgreSQL, beside those by the minute. Whoever calls this holds the counting lock."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 
-from psycopg import AsyncConnection as PsycopgConnection
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.monitor.adapters.copying import copy_rows
 from services.monitor.domain.aggregate import CellKey
 from services.monitor.domain.seconds import SecondCell, SecondKey
 from services.monitor.domain.settled import LATE_AFTER
@@ -28,8 +28,10 @@ _LATE = text("""
     ON CONFLICT (model_id) DO UPDATE SET change_count = known.change_count + 1
 """)
 _DROPPED = text("""
-    INSERT INTO log_drops AS known ("timestamp", dropped_count) VALUES (date_trunc('second', :moment), :dropped)
-    ON CONFLICT ("timestamp") DO UPDATE SET dropped_count = known.dropped_count + :dropped
+    INSERT INTO log_drops AS known ("timestamp", dropped_count, unkept_count)
+    VALUES (date_trunc('second', :moment), :dropped, :unkept)
+    ON CONFLICT ("timestamp") DO UPDATE
+    SET dropped_count = known.dropped_count + :dropped, unkept_count = known.unkept_count + :unkept
 """)
 
 
@@ -70,20 +72,8 @@ async def number_late(connection: AsyncConnection, cells: Iterable[CellKey]) -> 
     )
 
 
-async def add_drops(connection: AsyncConnection, moment: datetime, dropped: int) -> None:
-    """Notes that a batcher dropped so many requests from the log, as it said at `moment`."""
-    if dropped > 0:
-        await connection.execute(_DROPPED, {"moment": moment, "dropped": dropped})
-
-
-async def copy_rows(connection: AsyncConnection, statement: str, rows: Iterable[Sequence[object]]) -> None:
-    """Writes rows by COPY, within the connection's transaction; none at all without a round trip."""
-    first, rest = next(iterator := iter(rows), None), iterator
-    if first is None:
-        return
-    raw = (await connection.get_raw_connection()).driver_connection
-    assert isinstance(raw, PsycopgConnection)
-    async with raw.cursor() as cursor, cursor.copy(statement) as copy:
-        await copy.write_row(first)
-        for row in rest:
-            await copy.write_row(row)
+async def add_drops(connection: AsyncConnection, moment: datetime, *, dropped: int, unkept: int) -> None:
+    """Notes that a batcher dropped so many requests from the log, as it said at `moment`, and that so many that were
+    counted then are not in `inference_logs` although they should be."""
+    if dropped > 0 or unkept:
+        await connection.execute(_DROPPED, {"moment": moment, "dropped": max(0, dropped), "unkept": unkept})

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from services.monitor.adapters.copying import copy_rows
 from services.monitor.adapters.database import transaction
-from services.monitor.adapters.postgres_seconds import copy_rows
 from services.monitor.domain.records import ShadowExample
 from services.monitor.domain.shadows import EXAMPLES_MAX, ShadowPair
 

@@ -4,7 +4,7 @@ log itself does.
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
@@ -38,6 +38,11 @@ class PrometheusBoard(Collector):
             ("result",),
             registry=registry,
         )
+        self._unkept = Counter(
+            "monitor_log_unkept_total",
+            "Requests that were to be logged one by one and found no room; they are counted all the same",
+            registry=registry,
+        )
         self._flushes = Histogram(
             "monitor_flush_seconds",
             "How long storing a batch of the log took, in seconds",
@@ -45,7 +50,21 @@ class PrometheusBoard(Collector):
             buckets=_FLUSH_BUCKETS_S,
             registry=registry,
         )
+        self._told = Counter(
+            "monitor_notifications_total", "Tries to tell somebody of an alert", ("means", "outcome"), registry=registry
+        )
+        self._letters = Gauge(
+            "monitor_notifications_waiting", "Notifications that are not sent and not given up", registry=registry
+        )
         registry.register(self)
+
+    def told(self, means: str, outcome: str) -> None:
+        """Counts a try to tell somebody."""
+        self._told.labels(means, outcome).inc()
+
+    def letters_waiting(self, count: int) -> None:
+        """Replaces how many notifications wait."""
+        self._letters.set(count)
 
     def chunk(self, result: str, requests: int) -> None:
         """Counts a chunk."""
@@ -60,6 +79,10 @@ class PrometheusBoard(Collector):
         """Remembers what a batcher said."""
         if self._dropped.get(batcher_id) != dropped_total:
             self._dropped = {**self._dropped, batcher_id: dropped_total}
+
+    def unkept(self, rows: int) -> None:
+        """Counts what was not kept."""
+        self._unkept.inc(rows)
 
     def live(self, figures: Sequence[LiveFigure]) -> None:
         """Replaces the gauges, and learns which deployment serves what."""

@@ -52,7 +52,7 @@ def alert_to_proto(alert: Alert) -> alert_pb2.Alert:
         version=alert.version,
         severity=alert.severity,
         status=alert.status,
-        summary=alert.summary,
+        summary=". ".join(part for part in (alert.summary, alert.done) if part),
         probable_cause=alert.probable_cause,
         undo_command=alert.undo_command,
         value=alert.value,

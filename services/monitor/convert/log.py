@@ -11,6 +11,7 @@ from infermesh.monitor.v1 import prediction_log_pb2
 
 from services.common.errors import MeshError, invalid
 from services.common.names import check_deployment_name, check_model_name, check_version
+from services.monitor.convert.log_samples import sampled_from_proto
 from services.monitor.convert.moments import moment_from_proto
 from services.monitor.domain.figures import CONFIDENCES
 from services.monitor.domain.records import Chunk, Comparison, Group, Labels, ShadowExample, StreamKey
@@ -99,6 +100,7 @@ def _group(group: prediction_log_pb2.PredictionGroup) -> Group:
         gpus=_gpus(group.gpus),
         labels=_labels(group, size),
         comparisons=[_comparison(compared) for compared in group.shadow_comparisons],
+        sampled=sampled_from_proto(group.sampled_rows) if group.HasField("sampled_rows") else None,
         by_confidence={name: group.predictions_by_confidence.get(name, 0) for name in CONFIDENCES},
     )
 

@@ -1,16 +1,16 @@
 """Which requests are kept one by one, beside being counted."""
 
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from services.common.sampling import sampled, threshold_of
 from services.monitor.domain.aggregate import EARLY_MAX_US, LATE_MAX_US
 from services.monitor.domain.measures import ReasonName
 from services.monitor.domain.records import Group, Kind
 
-_HASH_RANGE = 2**32
+_KINDS = {kind.value: kind.name.lower() for kind in Kind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +37,50 @@ def sampled_rows(group: Group, *, sample_rate: float, now_us: int, reason_name: 
     """
     if sample_rate <= 0 and not group.codes.any():
         return
-    threshold = sample_rate * _HASH_RANGE
-    for place in range(len(group.times_us)):
-        request_id = _at(group.request_ids, place)
-        if not group.codes[place] and zlib.crc32(request_id.encode()) >= threshold:
-            continue
-        yield _row(group, place, request_id, now_us, reason_name)
+    threshold = threshold_of(sample_rate)
+    columns = _Columns(group, now_us=now_us)
+    for place, (code, request_id) in enumerate(zip(columns.codes, columns.request_ids, strict=True)):
+        if code or sampled(request_id, threshold):
+            yield columns.row(place, reason_name)
 
 
-def _row(group: Group, place: int, request_id: str, now_us: int, reason_name: ReasonName) -> LogRow:
-    failed = bool(group.codes[place])
-    metadata = {"rows": str(group.rows[place]), "code": str(group.codes[place])}
-    if group.kinds[place]:
-        kind = int(group.kinds[place])
-        metadata["kind"] = Kind(kind).name.lower() if kind in Kind.__members__.values() else str(kind)
-    if team := _at(group.teams, place):
-        metadata["team"] = team
-    if group.trace_ids and group.trace_ids[place]:
-        metadata["trace_id"] = group.trace_ids[place].hex()
-    return LogRow(
-        request_id=request_id,
-        model=group.model,
-        version=group.version,
-        deployment=group.deployment,
-        input_hash=group.input_hashes[place].hex() if group.input_hashes else "",
-        output=_at(group.outputs, place),
-        latency_ms=int(group.latencies_us[place]) / 1000,
-        error_message=reason_name(int(group.reasons[place])) if failed else "",
-        time_us=int(np.clip(group.times_us[place], now_us - LATE_MAX_US, now_us + EARLY_MAX_US)),
-        user_id=_at(group.users, place),
-        metadata=metadata,
-    )
+class _Columns:
+    """A group's columns as Python values: numpy's are slow one by one, and a row takes nearly all of them."""
+
+    def __init__(self, group: Group, *, now_us: int) -> None:
+        size = len(group.times_us)
+        self.codes: list[int] = group.codes.tolist()
+        self.request_ids = group.request_ids or [""] * size
+        self._group = group
+        self._kinds: list[int] = group.kinds.tolist()
+        self._rows: list[int] = group.rows.tolist()
+        self._reasons: list[int] = group.reasons.tolist()
+        self._latencies_us: list[int] = group.latencies_us.tolist()
+        self._times_us: list[int] = np.clip(group.times_us, now_us - LATE_MAX_US, now_us + EARLY_MAX_US).tolist()
+
+    def row(self, place: int, reason_name: ReasonName) -> LogRow:
+        """One of them."""
+        group, code, kind = self._group, self.codes[place], self._kinds[place]
+        metadata = {"rows": str(self._rows[place]), "code": str(code)}
+        if kind:
+            metadata["kind"] = _KINDS.get(kind, str(kind))
+        if team := _at(group.teams, place):
+            metadata["team"] = team
+        if group.trace_ids and group.trace_ids[place]:
+            metadata["trace_id"] = group.trace_ids[place].hex()
+        return LogRow(
+            request_id=self.request_ids[place],
+            model=group.model,
+            version=group.version,
+            deployment=group.deployment,
+            input_hash=group.input_hashes[place].hex() if group.input_hashes else "",
+            output=_at(group.outputs, place),
+            latency_ms=self._latencies_us[place] / 1000,
+            error_message=reason_name(self._reasons[place]) if code else "",
+            time_us=self._times_us[place],
+            user_id=_at(group.users, place),
+            metadata=metadata,
+        )
 
 
 def _at(column: Sequence[str], place: int) -> str:

@@ -7,6 +7,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from services.monitor.domain.drift.rows import SampledRows
+
 CLASSES_MAX = 1000
 """Class names that one group may count apart; the rest are counted together, so that labels cannot grow without end."""
 OTHER = "__other__"
@@ -92,6 +94,8 @@ class Group:
     labels: Sequence[Labels] = ()
     """One for each request, or none at all: outcomes are not waited for."""
     comparisons: Sequence[Comparison] = ()
+    sampled: SampledRows | None = None
+    """Some of the rows themselves, for drift."""
 
 
 @dataclass(frozen=True, order=True)

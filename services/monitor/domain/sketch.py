@@ -27,6 +27,11 @@ _INDEX: np.dtype[np.uint16] = np.dtype("<u2")
 _HALF_BITS = 16
 
 
+def middle_us(bucket: int) -> float:
+    """The latency that stands for all in a bucket."""
+    return 1.0 if bucket == 0 else float(2 * _BOUNDS_US[bucket] / (GROWTH + 1))
+
+
 @dataclass(frozen=True, slots=True)
 class CountedLatencies:
     """Some latencies, counted: the buckets that hold something, ascending, and the exact moments."""
@@ -81,8 +86,7 @@ class LatencySketch:
         if self.count == 0:
             return 0.0
         rank = max(1, math.ceil(share * self.count))
-        index = int(np.searchsorted(np.cumsum(self._buckets), rank, side="left"))
-        return 1.0 if index == 0 else float(2 * _BOUNDS_US[index] / (GROWTH + 1))
+        return middle_us(int(np.searchsorted(np.cumsum(self._buckets), rank, side="left")))
 
     @property
     def mean_us(self) -> float:

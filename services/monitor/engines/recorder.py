@@ -12,6 +12,8 @@ second grow with time, so they are given up when there are too many: windows the
 import asyncio
 from collections.abc import AsyncGenerator
 
+import numpy as np
+
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
@@ -39,13 +41,16 @@ class Recorder:
         clock: Clock,
         reason_name: ReasonName,
         limits: RecorderLimits,
+        chance: np.random.Generator | None = None,
     ) -> None:
+        """`chance` draws the samples of rows for drift."""
         self._store = store
         self._live = live
         self._board = board
         self._clock = clock
         self._reason_name = reason_name
         self._limits = limits
+        self._chance = chance or np.random.default_rng(0)
         self._streams: dict[StreamKey, Stream] = {}
         self._changed = asyncio.Condition()
         self._hurry = asyncio.Event()
@@ -91,15 +96,21 @@ class Recorder:
         if chunk.sequence <= stream.received:
             self._board.chunk("duplicate", requests)
             return
-        now_us = int(self._clock.now().timestamp() * 1_000_000)
+        now_us, unkept = int(self._clock.now().timestamp() * 1_000_000), stream.waiting.unkept
         for group in chunk.groups:
-            counted = stream.waiting.add(group, now_us=now_us, reason_name=self._reason_name, limits=self._limits)
+            counted = stream.waiting.add(
+                group, now_us=now_us, reason_name=self._reason_name, limits=self._limits, chance=self._chance
+            )
             self._live.add(counted)
         stream.received = chunk.sequence
         stream.dropped_total = chunk.dropped_total
         stream.taken_us = now_us
         if self._seconds_waiting() > self._limits.seconds_max:
             stream.waiting.give_up_seconds()
+        if stream.waiting.unkept > unkept:
+            self._board.unkept(stream.waiting.unkept - unkept)
+        if stream.waiting.half_full(self._limits):
+            self._hurry.set()
         self._board.chunk("counted", requests)
         self._board.dropped(stream.key.batcher_id, chunk.dropped_total)
 

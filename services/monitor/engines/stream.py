@@ -1,8 +1,14 @@
 """What one run of one batcher said and is not stored yet."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from services.monitor.domain.aggregate import MINUTE_S, Cells, tallies
+from services.monitor.domain.drift.rows import SampledRows
+from services.monitor.domain.drift.slices import SliceKey, slot_minute
+from services.monitor.domain.drift.summary import Summary
 from services.monitor.domain.labels import Prediction, labelled
 from services.monitor.domain.log_rows import LogRow, sampled_rows
 from services.monitor.domain.measures import ReasonName
@@ -21,9 +27,19 @@ class RecorderLimits:
     cells_max: int
     rows_max: int
     sample_rate: float
+    """Of versions that `rate_of` says nothing of."""
     seconds_max: int = 10_000
     predictions_max: int = 100_000
     usage_max: int = 100_000
+    slices_max: int = 200
+    output_bytes_max: int = 32 * 1024 * 1024
+    rate_of: Callable[[str, str], float | None] = lambda _model, _version: None
+    """The share of a version's successful requests that is logged."""
+
+    def rate(self, model: str, version: str) -> float:
+        """The share that holds."""
+        found = self.rate_of(model, version)
+        return self.sample_rate if found is None else found
 
 
 @dataclass
@@ -34,12 +50,25 @@ class Waiting:
     seconds: Seconds = field(default_factory=Seconds)
     coarse: set[tuple[str, int]] = field(default_factory=set)
     rows: list[LogRow] = field(default_factory=list)
+    output_bytes: int = 0
+    """Of `rows`."""
+    unkept: int = 0
+    """Requests that were to be among `rows` and found no room."""
     predictions: list[Prediction] = field(default_factory=list)
     examples: dict[ShadowPair, list[ShadowExample]] = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
+    slices: dict[SliceKey, Summary] = field(default_factory=dict)
 
-    def add(self, group: Group, *, now_us: int, reason_name: ReasonName, limits: RecorderLimits) -> Cells:
-        """Counts a group; the cells that it alone adds up to."""
+    def add(
+        self,
+        group: Group,
+        *,
+        now_us: int,
+        reason_name: ReasonName,
+        limits: RecorderLimits,
+        chance: np.random.Generator | None = None,
+    ) -> Cells:
+        """Counts a group; the cells that it alone adds up to. Without `chance`, rows for drift are left out."""
         counted = Cells()
         for second, tally in tallies(group, now_us=now_us, reason_name=reason_name):
             counted.add_tally(group, second, tally)
@@ -47,14 +76,35 @@ class Waiting:
                 self.seconds[SecondKey(second, group.model, group.version)].add(tally)
         self.cells.merge(counted)
         self.usage.add_group(group, now_us=now_us, reason_name=reason_name)
-        rows = sampled_rows(group, sample_rate=limits.sample_rate, now_us=now_us, reason_name=reason_name)
-        room = max(0, limits.rows_max - len(self.rows))
-        self.rows.extend(row for row, _ in zip(rows, range(room), strict=False))
+        self._keep(group, now_us=now_us, reason_name=reason_name, limits=limits)
         # Not bounded here: what outcomes wait for may not be lost, so the stream is not read while there is no room.
         self.predictions.extend(labelled(group, now_us=now_us))
         for pair, examples in pair_examples(group, now_us=now_us):
             self.examples[pair] = newest([*self.examples.get(pair, ()), *examples])
+        if group.sampled is not None and group.version and chance is not None:
+            self._add_sampled(group, group.sampled, now_us=now_us, slices_max=limits.slices_max, chance=chance)
         return counted
+
+    def _keep(self, group: Group, *, now_us: int, reason_name: ReasonName, limits: RecorderLimits) -> None:
+        rate = limits.rate(group.model, group.version)
+        for row in sampled_rows(group, sample_rate=rate, now_us=now_us, reason_name=reason_name):
+            if len(self.rows) >= limits.rows_max or self.output_bytes >= limits.output_bytes_max:
+                self.unkept += 1
+            else:
+                self.rows.append(row)
+                self.output_bytes += len(row.output)
+
+    def half_full(self, limits: RecorderLimits) -> bool:
+        """Whether rows should be stored soon, lest there be no room for more."""
+        return 2 * len(self.rows) > limits.rows_max or 2 * self.output_bytes > limits.output_bytes_max
+
+    def _add_sampled(
+        self, group: Group, sampled: SampledRows, *, now_us: int, slices_max: int, chance: np.random.Generator
+    ) -> None:
+        """A sample may be lost, so it is where there is no room."""
+        key = SliceKey(group.model, group.version, slot_minute(sampled.time_us, now_us=now_us))
+        if key in self.slices or len(self.slices) < slices_max:
+            self.slices.setdefault(key, Summary()).add(sampled.rows, chance)
 
     def give_up_seconds(self) -> None:
         """Keeps only which minutes are no longer known by the second."""
@@ -118,5 +168,7 @@ class Stream:
                 examples=waiting.examples,
                 taken_us=self.taken_us,
                 usage=waiting.usage,
+                unkept=waiting.unkept,
+                slices=waiting.slices,
             )
         return self.in_flight

@@ -16,7 +16,10 @@ from services.common.access.book import AccessBook, Sight
 from services.common.grpc.identity import current_identity
 from services.common.grpc.interceptors import Context
 from services.common.page import check_page_size, decode_page_token, encode_page_token
-from services.monitor.convert.alerts import alert_to_proto, event_from_proto
+from services.monitor.convert.alert_rules import seen_alert_to_proto
+from services.monitor.convert.alerts import event_from_proto
+from services.monitor.domain.alerts import Alert
+from services.monitor.engines.alert_views import AlertView, AlertViews
 from services.monitor.engines.alerts import Alerts
 
 _UNNAMED = "unknown"
@@ -25,13 +28,14 @@ _UNNAMED = "unknown"
 class AlertMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
     """Translates between messages and `Alerts`."""
 
-    def __init__(self, alerts: Alerts, book: AccessBook) -> None:
+    def __init__(self, alerts: Alerts, views: AlertViews, book: AccessBook) -> None:
         self._alerts = alerts
+        self._views = views
         self._alert_book = book
 
     async def GetAlert(self, request: monitor_service_pb2.GetAlertRequest, _context: Context) -> alert_pb2.Alert:
         """One alert."""
-        return alert_to_proto(await self._alerts.get(request.alert_id, self._alert_sight()))
+        return await self._shown(await self._alerts.get(request.alert_id, self._alert_sight()))
 
     async def ListAlerts(
         self, request: monitor_service_pb2.ListAlertsRequest, _context: Context
@@ -53,7 +57,7 @@ class AlertMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
         if len(found) > size:
             more = encode_page_token(page[-1].fired_at.isoformat(), page[-1].alert_id, query=query)
         return monitor_service_pb2.ListAlertsResponse(
-            alerts=[alert_to_proto(alert) for alert in page], next_page_token=more
+            alerts=[_to_proto(view) for view in await self._views.of(page)], next_page_token=more
         )
 
     async def AcknowledgeAlert(
@@ -64,7 +68,7 @@ class AlertMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
         acknowledged = await self._alerts.acknowledge(
             request.alert_id, by=by, note=request.note, sight=self._alert_sight()
         )
-        return alert_to_proto(acknowledged)
+        return await self._shown(acknowledged)
 
     async def WatchAlerts(
         self, request: monitor_service_pb2.WatchAlertsRequest, _context: Context
@@ -74,10 +78,18 @@ class AlertMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
         watching = self._alerts.watch(request.model_name, lambda: self._alert_book.sight(identity))
         async with contextlib.aclosing(watching) as watched:
             async for alert in watched:
-                yield alert_to_proto(alert)
+                yield await self._shown(alert)
+
+    async def _shown(self, alert: Alert) -> alert_pb2.Alert:
+        (view,) = await self._views.of([alert])
+        return _to_proto(view)
 
     def _alert_sight(self) -> Sight:
         return self._alert_book.sight(current_identity())
+
+
+def _to_proto(view: AlertView) -> alert_pb2.Alert:
+    return seen_alert_to_proto(view.alert, silenced=view.silenced, told=view.told)
 
 
 class RolloutEventServicer(rollout_event_service_pb2_grpc.RolloutEventServiceServicer):

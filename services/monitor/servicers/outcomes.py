@@ -7,7 +7,7 @@ from infermesh.monitor.v1 import monitor_service_pb2, monitor_service_pb2_grpc, 
 from services.common.access.book import AccessBook, Sight
 from services.common.grpc.identity import current_identity
 from services.common.grpc.interceptors import Context
-from services.common.page import check_page_size, decode_page_token, encode_page_token
+from services.common.page import check_page_size, decode_number_token, encode_page_token
 from services.monitor.convert.outcomes import outcome_from_proto, outcome_to_proto
 from services.monitor.domain.outcomes import Reporter
 from services.monitor.engines.outcomes import Outcomes
@@ -50,10 +50,10 @@ class OutcomeMethods(monitor_service_pb2_grpc.MonitorServiceServicer):
     ) -> monitor_service_pb2.ListOutcomesResponse:
         """The outcomes of a request."""
         size = check_page_size(request.page_size)
-        after = decode_page_token(request.page_token, query=request.request_id)
+        after = decode_number_token(request.page_token, query=request.request_id)
         found = await self._outcomes.find(
             request.request_id,
-            after=int(after[0]) if after else _BEFORE_ALL,
+            after=_BEFORE_ALL if after is None else after,
             limit=size + 1,
             sight=self._outcome_sight(),
         )

@@ -18,8 +18,10 @@ Requests = AsyncIterator[prediction_log_pb2.RecordPredictionsRequest]
 class PredictionLogServicer(prediction_log_pb2_grpc.PredictionLogServiceServicer):
     """Hands chunks to the recorder and its acknowledgements back."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, *, sample_rows_per_s: float = 0.0) -> None:
+        """Batchers are asked for so many rows of each version a second."""
         self._recorder = recorder
+        self._sample_rows_per_s = sample_rows_per_s
 
     async def RecordPredictions(
         self, request_iterator: Requests, _context: Context
@@ -34,7 +36,9 @@ class PredictionLogServicer(prediction_log_pb2_grpc.PredictionLogServiceServicer
         try:
             async with contextlib.aclosing(session.acknowledgements()) as acknowledgements:
                 async for sequence in acknowledgements:
-                    yield prediction_log_pb2.RecordPredictionsResponse(acknowledged_sequence=sequence)
+                    yield prediction_log_pb2.RecordPredictionsResponse(
+                        acknowledged_sequence=sequence, sample_rows_per_second=self._sample_rows_per_s
+                    )
             await taking
         finally:
             taking.cancel()

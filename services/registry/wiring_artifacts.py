@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.clock import Clock
+from services.common.objects import open_bucket
 from services.registry.adapters.artifact_keys import load_keys
 from services.registry.adapters.artifact_rows import PostgresArtifactBook
 from services.registry.adapters.artifact_sources import Sources
 from services.registry.adapters.artifact_store import ObjectArtifactStore
 from services.registry.adapters.incoming import Encoding
-from services.registry.adapters.object_store import open_bucket, open_objects
+from services.registry.adapters.object_store import open_objects
 from services.registry.adapters.upload_parts import ObjectUploadParts
 from services.registry.adapters.upload_rows import PostgresUploadBook
 from services.registry.domain.uploads import UploadLimits

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from services.common.seekable import SeekableBytes
 from services.registry.adapters.artifact_errors import corrupt
 from services.registry.adapters.artifact_keys import KeyRing
 from services.registry.adapters.frames import FRAME_BYTES, BrokenFramesError, FrameReader, Stretch
 from services.registry.adapters.object_store import FileStretch, Objects
-from services.registry.adapters.seekable import SeekableBytes
 from services.registry.domain.artifacts import Record, is_plain
 
 __all__ = ["PIECE_BYTES", "FileStretch", "Reading", "StretchFile", "open_reading", "whole_digest"]

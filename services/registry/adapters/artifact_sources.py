@@ -18,9 +18,9 @@ from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionErr
 from services.common.artifacts.tar import canonical_tar
 from services.common.artifacts.unpacking import Limits, Unpacking
 from services.common.errors import MeshError, Reason
+from services.common.objects import BucketStore
 from services.common.telemetry.logging import get_logger
 from services.registry.adapters.artifact_errors import unreadable
-from services.registry.adapters.object_store import BucketStore
 from services.registry.domain.artifact_uri import ArtifactPlace, filename_of, is_within
 
 if TYPE_CHECKING:  # in its stubs alone

@@ -24,9 +24,9 @@ import zstandard
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from services.common.seekable import SeekableBytes
 from services.registry.adapters.artifact_errors import corrupt
 from services.registry.adapters.artifact_keys import KEY_BYTES, NO_KEY_ID, WRAP_BYTES, KeyRing
-from services.registry.adapters.seekable import SeekableBytes
 
 FRAME_BYTES: Final = 4 * 1024 * 1024
 LEVEL: Final = 1

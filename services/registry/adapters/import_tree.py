@@ -13,8 +13,8 @@ import obstore
 from obstore.exceptions import BaseError
 
 from services.common.errors import MeshError, Reason, invalid
+from services.common.objects import BucketStore
 from services.registry.adapters.artifact_sources import Sources, refused
-from services.registry.adapters.object_store import BucketStore
 from services.registry.domain.artifact_uri import ArtifactPlace, parse_artifact_uri
 
 _NAMES_MAX = 100_000

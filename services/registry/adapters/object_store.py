@@ -5,40 +5,29 @@ as the row that names it. Blocking: for threads other than the event loop's.
 """
 
 import fcntl
-import json
 import os
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
-from obstore.store import GCSStore, S3Store
 
 from services.common.disk import sync_folder
+from services.common.objects import BucketStore, bucket_of, open_bucket
 from services.registry.adapters.artifact_errors import store_errors
 from services.registry.adapters.frames import Stretch
 
 if TYPE_CHECKING:  # in their stubs alone
-    from obstore.store import ClientConfig, GCSConfig, RetryConfig, S3Config
+    from obstore.store import S3Config
 
-BucketStore = S3Store | GCSStore
-_CLIENT: "ClientConfig" = {"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)}
-_RETRY: "RetryConfig" = {
-    "max_retries": 4,
-    "retry_timeout": timedelta(seconds=30),
-    "backoff": {"init_backoff": timedelta(milliseconds=100), "max_backoff": timedelta(seconds=3), "base": 2},
-}
 _PART_BYTES = 16 * 1024 * 1024
 _PARTS_AT_ONCE = 3
-_PLACES = {"s3": "AWS_ENDPOINT_URL", "gs": "STORAGE_EMULATOR_HOST"}
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,42 +274,6 @@ class BucketObjects:
         return f"{self._uri}/{name}"
 
 
-def bucket_of(uri: str) -> tuple[str, str, str]:
-    """Scheme, bucket and key or prefix of an s3:// or gs:// URI. Raises ValueError."""
-    parts = urlsplit(uri)
-    if parts.scheme not in ("s3", "gs") or not _BUCKET.fullmatch(parts.netloc) or parts.query or parts.fragment:
-        raise ValueError(f"{uri!r} is no s3://bucket/key or gs://bucket/key")
-    return parts.scheme, parts.netloc, parts.path.strip("/")
-
-
-def open_bucket(scheme: str, bucket: str, *, prefix: str = "", encryption: "S3Config | None" = None) -> BucketStore:
-    """A bucket, by the environment's credentials for its kind: AWS_…, or GOOGLE_APPLICATION_CREDENTIALS.
-
-    AWS_ENDPOINT_URL and STORAGE_EMULATOR_HOST name another place that speaks the protocol of S3 or GCS. Whoever names
-    one without TLS wants it: a store of their own network.
-    """
-    place = os.environ.get(_PLACES[scheme], "")
-    if place and "://" not in place:
-        place = f"http://{place}"
-    client: ClientConfig = {**_CLIENT, "allow_http": True} if place.startswith("http://") else _CLIENT
-    if scheme == "gs":
-        config: GCSConfig = {"service_account_key": _without_account(place)} if place else {}
-        return GCSStore(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=_RETRY)
-    return S3Store(bucket, prefix=prefix or None, config=encryption or {}, client_options=client, retry_config=_RETRY)
-
-
-def _without_account(place: str) -> str:
-    """The service account that the library takes for "ask there, and as nobody"."""
-    account = {
-        "gcs_base_url": place,
-        "disable_oauth": True,
-        "client_email": "",
-        "private_key": "",
-        "private_key_id": "",
-    }
-    return json.dumps(account)
-
-
 def open_objects(uri: str, *, default: Path, encryption: "S3Config | None" = None) -> Objects:
     """The store that the setting names. Raises SystemExit with one sentence where it names none."""
     if not uri:
@@ -333,7 +286,7 @@ def open_objects(uri: str, *, default: Path, encryption: "S3Config | None" = Non
         raise SystemExit(
             f"INFERMESH_REGISTRY_ARTIFACTS_URI is {uri!r}; allowed: file:///folder, s3://bucket/prefix or gs://bucket/prefix"
         ) from None
-    return BucketObjects(open_bucket(scheme, bucket, prefix=prefix, encryption=encryption), uri)
+    return BucketObjects(open_bucket(scheme, bucket, prefix=prefix, config=encryption), uri)
 
 
 def _made_folders(folder: Path) -> Sequence[Path]:

@@ -1,7 +1,5 @@
 """The private key that signs API keys: out of a secret, a file of the operator's, or one made at first start."""
 
-import fcntl
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,7 +7,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from services.common.disk import replace_file, sync_folder
+from services.common.secret_file import kept_secret
 from services.registry.domain.jwk import PublicKey, public_key_of
 
 
@@ -49,26 +47,13 @@ def load_signing_key(*, pem: str, path: Path | None, data_dir: Path) -> SigningK
 
 
 def _kept(folder: Path) -> SigningKey:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    # Registries on one folder that start at the same time must come to one key.
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        path = folder / "signing.pem"
-        if not path.exists():
-            _write(path, ec.generate_private_key(ec.SECP256R1()))
-        return _parsed(path.read_bytes(), str(path))
-    finally:
-        os.close(lock)
+    path = folder / "signing.pem"
+    return _parsed(kept_secret(path, _made), str(path))
 
 
-def _write(path: Path, private: ec.EllipticCurvePrivateKey) -> None:
-    # Made for nobody else's eyes before there is anything to see; the file that takes its place keeps its mode.
-    staged = path.with_suffix(".new")
-    staged.unlink(missing_ok=True)
-    os.close(os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    replace_file(path, [private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())])
-    sync_folder(path.parent.parent)
+def _made() -> bytes:
+    private = ec.generate_private_key(ec.SECP256R1())
+    return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _parsed(content: bytes, source: str) -> SigningKey:

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from services.common.errors import invalid
+from services.common.names import is_bucket
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 _ALLOWED = (
@@ -15,7 +16,6 @@ _ALLOWED = (
 )
 _LENGTH_MAX = 2048
 _BUCKETS = ("s3", "gs")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,61}[a-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def _in_bucket(scheme: str, uri: str, field: str) -> ArtifactPlace:
     """Keys are taken as they are: "?", "#" and "%" are letters in them."""
     bucket, _, key = uri[len(scheme) + 3 :].partition("/")
     key = key.rstrip("/")
-    if not _BUCKET.fullmatch(bucket) or not key or any(part in ("", ".", "..") for part in key.split("/")):
+    if not is_bucket(bucket) or not key or any(part in ("", ".", "..") for part in key.split("/")):
         raise invalid(
             field,
             uri,

@@ -93,7 +93,8 @@ def _optional(side: str, old: TensorSpec, new: TensorSpec) -> Iterator[Differenc
 def _range(side: str, old: TensorSpec, new: TensorSpec) -> Iterator[Difference]:
     if (old.minimum, old.maximum) != (new.minimum, new.maximum):
         wider, narrower = (reachable(new), reachable(old)) if side == INPUTS else (reachable(old), reachable(new))
-        fits = wider[0] <= narrower[0] and narrower[1] <= wider[1]
+        # Limits may leave out all values that the type has: then none was right that could go wrong.
+        fits = narrower[0] > narrower[1] or (wider[0] <= narrower[0] and narrower[1] <= wider[1])
         verb = "keep within" if side == INPUTS else "expect values within"
         yield _changed(side, new, "range", _limits(old), _limits(new), fits=fits, verb=verb)
 

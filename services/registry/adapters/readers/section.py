@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, cast
 
+from services.common.seekable import SeekableBytes
 from services.registry.adapters.readers.refused import RefusedError
-from services.registry.adapters.seekable import SeekableBytes
 from services.registry.adapters.window import Window
 
 _BUFFER_BYTES = 256 * 1024

@@ -41,6 +41,9 @@ class RouterSettings(ServiceSettings):
     """The address that the gateway listens on. Loopback by default: whoever exposes the mesh says so."""
     gateway_port: int = 8080
     """The port that the gateway listens on."""
+    gateway_address: str = ""
+    """host:port where this router reaches a gateway that carries a batcher, to ask whether predictions are answered.
+    Empty: `gateway_host` and `gateway_port`, which fits one machine."""
     authentication: bool = True
     """Whether callers of the gateway must show an API key or a token of one of `oidc_issuers`, for everything but
     health. Off: everybody may do everything; for a machine that nobody else reaches."""

@@ -232,7 +232,7 @@ def _readiness(settings: RouterSettings, fleet: FleetKeeper) -> HealthSource:
     if fleet.addresses:
         tls = peer_tls(settings)
         return ReadyPathHealthSource(lambda: fleet.addresses, tls=tls.for_sockets() if tls is not None else None)
-    gateway = f"{settings.gateway_host}:{settings.gateway_port}"
+    gateway = settings.gateway_address or f"{settings.gateway_host}:{settings.gateway_port}"
     return ReadyPathHealthSource(lambda: [gateway], tls=of_whoever_it_is() if settings.tls_certificate else None)
 
 

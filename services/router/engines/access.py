@@ -8,9 +8,9 @@ first and the database afterwards: a revocation must not wait for it.
 import asyncio
 from collections.abc import Callable
 
-from services.common.access.redial import follow
 from services.common.clock import Clock
 from services.common.errors import MeshError
+from services.common.redial import follow
 from services.common.signals import Signal
 from services.common.telemetry.logging import get_logger
 from services.router.domain.access import Access, AccessUpdate, Owners, is_key_set, updated
@@ -66,7 +66,7 @@ class AccessKeeper:
 
     async def follow(self) -> None:
         """Takes the registry's word. Never ends by itself."""
-        await follow(self._source.watch, self._take, clock=self._clock, what="callers")
+        await follow(self._source.watch, self._take, clock=self._clock, who="registry", what="callers")
 
     async def go_by_what_was_kept(self) -> None:
         """Lets what was kept hold where the registry says nothing after a start."""

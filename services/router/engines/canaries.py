@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
 from services.common.names import check_model_name
-from services.common.page import check_page_size, decode_page_token, encode_page_token
+from services.common.page import check_page_size, decode_number_token, encode_page_token
 from services.router.domain.canary import Canary
 from services.router.domain.canary_document import canary_of, results_of
 from services.router.domain.canary_steps import (
@@ -60,10 +60,8 @@ class Canaries:
         check_model_name(model_name)
         size = check_page_size(page_size)
         query = f"canaries\0{model_name}"
-        after = decode_page_token(page_token, query=query)
-        found = await self._rollouts.store.page(
-            model_name, RolloutKind.CANARY, before=int(after[0]) if after else None, limit=size + 1
-        )
+        before = decode_number_token(page_token, query=query)
+        found = await self._rollouts.store.page(model_name, RolloutKind.CANARY, before=before, limit=size + 1)
         token = encode_page_token(str(found[size - 1].number), query=query) if len(found) > size else ""
         return [self._view(rollout) for rollout in found[:size]], token
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from services.common.access.book import EVERYTHING, Sight
 from services.common.errors import MeshError, Reason
 from services.common.names import check_model_name, check_version
-from services.common.page import check_page_size, decode_page_token, encode_page_token
+from services.common.page import check_page_size, decode_number_token, decode_page_token, encode_page_token
 from services.router.domain.merge import state_of
 from services.router.domain.resolve import Resolution, resolve
 from services.router.domain.rules import Change, Rule, ShownRule, Split, with_weights
@@ -120,8 +120,8 @@ class Traffic:
         check_model_name(model_name)
         size = check_page_size(page_size)
         query = f"traffic-changes\0{model_name}"
-        after = decode_page_token(page_token, query=query)
-        found = await self._store.changes(model_name, before=int(after[0]) if after else None, limit=size + 1)
+        before = decode_number_token(page_token, query=query)
+        found = await self._store.changes(model_name, before=before, limit=size + 1)
         token = encode_page_token(str(found[size - 1].change_id), query=query) if len(found) > size else ""
         return found[:size], token
 

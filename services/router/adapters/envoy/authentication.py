@@ -13,6 +13,7 @@ from meshxds.envoy.config.route.v3 import route_components_pb2
 from meshxds.envoy.extensions.filters.http.jwt_authn.v3 import config_pb2
 
 from services.common.grpc.identity import CLAIM_HEADERS, HEADER_ROLE, HEADER_TEAM, HEADER_USER
+from services.router.adapters.envoy.console import PREFIX
 from services.router.adapters.envoy.issuers import cluster_name
 from services.router.adapters.envoy.messages import count, seconds
 from services.router.domain.access import Callers
@@ -32,8 +33,12 @@ EXEMPT_PATHS = (
     "/infermesh.registry.v1.TeamService/GetKeySet",
     "/v1/openapi.json",
     "/infermesh.router.v1.RouterService/GetApiDescription",
+    PREFIX,
 )
 """What needs no credential, by its whole path. Whoever calls one of these is anonymous, whatever they send along."""
+
+EXEMPT_PREFIX = f"{PREFIX}/"
+"""What lies under the console needs none either: the gateway itself answers it, and it says nothing of anybody."""
 
 _CLOCK_SKEW_S = 5
 """How far the clocks of whoever issues tokens and of the gateway may be apart. Envoy's own default is a minute, and a
@@ -78,6 +83,7 @@ def _required(providers: dict[str, config_pb2.JwtProvider]) -> config_pb2.JwtAut
         providers=providers,
         rules=[
             *(rule(match=match(path=path)) for path in EXEMPT_PATHS),
+            rule(match=match(prefix=EXEMPT_PREFIX)),
             rule(match=match(prefix="/"), requires=needed),
         ],
     )

@@ -9,6 +9,7 @@ from meshxds.envoy.config.route.v3 import route_components_pb2
 from meshxds.envoy.type.matcher.v3 import regex_pb2, string_pb2
 
 from services.router.adapters.envoy import actions, buckets, filters, literals, names
+from services.router.adapters.envoy.console import BODY_MAX_BYTES, console_routes
 from services.router.adapters.envoy.messages import overwritten
 from services.router.adapters.envoy.model_routes import virtual_host
 from services.router.adapters.envoy.public import CONTROL_SERVICES, INFERENCE, INFRASTRUCTURE, PREDICTION, PublicService
@@ -44,6 +45,7 @@ class RouteBuilder:
             # One that was verified is gone by then; nobody shall have one that was sent where none is needed.
             everything.request_headers_to_remove.append("authorization")
         start = buckets.configuration(names.ROUTES, everything, buckets.some_model())
+        start.max_direct_response_body_size_bytes.value = BODY_MAX_BYTES
         self._start = resource(names.ROUTES, start)
         self._no_model = _field(buckets.no_model().SerializeToString(deterministic=True))
         self._made: dict[str, _Made] = {}
@@ -164,6 +166,7 @@ def _of_the_gateway(*, carried: bool) -> list[route_components_pb2.Route]:
             typed_per_filter_config=filters.answered_inside() if carried else filters.readiness(),
         ),
         _Route(match=_Match(path="/metrics", headers=[_method("GET")]), route=admin),
+        *console_routes(),
         _Route(match=_Match(prefix="/"), direct_response=_said(404, NOTHING_HERE)),
     ]
 

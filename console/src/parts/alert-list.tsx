@@ -1,0 +1,55 @@
+// Alerts as a list, with what to do about each.
+import { useState } from "preact/hooks";
+import { path, send, verb } from "../api/client.ts";
+import type { Alert } from "../api/types.ts";
+import { pathOf } from "../routing.ts";
+import { Badge, Moment } from "./basics.tsx";
+import { Confirm } from "./dialog.tsx";
+
+export function AlertList(props: { caption: string; alerts: readonly Alert[]; onChange: () => void }) {
+  const [taken, setTaken] = useState<Alert>();
+  return (
+    <>
+      <ul class="alerts" aria-label={props.caption}>
+        {props.alerts.map((alert) => (
+          <li key={alert.alert_id} class={alert.status === "firing" ? `alert ${alert.severity}` : "alert"}>
+            <p class="alert-head">
+              <Badge word={alert.severity} /> <Badge word={alert.status} /> {alert.silenced ? <Badge word="silenced" /> : null}{" "}
+              <strong>{alert.rule_name}</strong>
+              {alert.model_name ? (
+                <> of <a href={pathOf("models", alert.model_name)}>{alert.model_name}</a> {alert.version}</>
+              ) : null}
+              {" "}<Moment at={alert.fired_at ?? alert.started_at} />
+            </p>
+            <p>{alert.summary}</p>
+            {alert.probable_cause ? <p class="small">Probable cause: {alert.probable_cause}</p> : null}
+            {alert.undo_command ? <pre tabIndex={0} aria-label="Command that undoes it"><code>{alert.undo_command}</code></pre> : null}
+            {alert.acknowledged_at ? (
+              <p class="small">
+                {alert.acknowledged_by || "Somebody"} looks after it since <Moment at={alert.acknowledged_at} />
+                {alert.acknowledgement_note ? `: ${alert.acknowledgement_note}` : ""}
+              </p>
+            ) : null}
+            {alert.resolved_at ? <p class="small">Resolved <Moment at={alert.resolved_at} /></p> : null}
+            {alert.status === "firing" ? (
+              <button type="button" onClick={() => setTaken(alert)}>
+                Acknowledge<span class="unseen"> {alert.rule_name} {alert.model_name}</span>
+              </button>
+            ) : null}
+          </li>
+        ))}
+      </ul>
+      {taken ? (
+        <Confirm title="Acknowledge the alert" action="Acknowledge" reason="A note for the others"
+          onClose={() => setTaken(undefined)}
+          onDo={async (note) => {
+            await send("POST", verb(path("alerts", taken.alert_id), "acknowledge"), { note });
+            props.onChange();
+          }}>
+          <p>{taken.summary}</p>
+          <p>It says that you look after it: it is not sent again while it lasts.</p>
+        </Confirm>
+      ) : null}
+    </>
+  );
+}

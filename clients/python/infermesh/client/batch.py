@@ -42,6 +42,7 @@ class Batch:
         writing: batch_job_pb2.OutputOptions | None = None,
         parameters: Mapping[str, str] | None = None,
         labels: Mapping[str, str] | None = None,
+        notifications: Sequence[batch_job_pb2.Notification] = (),
         request_id: str = "",
         timeout_s: float | None = None,
     ) -> batch_job_pb2.BatchJob:
@@ -65,9 +66,35 @@ class Batch:
             output=writing,
             parameters=parameters,
             labels=labels,
+            notifications=notifications,
             request_id=request_id or new_request_id(),
         )
         return self._transport.call(self._stub.CreateBatchJob, request, timeout_s=timeout_s)
+
+    def sample(
+        self,
+        model: str,
+        source: str | Path,
+        *,
+        version: str = "",
+        row_count: int = 0,
+        reading: batch_job_pb2.InputOptions | None = None,
+        writing: batch_job_pb2.OutputOptions | None = None,
+        parameters: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> batch_service_pb2.SampleBatchJobResponse:
+        """Predicts the first rows of `source` now and returns what the output would hold of them; writes nothing. At
+        most 1000 rows, 32 that are explained; 0 means 100, or 10."""
+        request = batch_service_pb2.SampleBatchJobRequest(
+            model_name=model,
+            model_version=version,
+            input_uri=location(source),
+            row_count=row_count,
+            input=reading,
+            output=writing,
+            parameters=parameters,
+        )
+        return self._transport.call(self._stub.SampleBatchJob, request, timeout_s=timeout_s)
 
     def get(self, job_id: str, *, timeout_s: float | None = None) -> batch_job_pb2.BatchJob:
         """One job, as it is now."""
@@ -80,6 +107,7 @@ class Batch:
         model: str = "",
         status: str = "",
         labels: Sequence[str] = (),
+        schedule_id: str = "",
         limit: int | None = None,
         timeout_s: float | None = None,
     ) -> Iterator[batch_job_pb2.BatchJob]:
@@ -88,7 +116,12 @@ class Batch:
 
         def fetch(token: str) -> batch_service_pb2.ListBatchJobsResponse:
             request = batch_service_pb2.ListBatchJobsRequest(
-                model_name=model, status=status, labels=labels, page_size=size, page_token=token
+                model_name=model,
+                status=status,
+                labels=labels,
+                schedule_id=schedule_id,
+                page_size=size,
+                page_token=token,
             )
             return self._transport.call(self._stub.ListBatchJobs, request, timeout_s=timeout_s)
 
@@ -98,6 +131,27 @@ class Batch:
         """Stops a job for good; nothing of its output remains. Raises JOB_STATE_INVALID where it has ended."""
         request = batch_service_pb2.CancelBatchJobRequest(job_id=job_id)
         return self._transport.call(self._stub.CancelBatchJob, request, timeout_s=timeout_s)
+
+    def pause(self, job_id: str, *, timeout_s: float | None = None) -> batch_job_pb2.BatchJob:
+        """Stops a job until it is resumed; what is done stays done. Raises JOB_STATE_INVALID where it has ended."""
+        request = batch_service_pb2.PauseBatchJobRequest(job_id=job_id)
+        return self._transport.call(self._stub.PauseBatchJob, request, timeout_s=timeout_s)
+
+    def resume(self, job_id: str, *, timeout_s: float | None = None) -> batch_job_pb2.BatchJob:
+        """Lets a paused job go on. Raises JOB_STATE_INVALID where it has ended."""
+        request = batch_service_pb2.ResumeBatchJobRequest(job_id=job_id)
+        return self._transport.call(self._stub.ResumeBatchJob, request, timeout_s=timeout_s)
+
+    def retry(self, job_id: str, *, timeout_s: float | None = None) -> batch_job_pb2.BatchJob:
+        """Begins a failed or cancelled job again, from where it stopped where it failed. Raises JOB_STATE_INVALID where
+        it is neither."""
+        request = batch_service_pb2.RetryBatchJobRequest(job_id=job_id)
+        return self._transport.call(self._stub.RetryBatchJob, request, timeout_s=timeout_s)
+
+    def delete(self, job_id: str, *, timeout_s: float | None = None) -> None:
+        """Forgets a job that has ended; its output stays. Raises JOB_STATE_INVALID where it has not."""
+        request = batch_service_pb2.DeleteBatchJobRequest(job_id=job_id)
+        self._transport.call(self._stub.DeleteBatchJob, request, timeout_s=timeout_s)
 
     def failed_rows(
         self, job_id: str, *, limit: int | None = None, timeout_s: float | None = None
@@ -179,5 +233,5 @@ def _overdue(job_id: str, seen: batch_job_pb2.BatchJob | None, timeout_s: float)
         f"job {job_id} has not ended within {timeout_s:g} s; it is {state}",
         code=grpc.StatusCode.DEADLINE_EXCEEDED,
         reason=grpc.StatusCode.DEADLINE_EXCEEDED.name,
-        advice=f"It goes on: `infermesh jobs watch {job_id}` follows it, `infermesh jobs cancel {job_id}` stops it.",
+        advice=f"It goes on: `infermesh batch watch {job_id}` follows it, `infermesh batch cancel {job_id}` stops it.",
     )

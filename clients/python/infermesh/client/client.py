@@ -4,6 +4,7 @@ from types import TracebackType
 from typing import Self
 
 from infermesh.client.ab_tests import AbTests
+from infermesh.client.alert_rules import AlertRules, Channels, Silences
 from infermesh.client.alerts import Alerts
 from infermesh.client.artifacts import Artifacts
 from infermesh.client.batch import Batch
@@ -11,12 +12,15 @@ from infermesh.client.canaries import Canaries
 from infermesh.client.changes import Changes
 from infermesh.client.credentials import Credentials
 from infermesh.client.deployments import Deployments
+from infermesh.client.drift import Drift
 from infermesh.client.health import Health
 from infermesh.client.keys import Keys
+from infermesh.client.logs import Logs
 from infermesh.client.metrics import Metrics
 from infermesh.client.models import Models
 from infermesh.client.outcomes import Outcomes
 from infermesh.client.predictions import Predictions
+from infermesh.client.schedules import Schedules
 from infermesh.client.shadows import Shadows
 from infermesh.client.teams import Teams
 from infermesh.client.traffic import Traffic
@@ -51,9 +55,15 @@ class Client:
         self.shadows = Shadows(self._transport)
         self.predict = Predictions(self._transport)
         self.batch = Batch(self._transport)
+        self.schedules = Schedules(self._transport)
         self.metrics = Metrics(self._transport)
+        self.logs = Logs(self._transport)
         self.outcomes = Outcomes(self._transport)
+        self.drift = Drift(self._transport)
         self.alerts = Alerts(self._transport)
+        self.rules = AlertRules(self._transport)
+        self.channels = Channels(self._transport)
+        self.silences = Silences(self._transport)
         self.teams = Teams(self._transport)
         self.keys = Keys(self._transport)
         self.usage = Usage(self._transport)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypedDict, Unpack
 
 import grpc
 from infermesh.client.errors import InfermeshError
@@ -21,6 +22,21 @@ in the stream."""
 _PAGE_SIZE = 200
 
 
+class Wish(TypedDict, total=False):
+    """What may be said of a new deployment beside its model and version."""
+
+    name: str
+    environment: str
+    cluster: str
+    namespace: str
+    resources: deployment_pb2.Resources | None
+    autoscaling: deployment_pb2.Autoscaling | None
+    batching: deployment_pb2.Batching | None
+    serving: deployment_pb2.ServingOptions | None
+    external_backend: deployment_pb2.ExternalBackend | None
+    traffic_split: Mapping[str, int] | None
+
+
 class Deployments:
     """What is deployed."""
 
@@ -38,39 +54,19 @@ class Deployments:
         self._sleep = sleep
 
     def deploy(
-        self,
-        model: str,
-        version: str,
-        *,
-        name: str = "",
-        environment: str = "",
-        resources: deployment_pb2.Resources | None = None,
-        autoscaling: deployment_pb2.Autoscaling | None = None,
-        batching: deployment_pb2.Batching | None = None,
-        serving: deployment_pb2.ServingOptions | None = None,
-        traffic_split: Mapping[str, int] | None = None,
-        request_id: str = "",
-        timeout_s: float | None = None,
+        self, model: str, version: str, *, request_id: str = "", timeout_s: float | None = None, **wish: Unpack[Wish]
     ) -> deployment_pb2.Deployment:
-        """Deploys a registered version and returns at once; `wait` returns when it answers.
+        """Deploys a version and returns at once; `wait` returns when it answers. It is a registered one, or one that
+        the servers of `external_backend` have.
 
         Without a name it is called after the version, "v1-0-0". `traffic_split` (whole percent by version) holds once
         the version answers; without it the shares stay as they are, and a model's first version gets all. The same
         `request_id` again is the same deployment; one is made where none is given. Raises DEPLOYMENT_EXISTS where the
-        version is deployed.
+        version is deployed. `cluster` names a Kubernetes cluster that the mesh was given, and `namespace` one there;
+        without them it runs on the mesh's own model servers, or in the namespace of the model's team.
         """
-        request = deployer_service_pb2.CreateDeploymentRequest(
-            model_name=model,
-            version=version,
-            deployment_name=name or default_name(version),
-            environment=environment,
-            resources=resources,
-            autoscaling=autoscaling,
-            batching=batching,
-            serving=serving,
-            traffic_split=traffic_split,
-            request_id=request_id or new_request_id(),
-        )
+        request = _creation(model, version, wish)
+        request.request_id = request_id or new_request_id()
         return self._transport.call(self._stub.CreateDeployment, request, timeout_s=timeout_s)
 
     def get(self, model: str, name: str, *, timeout_s: float | None = None) -> deployment_pb2.Deployment:
@@ -102,6 +98,7 @@ class Deployments:
         autoscaling: deployment_pb2.Autoscaling | None = None,
         batching: deployment_pb2.Batching | None = None,
         serving: deployment_pb2.ServingOptions | None = None,
+        external_backend: deployment_pb2.ExternalBackend | None = None,
         etag: str = "",
         timeout_s: float | None = None,
     ) -> deployment_pb2.Deployment:
@@ -117,10 +114,32 @@ class Deployments:
             autoscaling=autoscaling,
             batching=batching,
             serving=serving,
+            external_backend=external_backend,
             etag=etag,
         )
         request = deployer_service_pb2.UpdateDeploymentRequest(deployment=wish)
         return self._transport.call(self._stub.UpdateDeployment, request, timeout_s=timeout_s)
+
+    def check(
+        self, model: str, version: str, *, timeout_s: float | None = None, **wish: Unpack[Wish]
+    ) -> deployer_service_pb2.ValidateDeploymentResponse:
+        """How each check of a deployment goes that `deploy` with the same words would make. Changes nothing."""
+        request = deployer_service_pb2.ValidateDeploymentRequest(deployment=_creation(model, version, wish))
+        return self._transport.call(self._stub.ValidateDeployment, request, timeout_s=timeout_s)
+
+    def events(
+        self, model: str, name: str, *, limit: int | None = None, timeout_s: float | None = None
+    ) -> Iterator[deployer_service_pb2.DeploymentEvent]:
+        """What happened to the deployments of that name in the last 30 days, the newest first."""
+        size = _PAGE_SIZE if limit is None else max(1, min(limit, _PAGE_SIZE))
+
+        def fetch(token: str) -> deployer_service_pb2.ListDeploymentEventsResponse:
+            request = deployer_service_pb2.ListDeploymentEventsRequest(
+                model_name=model, deployment_name=name, page_size=size, page_token=token
+            )
+            return self._transport.call(self._stub.ListDeploymentEvents, request, timeout_s=timeout_s)
+
+        return all_pages(fetch, lambda page: page.events, limit=limit)
 
     def remove(
         self, model: str, name: str, *, etag: str = "", timeout_s: float | None = None
@@ -224,6 +243,23 @@ class Deployments:
                 yield change.deployment, change.removed
 
 
+def _creation(model: str, version: str, wish: Wish) -> deployer_service_pb2.CreateDeploymentRequest:
+    return deployer_service_pb2.CreateDeploymentRequest(
+        model_name=model,
+        version=version,
+        deployment_name=wish.get("name") or default_name(version),
+        environment=wish.get("environment", ""),
+        cluster=wish.get("cluster", ""),
+        namespace=wish.get("namespace", ""),
+        resources=wish.get("resources"),
+        autoscaling=wish.get("autoscaling"),
+        batching=wish.get("batching"),
+        serving=wish.get("serving"),
+        external_backend=wish.get("external_backend"),
+        traffic_split=wish.get("traffic_split"),
+    )
+
+
 def default_name(version: str) -> str:
     """What a deployment of a version is called where nobody names it: "v1.0.0-rc.1" is "v1-0-0-rc-1"."""
     digits = version.strip().lower()
@@ -233,6 +269,16 @@ def default_name(version: str) -> str:
 def is_settled(deployment: deployment_pb2.Deployment) -> bool:
     """Whether what is wished now has been carried out, or has failed."""
     return deployment.status in {"active", "failed"} and deployment.observed_generation >= deployment.generation
+
+
+def has_its_traffic(deployment: deployment_pb2.Deployment) -> bool:
+    """Whether what a version was to have of the traffic was handed to the router, or refused by it."""
+    return any(step.type == "Routed" for step in deployment.conditions)
+
+
+def is_stopped(deployment: deployment_pb2.Deployment) -> bool:
+    """Whether nothing of it is loaded, because it was scaled to no replicas."""
+    return any(step.type == "Stopped" and step.status == "True" for step in deployment.conditions)
 
 
 def raise_if_failed(deployment: deployment_pb2.Deployment) -> None:

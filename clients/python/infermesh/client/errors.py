@@ -169,7 +169,7 @@ _ADVICE_BY_REASON = {
     "VERSION_NOT_DEPLOYED": "`infermesh deploy MODEL VERSION` first, then move traffic to it.",
     "SCHEMA_VIOLATION": "`infermesh models show MODEL VERSION` lists the features with their types and shapes.",
     "DEPLOYMENT_NOT_FOUND": "`infermesh deployments MODEL` lists the deployments.",
-    "JOB_NOT_FOUND": "`infermesh jobs list` lists the jobs.",
+    "JOB_NOT_FOUND": "`infermesh batch list` lists the jobs.",
     "TRAFFIC_RULE_NOT_FOUND": "`infermesh traffic show MODEL` shows what decides its traffic.",
     "NOTHING_TO_ROLL_BACK": "Name the version that shall have the traffic: `infermesh rollback MODEL VERSION`.",
     "ROLLOUT_IN_PROGRESS": "`infermesh traffic show MODEL` names what runs; end it first, or take all of it back with "

@@ -9,16 +9,23 @@ from infermesh.client.cli.commands import (
     ab_tests,
     alerts,
     artifacts,
+    batch,
     canaries,
+    channels,
+    deployment_changes,
     deployments,
+    drift,
     features,
-    jobs,
     keys,
+    logs,
     metrics,
     models,
     outcomes,
     predict,
+    rules,
+    schedules,
     shadows,
+    silences,
     status,
     teams,
     traffic,
@@ -36,9 +43,10 @@ _EPILOG = (
 )
 
 _GROUPS = (
-    *(up, status, models, artifacts, deployments, predict, features),
-    *(traffic, canaries, ab_tests, shadows, outcomes, alerts),
-    *(jobs, metrics, teams, keys, usage),
+    *(up, status, models, artifacts, deployments, deployment_changes, predict, features),
+    *(traffic, canaries, ab_tests, shadows, outcomes, drift),
+    *(alerts, rules, channels, silences),
+    *(batch, schedules, metrics, logs, teams, keys, usage),
 )
 
 

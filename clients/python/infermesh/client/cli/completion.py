@@ -65,6 +65,26 @@ def complete_alert(context: typer.Context, incomplete: str) -> Sequence[Offer]:
     return [offer for offer in offers if offer[0].startswith(incomplete)]
 
 
+def complete_rule(context: typer.Context, incomplete: str) -> Sequence[Offer]:
+    """Names of alert rules, each with what it means."""
+    offers = _asked(context, lambda mesh: ((one.name, one.description) for one in mesh.rules.list(limit=_OFFERED_MAX)))
+    return [offer for offer in offers if offer[0].startswith(incomplete)]
+
+
+def complete_channel(context: typer.Context, incomplete: str) -> Sequence[Offer]:
+    """Names of notification channels."""
+    offers = _asked(context, lambda mesh: ((one.name, "") for one in mesh.channels.list(limit=_OFFERED_MAX)))
+    return [offer for offer in offers if offer[0].startswith(incomplete)]
+
+
+def complete_silence(context: typer.Context, incomplete: str) -> Sequence[Offer]:
+    """Ids of silences, each with why."""
+    offers = _asked(
+        context, lambda mesh: ((one.silence_id, one.reason) for one in mesh.silences.list(limit=_OFFERED_MAX))
+    )
+    return [offer for offer in offers if offer[0].startswith(incomplete)]
+
+
 def complete_deployment(context: typer.Context, incomplete: str) -> Sequence[Offer]:
     """Names of deployments of the model that is on the command line already."""
     model = context.params.get("model")

@@ -130,9 +130,9 @@ def state(word: str) -> str:
 
 
 _COLOURS = {
-    **dict.fromkeys(("active", "completed", "healthy", "ready", "answers", "connected"), "green"),
+    **dict.fromkeys(("active", "completed", "healthy", "ready", "answers", "connected", "sent"), "green"),
     **dict.fromkeys(("pending", "deploying", "running", "terminating", "degraded", "draft", "behind"), "yellow"),
-    **dict.fromkeys(("failed", "unhealthy", "away"), "red"),
+    **dict.fromkeys(("failed", "unhealthy", "away", "given_up"), "red"),
     **dict.fromkeys(("cancelled", "archived", "deprecated"), "dim"),
     **dict.fromkeys(("promoted", "passing", "passed", "resolved", "better", "winner"), "green"),
     **dict.fromkeys(("paused", "held", "waiting", "acknowledged", "warning", "not_enough_data"), "yellow"),

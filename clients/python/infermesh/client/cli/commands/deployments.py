@@ -6,22 +6,21 @@ import grpc
 import typer
 from infermesh.client.cli.completion import complete_model
 from infermesh.client.cli.deployment_names import deployment_name
-from infermesh.client.cli.output import facts, state, table, when
+from infermesh.client.cli.deployment_views import (
+    checked,
+    coming_up,
+    deployed,
+    listed,
+)
+from infermesh.client.cli.external import parse_external
 from infermesh.client.cli.padding import parse_padding
 from infermesh.client.cli.session import DeploymentArgument, ModelArgument, Session, VersionArgument, command
 from infermesh.client.cli.splits import parse_split
-from infermesh.client.deployments import WAIT_TIMEOUT_S, is_settled, raise_if_failed
+from infermesh.client.deployments import WAIT_TIMEOUT_S, has_its_traffic, is_settled, is_stopped, raise_if_failed
 from infermesh.client.errors import InfermeshError
-from infermesh.deployer.v1 import deployment_pb2
-from rich.console import Group, RenderableType
+from infermesh.deployer.v1 import deployer_service_pb2, deployment_pb2
 from rich.live import Live
 from rich.markup import escape
-from rich.spinner import Spinner
-
-_MARKS = {"True": "[green]✓[/]", "False": "[red]✗[/]"}
-_UNSTARTED = "[dim]·[/]"
-_UNDER_WAY = ("Building", "Asked")
-"""Reasons of conditions that are not true and need not be."""
 
 WaitOption = Annotated[
     float, typer.Option("--for", metavar="SECONDS", min=0.001, help="The longest to wait; it goes on afterwards.")
@@ -67,6 +66,12 @@ def _add_deploy(app: typer.Typer) -> None:
             str, typer.Option("--name", "-n", metavar="NAME", help="The deployment's name. Default: after the version.")
         ] = "",
         environment: Annotated[str, typer.Option(metavar="NAME", help="prod, staging or dev. Default: prod.")] = "",
+        cluster: Annotated[
+            str, typer.Option(metavar="NAME", help="A Kubernetes cluster of the mesh. Default: its own model servers.")
+        ] = "",
+        namespace: Annotated[
+            str, typer.Option(metavar="NAME", help="With --cluster: the namespace there. Default: the team's.")
+        ] = "",
         traffic: Annotated[
             str, typer.Option(metavar="SPLIT", help="The shares once it answers, as in v1.0.0=90,v1.1.0=10.")
         ] = "",
@@ -110,10 +115,45 @@ def _add_deploy(app: typer.Typer) -> None:
         int8: Annotated[
             bool, typer.Option("--int8", help="Run an ONNX model in 8-bit integers, proven on its reference sample.")
         ] = False,
+        external: Annotated[
+            str,
+            typer.Option(
+                metavar="PROTOCOL=HOST:PORT[,…]",
+                help="Servers that already run it: oip-rest, oip-grpc, tensorflow-rest, tensorflow-grpc or torchserve. "
+                "By TLS: https://HOST:PORT or grpcs://HOST:PORT.",
+            ),
+        ] = "",
+        server_model: Annotated[
+            str, typer.Option(metavar="NAME", help="With --external: the server's name for the model. Default: ours.")
+        ] = "",
+        server_version: Annotated[
+            str, typer.Option(metavar="VERSION", help="With --external: the server's version. Default: its choice.")
+        ] = "",
+        signature: Annotated[
+            str, typer.Option(metavar="NAME", help="With --external: the signature of TensorFlow Serving to call.")
+        ] = "",
+        credentials: Annotated[
+            str,
+            typer.Option(
+                metavar="NAME", help="With --external: the token, kept by the mesh for your team, that it is shown."
+            ),
+        ] = "",
+        schema: Annotated[
+            str,
+            typer.Option(
+                metavar="JSON|@FILE",
+                help="With --external: inputs and outputs, where neither server nor registry knows.",
+            ),
+        ] = "",
+        check: Annotated[
+            bool, typer.Option("--check", help="Say how each check goes, and deploy nothing. Fails where one does.")
+        ] = False,
         no_wait: NoWaitOption = False,
         for_s: WaitOption = WAIT_TIMEOUT_S,
     ) -> None:
         """Deploy a registered version, and show how it comes up until it answers.
+
+        With --external it is run by servers that are there already, and need not be registered.
 
         A model's first version gets all its traffic. Later ones answer when asked for by name, until
         `infermesh traffic set` gives them a share.
@@ -124,18 +164,32 @@ def _add_deploy(app: typer.Typer) -> None:
             max_batch_size=batch_size or None, batch_timeout_ms=batch_timeout_ms, padding=padding
         )
         serving = deployment_pb2.ServingOptions(deterministic=cache, precision="int8" if int8 else "")
-        made = session.client.deployments.deploy(
+        call = session.client.deployments.check if check else session.client.deployments.deploy
+        made = call(
             model,
             version,
             name=name,
             environment=environment,
+            cluster=cluster,
+            namespace=namespace,
             traffic_split=parse_split(traffic.split(","), "--traffic") if traffic else None,
             batching=batching if batching.ListFields() else None,
             autoscaling=sleeps if sleep_after_s is not None else None,
             serving=serving if serving.ListFields() else None,
+            external_backend=parse_external(
+                external,
+                model=server_model,
+                version=server_version,
+                signature=signature,
+                credentials=credentials,
+                schema=schema,
+            ),
         )
-        last = made if no_wait else _followed(session, made, for_s)
-        session.output.result(last, lambda: _deployed(last))
+        if isinstance(made, deployer_service_pb2.ValidateDeploymentResponse):
+            checked(session, made)
+            return
+        last = made if no_wait else followed(session, made, for_s)
+        session.output.result(last, lambda: deployed(last))
 
 
 def _add_undeploy(app: typer.Typer) -> None:
@@ -172,19 +226,22 @@ def _add_restart(app: typer.Typer) -> None:
     ) -> None:
         """Try again what failed, or load anew what answers; it keeps answering meanwhile."""
         begun = session.client.deployments.restart(model, deployment_name(session, model, deployment))
-        last = begun if no_wait else _followed(session, begun, for_s)
-        session.output.result(last, lambda: _deployed(last))
+        last = begun if no_wait else followed(session, begun, for_s)
+        session.output.result(last, lambda: deployed(last))
 
 
-def _followed(session: Session, made: deployment_pb2.Deployment, timeout_s: float) -> deployment_pb2.Deployment:
-    """The deployment once it answers; its steps are drawn as they are reached. Raises where it failed."""
+def followed(
+    session: Session, made: deployment_pb2.Deployment, timeout_s: float, *, routed: bool = False
+) -> deployment_pb2.Deployment:
+    """The deployment once it answers, with `routed` once its traffic is led to it; its steps are drawn as they are
+    reached. Raises where it failed."""
     last = made
     drawn = not session.output.as_json and session.output.err.is_terminal
     with Live(console=session.output.err, transient=True, refresh_per_second=10, auto_refresh=drawn) as live:
         for last in session.client.deployments.watch(made.model_name, made.deployment_name, timeout_s=timeout_s):
             if drawn:
-                live.update(_coming_up(last))
-            if is_settled(last):
+                live.update(coming_up(last))
+            if is_settled(last) and (not routed or last.status == "failed" or has_its_traffic(last)):
                 break
         else:
             raise InfermeshError(
@@ -193,62 +250,8 @@ def _followed(session: Session, made: deployment_pb2.Deployment, timeout_s: floa
                 reason="DEPLOYMENT_NOT_FOUND",
             )
     raise_if_failed(last)
+    if is_stopped(last):
+        return last
     if not session.client.deployments.wait_routed(last):
         session.output.note("[yellow]it answers, but it is not known yet whether every gateway routes to it[/]")
     return last
-
-
-def _coming_up(deployment: deployment_pb2.Deployment) -> RenderableType:
-    title = f"{escape(deployment.model_name)} {escape(deployment.version)} {state(deployment.status)}"
-    return Group(Spinner("dots", text=title), *(f"  {line}" for line in steps(deployment)))
-
-
-def steps(deployment: deployment_pb2.Deployment) -> list[str]:
-    """What is known of each step, a line each, as rich markup. What is under way is no failure, and neither is to be
-    awake."""
-    return [
-        f"{_UNSTARTED if step.reason in _UNDER_WAY else _MARKS.get(step.status, _UNSTARTED)} {escape(step.type)}"
-        + (f" [dim]{escape(step.message)}[/]" if step.message else "")
-        for step in deployment.conditions
-    ]
-
-
-def _deployed(deployment: deployment_pb2.Deployment) -> RenderableType:
-    name, version = escape(deployment.model_name), escape(deployment.version)
-    title = f"[bold]{name} {version}[/] {state(deployment.status)} as {escape(deployment.deployment_name)}"
-    if deployment.status != "active":
-        return Group(title, f"[dim]infermesh deployments {name} shows how far it is.[/]")
-    took = f", loaded in {deployment.load_time_ms:.0f} ms" if deployment.load_time_ms else ""
-    return Group(
-        title + took,
-        *(f"  {line}" for line in steps(deployment)),
-        f"[dim]infermesh predict {name} --version {version} asks it.[/]",
-    )
-
-
-def listed(deployments: list[deployment_pb2.Deployment]) -> RenderableType:
-    """A table of deployments, and under it what is wrong with any."""
-    if not deployments:
-        return "[dim]nothing is deployed; `infermesh deploy MODEL VERSION` makes a registered version answer[/]"
-    shown = table("model", "deployment", "version", "status", "replicas", "since", right=["replicas"])
-    for one in deployments:
-        changing = one.served_version and one.served_version != one.version
-        version = f"{one.served_version} → {one.version}" if changing else one.version
-        shown.add_row(
-            escape(one.model_name),
-            escape(one.deployment_name),
-            escape(version),
-            f"{state(one.status)} [dim]asleep[/]" if _sleeps(one) else state(one.status),
-            f"{one.ready_replicas}/{one.replicas}",
-            when(one.deployed_at),
-        )
-    wrong = [one for one in deployments if one.error_message]
-    if not wrong:
-        return shown
-    names = ((f"{one.model_name} {one.version}", f"[red]{escape(one.error_message)}[/]") for one in wrong)
-    return Group(shown, "", facts((escape(name), text) for name, text in names))
-
-
-def _sleeps(deployment: deployment_pb2.Deployment) -> bool:
-    """Whether it is unloaded until somebody asks for it."""
-    return any(one.type == "Asleep" and one.status == "True" for one in deployment.conditions)

@@ -57,3 +57,6 @@ install "Triton and model frameworks (.venv-serving)" .venv-serving requirements
 
 # The dynamic module by which Envoy and the batcher talk.
 sh tools/bridge.sh .build/bridge
+
+# What renders the chart, for its tests.
+sh tools/helm.sh .build/helm

@@ -34,7 +34,7 @@ class _FreeServer:
         self._loop = loop
         self.batches = 0
 
-    def prepare(self, shape: CallShape, *, server_model_name: str) -> "_FreeServer":  # noqa: ARG002
+    def prepare(self, shape: CallShape, *, backend: Backend) -> "_FreeServer":  # noqa: ARG002
         return self
 
     def send(

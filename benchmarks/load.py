@@ -58,7 +58,11 @@ class Measured:
 def h2load_path() -> Path:
     """The load generator, fetched where the system has none. Raises LoadFailedError with what to do."""
     found = subprocess.run(
-        ["sh", str(ROOT / "tools" / "h2load.sh")], capture_output=True, text=True, check=False, timeout=300
+        ["sh", str(ROOT / "tools" / "debian.sh"), "h2load", "nghttp2-client"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     if found.returncode:
         raise LoadFailedError(found.stderr.strip())

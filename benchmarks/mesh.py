@@ -60,6 +60,17 @@ class BenchMesh:
             page = (await client.get(f"http://{self.batcher}/metrics")).raise_for_status()
         return count_errors(page.text)
 
+    async def requests(self) -> float:
+        """Requests that the batcher has answered since its start, well or not."""
+        async with httpx.AsyncClient(trust_env=False, timeout=_SCRAPE_TIMEOUT_S) as client:
+            page = (await client.get(f"http://{self.batcher}/metrics")).raise_for_status()
+        return sum(
+            sample.value
+            for family in text_string_to_metric_families(page.text)
+            for sample in family.samples
+            if sample.name == "model_requests_total"
+        )
+
     async def allow_batches(self, rows_max: int) -> None:
         """Lets batches of digits grow to `rows_max`; returns when every batcher knows. Raises MeshError, and
         PartFailedError where batchers are not told in time.
@@ -112,10 +123,18 @@ def count_errors(page: str) -> Mapping[str, float]:
 
 
 @asynccontextmanager
-async def bench_mesh(folder: Path, *, clock: Clock, batchers: int = 0, auth: bool = False) -> AsyncIterator[BenchMesh]:
+async def bench_mesh(
+    folder: Path,
+    *,
+    clock: Clock,
+    batchers: int = 0,
+    auth: bool = False,
+    tritons: int = 1,
+    told: Mapping[str, str] | None = None,
+) -> AsyncIterator[BenchMesh]:
     """A mesh that serves digits, with its data in `folder`; stopped at the end. `batchers` beside the gateway; 0: the
-    gateway carries one, as `make run` has it. `auth`: callers need a key, as `make run` has it too. Raises
-    PartFailedError.
+    gateway carries one, as `make run` has it. `auth`: callers need a key, as `make run` has it too. `tritons`:
+    model servers; `told`: further variables. Raises PartFailedError.
     """
     state = folder / "data" / "mesh.json"
 
@@ -130,7 +149,9 @@ async def bench_mesh(folder: Path, *, clock: Clock, batchers: int = 0, auth: boo
             "INFERMESH_DATA_DIR": str(folder / "data"),
             "INFERMESH_LOG_LEVEL": "warning",
             "INFERMESH_BATCHERS": str(batchers),
+            "INFERMESH_TRITONS": str(tritons),
             "INFERMESH_AUTH": "on" if auth else "off",
+            **(told or {}),
         },
         cwd=ROOT,
         ready=complete,

@@ -19,6 +19,7 @@ from benchmarks.bare_triton import DIGITS_SERVED, Setting, bare_triton
 from services.batcher.adapters.triton import TritonClient
 from services.batcher.domain.failure import BackendFailure
 from services.batcher.domain.request import Tensor
+from services.batcher.domain.serving import Backend
 from services.batcher.domain.shape import CallShape, InputShape
 from services.common.clock import SystemClock
 from services.common.schema import DataType
@@ -55,7 +56,8 @@ async def measure() -> Mapping[int, list[float]]:
             await triton.load(DIGITS_SERVED, setting)
             client = TritonClient(triton.http_address)
             try:
-                call = client.prepare(shape, server_model_name=setting.model_name(DIGITS_SERVED))
+                place = Backend("triton-0", triton.http_address, "", setting.model_name(DIGITS_SERVED))
+                call = client.prepare(shape, backend=place)
                 for number in range(_WARM_UP_ROUNDS + _ROUNDS):
                     for rows in _SIZES:
                         answer, began_s = _Answer(), time.perf_counter()

@@ -179,7 +179,7 @@ async def _triton(folder: Path) -> AsyncIterator[str]:
         log_path=folder / "triton.log",
     )
     process = await Process.start(part, clock=CLOCK)
-    loader = TritonServer(Place("triton-0", f"127.0.0.1:{http_port}", ""), load_timeout_s=60)
+    loader = TritonServer(Place("triton-0", f"127.0.0.1:{http_port}", f"127.0.0.1:{grpc_port}"), load_timeout_s=60)
     try:
         await process.wait_ready()
         for version in (OLD, NEW):

@@ -5,7 +5,7 @@ from collections import Counter
 
 import httpx
 
-from tests.e2e.driving import TIMEOUT_S, Rest
+from tests.e2e.driving import MODEL, TIMEOUT_S, Rest
 from tests.support.mesh import Mesh
 from tests.support.waiting import until
 
@@ -13,8 +13,9 @@ from tests.support.waiting import until
 class Load:
     """Counts right answers and keeps failures."""
 
-    def __init__(self, rest: Rest, mesh: Mesh) -> None:
+    def __init__(self, rest: Rest, mesh: Mesh, *, model: str = MODEL) -> None:
         self._rest = rest
+        self._model = model
         self._body = {"instances": [mesh.samples[0]["instance"]]}
         self._label = mesh.samples[0]["label"]
         self._stop = threading.Event()
@@ -44,7 +45,7 @@ class Load:
     def _run(self) -> None:
         while not self._stop.is_set():
             try:
-                answer = self._rest.predict(self._body)
+                answer = self._rest.predict(self._body, model=self._model)
                 assert answer["predictions"][0]["output"] == self._label
                 self.versions[answer["model_version"]] += 1
             except (AssertionError, httpx.HTTPError) as error:

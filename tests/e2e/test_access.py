@@ -116,9 +116,13 @@ def test_nobody_gets_in_without_a_credential(mesh: Mesh, method: str, path: str,
 
 
 @pytest.mark.parametrize(
-    "path", ["/health", "/ready", "/v1/jwks.json", "/v1/openapi.json", "/v2/health/live", "/v2/health/ready"]
+    "path",
+    [
+        *("/health", "/ready", "/v1/jwks.json", "/v1/openapi.json", "/v2/health/live", "/v2/health/ready"),
+        *("/console", "/console/models/digits"),
+    ],
 )
-def test_health_and_the_public_keys_are_for_everybody(mesh: Mesh, path: str) -> None:
+def test_health_the_public_keys_and_the_console_are_for_everybody(mesh: Mesh, path: str) -> None:
     assert httpx.get(f"http://{mesh.gateway}{path}", timeout=TIMEOUT_S, trust_env=False).status_code == 200
 
 

@@ -83,8 +83,8 @@ def test_all_parts_say_that_they_are_well_and_a_job_goes_its_way(encrypted: Mesh
 
     parts = json.loads(run("status", "--json"))
     assert "away" not in json.dumps(parts)
-    job = (str(ROOT / ".build/digits/holdout.jsonl"), str(output), "--key", "id", "--watch")
-    run("jobs", "submit", "digits", *job)
+    job = (str(ROOT / ".build/digits/holdout.jsonl"), str(output), "--key", "id", "--follow")
+    run("batch", "submit", "digits", *job)
     assert len(output.read_text().splitlines()) == len((ROOT / ".build/digits/holdout.jsonl").read_text().splitlines())
 
 

@@ -122,18 +122,39 @@ def test_a_job_from_submission_to_result(mesh: Mesh, tmp_path: Path) -> None:
     rows = holdout(120)
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    job = asked(mesh, "jobs", "submit", "digits", str(source), str(target), "--version", OLD)
+    job = asked(mesh, "batch", "submit", "digits", str(source), str(target), "--version", OLD)
     job_id = job["job_id"]
-    watched = run(mesh, "jobs", "watch", job_id, "--json").stdout.splitlines()
+    watched = run(mesh, "batch", "watch", job_id, "--json").stdout.splitlines()
     last = json.loads(watched[-1])
     assert last["status"] == "completed"
     assert last["progress"]["processed_records"] == len(rows)
-    assert asked(mesh, "jobs", "show", job_id)["status"] == "completed"
-    assert job_id in {item["job_id"] for item in asked(mesh, "jobs", "list")["jobs"]}
-    assert job_id in run(mesh, "jobs", "list").stdout
+    assert asked(mesh, "batch", "show", job_id)["status"] == "completed"
+    assert job_id in {item["job_id"] for item in asked(mesh, "batch", "list")["jobs"]}
+    assert job_id in run(mesh, "batch", "list").stdout
     assert len(target.read_text().splitlines()) == len(rows)
     # What is over cannot be cancelled, and the command says so.
-    run(mesh, "jobs", "cancel", job_id, code=5)
+    run(mesh, "batch", "cancel", job_id, code=5)
+
+
+def test_a_job_is_sampled_followed_and_ends_with_its_figures(mesh: Mesh, tmp_path: Path) -> None:
+    rows = holdout(120)
+    rows[7]["X"] = rows[7]["X"][:3]
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.csv"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sampled = run(mesh, "batch", "sample", "digits", str(source), "--version", OLD, "--column", "digit").stdout
+    assert "99 of the first 100 rows predicted" in sampled
+    for word in ("digit", "confidence", "row-0099", "SCHEMA_VIOLATION"):
+        assert word in sampled
+    assert "row-0100" not in sampled
+    words = ("submit", "digits", str(source), str(target), "--version", OLD, "--follow")
+    followed = run(mesh, "batch", *words)
+    assert "completed" in followed.stderr.splitlines()[-1]
+    for word in ("rows     120", "failed   1, all in", "rows/s", "row-0007", "SCHEMA_VIOLATION"):
+        assert word in followed.stdout
+    assert len(target.read_text().splitlines()) == 1 + 119
+    failed = run(mesh, "batch", *words, "--overwrite", "--max-failed", "0", code=1)
+    assert "more than max_failed_fraction" in failed.stderr
+    assert "infermesh batch retry" in failed.stderr
 
 
 def test_metrics_are_shown(mesh: Mesh) -> None:
@@ -153,7 +174,7 @@ def test_metrics_are_shown(mesh: Mesh) -> None:
         (("deploy", "digits", "v9.9.9"), 3, "v9.9.9"),
         (("register", "digits", "one", "/nowhere.onnx"), 2, "one"),
         (("traffic", "set", "digits", "v1.0.0=ninety"), 2, "ninety"),
-        (("jobs", "show", "no-such-job"), 3, "no-such-job"),
+        (("batch", "show", "no-such-job"), 3, "no-such-job"),
         (("metrics", "digits", "--last", "soon"), 2, "soon"),
         (("nonsense",), 2, "nonsense"),
     ],
@@ -176,6 +197,6 @@ def test_a_gateway_that_is_not_there(tmp_path: Path) -> None:
 
 def test_help_lists_the_commands_and_completion_is_offered() -> None:
     shown = run(None, "--help").stdout
-    for name in ("up", "status", "models", "register", "deploy", "predict", "traffic", "jobs", "metrics"):
+    for name in ("up", "status", "models", "register", "deploy", "predict", "traffic", "batch", "metrics"):
         assert re.search(rf"\b{name}\b", shown)
     assert "--install-completion" in shown

@@ -110,5 +110,5 @@ def test_the_table_and_the_lines_to_try_are_printed(mesh: Mesh) -> None:
     stores, services = ("postgres", "redis", "redis-cache"), ("registry", "router", "deployer", "batch", "monitor")
     for part in (*stores, "triton", *services, "gateway"):
         assert f"{part} " in said
-    for line in ("curl -s", "examples.clients.typed_grpc", "examples.clients.open_inference", "buf curl"):
+    for line in ("curl -s", "examples.clients.typed_grpc", "examples.clients.open_inference", "buf curl", "/console\n"):
         assert line in said

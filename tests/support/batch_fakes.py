@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
 import numpy as np
 
-from services.batch.domain.chunks import Chunk, ChunkResult, FailedRow, Part, Plan
+from services.batch.domain.chunks import FailedRow, Part, Plan
+from services.batch.domain.explanations import Explanation
 from services.batch.domain.job import (
     Format,
     Input,
@@ -21,21 +22,13 @@ from services.batch.domain.job import (
     output_taken,
     request_id_reused,
 )
+from services.batch.domain.pace import Mark
 from services.batch.domain.rows import Tensor
-from services.batch.ports import (
-    Answer,
-    Change,
-    FencedError,
-    JobQuery,
-    Lease,
-    Leftover,
-    NewJob,
-    StoreAwayError,
-    StoredChunk,
-)
+from services.batch.ports import Answer, Change, FencedError, JobQuery, Lease, Leftover, NewJob, StoredChunk
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
+from tests.support.batch_chunk_fakes import MemoryChunks, Row
 
 SUMS = Version(
     model="sums",
@@ -75,10 +68,12 @@ def sums(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class SumsModel:
-    """A `Model`. `trouble` is raised by as many calls as it holds errors, the first one first."""
+    """A `Model`. `trouble` is raised by as many calls as it holds errors, the first one first. More rows than
+    `explained_max` are not explained in time."""
 
     def __init__(self) -> None:
         self.trouble: list[MeshError] = []
+        self.explained_max = 1_000_000
         self.calls: list[int] = []
         self.inside = 0
         self.most_inside = 0
@@ -98,6 +93,16 @@ class SumsModel:
             return Answer({name: answer[name] for name in outputs}, 1.0)
         finally:
             self.inside -= 1
+
+    async def explain(self, version: Version, tensors: Mapping[str, Tensor], parameters: Mapping[str, str]) -> Answer:
+        """Sums, whose parts are their explanation. Raises EXPLANATION_UNAVAILABLE where a row's `b` is 667."""
+        answer = await self.infer(version, tensors, ("total", "shares"), parameters)
+        if np.any(tensors["b"] == 667):
+            raise MeshError(Reason.EXPLANATION_UNAVAILABLE, "explain: it answers with NaN")
+        if len(tensors["a"]) > self.explained_max:
+            raise MeshError(Reason.DEADLINE_TOO_SHORT, "explain: the deadline passed")
+        parts = zip(tensors["a"].tolist(), tensors["b"].tolist(), strict=True)
+        return replace(answer, explanations=[Explanation({"b": float(b), "a": a}, 0.0) for a, b in parts])
 
 
 class Catalogue:
@@ -126,6 +131,9 @@ class CountingBoard:
         self.predicted = 0
         self.failed = 0
         self.retries: list[str] = []
+        self.tellings: list[tuple[str, str]] = []
+        self.letters = 0
+        self.schedule_runs: list[str] = []
 
     def jobs_running(self, count: int) -> None:
         """So many."""
@@ -140,35 +148,29 @@ class CountingBoard:
         self.predicted += predicted
         self.failed += failed
 
-    def retried(self, reason: str) -> None:
+    def retried(self, reason: str, count: int = 1) -> None:
+        """Others."""
+        self.retries += [reason] * count
+
+    def told(self, means: str, outcome: str) -> None:
         """Another."""
-        self.retries.append(reason)
+        self.tellings.append((means, outcome))
+
+    def schedule_ran(self, outcome: str) -> None:
+        """Another."""
+        self.schedule_runs.append(outcome)
+
+    def letters_waiting(self, count: int) -> None:
+        """So many."""
+        self.letters = count
 
 
-@dataclass
-class _Row:
-    job: Job
-    request_id: str
-    wish_digest: str
-    token: int = 0
-    owner: str = ""
-    until: datetime | None = None
-    counted_at: datetime | None = None
-    plan: Plan | None = None
-    done: dict[int, StoredChunk] = field(default_factory=dict)
-    failed: dict[int, tuple[int, FailedRow]] = field(default_factory=dict)
-    digest: str = ""
-    cleaned: bool = False
-
-
-class MemoryBatchStore:
+class MemoryBatchStore(MemoryChunks):
     """A `JobStore` and a `WorkStore`. With `away` set nothing answers."""
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._rows: dict[str, _Row] = {}
+        super().__init__(clock)
         self._made = 0
-        self.away = False
 
     async def create(self, job: NewJob) -> Job:
         """Stores it."""
@@ -187,8 +189,9 @@ class MemoryBatchStore:
             created_by=job.created_by,
             team=job.team,
             sequence=self._made,
+            schedule_id=job.schedule_id,
         )
-        self._rows[job.job_id] = _Row(stored, job.request_id, job.wish_digest)
+        self._rows[job.job_id] = Row(stored, job.request_id, job.wish_digest)
         return stored
 
     async def repeated(self, request_id: str, wish_digest: str, *, team: str) -> Job | None:
@@ -217,6 +220,7 @@ class MemoryBatchStore:
             if (not query.model or row.job.spec.version.model == query.model)
             and (not query.status or row.job.status == query.status)
             and (query.labels or {}).items() <= row.job.spec.labels.items()
+            and (not query.schedule_id or row.job.schedule_id == query.schedule_id)
             and (not query.before or row.job.sequence < query.before)
             and row.job.seen_by(query.sight)
         ]
@@ -244,13 +248,16 @@ class MemoryBatchStore:
                 job, completed_at=None, attempt=job.attempt + 1, error_reason="", error_message="", running_s=0.0
             )
             job = replace(job, spent=Spent())
+            job = replace(job, pace=())
             row.cleaned, row.digest = False, ""
         if wanted.forget_progress:
             job = replace(job, total_rows=0, processed_rows=0, failed_rows=0, total_chunks=0, completed_chunks=0)
-            row.plan, row.done, row.failed = None, {}, {}
+            job = replace(job, pace=())
+            row.forget()
         if wanted.fence:
             row.token, row.owner, row.until = row.token + 1, "", None
-        row.job = replace(job, revision=job.revision + 1, updated_at=now)
+        before, row.job = row.job, replace(job, revision=job.revision + 1, updated_at=now)
+        self.outbox.tell(before, row.job)
         return row.job
 
     async def delete(self, job_id: str, check: Callable[[Job], None]) -> None:
@@ -285,16 +292,20 @@ class MemoryBatchStore:
         for row in self._rows.values():
             if row.job.status is Status.RUNNING and row not in free:
                 taken[row.job.team] = taken.get(row.job.team, 0) + 1
-        allowed: list[str] = []
+        turns: dict[str, int] = {}
         for row in sorted(waiting, key=lambda row: (row.job.status is not Status.RUNNING, row.job.sequence)):
             taken[row.job.team] = taken.get(row.job.team, 0) + 1
             if taken[row.job.team] <= (concurrency or {}).get(row.job.team, len(self._rows)):
-                allowed.append(row.job.job_id)
-        for row in sorted(waiting, key=lambda row: row.job.sequence):
-            if len(leases) < limit and row.job.job_id in allowed:
+                turns[row.job.job_id] = taken[row.job.team]
+        first = [row for row in waiting if row.job.job_id in turns]
+        for row in sorted(first, key=lambda row: (turns[row.job.job_id], row.job.sequence)):
+            if len(leases) < limit:
                 row.token, row.owner = row.token + 1, owner
+                row.silent_since = None
                 row.until, row.counted_at = now + timedelta(seconds=lease_s), now
-                row.job = replace(row.job, status=Status.RUNNING, started_at=row.job.started_at or now, updated_at=now)
+                before = row.job
+                row.job = replace(before, status=Status.RUNNING, started_at=before.started_at or now, updated_at=now)
+                self.outbox.tell(before, row.job)
                 leases.append(Lease(row.job.job_id, owner, row.token))
         return leases
 
@@ -319,31 +330,23 @@ class MemoryBatchStore:
         """Plans."""
         row = self._held(lease)
         row.plan = plan
-        row.job = replace(row.job, total_rows=plan.total_rows, total_chunks=len(plan.chunks))
+        self._counted(row)
+        mark = Mark(row.job.running_s, row.job.processed_rows)
+        row.job = replace(row.job, total_rows=plan.total_rows, total_chunks=len(plan.chunks), pace=(mark,))
 
     async def parts(self, lease: Lease) -> Mapping[int, Part]:
         """What is done."""
         return {index: done.part for index, done in self._held(lease).done.items() if done.part is not None}
-
-    async def complete_chunk(self, lease: Lease, result: ChunkResult) -> Job:
-        """Records it, once."""
-        row = self._held(lease)
-        index = result.chunk.index
-        row.job = replace(row.job, spent=row.job.spent + result.spent)
-        if index not in row.done:
-            moment = self._clock.now().timestamp()
-            row.done[index] = StoredChunk(result.chunk, result.part, len(result.failed), lease.owner, moment)
-            row.failed |= {failed.row_number: (index, failed) for failed in result.failed}
-            self._progress(row, result.chunk, len(result.failed), 1)
-        return self._counted(row)
 
     async def reopen_chunk(self, lease: Lease, index: int) -> None:
         """Takes it back."""
         row = self._held(lease)
         done = row.done.pop(index, None)
         if done is not None:
+            row.holds.pop(index, None)
             row.failed = {number: item for number, item in row.failed.items() if item[0] != index}
             self._progress(row, done.chunk, done.failed_rows, -1)
+            self._marked(row, -1)
 
     async def intend(self, lease: Lease, digest: str) -> None:
         """Keeps it."""
@@ -357,11 +360,11 @@ class MemoryBatchStore:
         """Publishes."""
         self._held(lease)
         publish()
-        self._end(lease, Status.COMPLETED)
+        self._finish(self._held(lease), Status.COMPLETED, "", "")
 
     async def fail(self, lease: Lease, *, reason: str, message: str) -> None:
         """Fails it."""
-        self._end(lease, Status.FAILED, reason, message)
+        self._finish(self._held(lease), Status.FAILED, reason, message)
 
     async def leftovers(self, *, settle_s: float, limit: int) -> Sequence[Leftover]:
         """What is not clean."""
@@ -386,32 +389,8 @@ class MemoryBatchStore:
         return await self.failed_rows(job_id, after=row_number, limit=limit)
 
     @staticmethod
-    def _unclean(row: _Row) -> bool:
+    def _unclean(row: Row) -> bool:
         return not row.cleaned and row.job.status in (Status.COMPLETED, Status.CANCELLED)
-
-    @staticmethod
-    def _progress(row: _Row, chunk: Chunk, failed: int, sign: int) -> None:
-        row.job = replace(
-            row.job,
-            processed_rows=row.job.processed_rows + sign * chunk.row_count,
-            failed_rows=row.job.failed_rows + sign * failed,
-            completed_chunks=row.job.completed_chunks + sign,
-        )
-
-    def _end(self, lease: Lease, status: Status, reason: str = "", message: str = "") -> None:
-        row = self._held(lease)
-        self._counted(row)
-        row.token, row.owner, row.until = row.token + 1, "", None
-        row.job = replace(
-            row.job, status=status, error_reason=reason, error_message=message, completed_at=self._clock.now()
-        )
-
-    def _counted(self, row: _Row) -> Job:
-        now = self._clock.now()
-        ran_s = (now - (row.counted_at or now)).total_seconds()
-        row.counted_at = now
-        row.job = replace(row.job, running_s=row.job.running_s + max(0.0, ran_s), updated_at=now)
-        return row.job
 
     def _check_output_free(self, spec: JobSpec, own: str, *, named: bool) -> None:
         for row in self._rows.values():
@@ -419,19 +398,15 @@ class MemoryBatchStore:
             if same and not row.job.status.ended:
                 raise output_taken(spec.output.uri if named else "")
 
-    def _held(self, lease: Lease) -> _Row:
+    def _held(self, lease: Lease) -> Row:
         self._reach()
         row = self._rows.get(lease.job_id)
         if row is None or row.token != lease.token:
             raise FencedError(lease.job_id)
         return row
 
-    def _row(self, job_id: str) -> _Row:
+    def _row(self, job_id: str) -> Row:
         self._reach()
         if job_id not in self._rows:
             raise job_not_found(job_id)
         return self._rows[job_id]
-
-    def _reach(self) -> None:
-        if self.away:
-            raise StoreAwayError("it is away")

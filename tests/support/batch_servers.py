@@ -26,12 +26,18 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class SumsServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
-    """The model of two numbers over the Open Inference Protocol. Each error in `trouble` is raised by one call."""
+    """The model of two numbers over the Open Inference Protocol. Each error in `trouble` is raised by one call;
+    each answer takes `takes_s` seconds."""
 
     def __init__(self) -> None:
         self.trouble: list[MeshError] = []
         self.answered_rows = 0
         self.held = 0
+        self.takes_s = 0.0
+        self.given_up = 0
+        """Requests that were held until nobody waited for them."""
+        self.sizes: list[int] = []
+        """Rows of each request."""
         self.headers: list[Mapping[str, str]] = []
         self._let_through: int | None = None
         self._opened = asyncio.Event()
@@ -53,9 +59,16 @@ class SumsServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         self.headers.append({str(key): str(value) for key, value in context.invocation_metadata() or ()})
         if self._let_through == 0:
             self.held += 1
-            await self._opened.wait()
+            try:
+                await self._opened.wait()
+            except asyncio.CancelledError:
+                self.given_up += 1
+                raise
         elif self._let_through is not None:
             self._let_through -= 1
+        if self.takes_s:
+            # What a model computes takes its time, and nothing tells when it is over.
+            await asyncio.sleep(self.takes_s)
         if self.trouble:
             raise self.trouble.pop(0)
         if (request.model_name, request.model_version) != (SUMS.model, SUMS.version):
@@ -63,6 +76,7 @@ class SumsServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         tensors: dict[str, Tensor] = {}
         for given, raw in zip(request.inputs, request.raw_input_contents, strict=True):
             tensors[given.name] = np.frombuffer(raw, DataType(given.datatype).numpy_name).reshape(tuple(given.shape))
+        self.sizes.append(len(tensors["a"]))
         answer = sums(tensors)
         response = grpc_service_pb2.ModelInferResponse(
             model_name=request.model_name, model_version=request.model_version

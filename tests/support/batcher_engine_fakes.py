@@ -95,6 +95,8 @@ class FakeServer:
 
     address: str
     latency_s: float = 0.01
+    row_s: float = 0.0
+    """So much longer for each row."""
     answer: Answer = echo
     down: bool = False
     held: bool = False
@@ -106,7 +108,7 @@ class FakeServer:
     sent: list[Sent] = field(default_factory=list)
     waiting: deque[Sent] = field(default_factory=deque)
 
-    def prepare(self, shape: CallShape, *, server_model_name: str) -> "FakeCall":
+    def prepare(self, shape: CallShape, *, backend: Backend) -> "FakeCall":
         """As a client does."""
         return FakeCall(self, shape)
 
@@ -137,7 +139,7 @@ class FakeServer:
         elif self.held:
             self.waiting.append(sent)
         else:
-            loop.call_later(self.latency_s, self.reply, sent)
+            loop.call_later(self.latency_s + sent.rows * self.row_s, self.reply, sent)
 
     def reply(self, sent: Sent) -> None:
         """Answers one batch as told."""
@@ -184,6 +186,6 @@ class Fleet:
     def __init__(self, *addresses: str) -> None:
         self.servers = {address: FakeServer(address) for address in addresses or ("a:1",)}
 
-    def __call__(self, http_address: str) -> FakeServer:
-        """The server at that address."""
-        return self.servers.setdefault(http_address, FakeServer(http_address))
+    def __call__(self, backend: Backend) -> FakeServer:
+        """The server of that place."""
+        return self.servers.setdefault(backend.server, FakeServer(backend.server))

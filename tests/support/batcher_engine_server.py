@@ -8,11 +8,13 @@ import orjson
 
 from services.batcher.domain.failure import BackendFailure
 from services.batcher.domain.request import Tensor
+from services.batcher.domain.serving import Backend
 from services.batcher.domain.shape import CallShape, InputShape
 from services.common.schema import DataType, TensorSpec
 from tests.support.parts import free_port
 from tests.support.waiting import eventually
 
+BACKEND = Backend("s", "", "", "m")
 SHAPE = CallShape("m", "v1", (InputShape("x", DataType.INT64, (), 8),), (TensorSpec("y", DataType.INT64),), ())
 Behaviour = Callable[[bytes, asyncio.StreamWriter], Awaitable[None]]
 

@@ -10,7 +10,12 @@ from typing import Any
 
 import grpc
 from infermesh.common.v1 import serving_pb2
-from infermesh.monitor.v1 import prediction_log_pb2, prediction_log_pb2_grpc
+from infermesh.monitor.v1 import (
+    logging_policy_service_pb2,
+    logging_policy_service_pb2_grpc,
+    prediction_log_pb2,
+    prediction_log_pb2_grpc,
+)
 from infermesh.router.v1 import serving_table_pb2, serving_table_pb2_grpc
 
 from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
@@ -74,13 +79,21 @@ class FakeRouter(serving_table_pb2_grpc.ServingTableServiceServicer):
             self.heard.append(await anext(request_iterator))
 
 
-class FakeMonitor(prediction_log_pb2_grpc.PredictionLogServiceServicer):
+class FakeMonitor(
+    prediction_log_pb2_grpc.PredictionLogServiceServicer, logging_policy_service_pb2_grpc.LoggingPolicyServiceServicer
+):
     """Counts chunks once, as the monitor does. `drop` ends the next stream before the chunk is acknowledged."""
 
     def __init__(self) -> None:
         self.chunks: dict[int, prediction_log_pb2.RecordPredictionsRequest] = {}
         self.received = 0
         self.drop = False
+        self.policies: asyncio.Queue[logging_policy_service_pb2.WatchLoggingPoliciesResponse] = asyncio.Queue()
+
+    async def WatchLoggingPolicies(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        """What is put into `policies`, to one batcher."""
+        while True:
+            yield await self.policies.get()
 
     async def RecordPredictions(self, request_iterator: Any, context: Any) -> AsyncIterator[Any]:
         """One batcher."""
@@ -111,6 +124,7 @@ async def serving(
     if router is not None:
         serving_table_pb2_grpc.add_ServingTableServiceServicer_to_server(router, server)
     if monitor is not None:
+        logging_policy_service_pb2_grpc.add_LoggingPolicyServiceServicer_to_server(monitor, server)
         prediction_log_pb2_grpc.add_PredictionLogServiceServicer_to_server(monitor, server)
     bound = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()

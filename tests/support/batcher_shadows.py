@@ -16,8 +16,6 @@ from services.common.clock import SystemClock
 from services.common.names import backend_model_name
 from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
 from services.deployer.adapters.repository import FolderPackageStore
-from services.deployer.adapters.triton import TritonServer
-from services.deployer.domain.catalog import Place
 from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Recipe, Wish
 from services.deployer.domain.package import package_of
 from services.supervisor.parts.part import Part
@@ -25,7 +23,7 @@ from services.supervisor.process import Process
 from services.supervisor.settings import ROOT
 from tests.support.batcher_faces_process import served_version
 from tests.support.clock import NOON
-from tests.support.parts import triton_in
+from tests.support.parts import loader_of, triton_in
 
 SCHEMA = ModelSchema(
     (TensorSpec("value", DataType.FP32, (1,)), TensorSpec("fault", DataType.INT64, (1,))),
@@ -56,7 +54,7 @@ async def rehearsing_triton(folder: Path) -> AsyncIterator[Part]:
     part = triton_in(folder)
     await install(folder)
     process = await Process.start(part, clock=SystemClock())
-    loader = TritonServer(Place("triton-0", triton_address(part), ""), load_timeout_s=60)
+    loader = loader_of(part)
     try:
         await process.wait_ready()
         for version in (OLD, NEW):

@@ -1,23 +1,26 @@
 """The deployer's neighbours, in memory: each passes the contract tests that its real twin passes."""
 
 import asyncio
+import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from services.common.clock import Clock
+from services.common.access.book import AccessBook
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
-from services.deployer.adapters.postgres import same_or_refused
 from services.deployer.domain.catalog import Place
-from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Recipe, Status, Wish
+from services.deployer.domain.deployment import Deployment, Recipe
 from services.deployer.domain.environment import FRAMEWORKS, Environment
-from services.deployer.domain.package import Package, Quantised, Stated
+from services.deployer.domain.external import ExternalBackend
+from services.deployer.domain.memory import ServerMemory
+from services.deployer.domain.package import Package, Quantised, Served, Stated
 from services.deployer.domain.plan import ServerState
-from services.deployer.domain.quota import Quota, check_quota
 from services.deployer.domain.trial import Tensor, TensorShape
+from services.deployer.engines.admission import Admission
+from services.deployer.engines.clusters import Clusters
+from services.deployer.ports import DeploymentStore, ExternalServer, ExternalServers, Namespaces, VersionSource
+from tests.support.clock import FakeClock
 
 DIGITS_SCHEMA = ModelSchema(
     inputs=(TensorSpec("X", DataType.FP32, (64,)),),
@@ -43,11 +46,15 @@ class FakeVersions:
     """A `VersionSource`."""
 
     async def reference(self, model_name: str, version: str) -> bytes:
-        """One instance."""
-        return b'{"instances":[]}'
+        """The sample that it was given."""
+        if self.problem is not None:
+            raise self.problem
+        return self.sample
 
     def __init__(self, recipes: Mapping[tuple[str, str], Recipe]) -> None:
         self.recipes = dict(recipes)
+        self.sample = b'{"instances":[]}'
+        self.problem: MeshError | None = None
 
     async def recipe(self, model_name: str, version: str) -> Recipe:
         """The recipe that it was given."""
@@ -57,11 +64,45 @@ class FakeVersions:
         return found
 
 
+def nobody_outside(
+    external: ExternalBackend, address: str, *, model_name: str, name: str, schema: ModelSchema | None, team: str
+) -> ExternalServer:
+    """For tests without external servers."""
+    raise AssertionError(f"nobody is at {address}")
+
+
+def admission(
+    store: DeploymentStore,
+    versions: VersionSource,
+    book: AccessBook | None = None,
+    *,
+    open_external: ExternalServers = nobody_outside,
+    external_hosts: tuple[str, ...] = (),
+    clusters: Clusters | None = None,
+    namespaces: Namespaces | None = None,
+) -> Admission:
+    """The checks over these neighbours, for a mesh without artifacts of its own."""
+    return Admission(
+        store=store,
+        versions=versions,
+        artifacts=None,
+        environments=FakeEnvironments(),
+        terms=book or AccessBook(),
+        clock=FakeClock(),
+        local_replicas_max=16,
+        open_external=open_external,
+        external_hosts=external_hosts,
+        clusters=clusters,
+        namespaces=namespaces,
+    )
+
+
 class FakeTraffic:
     """A `TrafficRouter`. It refuses as long as `refusal` is set."""
 
     def __init__(self) -> None:
         self.splits: list[tuple[str, str, dict[str, int]]] = []
+        self.taken_over: list[tuple[str, tuple[str, ...]]] = []
         self.refusal: MeshError | None = None
 
     async def split(self, deployment: Deployment) -> None:
@@ -70,6 +111,13 @@ class FakeTraffic:
             raise self.refusal
         new = deployment.new
         self.splits.append((new.model_name, new.deployment_name, dict(new.traffic_split)))
+
+    async def take_over(self, deployment: Deployment, older: Collection[str]) -> str:
+        """Keeps who takes over from whom."""
+        if self.refusal is not None:
+            raise self.refusal
+        self.taken_over.append((deployment.new.version, tuple(sorted(older))))
+        return "it has all the traffic now"
 
 
 class FakeEnvironments:
@@ -106,6 +154,7 @@ class FakePackages:
         self.problem: MeshError | None = None
         self.stated = Stated((), module=False)
         self.links: dict[str, Path] = {}
+        self.runs = Served()
 
     async def requirements(self, package: Package) -> Stated:
         """As it was set."""
@@ -118,6 +167,10 @@ class FakePackages:
     def runner_digest(self) -> str:
         """Any."""
         return "runner"
+
+    async def served(self, package: Package) -> Served:
+        """As it was set."""
+        return self.runs
 
     async def quantised(self, package: Package) -> Quantised:
         """Nothing changes."""
@@ -145,6 +198,8 @@ class FakeServer:
         self.loads = 0
         self.loads_of: Counter[str] = Counter()
         self.load_time_s = 0.0
+        self.asked: list[int] = []
+        """The rows of each prediction."""
         self.sick: set[str] = set()
         """Models whose load is refused."""
         self.answers: Callable[[str, int], Mapping[str, TensorShape]] = lambda _, rows: {
@@ -195,6 +250,7 @@ class FakeServer:
         self._reach()
         if name not in self.loaded:
             raise MeshError(Reason.WARMUP_FAILED, f"{name} is not loaded")
+        self.asked.append(inputs[0].shape[0])
         return self.answers(name, inputs[0].shape[0])
 
     def _reach(self) -> None:
@@ -202,145 +258,34 @@ class FakeServer:
             raise MeshError(Reason.DEPENDENCY_UNAVAILABLE, f"{self._place.server_id} does not answer")
 
 
-class MemoryStore:
-    """A `DeploymentStore`."""
+class FakeMeter:
+    """A `MemoryMeter` of a `FakeServer`: each copy of a model takes as much as every other."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._rows: dict[str, Deployment] = {}
-        self._revision = 0
-        self._made = 0
-        self.away = False
-        self.records = 0
-        """How often progress was stored."""
+    def __init__(self, server: FakeServer, copy_bytes: float) -> None:
+        self._server = server
+        self._copy_bytes = copy_bytes
 
-    async def create(self, new: NewDeployment, recipe: Recipe, quota: Quota | None = None) -> Deployment:
-        """Stores it, or says what stands in its way."""
-        self._reach()
-        rivals = [
-            (same_request, same_name, row)
-            for row in self._rows.values()
-            for same_request in (bool(new.request_id) and _request(row.new) == _request(new),)
-            for same_name in (_name(row.new) == _name(new),)
-            if same_name or same_request or (row.new.model_name, row.new.version) == (new.model_name, new.version)
-        ]
-        if rivals:
-            return same_or_refused(new, max(rivals, key=lambda rival: rival[:2])[2])
-        if quota is not None:
-            check_quota(quota, new.wish, others=[row.wish for row in self._of_team(quota.team)])
-        self._made += 1
-        now = self._clock.now()
-        key = f"00000000-0000-0000-0000-{self._made:012}"
-        made = Deployment(key, new, recipe, new.wish, Progress(), 1, now, now)
-        self._rows[key] = made
-        return made
-
-    async def find(self, model_name: str, deployment_name: str) -> Deployment | None:
-        """By name."""
-        self._reach()
-        return next((row for row in self._rows.values() if _name(row.new) == (model_name, deployment_name)), None)
-
-    async def page(
-        self,
-        *,
-        model_name: str,
-        status: str,
-        environment: str,
-        after: tuple[str, ...],
-        limit: int,
-        models: Collection[str] | None = None,
-    ) -> Sequence[Deployment]:
-        """A page."""
-        return [
-            row
-            for row in await self.every()
-            if (not model_name or row.new.model_name == model_name)
-            and (models is None or row.new.model_name in models)
-            and (not status or row.progress.status == status)
-            and (not environment or row.new.environment == environment)
-            and (not after or _name(row.new) > after)
-        ][:limit]
-
-    async def every(self) -> Sequence[Deployment]:
-        """All, in order."""
-        self._reach()
-        return sorted(self._rows.values(), key=lambda row: _name(row.new))
-
-    async def change(
-        self, deployment_id: str, wish: Wish, *, generation: int, reload: bool = False, quota: Quota | None = None
-    ) -> Deployment | None:
-        """Replaces the wish."""
-        self._reach()
-        row = self._rows.get(deployment_id)
-        if row is None or row.generation != generation or row.deleting:
+    async def read(self, models: Iterable[str] | None = None) -> ServerMemory | None:
+        """What was loaded takes memory, and the server itself none."""
+        if not self._server.up:
             return None
-        if quota is not None:
-            others = [one.wish for one in self._of_team(quota.team) if one.deployment_id != deployment_id]
-            check_quota(quota, wish, others=others, before=row.wish)
-        progress = replace(row.progress, attempts=0, next_attempt_at=None, replicas=None)
-        if reload:
-            progress = replace(progress, loaded=dict.fromkeys(progress.loaded, ""))
-        changed = replace(row, wish=wish, generation=generation + 1, progress=progress, new=replace(row.new, wish=wish))
-        return self._put(changed)
-
-    async def hand_over(self, model_name: str, team: str) -> None:
-        """Notes whose they are now."""
-        self._reach()
-        for row in list(self._rows.values()):
-            if row.new.model_name == model_name and row.new.team != team:
-                self._put(replace(row, new=replace(row.new, team=team, request_id="")))
-
-    async def request_deletion(self, deployment_id: str, *, generation: int) -> Deployment | None:
-        """Marks it."""
-        self._reach()
-        row = self._rows.get(deployment_id)
-        if row is None or row.generation != generation:
-            return None
-        progress = replace(row.progress, status=Status.TERMINATING, attempts=0, next_attempt_at=None)
-        return self._put(replace(row, deleting=True, progress=progress))
-
-    async def record(self, deployment: Deployment, progress: Progress) -> None:
-        """Stores progress."""
-        self._reach()
-        self.records += 1
-        row = self._rows.get(deployment.deployment_id)
-        if row is None:
-            return
-        if row.deleting:
-            progress = replace(progress, status=Status.TERMINATING)
-        if row.generation != deployment.generation:
-            progress = replace(progress, replicas=None)
-        if (row.generation, row.deleting) != (deployment.generation, deployment.deleting):
-            progress = replace(progress, attempts=0, next_attempt_at=None)
-        self._put(replace(row, progress=progress))
-
-    async def forget(self, deployment_id: str) -> None:
-        """Removes it."""
-        self._reach()
-        self._rows.pop(deployment_id, None)
-
-    async def next_revision(self) -> int:
-        """The next."""
-        self._reach()
-        self._revision += 1
-        return self._revision
-
-    def _of_team(self, team: str) -> Sequence[Deployment]:
-        return [row for row in self._rows.values() if row.new.team == team and not row.deleting]
-
-    def _put(self, row: Deployment) -> Deployment:
-        moment = max(self._clock.now(), row.updated_at + timedelta(microseconds=1))
-        self._rows[row.deployment_id] = replace(row, updated_at=moment)
-        return self._rows[row.deployment_id]
-
-    def _reach(self) -> None:
-        if self.away:
-            raise MeshError(Reason.DEPENDENCY_UNAVAILABLE, "the store does not answer")
+        taken = {name: copies_in(package) * self._copy_bytes for name, package in self._server.loaded.items()}
+        return ServerMemory(0.0, {name: size for name, size in taken.items() if models is None or name in models})
 
 
-def _request(new: NewDeployment) -> tuple[str, str]:
-    return (new.team, new.request_id)
+def copies_in(package: Package) -> int:
+    """How many copies a package asks for."""
+    found = re.search(r"KIND_CPU count: (\d+)", package.config)
+    assert found is not None
+    return int(found[1])
 
 
-def _name(new: NewDeployment) -> tuple[str, str]:
-    return (new.model_name, new.deployment_name)
+class CountingBoard:
+    """A `Board` that remembers."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def brought_up(self, seconds: float) -> None:
+        """Remembers it."""
+        self.seconds.append(seconds)

@@ -35,6 +35,7 @@ class Names:
     version: str = "v1.0.0"
     deployment: str = "main"
     job_id: str = "batch_job_0"
+    schedule_id: str = "batch_schedule_0"
     key_id: str = "key-0"
     alert_id: str = "00000000-0000-0000-0000-000000000000"
     request_id: str = "request-0"
@@ -136,7 +137,7 @@ def _fields(names: Names) -> Mapping[str, str]:
         "name": "sample",
         "alias": "champion",
         "rule_name": "split",
-        "schedule_id": "schedule-0",
+        "schedule_id": names.schedule_id,
         "export_id": "export-0",
         "baseline_id": "baseline-0",
         "report_id": "report-0",

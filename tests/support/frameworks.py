@@ -43,13 +43,19 @@ def use_wheels_of_pip() -> None:
 
 def trained(framework: str, out: Path) -> Sequence[Case]:
     """The cases of a framework. Skips, saying so, where what it needs is not to be had here."""
-    if framework == "pytorch" and not _has_small_torch():
-        pytest.skip("PyTorch without CUDA is not to be had: PIP_FIND_LINKS names no folder with torch-…+cpu….whl")
-    python = asyncio.run(_environment(framework)) / "bin" / "python"
+    python = python_of(framework)
     command = [str(python), str(_TRAINING / f"{framework}_models.py"), "--out", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_TRAINING_TIMEOUT_S, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return [_case(folder) for folder in sorted(out.iterdir())]
+
+
+def python_of(framework: str) -> Path:
+    """The Python of an environment for a framework. Skips, saying so, where what it needs is not to be had here."""
+    use_wheels_of_pip()
+    if framework == "pytorch" and not _has_small_torch():
+        pytest.skip("PyTorch without CUDA is not to be had: PIP_FIND_LINKS names no folder with torch-…+cpu….whl")
+    return asyncio.run(_environment(framework)) / "bin" / "python"
 
 
 async def _environment(framework: str) -> Path:

@@ -1,6 +1,7 @@
 """A real registry, router, keeper and gateway, each of which may die and come back; deployer and batcher are played."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 
 from services.common.clock import SystemClock
 from services.common.grpc.channel import open_channel
+from services.common.grpc.tls import AUTHORITY, CERTIFICATE, PRIVATE_KEY
 from services.common.lifecycle import Lifecycle
 from services.registry.settings import RegistrySettings
 from services.router.settings import RouterSettings
@@ -30,9 +32,10 @@ from tests.support.waiting import eventually
 class GuardedMesh:
     """The parts, and what tests do with them."""
 
-    def __init__(self, around: Surroundings, folder: Path) -> None:
+    def __init__(self, around: Surroundings, folder: Path, tls: Path | None) -> None:
         self._around = around
         self._folder = folder
+        self._tls = tls
         self._gateway = KeptGateway(folder, asyncio.get_running_loop())
         self._router: Lifecycle | None = None
         self._processes: dict[str, Process] = {}
@@ -46,6 +49,11 @@ class GuardedMesh:
             )
         )
         self.router_port = self._gateway.ads_port
+
+    @property
+    def address(self) -> str:
+        """host:port of the gateway."""
+        return self._gateway.address
 
     @property
     def teams(self) -> Any:
@@ -66,10 +74,10 @@ class GuardedMesh:
     async def predict(self, secret: str | None) -> httpx.Response:
         """A prediction through the gateway, over a connection of its own."""
         headers = bearer(secret) if secret is not None else {}
-        async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False) as client:
-            return await client.post(
-                f"http://{self._gateway.address}/v1/models/digits/predict", json={}, headers=headers
-            )
+        believed = ssl.create_default_context(cafile=str(self._tls / AUTHORITY)) if self._tls else True
+        url = f"{'https' if self._tls else 'http'}://{self.address}/v1/models/digits/predict"
+        async with httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, verify=believed) as client:
+            return await client.post(url, json={}, headers=headers)
 
     async def status(self, secret: str | None) -> int:
         """Of a prediction; 0 where nobody listens."""
@@ -97,6 +105,8 @@ class GuardedMesh:
                 "batcher_address": f"127.0.0.1:{self._gateway.batcher_port}",
                 "gateway_port": self._gateway.port,
                 "first_batcher_s": 0.05,
+                "tls_certificate": str(self._tls / CERTIFICATE) if self._tls else "",
+                "tls_private_key": str(self._tls / PRIVATE_KEY) if self._tls else "",
             }
         )
         self._router = build(settings, clock=SystemClock()).lifecycle
@@ -143,9 +153,9 @@ class GuardedMesh:
 
 
 @asynccontextmanager
-async def guarded_mesh(around: Surroundings, folder: Path) -> AsyncIterator[GuardedMesh]:
-    """One that runs."""
-    mesh = GuardedMesh(around, folder)
+async def guarded_mesh(around: Surroundings, folder: Path, *, tls: Path | None = None) -> AsyncIterator[GuardedMesh]:
+    """One that runs. `tls`: the folder with the certificate that its gateway shows; None: it speaks without TLS."""
+    mesh = GuardedMesh(around, folder, tls)
     try:
         await mesh.start()
         yield mesh

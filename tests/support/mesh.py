@@ -15,6 +15,8 @@ from typing import TypedDict
 import orjson
 import pytest
 
+from services.common.clock import SystemClock
+from services.supervisor.certificates import LocalAuthority
 from services.supervisor.settings import ROOT
 from tests.support.waiting import until
 
@@ -40,6 +42,11 @@ class Mesh:
     output: Path
     key: str = ""
     """The operator's key, where the mesh asks callers for one."""
+
+    @property
+    def outside(self) -> Path:
+        """The folder of the authority that it believes of others' servers, and of the tokens that it shows them."""
+        return outside_of(self.data_dir)
 
     @property
     def gateway(self) -> str:
@@ -91,15 +98,29 @@ class Mesh:
         return state
 
 
+def outside_of(data_dir: Path) -> Path:
+    """What `Mesh.outside` is of a mesh over `data_dir`."""
+    return data_dir.with_name(data_dir.name + ".outside")
+
+
 def start_mesh(data_dir: Path, *, key: str = "") -> Mesh:
     """Starts a mesh over `data_dir` and waits until it is complete. `key` is the operator's, for one that was started
     before: it is shown once."""
     output = data_dir.with_name(data_dir.name + ".out")
+    outside = outside_of(data_dir)
+    authority = LocalAuthority(outside, now=SystemClock().now()).issue("nobody", hosts=()).authority
+    told = {
+        "INFERMESH_DATA_DIR": data_dir,
+        "INFERMESH_EXTERNAL_CA": authority,
+        "INFERMESH_EXTERNAL_CREDENTIALS": outside / "tokens",
+        # Receivers of tests are on this machine.
+        "INFERMESH_MONITOR_WEBHOOK_PRIVATE": "true",
+    }
     with output.open("ab") as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", "services.supervisor", "--free-ports"],
             cwd=ROOT,
-            env={**os.environ, "INFERMESH_DATA_DIR": str(data_dir)},
+            env={**os.environ, **{name: str(path) for name, path in told.items()}},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,

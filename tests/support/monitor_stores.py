@@ -150,6 +150,9 @@ class SilentBoard:
     def dropped(self, batcher_id: str, dropped_total: int) -> None:
         """Ignores."""
 
+    def unkept(self, rows: int) -> None:
+        """Ignores."""
+
     def live(self, figures: Sequence[LiveFigure]) -> None:
         """Ignores."""
 

@@ -6,11 +6,12 @@ from datetime import datetime
 from pathlib import Path
 
 from services.common.clock import Clock, SystemClock
+from services.common.objects import BucketStore, open_bucket
 from services.registry.adapters.artifact_keys import KeyRing, load_keys
 from services.registry.adapters.artifact_sources import Sources
 from services.registry.adapters.artifact_store import ObjectArtifactStore
 from services.registry.adapters.incoming import Encoding
-from services.registry.adapters.object_store import BucketObjects, BucketStore, Objects, open_bucket, open_objects
+from services.registry.adapters.object_store import BucketObjects, Objects, open_objects
 from services.registry.domain.artifacts import Record, Sender
 from tests.support.s3 import S3
 

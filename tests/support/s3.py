@@ -6,9 +6,9 @@ It answers for GCS too: the object-store library speaks GCS's XML API, which is 
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -21,11 +21,24 @@ _SOMEBODY = "AWS4-HMAC-SHA256 Credential=test/20260101/us-east-1/s3/aws4_request
 
 
 @dataclass(frozen=True)
+class Request:
+    """What one request asked for. `range` is empty for a whole object."""
+
+    method: str
+    key: str
+    range: str
+
+
+@dataclass(frozen=True)
 class S3:
     """An endpoint and one empty bucket in it."""
 
     endpoint: str
     bucket: str
+    requests: list[Request] = field(default_factory=list)
+    """What it was asked, in order."""
+    before: list[Callable[[Request], object]] = field(default_factory=list)
+    """Called, each once, before the next request is answered."""
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -76,6 +89,7 @@ def s3_server() -> Iterator[S3]:
     thread.start()
     found = S3(f"http://127.0.0.1:{server.server_port}", f"models-{secrets.token_hex(4)}")
     asked.client = found.client
+    asked.requests, asked.before = found.requests, found.before
     before = {name: os.environ.get(name) for name in found.environment}
     os.environ.update(found.environment)
     try:
@@ -93,19 +107,29 @@ def s3_server() -> Iterator[S3]:
 
 
 class _Asked:
-    """moto, and of what GCS has of its own: nobody's token, and "put it only if it is not there"."""
+    """moto, and of what GCS has of its own: nobody's token, copies, and "put it only if it is not there"."""
 
     client: Any
 
     def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.before: list[Callable[[Request], object]] = []
         self._moto = DomainDispatcherApplication(create_backend_app)
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        key = environ["PATH_INFO"].lstrip("/").partition("/")[2]
+        request = Request(environ["REQUEST_METHOD"], key, environ.get("HTTP_RANGE", ""))
+        self.requests.append(request)
+        calls, self.before[:] = list(self.before), []
+        for call in calls:
+            call(request)
         if not environ.get("HTTP_AUTHORIZATION", "").startswith("AWS4"):
             environ["HTTP_AUTHORIZATION"] = _SOMEBODY
             # Every other character comes escaped, which moto takes for part of the bucket's name.
             path, mark, query = environ["RAW_URI"].partition("?")
             environ["RAW_URI"] = environ["REQUEST_URI"] = quote(unquote(path)) + mark + query
+        if source := environ.get("HTTP_X_GOOG_COPY_SOURCE"):
+            environ["HTTP_X_AMZ_COPY_SOURCE"] = unquote(source)
         if environ.get("HTTP_X_GOOG_IF_GENERATION_MATCH") == "0" and self._is_there(environ["PATH_INFO"]):
             start_response("412 Precondition Failed", [("Content-Length", "0")])
             return []

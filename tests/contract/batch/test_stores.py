@@ -1,75 +1,18 @@
 """What both stores promise, held by the one in memory and the one in PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
-from services.batch.adapters.database import SCHEMA
-from services.batch.adapters.postgres_jobs import PostgresJobStore
-from services.batch.adapters.postgres_work import PostgresWorkStore
-from services.batch.domain.chunks import ChunkResult, FailedRow, Part, Plan, cut_rows
+from services.batch.domain.chunks import FailedRow, Part
 from services.batch.domain.job import Job, Spent, Status
-from services.batch.ports import Change, FencedError, JobQuery, JobStore, Lease, NewJob, WorkStore
+from services.batch.ports import Change, FencedError, JobQuery, Lease
 from services.common.access.book import EVERYTHING, Sight
-from services.common.clock import SystemClock
-from services.common.database import create_engine, migrate
 from services.common.errors import MeshError, Reason
-from tests.support.batch_fakes import SUMS, MemoryBatchStore, spec_of
+from tests.support.batch_fakes import SUMS
+from tests.support.batch_stores import LONG_S, PLAN, Stores, claimed, done, leased, new, record, running
 from tests.support.waiting import eventually
-
-LONG_S = 60.0
-PLAN = Plan("10:1", ("id", "a", "b"), key_is_integer=True, chunks=cut_rows(10, 4))
-
-
-@dataclass(frozen=True)
-class Stores:
-    jobs: JobStore
-    work: WorkStore
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def url(request: pytest.FixtureRequest) -> str:
-    """Empty: no database."""
-    return str(request.getfixturevalue("database_url")) if request.param == "postgres" else ""
-
-
-@pytest.fixture
-async def stores(url: str) -> AsyncIterator[Stores]:
-    if not url:
-        memory = MemoryBatchStore(SystemClock())
-        yield Stores(memory, memory)
-        return
-    await migrate(url, service=SCHEMA)
-    engine = create_engine(url, schema=SCHEMA)
-    yield Stores(PostgresJobStore(engine), PostgresWorkStore(engine))
-    await engine.dispose()
-
-
-def new(
-    number: int, *, output: str = "", request_id: str = "", digest: str = "d", team: str = "red", **changes: object
-) -> NewJob:
-    spec = spec_of("/in.csv", output or f"/out-{number}.csv", **changes)
-    return NewJob(f"batch_job_{number}", spec, "ann", team, request_id, digest)
-
-
-async def claimed(stores: Stores, *, lease_s: float = LONG_S) -> Lease:
-    (lease,) = await stores.work.claim("one", lease_s=lease_s, limit=1)
-    return lease
-
-
-async def running(stores: Stores) -> Lease:
-    await stores.jobs.create(new(1))
-    lease = await claimed(stores)
-    await stores.work.set_plan(lease, PLAN)
-    return lease
-
-
-def done(index: int, failed: Sequence[FailedRow] = ()) -> ChunkResult:
-    chunk = PLAN.chunks[index]
-    part = Part(f"{index}.part", 10, chunk.row_count - len(failed))
-    return ChunkResult(chunk, part, failed, Spent(requests=1, latency_ms_sum=2.0))
 
 
 def reason_of(error: pytest.ExceptionInfo[MeshError]) -> Reason:
@@ -192,7 +135,6 @@ async def test_a_lease_that_ran_out_goes_to_another_and_the_old_one_can_do_nothi
         stores.work.plan(old),
         stores.work.set_plan(old, PLAN),
         stores.work.parts(old),
-        stores.work.complete_chunk(old, done(0)),
         stores.work.reopen_chunk(old, 0),
         stores.work.intend(old, "x"),
         stores.work.intended(old),
@@ -226,7 +168,7 @@ async def test_a_plan_and_its_parts_outlive_the_lease(stores: Stores) -> None:
     lease = await claimed(stores)
     assert await stores.work.plan(lease) is None
     await stores.work.set_plan(lease, PLAN)
-    await stores.work.complete_chunk(lease, done(1))
+    await record(stores, done(1))
     await stores.work.release(lease)
     again = await claimed(stores)
     assert await stores.work.plan(again) == PLAN
@@ -240,15 +182,16 @@ async def test_a_plan_and_its_parts_outlive_the_lease(stores: Stores) -> None:
 
 
 async def test_a_chunk_counts_once_with_its_failed_rows(stores: Stores) -> None:
-    lease = await running(stores)
+    await running(stores)
     bad = FailedRow(9, "nul\0key", "SCHEMA_VIOLATION", "column 'a' is 'x'")
-    job = await stores.work.complete_chunk(lease, done(2, [bad]))
+    last = await leased(stores, 2)
+    job = await stores.work.complete_chunk(last, done(2, [bad]))
     assert (job.processed_rows, job.failed_rows, job.completed_chunks, job.total_chunks) == (2, 1, 1, 3)
-    job = await stores.work.complete_chunk(lease, done(2, [bad]))
+    job = await stores.work.complete_chunk(last, done(2, [bad]))
     assert (job.processed_rows, job.failed_rows, job.completed_chunks) == (2, 1, 1)
-    assert job.spent == Spent(requests=2, latency_ms_sum=4.0)
+    assert job.spent == Spent(requests=1, latency_ms_sum=2.0)
     early = FailedRow(1, "k", "MODEL_FAILED", "no")
-    job = await stores.work.complete_chunk(lease, done(0, [early]))
+    job = await record(stores, done(0, [early]))
     assert (job.processed_rows, job.failed_rows) == (6, 2)
     rows = await stores.jobs.failed_rows("batch_job_1", after=-1, limit=10)
     assert [row.row_number for row in rows] == [1, 9]
@@ -258,14 +201,14 @@ async def test_a_chunk_counts_once_with_its_failed_rows(stores: Stores) -> None:
 
 async def test_a_reopened_chunk_is_as_if_never_done(stores: Stores) -> None:
     lease = await running(stores)
-    await stores.work.complete_chunk(lease, done(0, [FailedRow(0, "k", "MODEL_FAILED", "no")]))
-    await stores.work.complete_chunk(lease, done(1))
+    await record(stores, done(0, [FailedRow(0, "k", "MODEL_FAILED", "no")]))
+    await record(stores, done(1))
     for _ in range(2):
         await stores.work.reopen_chunk(lease, 0)
         job = await stores.jobs.get("batch_job_1")
         assert (job.processed_rows, job.failed_rows, job.completed_chunks) == (4, 0, 1)
     assert await stores.jobs.failed_rows("batch_job_1", after=-1, limit=10) == []
-    job = await stores.work.complete_chunk(lease, done(0))
+    job = await record(stores, done(0))
     assert (job.processed_rows, job.completed_chunks) == (8, 2)
 
 
@@ -302,9 +245,10 @@ async def test_a_cancelled_job_is_taken_from_its_worker(stores: Stores) -> None:
 
 async def test_a_paused_job_waits(stores: Stores) -> None:
     lease = await running(stores)
+    chunk = await leased(stores, 0)
     await stores.jobs.change("batch_job_1", lambda _: Change(status=Status.PENDING, paused=True, fence=True))
     with pytest.raises(FencedError):
-        await stores.work.complete_chunk(lease, done(0))
+        await stores.work.complete_chunk(chunk, done(0))
     assert await stores.work.claim("two", lease_s=LONG_S, limit=5) == []
     resumed = await stores.jobs.change("batch_job_1", lambda _: Change(paused=False))
     assert not resumed.paused
@@ -314,7 +258,7 @@ async def test_a_paused_job_waits(stores: Stores) -> None:
 @pytest.mark.parametrize("forget", [False, True])
 async def test_a_retried_job_goes_on_or_begins_anew(stores: Stores, *, forget: bool) -> None:
     lease = await running(stores)
-    await stores.work.complete_chunk(lease, done(0, [FailedRow(0, "k", "MODEL_FAILED", "no")]))
+    await record(stores, done(0, [FailedRow(0, "k", "MODEL_FAILED", "no")]))
     await stores.work.intend(lease, "digest")
     await stores.work.fail(lease, reason="BACKEND_UNAVAILABLE", message="away")
     failed = await stores.jobs.get("batch_job_1")
@@ -353,7 +297,7 @@ async def test_files_are_cleared_once_and_only_of_jobs_that_ended(stores: Stores
 
 async def test_a_deleted_job_is_gone_with_all_that_belongs_to_it(stores: Stores) -> None:
     lease = await running(stores)
-    await stores.work.complete_chunk(lease, done(0, [FailedRow(0, "k", "MODEL_FAILED", "no")]))
+    await record(stores, done(0, [FailedRow(0, "k", "MODEL_FAILED", "no")]))
 
     def refuse(_: Job) -> None:
         raise MeshError(Reason.JOB_STATE_INVALID, "it runs")

@@ -5,9 +5,11 @@ import hashlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx
 import pytest
 
 from services.common.clock import SystemClock
@@ -20,11 +22,13 @@ from services.deployer.domain.package import Package, package_of
 from services.deployer.domain.plan import ServerState
 from services.deployer.domain.trial import check_answer, trial_inputs
 from services.deployer.ports import ModelServer, PackageStore
+from services.supervisor.parts.part import Part
 from services.supervisor.process import Process
 from services.supervisor.settings import ROOT
 from tests.support.clock import NOON
 from tests.support.deployer_fakes import DIGITS_SCHEMA, FakePackages, FakeServer, recipe
-from tests.support.parts import triton_in
+from tests.support.parts import loader_of, running, triton_in
+from tests.support.waiting import eventually
 
 NAME = "digits--v1.0.0"
 ARTIFACT = ROOT / ".build" / "digits" / "digits-v1.0.0.onnx"
@@ -90,6 +94,53 @@ async def test_a_package_is_loaded_answers_is_loaded_anew_and_unloaded(pair: Pai
         await asyncio.sleep(0.02)
     assert await server.observe() == ServerState(up=True)
     assert await server.software()
+
+
+_WAITS = """
+class TritonPythonModel:
+    def initialize(self, args):
+        # A pipe: until somebody opens its other end.
+        open({go!r}).close()
+
+    def execute(self, requests):
+        return []
+"""
+
+
+async def test_while_one_is_loaded_others_answer_on_every_connection(tmp_path: Path) -> None:
+    part, go = triton_in(tmp_path), tmp_path / "go"
+    os.mkfifo(go)
+    folder = FolderPackageStore(tmp_path / "repository", runner=ROOT / "deploy" / "triton" / "runner")
+    await folder.start()
+    server = loader_of(part)
+    ready = f"http://127.0.0.1:{part.ports['triton_http']}/v2/models/{NAME}/ready"
+    async with running(part), AsyncExitStack() as connections:
+        await folder.ensure(package(Pair(server, folder, asyncio.Event().wait)))  # type: ignore[arg-type]
+        await server.load(NAME)
+        clients = [await connections.enter_async_context(httpx.AsyncClient(trust_env=False)) for _ in range(8)]
+        for client in clients:
+            assert (await client.get(ready)).is_success
+        waits = tmp_path / "repository" / "waits" / "1"
+        waits.mkdir(parents=True)
+        (waits / "model.py").write_text(_WAITS.format(go=str(go)))
+        (waits.parent / "config.pbtxt").write_text('backend: "python"')
+        loading = asyncio.create_task(server.load("waits"), name="a load")
+        await eventually(lambda: _is_loading(part, "waits"), what="the load has begun")
+        try:
+            for client in clients:
+                assert (await client.get(ready, timeout=10)).is_success
+            assert (await server.observe()).ready == {NAME}
+            check_answer(DIGITS_SCHEMA, 1, await server.infer(NAME, trial_inputs(DIGITS_SCHEMA, 1)))
+            assert not loading.done()
+        finally:
+            # Nothing is written: who waits may have closed its end by then.
+            await asyncio.to_thread(go.write_text, "")
+            await loading
+        await server.close()
+
+
+def _is_loading(part: Part, name: str) -> bool:
+    return f"loading: {name}:1" in part.log_path.read_text()
 
 
 async def test_what_the_repository_does_not_hold_cannot_be_loaded(pair: Pair) -> None:

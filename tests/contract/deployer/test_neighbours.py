@@ -65,6 +65,7 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
     def __init__(self) -> None:
         self.asked: list[tuple[router_service_pb2.UpdateTrafficRequest, str]] = []
         self.refusal: MeshError | None = None
+        self.now = traffic_pb2.Traffic(model_name="digits", etag="g7")
 
     async def UpdateTraffic(
         self, request: router_service_pb2.UpdateTrafficRequest, _context: Any
@@ -72,7 +73,11 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
         if self.refusal is not None:
             raise self.refusal
         self.asked.append((request, current_identity().user))
-        return traffic_pb2.Traffic(model_name=request.model_name)
+        return traffic_pb2.Traffic(model_name=request.model_name, traffic_split=request.traffic_split)
+
+    async def GetTraffic(self, request: router_service_pb2.GetTrafficRequest, _context: Any) -> traffic_pb2.Traffic:
+        assert request.model_name == "digits"
+        return self.now
 
 
 @pytest.fixture
@@ -133,9 +138,40 @@ async def test_a_split_is_asked_for_under_the_deployments_own_id_by_who_made_it(
     assert first.request_id == "deployment-018f"
 
 
+async def test_each_wish_for_other_shares_has_an_id_of_its_own(address: str, router: Router) -> None:
+    async with open_channel(address) as channel:
+        for generation in (4, 4, 9):
+            await RouterTraffic(channel).split(replace(DEPLOYMENT, split_generation=generation))
+    ids = [asked.request_id for asked, _ in router.asked]
+    assert ids == ["deployment-018f-split-4", "deployment-018f-split-4", "deployment-018f-split-9"]
+
+
 async def test_what_the_router_says_against_a_split_keeps_its_reason(address: str, router: Router) -> None:
     router.refusal = MeshError(Reason.VERSION_NOT_DEPLOYED, "v1.1.0 of model 'digits' is not ready; deploy it first")
     async with open_channel(address) as channel:
         with pytest.raises(MeshError, match="deploy it first") as refused:
             await RouterTraffic(channel).split(DEPLOYMENT)
     assert refused.value.reason is Reason.VERSION_NOT_DEPLOYED
+
+
+async def test_shares_and_conditions_of_older_versions_are_asked_for_the_new_one(address: str, router: Router) -> None:
+    router.now.traffic_split.update({"v0.9.0": 60, "v1.0.0": 30, "v1.1.0": 10})
+    for version, user in (("v0.8.0", "bob"), ("v1.0.0", "ann")):
+        router.now.conditions.add(attribute="user_id", values=[user], version=version)
+    rolled = replace(DEPLOYMENT, previous_version="v1.0.0", generation=3)
+    async with open_channel(address) as channel:
+        words = await RouterTraffic(channel).take_over(rolled, {"v1.0.0", "v0.9.0"})
+    ((asked, user),) = router.asked
+    assert dict(asked.traffic_split) == {"v1.1.0": 100}
+    assert [(one.version, list(one.values)) for one in asked.conditions] == [("v0.8.0", ["bob"]), ("v1.1.0", ["ann"])]
+    assert (asked.etag, asked.deployment_name, user) == ("g7", "new", "ann")
+    assert asked.request_id == "deployment-018f-3"
+    assert words == "100 % of the traffic is its own now"
+
+
+async def test_where_the_older_ones_have_no_traffic_nothing_is_asked(address: str, router: Router) -> None:
+    router.now.traffic_split.update({"v0.5.0": 100})
+    async with open_channel(address) as channel:
+        words = await RouterTraffic(channel).take_over(replace(DEPLOYMENT, previous_version="v1.0.0"), {"v1.0.0"})
+    assert router.asked == []
+    assert words == "no traffic was led to the version before it"

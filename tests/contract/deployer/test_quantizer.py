@@ -12,7 +12,8 @@ from services.common.schema import DataType, ModelSchema, PredictionMapping, Ten
 from services.deployer.adapters.quantizer import OnnxQuantizer
 from services.deployer.adapters.repository import FolderPackageStore
 from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, ServingOptions, Wish
-from services.deployer.domain.package import QUANTISED, Package, package_of
+from services.deployer.domain.native import QUANTISED
+from services.deployer.domain.package import Package, package_of
 from services.supervisor.settings import ROOT
 from tests.support.clock import NOON
 from tests.support.dense_models import sample, save_dense

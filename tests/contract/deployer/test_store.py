@@ -1,15 +1,12 @@
 """What every `DeploymentStore` promises, shown for the real one and for the one that other tests use."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from services.common.database import create_engine, migrate
 from services.common.errors import MeshError, Reason
-from services.deployer.adapters.postgres import SCHEMA, PostgresDeploymentStore
 from services.deployer.domain.deployment import (
     Autoscaling,
     Batching,
@@ -24,10 +21,11 @@ from services.deployer.domain.deployment import (
     Status,
     Wish,
 )
+from services.deployer.domain.external import ExternalBackend
 from services.deployer.domain.quota import Quota
 from services.deployer.ports import DeploymentStore
-from tests.support.clock import NOON, FakeClock
-from tests.support.deployer_fakes import MemoryStore, recipe
+from tests.support.clock import NOON
+from tests.support.deployer_fakes import recipe
 
 RECIPE = recipe(team="vision")
 FULL = Wish(
@@ -36,27 +34,11 @@ FULL = Wish(
     Batching(True, 16, 12.5, 80, Padding(-100, {"mask": 0}, "lengths", ("logits",), 0.25)),
     ServingOptions(instances=2, threads=3, deterministic=True),
 )
+OUTSIDE = Wish(external=ExternalBackend("tensorflow-rest", ("a:1", "b:1"), "m", "3", "s", RECIPE.schema))
 
 
 def new(name: str = "main", version: str = "v1.0.0", model: str = "digits", **more: object) -> NewDeployment:
     return NewDeployment(model, version, name, **{"wish": Wish(), **more})  # type: ignore[arg-type]
-
-
-@pytest.fixture(params=["memory", "postgres"])
-def url(request: pytest.FixtureRequest) -> str:
-    """Where the store is; "" for memory."""
-    return str(request.getfixturevalue("database_url")) if request.param == "postgres" else ""
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[DeploymentStore]:
-    if not url:
-        yield MemoryStore(FakeClock())
-        return
-    await migrate(url, service=SCHEMA)
-    engine = create_engine(url, schema=SCHEMA, pool_size=4)
-    yield PostgresDeploymentStore(engine)
-    await engine.dispose()
 
 
 async def refusal(store: DeploymentStore, asked: NewDeployment) -> Reason:
@@ -73,6 +55,25 @@ async def test_what_is_made_is_found_as_it_was_wished(store: DeploymentStore) ->
     assert await store.find("digits", "main") == made
     assert await store.find("digits", "other") is None
     assert list(await store.every()) == [made]
+
+
+async def test_external_servers_are_kept_changed_and_rolled_over_like_any_wish(store: DeploymentStore) -> None:
+    made = await store.create(new(wish=OUTSIDE), RECIPE)
+    moved = replace(OUTSIDE, external=ExternalBackend("oip-grpc", ("c:1",)))
+    changed = await store.change(made.deployment_id, moved, generation=1)
+    assert made.wish == OUTSIDE
+    assert changed is not None
+    assert changed.wish == moved
+    inside = await store.roll(made.deployment_id, "v2.0.0", RECIPE, FULL, generation=2)
+    outside = await store.roll(made.deployment_id, "v3.0.0", RECIPE, OUTSIDE, generation=3)
+    assert inside is not None
+    assert outside is not None
+    assert (inside.wish, outside.wish) == (FULL, OUTSIDE)
+    back = await store.roll(made.deployment_id, "v1.0.0", RECIPE, OUTSIDE, generation=4)
+    assert back is not None
+    assert back.wish == OUTSIDE
+    kept = {one.new.version: one.wish for one in await store.every()}
+    assert kept == {"v1.0.0": OUTSIDE, "v2.0.0": FULL, "v3.0.0": OUTSIDE}
 
 
 async def test_names_and_versions_are_taken_once(store: DeploymentStore) -> None:
@@ -188,6 +189,23 @@ async def test_a_reload_keeps_where_it_is_loaded_and_forgets_what(store: Deploym
     assert changed.generation == 2
 
 
+async def test_what_was_asked_for_during_a_step_is_not_undone_by_what_is_recorded_of_it(store: DeploymentStore) -> None:
+    made = await store.create(new(), RECIPE)
+    loaded = Progress(loaded={"triton-0": "abc", "triton-1": "abc"}, traffic_routed=True)
+    await store.record(made, loaded)
+    assert await store.change(made.deployment_id, made.wish, generation=1, reload=True) is not None
+    # A step that began before has loaded it on another server and left one.
+    await store.record(made, replace(loaded, loaded={"triton-0": "abc", "triton-2": "abc"}, attempts=3))
+    found = await store.find("digits", "main")
+    assert found is not None
+    assert found.progress.loaded == {"triton-0": "", "triton-2": "abc"}
+    assert (found.progress.attempts, found.progress.traffic_routed) == (0, True)
+    await store.record(found, loaded)
+    found = await store.find("digits", "main")
+    assert found is not None
+    assert found.progress.loaded == loaded.loaded
+
+
 async def test_pages_are_in_order_and_filtered(store: DeploymentStore) -> None:
     for model, name, version in (("b", "y", "v1.0.0"), ("a", "z", "v1.0.0"), ("a", "x", "v2.0.0")):
         made = await store.create(new(name, version, model), RECIPE)
@@ -275,3 +293,17 @@ async def test_deployments_go_with_their_model_to_another_team(store: Deployment
     found = await store.find("digits", "main")
     assert found is not None
     assert found.new.team == "blue"
+
+
+async def test_all_are_as_they_are_now_however_often_they_are_read(store: DeploymentStore) -> None:
+    made = [await store.create(new(model=f"m{number}"), RECIPE) for number in range(3)]
+    first = list(await store.every())
+    assert first == made
+    assert all(again is before for again, before in zip(await store.every(), first, strict=True))
+    await store.record(made[1], replace(made[1].progress, load_time_ms=7))
+    await store.change(made[2].deployment_id, FULL, generation=1)
+    await store.forget(made[0].deployment_id)
+    last = await store.create(new(model="m9"), RECIPE)
+    found = list(await store.every())
+    assert [one.new.model_name for one in found] == ["m1", "m2", "m9"]
+    assert (found[0].progress.load_time_ms, found[1].wish, found[2]) == (7, FULL, last)

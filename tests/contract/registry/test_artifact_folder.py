@@ -13,9 +13,9 @@ from pydantic import SecretStr
 
 from services.common.artifacts.unpacking import Limits
 from services.common.errors import MeshError, Reason
+from services.common.objects import open_bucket
 from services.registry.adapters.artifact_sources import Sources
 from services.registry.adapters.artifact_store import ObjectArtifactStore
-from services.registry.adapters.object_store import open_bucket
 from services.registry.domain.artifact_uri import ArtifactPlace, parse_artifact_uri
 from services.registry.domain.artifacts import Sender
 from services.registry.settings import RegistrySettings
@@ -216,7 +216,7 @@ async def test_a_bucket_is_asked_to_encrypt(s3: S3, tmp_path: Path) -> None:
         artifacts_uri=f"s3://{s3.bucket}/sealed",
         artifact_encryption="server",
     )
-    sealed = open_bucket("s3", s3.bucket, prefix="sealed", encryption=server_side(settings))
+    sealed = open_bucket("s3", s3.bucket, prefix="sealed", config=server_side(settings))
     form = Form("s3", tmp_path / "data", s3)
     form.bucket = sealed
     store = await build_store(form, bytes_max=10**7)

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
-from infermesh.batch.v1 import batch_service_pb2, batch_service_pb2_grpc
+from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2, batch_service_pb2_grpc
 from infermesh.monitor.v1 import rollout_event_pb2, rollout_event_service_pb2_grpc
 from infermesh.registry.v1 import registry_service_pb2, team_service_pb2
 
@@ -49,11 +49,12 @@ SERVICES = {
         "infermesh.deployer.v1.BackendService",
         "infermesh.deployer.v1.ActivationService",
     ),
-    "batch": ("infermesh.batch.v1.BatchService",),
+    "batch": ("infermesh.batch.v1.BatchService", "infermesh.batch.v1.WorkerService"),
     "monitor": (
         "infermesh.monitor.v1.MonitorService",
         "infermesh.monitor.v1.EvidenceService",
         "infermesh.monitor.v1.PredictionLogService",
+        "infermesh.monitor.v1.LoggingPolicyService",
         "infermesh.monitor.v1.RolloutEventService",
     ),
 }
@@ -256,6 +257,24 @@ async def make_key(mesh: Mesh, team: str) -> str:
     request = team_service_pb2.CreateApiKeyRequest(team_name=team, name="walk", role="viewer")
     made = await teams_by(mesh.registry, member(team)).CreateApiKey(request)
     return str(made.api_key.key_id)
+
+
+async def make_schedule(mesh: Mesh, model: str, caller: Identity) -> str:
+    """The id of a batch schedule of a caller's team."""
+    schedule = batch_job_pb2.BatchSchedule(
+        schedule_name=f"of-{model}",
+        cron="0 0 1 1 *",
+        job=batch_job_pb2.BatchJob(
+            model_name=model,
+            model_version="v1.0.0",
+            input_uri="file:///nowhere/in.jsonl",
+            output_uri="file:///nowhere/out-{run}.jsonl",
+        ),
+    )
+    request = batch_service_pb2.CreateBatchScheduleRequest(schedule=schedule)
+    stub = batch_service_pb2_grpc.BatchServiceStub(mesh.channels["batch"])
+    made = await stub.CreateBatchSchedule(request, metadata=identity_headers(caller), timeout=10)
+    return str(made.schedule_id)
 
 
 async def make_job(mesh: Mesh, model: str, caller: Identity, folder: Path) -> str:

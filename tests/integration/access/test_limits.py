@@ -10,10 +10,11 @@ from infermesh.batch.v1 import batch_service_pb2, batch_service_pb2_grpc
 from infermesh.deployer.v1 import deployer_service_pb2, deployer_service_pb2_grpc, deployment_pb2
 from infermesh.registry.v1 import registry_service_pb2, team_pb2, team_service_pb2
 
-from services.common.errors import MeshError
+from services.common.errors import MeshError, Reason
 from services.common.grpc.channel import open_channel
 from services.common.grpc.identity import Identity, identity_headers
 from tests.integration.access.mesh import HIDDEN, LENT, OWN, Mesh, make_job
+from tests.support.parts import free_port
 from tests.support.registry_driving import digits
 from tests.support.registry_team import OPERATOR, member, models_by, teams_by
 from tests.support.waiting import eventually
@@ -81,6 +82,43 @@ async def test_a_team_deploys_within_its_quota(mesh: Mesh, tmp_path: Path) -> No
             await stub.ScaleDeployment(scale, metadata=identity_headers(RED), timeout=10)
         # Another team's is another quota.
         await stub.CreateDeployment(deployment(HIDDEN, cpu="64"), metadata=identity_headers(BLUE), timeout=10)
+
+
+async def test_where_external_servers_are_is_for_operators_to_say(mesh: Mesh) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+
+    def external(model: str, version: str, address: str = nobody) -> deployer_service_pb2.CreateDeploymentRequest:
+        backend = deployment_pb2.ExternalBackend(protocol="oip-rest", addresses=[address])
+        return deployer_service_pb2.CreateDeploymentRequest(
+            model_name=model, version=version, deployment_name="outside", external_backend=backend
+        )
+
+    async with deployer(mesh) as stub:
+
+        async def refusal(call: Any, request: Any, caller: Identity) -> Reason:
+            with pytest.raises(MeshError) as caught:
+                await call(request, metadata=identity_headers(caller), timeout=10)
+            return caught.value.reason
+
+        create, update = stub.CreateDeployment, stub.UpdateDeployment
+        assert await refusal(create, external(OWN, "v1.0.0"), RED) is Reason.PERMISSION_DENIED
+        check = deployer_service_pb2.ValidateDeploymentRequest(deployment=external(OWN, "v1.0.0"))
+        answer = await stub.ValidateDeployment(check, metadata=identity_headers(RED), timeout=10)
+        assert [one.reason for one in answer.checks if one.status == "False"] == ["PERMISSION_DENIED"]
+        # Whose a deployment is, is its model's affair; a model that is nobody's is not to be had by a name.
+        assert await refusal(create, external("not-registered", "v1.0.0"), OPERATOR) is Reason.MODEL_NOT_FOUND
+        assert await refusal(create, external(OWN, "v7.0.0"), OPERATOR) is Reason.DEPENDENCY_UNAVAILABLE
+        made = await create(external(OWN, "v1.0.0"), metadata=identity_headers(OPERATOR), timeout=10)
+        assert (made.team, list(made.external_backend.addresses)) == ("red", [nobody])
+        moved = deployer_service_pb2.UpdateDeploymentRequest(deployment=made)
+        moved.deployment.external_backend.addresses[0] = "127.0.0.1:1"
+        moved.deployment.etag = ""
+        moved.update_mask.paths.append("external_backend")
+        assert await refusal(update, moved, RED) is Reason.PERMISSION_DENIED
+        changed = await update(moved, metadata=identity_headers(OPERATOR), timeout=10)
+        assert list(changed.external_backend.addresses) == ["127.0.0.1:1"]
+        scale = deployer_service_pb2.ScaleDeploymentRequest(model_name=OWN, deployment_name="outside", replicas=2)
+        assert await refusal(stub.ScaleDeployment, scale, RED) is Reason.INVALID_FIELD
 
 
 async def test_of_a_teams_jobs_only_so_many_run_and_nobody_waits_for_them(mesh: Mesh, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tests.integration.access.mesh import (
     make_alert,
     make_job,
     make_key,
+    make_schedule,
 )
 from tests.support.every_call import Call, Names, every_call
 from tests.support.registry_team import member
@@ -167,8 +168,10 @@ async def test_another_teams_things_answer_by_their_ids_as_things_that_there_are
     await make_alert(mesh, HIDDEN)
     job, key = await make_job(mesh, LENT, blue, tmp_path), await make_key(mesh, "blue")
     alert = await _alert_id(mesh, blue)
-    there = Names(model=OWN, team="red", job_id=job, key_id=key, alert_id=alert)
+    schedule = await make_schedule(mesh, LENT, blue)
+    there = Names(model=OWN, team="red", job_id=job, schedule_id=schedule, key_id=key, alert_id=alert)
     for names, changed in (
+        (replace(there, schedule_id=_other(schedule)), (schedule, _other(schedule))),
         (replace(there, job_id=_other(job)), (job, _other(job))),
         (replace(there, key_id=_other(key)), (key, _other(key))),
         (replace(there, alert_id=_other(alert)), (alert, _other(alert))),
@@ -179,6 +182,7 @@ async def test_another_teams_things_answer_by_their_ids_as_things_that_there_are
                 assert hidden.renamed(*changed) == absent, call.method
                 assert absent.code in {"NOT_FOUND", "UNIMPLEMENTED"}, (call.method, absent)
     assert (await mesh.ask(_call("GetBatchJob"), there, blue)).code == "OK"
+    assert (await mesh.ask(_call("GetBatchSchedule"), there, blue)).code == "OK"
     assert (await mesh.ask(_call("GetAlert"), there, blue)).code == "OK"
 
 
@@ -189,10 +193,12 @@ async def test_lists_of_everything_show_each_team_its_own(mesh: Mesh, tmp_path: 
         await mesh.ask(_call("CreateDeployment"), Names(model=model, team=""), CALLERS["an operator"])
     for caller, model in ((red, OWN), (red, LENT), (blue, HIDDEN)):
         await make_job(mesh, model, caller, tmp_path)
+        await make_schedule(mesh, model, caller)
     expected = {
         "ListDeployments": {OWN, LENT},
         "ListAlerts": {OWN, LENT},
         "ListBatchJobs": {OWN, LENT},
+        "ListBatchSchedules": {OWN, LENT},
         "ListModels": {OWN, LENT, NOBODYS},
         "SearchModels": {OWN, LENT, NOBODYS},
     }

@@ -35,11 +35,35 @@ async def registry_address() -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def service(
-    database_url: str, tmp_path: Path, registry_address: str, model_port: ModelPort
+def more_settings() -> dict[str, object]:
+    """What a module tells its service beside the rest."""
+    return {}
+
+
+@pytest.fixture
+def workers() -> int:
+    """Processes that do chunks."""
+    return 1
+
+
+@pytest.fixture
+def service_ports() -> list[int]:
+    """Where the service listens, and where its metrics are."""
+    return free_ports(2)
+
+
+@pytest.fixture
+async def service(  # noqa: PLR0917 - fixtures are named, not counted
+    database_url: str,
+    tmp_path: Path,
+    registry_address: str,
+    model_port: ModelPort,
+    more_settings: dict[str, object],
+    workers: int,
+    service_ports: list[int],
 ) -> AsyncIterator[Service]:
     """Started and ready; whatever still runs is stopped at the end."""
-    port, metrics_port = free_ports(2)
+    port, metrics_port = service_ports
     part = service_part(
         "batch",
         ports={"batch": port, "batch_metrics": metrics_port},
@@ -54,6 +78,8 @@ async def service(
             "lease_s": 1.0,
             "poll_period_s": 0.1,
             "chunk_rows_min": 20,
+            **more_settings,
+            "workers": workers,
         },
         work_dir=tmp_path,
         log_path=tmp_path / "batch.log",

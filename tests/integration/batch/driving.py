@@ -1,5 +1,6 @@
 """How tests drive a batch service that is a process of its own."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import grpc
+import psutil
 import psycopg
 from grpc_health.v1 import health_pb2
 from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2, batch_service_pb2_grpc
@@ -51,6 +53,16 @@ class Service:
         await self._process.wait()
         self._process = None
 
+    def workers(self) -> list[psutil.Process]:
+        """The processes that do its chunks."""
+        assert self._process is not None
+        found = []
+        for child in psutil.Process(self._process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "services.batch.worker" in child.cmdline():
+                    found.append(child)
+        return found
+
     async def stop(self) -> None:
         """Ends it as an operator would."""
         if self._process is not None:
@@ -61,7 +73,7 @@ class Service:
         """Closes what the test opened."""
         await self._channel.close()
 
-    async def submit(self, source: Path, target: Path, **changes: object) -> batch_job_pb2.BatchJob:
+    async def submit(self, source: Path | str, target: Path | str, **changes: object) -> batch_job_pb2.BatchJob:
         """Makes a job of small requests."""
         request = batch_service_pb2.CreateBatchJobRequest(
             model_name="sums", input_uri=str(source), output_uri=str(target), batch_size=5, max_parallelism=3

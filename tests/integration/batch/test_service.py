@@ -74,7 +74,8 @@ async def test_killed_in_its_middle_a_job_resumes_and_its_output_is_the_same(
     model.hold_after(20)
     job_id = (await service.submit(source, target)).job_id
     for chunks in (1, 2):
-        await eventually(lambda: model.held >= 3, what="the job is in its middle")
+        # How many it sends at once is the worker's to find out.
+        await eventually(lambda: model.held >= 1, what="the job is in its middle")
         await eventually(partial(chunks_done, service, job_id, chunks), what="chunks are recorded")
         await service.kill()
         assert not target.exists()
@@ -191,7 +192,8 @@ async def test_requests_that_the_batcher_puts_off_are_sent_again(
     assert job.status == "completed"
     assert job.metrics.retry_count == 2
     assert len(written(target)) == 40
-    assert 'batch_request_retries_total{reason="QUEUE_FULL"} 1.0' in service.metrics()
+    counted = 'batch_request_retries_total{reason="QUEUE_FULL"} 1.0'
+    await eventually(lambda: counted in service.metrics(), what="the worker says what it sent again")
 
 
 async def test_what_cannot_be_is_refused_at_once(service: Service, tmp_path: Path) -> None:
@@ -206,8 +208,7 @@ async def test_what_cannot_be_is_refused_at_once(service: Service, tmp_path: Pat
         ({"model_name": "nobody"}, Reason.MODEL_NOT_FOUND, "nobody"),
         ({"model_version": "v9.0.0"}, Reason.VERSION_NOT_FOUND, "v9.0.0"),
         ({"batch_size": 70_000, "timeout_minutes": 50_000}, Reason.INVALID_FIELD, "batch_size.*timeout_minutes"),
-        ({"input_uri": "s3://bucket/in.jsonl"}, Reason.NOT_IMPLEMENTED, "s3://"),
-        ({"notify_on_completion": "a@b.example"}, Reason.NOT_IMPLEMENTED, "notify_on_completion"),
+        ({"notify_on_completion": "a@b.example"}, Reason.INVALID_FIELD, "INFERMESH_BATCH_SMTP_HOST"),
         ({"input_uri": "/nowhere/in.jsonl"}, Reason.INPUT_UNREADABLE, "/nowhere/in.jsonl"),
         ({"input_uri": str(tmp_path / "empty.csv")}, Reason.INPUT_UNREADABLE, "empty"),
         ({"input_uri": str(tmp_path / "open.csv")}, Reason.INPUT_UNREADABLE, "line 3 has a quote"),
@@ -224,9 +225,6 @@ async def test_what_cannot_be_is_refused_at_once(service: Service, tmp_path: Pat
     with pytest.raises(MeshError) as error:
         await service.get("nobody")
     assert error.value.reason is Reason.JOB_NOT_FOUND
-    with pytest.raises(MeshError, match="schedule") as error:
-        await service.stub.ListBatchSchedules(batch_service_pb2.ListBatchSchedulesRequest())
-    assert error.value.reason is Reason.NOT_IMPLEMENTED
     assert list((await service.stub.ListBatchJobs(batch_service_pb2.ListBatchJobsRequest())).jobs) == []
 
 

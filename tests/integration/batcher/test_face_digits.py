@@ -18,13 +18,11 @@ from inference import grpc_service_pb2 as pb
 from inference import grpc_service_pb2_grpc
 from infermesh.prediction.v1 import instance_pb2, prediction_pb2, prediction_service_pb2, prediction_service_pb2_grpc
 
-from services.deployer.adapters.triton import TritonServer
-from services.deployer.domain.catalog import Place
 from services.supervisor.process import Process
 from tests.integration.deployer.driving import DIGITS as DIGITS_FOLDER
 from tests.integration.deployer.test_runner import NAME, put
 from tests.support.batcher_faces_process import DIGITS, FakeRouter, batcher_part, full_table, served_model, serving
-from tests.support.parts import running, triton_in
+from tests.support.parts import loader_of, running, triton_in
 
 SAMPLES = orjson.loads((DIGITS_FOLDER / "samples.json").read_bytes())
 PIXELS = [sample["instance"]["X"] for sample in SAMPLES]
@@ -39,7 +37,7 @@ async def triton(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Proc
     part = triton_in(folder)
     async with running(part) as process:
         await put(folder, (DIGITS_FOLDER / "digits-v1.0.0.onnx", DIGITS))
-        server = TritonServer(Place("triton-0", f"127.0.0.1:{part.ports['triton_http']}", ""), load_timeout_s=60)
+        server = loader_of(part)
         await server.load(NAME)
         await server.close()
         yield process

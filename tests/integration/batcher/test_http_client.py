@@ -8,7 +8,7 @@ import uvloop
 
 from services.batcher.adapters.triton import TritonClient
 from services.batcher.domain.failure import BackendFailure, FailureKind
-from tests.support.batcher_engine_server import SHAPE, Got, Server, answer
+from tests.support.batcher_engine_server import BACKEND, SHAPE, Got, Server, answer
 from tests.support.waiting import eventually
 
 
@@ -30,7 +30,7 @@ async def client(server: Server) -> AsyncIterator[TritonClient]:
 async def ask(client: TritonClient, number: int = 7) -> int | BackendFailure:
     """What the server gives back for one row."""
     got = Got()
-    client.prepare(SHAPE, server_model_name="m").send(1, [8], [number.to_bytes(8, "little")], got)
+    client.prepare(SHAPE, backend=BACKEND).send(1, [8], [number.to_bytes(8, "little")], got)
     outcome = await asyncio.wait_for(got.future, 5)
     return outcome if isinstance(outcome, BackendFailure) else int.from_bytes(outcome[0].data, "little")
 
@@ -87,7 +87,7 @@ async def test_a_large_batch_goes_through_in_both_directions(server: Server, cli
     rows = 500_000
     data = bytes(range(256)) * (rows * 8 // 256)
     got = Got()
-    client.prepare(SHAPE, server_model_name="m").send(rows, [len(data)], [data], got)
+    client.prepare(SHAPE, backend=BACKEND).send(rows, [len(data)], [data], got)
     outcome = await asyncio.wait_for(got.future, 10)
     assert not isinstance(outcome, BackendFailure)
     assert bytes(outcome[0].data) == data
@@ -189,14 +189,14 @@ async def test_a_call_that_was_given_up_leaves_nothing_behind(server: Server, cl
 
     server.behave = never
     got = Got()
-    exchange = client.prepare(SHAPE, server_model_name="m").send(1, [8], [b"12345678"], got)
+    exchange = client.prepare(SHAPE, backend=BACKEND).send(1, [8], [b"12345678"], got)
     await arrived.wait()
     exchange.abort()
     server.behave = server.properly
     assert await ask(client, 9) == 9
     await eventually(lambda: client.connections == 1, what="the connection of the call that was given up is closed")
     assert not got.future.done()
-    waiting = [client.prepare(SHAPE, server_model_name="m").send(1, [8], [b"12345678"], Got()) for _ in range(9)]
+    waiting = [client.prepare(SHAPE, backend=BACKEND).send(1, [8], [b"12345678"], Got()) for _ in range(9)]
     for one in waiting:
         one.abort()
     assert await ask(client, 10) == 10

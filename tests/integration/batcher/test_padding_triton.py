@@ -9,18 +9,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from services.batcher.adapters.triton import TritonClient
+from services.batcher.adapters.backend_clients import open_client
 from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
 from services.batcher.domain.serving import Backend, Batching, Padding, ServedVersion
 from services.batcher.engines.engine import Engine
 from services.common.schema import DataType, ModelSchema, TensorSpec
-from services.deployer.adapters.triton import TritonServer
-from services.deployer.domain.catalog import Place
 from services.supervisor.process import Process
 from tests.integration.batcher.test_triton import CLOCK
 from tests.integration.deployer.test_runner import NAME, put, value
-from tests.support.parts import triton_in
+from tests.support.parts import loader_of, triton_in
 
 SCHEMA = ModelSchema(
     (TensorSpec("x", DataType.FP32, (-1,)), TensorSpec("lengths", DataType.INT64, (1,), optional=True)),
@@ -77,7 +75,7 @@ async def served(tmp_path: Path) -> AsyncIterator[ServedVersion]:
     part = triton_in(tmp_path)
     await put(tmp_path, (model(tmp_path), SCHEMA))
     process = await Process.start(part, clock=CLOCK)
-    loader = TritonServer(Place("triton-0", f"127.0.0.1:{part.ports['triton_http']}", ""), load_timeout_s=60)
+    loader = loader_of(part)
     try:
         await process.wait_ready()
         await loader.load(NAME)
@@ -105,7 +103,7 @@ def told(result: InferResult) -> tuple[tuple[int, ...], list[float], list[float]
 
 async def test_requests_of_different_sizes_share_batches_and_get_what_they_get_alone(served: ServedVersion) -> None:
     batches = Batches()
-    engine = Engine(clock=CLOCK, open_client=TritonClient, observer=batches)
+    engine = Engine(clock=CLOCK, open_client=open_client, observer=batches)
     await engine.start()
     try:
         asked = [[[float(at + one) for one in range(1 + at % 40)]] * (1 + at % 3) for at in range(200)]

@@ -12,19 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from services.batcher.adapters.triton import TritonClient
+from services.batcher.adapters.backend_clients import open_client
 from services.batcher.domain.batch_run import BatchRun
 from services.batcher.domain.serving import Backend, Batching, ServedModel, ServedVersion, ServingTable
 from services.batcher.engines.engine import Engine
 from services.batcher.engines.options import EngineOptions
 from services.batcher.engines.placement import PlaceView
 from services.deployer.adapters.triton import TritonServer
-from services.deployer.domain.catalog import Place
 from services.supervisor.process import Process
 from tests.integration.batcher.test_triton import CLOCK, DIGITS_SCHEMA, LABELS, ROWS, ask, integers
 from tests.integration.deployer.driving import DIGITS, Triton
 from tests.integration.deployer.test_runner import NAME, put
-from tests.support.parts import triton_in
+from tests.support.parts import loader_of, triton_in
 from tests.support.waiting import eventually
 
 CALLERS = 12
@@ -50,7 +49,7 @@ async def member(name: str, folder: Path) -> AsyncIterator[Member]:
     part = triton_in(folder)
     await put(folder, (DIGITS / "digits-v1.0.0.onnx", DIGITS_SCHEMA))
     triton = Triton(part, await Process.start(part, clock=CLOCK))
-    loader = TritonServer(Place(name, f"127.0.0.1:{part.ports['triton_http']}", ""), load_timeout_s=60)
+    loader = loader_of(part, name)
     try:
         await triton.process.wait_ready()
         await loader.load(NAME)
@@ -137,7 +136,7 @@ async def under_load(*members: Member) -> AsyncIterator[Load]:
     """Callers at work; at the end nobody was told of a failure."""
     answered = Answered()
     engine = Engine(
-        clock=CLOCK, open_client=TritonClient, options=EngineOptions(slow_start_s=SLOW_START_S), observer=answered
+        clock=CLOCK, open_client=open_client, options=EngineOptions(slow_start_s=SLOW_START_S), observer=answered
     )
     await engine.start()
     load = Load(engine, answered)

@@ -10,7 +10,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from services.batcher.adapters.triton import TritonClient
+from services.batcher.adapters.backend_clients import open_client
 from services.batcher.domain.request import InferRequest, Tensor
 from services.batcher.domain.serving import Backend, Batching, ServedVersion
 from services.batcher.engines.engine import Engine
@@ -18,12 +18,11 @@ from services.common.clock import SystemClock
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, ModelSchema, TensorSpec
 from services.deployer.adapters.triton import TritonServer
-from services.deployer.domain.catalog import Place
 from services.supervisor.parts.part import Part
 from services.supervisor.process import Process
 from tests.integration.deployer.driving import DIGITS, Triton
 from tests.integration.deployer.test_runner import NAME, echo, lookup, put
-from tests.support.parts import triton_in
+from tests.support.parts import loader_of, triton_in
 from tests.support.waiting import eventually
 
 CLOCK = SystemClock()
@@ -52,15 +51,14 @@ async def triton(part: Part) -> AsyncIterator[Triton]:
 @pytest.fixture
 async def repository(part: Part) -> AsyncIterator[TritonServer]:
     """What loads models, as the deployer does."""
-    ports = part.ports
-    client = TritonServer(Place("triton-0", f"127.0.0.1:{ports['triton_http']}", ""), load_timeout_s=60)
+    client = loader_of(part)
     yield client
     await client.close()
 
 
 @pytest.fixture
 async def engine() -> AsyncIterator[Engine]:
-    made = Engine(clock=CLOCK, open_client=TritonClient)
+    made = Engine(clock=CLOCK, open_client=open_client)
     await made.start()
     yield made
     await made.stop(1)

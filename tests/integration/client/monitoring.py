@@ -7,21 +7,22 @@ from google.rpc import code_pb2
 from infermesh.monitor.v1 import (
     alert_pb2,
     monitor_service_pb2,
-    monitor_service_pb2_grpc,
     outcome_pb2,
     shadow_report_pb2,
 )
 
 from tests.integration.client.refusing import refuse
+from tests.integration.client.telling import Telling
 
 AlertStep = alert_pb2.Alert | grpc.StatusCode
 """What a watching tells next: an alert, or a status to break off with."""
 
 
-class Monitor(monitor_service_pb2_grpc.MonitorServiceServicer):
+class Monitor(Telling):
     """Keeps outcomes by request; each watching of alerts plays the next script. Pages hold two."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.outcomes: dict[str, list[outcome_pb2.Outcome]] = {}
         self.batches: list[int] = []
         self.fails_after: int | None = None
@@ -32,6 +33,12 @@ class Monitor(monitor_service_pb2_grpc.MonitorServiceServicer):
         self.asked_for: list[monitor_service_pb2.ListAlertsRequest] = []
         self.reports: list[shadow_report_pb2.ShadowReport] = []
         self.report_requests: list[monitor_service_pb2.ListShadowReportsRequest] = []
+        self.log_health = monitor_service_pb2.LogHealth(stored=True, window_minutes=60)
+
+    def GetLogHealth(
+        self, request: monitor_service_pb2.GetLogHealthRequest, context: grpc.ServicerContext
+    ) -> monitor_service_pb2.LogHealth:
+        return self.log_health
 
     def ReportOutcome(
         self, request: monitor_service_pb2.ReportOutcomeRequest, context: grpc.ServicerContext

@@ -5,7 +5,7 @@ import json
 import grpc
 import pytest
 from infermesh.client import Client, InfermeshError
-from infermesh.client.cli.commands.deployments import steps
+from infermesh.client.cli.deployment_views import steps
 from infermesh.deployer.v1.deployment_pb2 import Batching
 
 from tests.integration.client.scripted import Scripted, deployment

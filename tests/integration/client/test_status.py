@@ -51,6 +51,17 @@ def test_each_of_several_batchers_is_shown(scripted: Scripted) -> None:
     }
 
 
+def test_what_is_missing_in_the_prediction_log_is_said(scripted: Scripted) -> None:
+    assert "prediction log" not in scripted.run("status").stdout
+    health = scripted.monitor.log_health
+    health.dropped_count, health.unkept_count = 1000, 2
+    shown = " ".join(scripted.run("status").stdout.split())
+    assert "of the last 60 minutes: 1,000 requests were dropped, 2 counted and not kept" in shown
+    assert json.loads(scripted.run("status", "--json").stdout)["prediction_log"]["dropped_count"] == 1000
+    health.stored = False
+    assert "is not stored now" in " ".join(scripted.run("status").stdout.split())
+
+
 def test_one_batcher_is_a_part_and_no_list(scripted: Scripted) -> None:
     scripted.router.batchers = [batcher(0)]
     assert "batcher-0" not in scripted.run("status").stdout

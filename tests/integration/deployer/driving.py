@@ -2,11 +2,13 @@
 
 import os
 import signal
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import grpc
 import httpx
 import orjson
+import psutil
 from infermesh.deployer.v1 import (
     backend_service_pb2,
     backend_service_pb2_grpc,
@@ -63,6 +65,16 @@ class Triton:
             answer = await client.post(url, json={"inputs": [tensor]}, timeout=10)
         outputs = {output["name"]: output["data"] for output in answer.raise_for_status().json()["outputs"]}
         return [int(label) for label in outputs["label"]]
+
+    def model_processes(self) -> set[int]:
+        """The processes in which its models run."""
+        found = set()
+        for one in psutil.Process(self.process.pid).children(recursive=True):
+            # One that has ended is none of them, and may end while it is looked at.
+            with suppress(psutil.NoSuchProcess):
+                if "python_backend_stub" in " ".join(one.cmdline()):
+                    found.add(one.pid)
+        return found
 
     async def is_loaded(self, version: str) -> bool:
         name = backend_model_name("digits", version)
@@ -127,6 +139,11 @@ class Mesh:
     async def wait(self, name: str) -> deployment_pb2.Deployment:
         request = deployer_service_pb2.WaitDeploymentRequest(model_name="digits", deployment_name=name, timeout_s=30)
         return await self.calls.WaitDeployment(request, timeout=31)
+
+    async def restart(self, name: str) -> deployment_pb2.Deployment:
+        return await self.calls.RestartDeployment(
+            deployer_service_pb2.RestartDeploymentRequest(model_name="digits", deployment_name=name)
+        )
 
     async def get(self, name: str) -> deployment_pb2.Deployment:
         return await self.calls.GetDeployment(

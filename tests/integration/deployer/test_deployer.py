@@ -1,5 +1,6 @@
 """The deployer over the real PostgreSQL and the real Triton, asked by gRPC."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -78,6 +79,29 @@ async def test_what_is_loaded_comes_back_after_triton_was_killed(mesh: Mesh, tri
     await eventually(lambda: _health(mesh, "new", "healthy"), timeout_s=20)
     assert await triton.predict(OLD) == expected(OLD)
     assert await triton.predict(NEW) == expected(NEW)
+
+
+async def test_a_restarted_deployment_is_loaded_anew_and_answers_meanwhile(mesh: Mesh, triton: Triton) -> None:
+    await mesh.deploy(OLD, "old")
+    over = asyncio.Event()
+
+    async def ask() -> None:
+        while not over.is_set():
+            assert await triton.predict(OLD) == expected(OLD)
+
+    async with asyncio.TaskGroup() as callers:
+        callers.create_task(ask(), name="a caller")
+        for _ in range(2):
+            before = triton.model_processes()
+            await mesh.restart("old")
+            assert (await mesh.wait("old")).health_status == "healthy"
+            assert triton.model_processes() - before
+
+            def gone(old: frozenset[int] = frozenset(before)) -> bool:
+                return not old & triton.model_processes()
+
+            await eventually(gone, what="the one before goes")
+        over.set()
 
 
 async def test_a_restarted_deployer_loses_and_unloads_nothing(mesh: Mesh, triton: Triton) -> None:

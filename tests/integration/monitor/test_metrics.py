@@ -106,12 +106,6 @@ async def test_a_wrong_question_is_refused_with_what_is_allowed(monitor: Running
         assert [violation.field for violation in caught.value.violations] == [field]
 
 
-async def test_what_comes_later_says_so(monitor: RunningMonitor) -> None:
-    with pytest.raises(MeshError, match="alerts have no rules of their own yet") as caught:
-        await monitor.metrics.ListAlertRules(monitor_service_pb2.ListAlertRulesRequest())
-    assert caught.value.reason is Reason.NOT_IMPLEMENTED
-
-
 async def test_the_tables_are_what_operators_query(monitor: RunningMonitor, now: datetime, database_url: str) -> None:
     await monitor.send(message(1, group_message([1500, 2500], at=now, codes=[0, 13], reasons=[0, 404])))
     with psycopg.connect(database_url.replace("+psycopg", "")) as connection:

@@ -214,6 +214,7 @@ def test_the_wrong_method_is_not_found(gateway: Gateway) -> None:
     [
         "infermesh.deployer.v1.BackendService/WatchBackends",
         "infermesh.deployer.v1.ActivationService/Activate",
+        "infermesh.batch.v1.WorkerService/LeaseChunks",
         "infermesh.router.v1.ServingTableService/WatchServingTable",
         "infermesh.monitor.v1.PredictionLogService/Record",
         "infermesh.monitor.v1.EvidenceService/Watch",

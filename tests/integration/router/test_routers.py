@@ -97,8 +97,12 @@ async def test_a_router_killed_in_mid_stage_goes_on_where_it_was(
     async with router_process(around, tmp_path, lease_s=LEASE_S) as router:
         found = await canary(router)
         assert (found.status, found.stage, found.stage_started_at) == ("running", 0, begun.stage_started_at)
-        traffic = await router.api.GetTraffic(pb.GetTrafficRequest(model_name="digits"))
-        assert dict(traffic.effective_split) == {NEW: 10, OLD: 90}
+
+        async def split() -> bool:
+            traffic = await router.api.GetTraffic(pb.GetTrafficRequest(model_name="digits"))
+            return dict(traffic.effective_split) == {NEW: 10, OLD: 90}
+
+        await eventually(split, what="it knows again which versions answer")
         monitor.seen = {OLD: (900, 0), NEW: (1000, 0)}
         done = await ended(router)
         assert done.status == "promoted"

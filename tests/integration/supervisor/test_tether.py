@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from services.common.clock import SystemClock
+from services.common.tether import tethered
 from services.supervisor.parts.part import Part
 from services.supervisor.parts.postgres import NOBODY
 from services.supervisor.process import PartFailedError, Process
 from services.supervisor.settings import ROOT
-from services.supervisor.tether import tethered
 from tests.integration.supervisor.test_starting import calls_under_way
 from tests.support.waiting import until
 

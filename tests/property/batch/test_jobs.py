@@ -1,11 +1,14 @@
-"""One job through whatever may happen to it: its worker dies at any step, another takes over while it lives on, parts
-vanish, callers pause, cancel and retry it.
+"""One job through whatever may happen to it: who carries it dies at any step, and so do its workers, of which there are
+several; others take over while they live on and record what they can; parts vanish, callers pause, cancel and retry it.
 
 At all times the output is whole or absent. In the end every row was predicted once or is named once, in order, and the
 files are those of a job that nothing happened to.
 """
 
 import asyncio
+import contextlib
+import copy
+import gzip
 import random
 import shutil
 import tempfile
@@ -17,32 +20,44 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from services.batch.adapters.files import LocalWorkspace
-from services.batch.adapters.sources import LocalSources
-from services.batch.domain.chunks import FailedRow, Part
-from services.batch.domain.job import JobSpec, Output, Status, Version
+from services.batch.adapters.sources import FileSources
+from services.batch.domain.chunks import ChunkResult, FailedRow, Part
+from services.batch.domain.job import JobSpec, Output, Spent, Status, Version
 from services.batch.domain.rows import Tensor
+from services.batch.engines.desk import Desk
 from services.batch.engines.jobs import Jobs
 from services.batch.engines.predictor import Predictor
 from services.batch.engines.run import JobRun
 from services.batch.engines.runner import clear_away
-from services.batch.ports import Answer, Assembled, FencedError, Lease, NewJob, WorkStore
+from services.batch.engines.shards import Shards
+from services.batch.engines.worker import Worker, WorkerOptions
+from services.batch.ports import Answer, ChunkLease, FencedError, JobWork, Lease, NewJob, WorkStore
+from services.batch.ports_places import Assembled
 from services.common.clock import SystemClock
 from tests.support.batch_fakes import SUMS, Catalogue, CountingBoard, MemoryBatchStore, SumsModel, spec_of
 
 T = TypeVar("T")
 LEASE_S = 3600.0
 ROWS = 23
+CUT = 9
+"""Rows of the first file; the others are in a second one, which is packed."""
 BAD = (4, 11)
+_LOOK_S, _ALONE_S = 0.002, 0.05
+"""How often whoever carries the job is told how far it is; and how long he is given with no worker left."""
 JOB_ID = "batch_job_1"
+_FUSES = st.tuples(st.integers(0, 16) | st.integers(0, 60), st.booleans())
+_LIVES = st.tuples(_FUSES, st.lists(_FUSES, max_size=3), st.integers(-200, 400))
+"""After how many steps who carries the job dies, and each worker; and who wakes then."""
 
 
-class KilledError(Exception):
-    """The process is no more."""
+class KilledError(BaseException):
+    """The process is no more, and handles nothing."""
 
 
 class Fuse:
@@ -52,6 +67,9 @@ class Fuse:
         self.left = steps
         self._after = after
         self._lock = threading.Lock()
+
+    def blow(self) -> None:
+        self.left = -1
 
     def before(self) -> None:
         with self._lock:
@@ -72,11 +90,12 @@ class Fuse:
 
 
 class FusedStore:
-    """A `WorkStore` whose every call is a step."""
+    """A `WorkStore` whose every call is a step. It remembers which chunks were leased."""
 
-    def __init__(self, store: MemoryBatchStore, fuse: Fuse) -> None:
+    def __init__(self, store: MemoryBatchStore, fuse: Fuse, leases: list[ChunkLease]) -> None:
         self._store = store
         self._fuse = fuse
+        self._leases = leases
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, object]]:
         call = getattr(self._store, name)
@@ -84,6 +103,9 @@ class FusedStore:
         async def stepped(*arguments: object, **named: object) -> object:
             self._fuse.before()
             done: object = await call(*arguments, **named)
+            if name == "lease_chunks":
+                assert isinstance(done, tuple)
+                self._leases += done[0]
             self._fuse.after()
             return done
 
@@ -159,6 +181,12 @@ class FusedModel:
         self._fuse.after()
         return answer
 
+    async def explain(self, version: Version, tensors: Mapping[str, Tensor], parameters: Mapping[str, str]) -> Answer:
+        self._fuse.before()
+        answer = await self._model.explain(version, tensors, parameters)
+        self._fuse.after()
+        return answer
+
 
 def row(number: int) -> str:
     b = "oops" if number == BAD[0] else "666" if number == BAD[1] else str(number)
@@ -166,17 +194,22 @@ def row(number: int) -> str:
 
 
 class JobMachine(RuleBasedStateMachine):
-    """One job, its callers, and workers that come and go."""
+    """One job, its callers, and workers that come and go. Threads and tasks make each run another, so no rule is chosen
+    by the state: those that find nothing to do return."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="jobs-"))
         self.source = self.folder / "in.jsonl"
-        self.source.write_text("".join(row(number) for number in range(ROWS)))
+        self.source.mkdir()
+        (self.source / "1.jsonl").write_text("".join(row(number) for number in range(CUT)))
+        rest = "".join(row(number) for number in range(CUT, ROWS))
+        (self.source / "2.jsonl.gz").write_bytes(gzip.compress(rest.encode()))
         self.loop = asyncio.new_event_loop()
         self.store = MemoryBatchStore(SystemClock())
         self.workspace = LocalWorkspace(self.folder / "data")
         self.zombie: Lease | None = None
+        self.leases: list[ChunkLease] = []
 
     @initialize(ending=st.sampled_from(["jsonl", "csv", "parquet"]))
     def begin(self, ending: str) -> None:
@@ -184,7 +217,7 @@ class JobMachine(RuleBasedStateMachine):
         self.jobs = Jobs(
             store=self.store,
             catalogue=Catalogue(SUMS),
-            sources=LocalSources(),
+            sources=FileSources(),
             workspace=self.workspace,
             clock=SystemClock(),
             wake=lambda: None,
@@ -192,38 +225,76 @@ class JobMachine(RuleBasedStateMachine):
         undisturbed = MemoryBatchStore(SystemClock())
         self.wait(undisturbed.create(NewJob("whole", self.spec(self.whole), "", "")))
         (lease,) = self.wait(undisturbed.claim("one", lease_s=LEASE_S, limit=1))
-        self.wait(self.work(undisturbed, lease, Fuse(10**9, after=False)))
+        self.wait(self.carry(undisturbed, lease, Fuse(10**9, after=False), {"one": Fuse(10**9, after=False)}))
+        self.leases.clear()
         self.wait(self.store.create(NewJob(JOB_ID, self.spec(self.target), "", "")))
 
     def spec(self, target: Path) -> JobSpec:
-        return replace(spec_of(str(self.source), str(target)), batch_size=2, max_parallelism=3)
+        spec = spec_of(str(self.source), str(target))
+        return replace(spec, batch_size=2, max_parallelism=3, output=replace(spec.output, columns=("a",)))
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:
         return self.loop.run_until_complete(asyncio.wait_for(work, 20))
 
-    async def work(self, store: MemoryBatchStore, lease: Lease, fuse: Fuse) -> None:
-        job = await store.get(lease.job_id)
-        predictor = Predictor(
-            model=FusedModel(fuse),
-            board=CountingBoard(),
-            clock=SystemClock(),
-            rng=random.Random(1),
-            outage_timeout_s=0,
-            spec=job.spec,
-        )
-        fused: WorkStore = FusedStore(store, fuse)  # type: ignore[assignment]  # it has every call that the store has
+    async def carry(
+        self, store: MemoryBatchStore, lease: Lease, fuse: Fuse, workers: Mapping[str, Fuse] | None = None
+    ) -> None:
+        """Carries the job until it is published, beside workers that die when their fuses say so."""
+        fused: WorkStore = FusedStore(store, fuse, self.leases)  # type: ignore[assignment]  # it has every call of it
         run = JobRun(
             lease=lease,
-            job=job,
+            job=await store.get(lease.job_id),
             store=fused,
-            sources=LocalSources(),
+            sources=FileSources(),
             workspace=FusedWorkspace(self.workspace, fuse),
-            predictor=predictor,
-            board=CountingBoard(),
-            clock=SystemClock(),
+            offer=lambda: None,
             chunk_rows_min=4,
         )
-        await run.run()
+        carrier = asyncio.create_task(run.run())
+        tasks = [asyncio.create_task(self.serve(store, name, one)) for name, one in (workers or {}).items()]
+        while not carrier.done():
+            alone = all(task.done() for task in tasks)
+            job = await store.get(lease.job_id)
+            run.adjust(job)
+            await asyncio.wait([carrier], timeout=_ALONE_S if alone else _LOOK_S)
+            if alone and job.completed_chunks < max(1, job.total_chunks):
+                break  # nobody is left who does what is to be done
+        for task in (carrier, *tasks):
+            task.cancel()
+        await asyncio.gather(carrier, *tasks, return_exceptions=True)
+        if not carrier.cancelled():
+            carrier.result()
+
+    async def serve(self, store: MemoryBatchStore, name: str, fuse: Fuse) -> None:
+        """A worker until its fuse is out, or until it is cancelled, which is its death too."""
+        fused: WorkStore = FusedStore(store, fuse, self.leases)  # type: ignore[assignment]  # it has every call of it
+        work = Shards(
+            store=fused,
+            board=CountingBoard(),
+            clock=SystemClock(),
+            lease_s=LEASE_S,
+            poll_period_s=0.01,
+            told=lambda _: None,
+        )
+        worker = Worker(
+            work=work,
+            sources=FileSources(),
+            workspace=FusedWorkspace(self.workspace, fuse),
+            model=FusedModel(fuse),
+            clock=SystemClock(),
+            rng=random.Random(1),
+            options=WorkerOptions(name=name, outage_timeout_s=0),
+        )
+        try:
+            await worker.run()
+        except BaseExceptionGroup as errors:
+            killed, others = errors.split(KilledError)
+            assert killed is not None
+            assert others is None
+        finally:
+            fuse.blow()
+            with contextlib.suppress(KilledError):
+                await worker.stop()
 
     @property
     def status(self) -> Status:
@@ -234,33 +305,88 @@ class JobMachine(RuleBasedStateMachine):
         leases = self.wait(self.store.claim("worker", lease_s=LEASE_S, limit=1))
         return leases[0] if leases else None
 
-    def let_lease_run_out(self) -> None:
+    def let_leases_run_out(self) -> None:
         held = self.store._rows[JOB_ID]
         held.until = None
+        for hold in held.holds.values():
+            hold.until = None
 
-    @rule(steps=st.integers(0, 90), after=st.booleans())
-    def a_worker_comes_and_dies_or_finishes(self, steps: int, *, after: bool) -> None:
-        self.let_lease_run_out()
+    @rule(lives=st.lists(_LIVES, min_size=1, max_size=8))
+    def processes_come_and_die_or_finish(
+        self, lives: list[tuple[tuple[int, bool], list[tuple[int, bool]], int]]
+    ) -> None:
+        """Who carries the job and some workers, several times one after the other; in between somebody may wake who
+        was believed dead."""
+        for carrier, workers, late in lives:
+            self.live(carrier, workers)
+            if late >= 0 and self.leases:
+                self.wake(self.leases[late % len(self.leases)], again=bool(late % 2))
+            self.old_leases_of_chunks_are_good_for_nothing()
+
+    def live(self, carrier: tuple[int, bool], workers: Sequence[tuple[int, bool]]) -> None:
+        """One life of the processes."""
+        self.let_leases_run_out()
         lease = self.claim()
         if lease is None:
             return
+        fuses = {f"worker-{place}": Fuse(left, after=then) for place, (left, then) in enumerate(workers)}
         try:
-            self.wait(self.work(self.store, lease, Fuse(steps, after=after)))
+            self.wait(self.carry(self.store, lease, Fuse(carrier[0], after=carrier[1]), fuses))
         except KilledError:
             self.zombie = lease
 
-    @precondition(lambda self: self.zombie is not None)
     @rule(steps=st.integers(0, 90))
-    def an_old_worker_wakes_and_goes_on(self, steps: int) -> None:
-        """Of a lease that is no longer the newest it can do nothing; with the newest it just works."""
-        assert self.zombie is not None
+    def who_carried_it_wakes_and_goes_on(self, steps: int) -> None:
+        """Of a lease that is no longer the newest he can do nothing; with the newest he just goes on."""
+        if self.zombie is None:
+            return
         before = self.wait(self.store.get(JOB_ID))
         newest = self.holds(self.zombie)
+        workers = {"late": Fuse(steps, after=False)} if newest else {}
         try:
-            self.wait(self.work(self.store, self.zombie, Fuse(steps, after=False)))
+            self.wait(self.carry(self.store, self.zombie, Fuse(steps, after=False), workers))
             assert newest, "an old lease was good for something"
         except (FencedError, KilledError):
             assert newest or self.wait(self.store.get(JOB_ID)) == before
+
+    @rule(chosen=st.integers(0, 1000), again=st.booleans())
+    def a_worker_wakes_and_records_its_chunk(self, chosen: int, *, again: bool) -> None:
+        if self.leases:
+            self.wake(self.leases[chosen % len(self.leases)], again=again)
+
+    def wake(self, lease: ChunkLease, *, again: bool) -> None:
+        """Of a lease that is no longer the chunk's newest nothing is recorded; a chunk counts once in any case."""
+        before = self.wait(self.store.get(JOB_ID))
+        newest = self.newest(lease)
+        try:
+            for _ in range(1 + again):
+                self.wait(self.record(lease))
+            assert newest, "an old lease was good for something"
+        except FencedError:
+            assert self.wait(self.store.get(JOB_ID)) == before
+            assert not newest or before.status.ended or before.paused
+
+    def newest(self, lease: ChunkLease) -> bool:
+        """Whether no later lease of the chunk was given out."""
+        hold = self.store._rows[JOB_ID].holds.get(lease.chunk.index)
+        return hold is not None and hold.token == lease.token
+
+    async def record(self, lease: ChunkLease) -> None:
+        job = await self.store.get(JOB_ID)
+        plan = self.store._rows[JOB_ID].plan
+        if plan is None:
+            raise FencedError
+        predictor = Predictor(
+            model=SumsModel(),
+            board=CountingBoard(),
+            clock=SystemClock(),
+            rng=random.Random(1),
+            outage_timeout_s=0,
+            spec=job.spec,
+        )
+        work = JobWork(JOB_ID, lease.attempt, job.spec, "", "", plan)
+        desk = Desk(work, sources=FileSources(), workspace=self.workspace, predictor=predictor, clock=SystemClock())
+        await self.store.complete_chunk(lease, await desk.done(lease))
 
     def holds(self, lease: Lease) -> bool:
         """Whether the lease is the newest."""
@@ -272,16 +398,18 @@ class JobMachine(RuleBasedStateMachine):
         if parts:
             parts[chosen % len(parts)].unlink()
 
-    @precondition(lambda self: not self.status.ended)
     @rule()
     def a_caller_pauses_it(self) -> None:
+        if self.status.ended:
+            return
         self.wait(self.jobs.pause(JOB_ID))
         assert self.claim() is None
         self.wait(self.jobs.resume(JOB_ID))
 
-    @precondition(lambda self: not self.status.ended)
     @rule()
     def a_caller_cancels_it_and_thinks_better_of_it(self) -> None:
+        if self.status.ended:
+            return
         self.wait(self.jobs.cancel(JOB_ID))
         self.clear_up()
         assert not self.target.exists()
@@ -304,6 +432,25 @@ class JobMachine(RuleBasedStateMachine):
         if self.target.exists():
             assert self.target.read_bytes() == self.whole.read_bytes()
 
+    @invariant()
+    def old_leases_of_chunks_are_good_for_nothing(self) -> None:
+        """Whoever has one records nothing with it, prolongs and fails nothing, and frees nothing that is another's by
+        now."""
+        row = self.store._rows.get(JOB_ID)
+        if row is None:
+            return
+        old = [lease for lease in self.leases if not self.newest(lease)]
+        before = (row.job, copy.deepcopy(row.holds), set(row.done))
+        assert not self.wait(self.store.renew_chunks(old, lease_s=LEASE_S)).held
+        self.wait(self.store.give_back_chunks(old))
+        for lease in old:
+            part = Part("old", 1, lease.chunk.row_count)
+            with pytest.raises(FencedError):
+                self.wait(self.store.complete_chunk(lease, ChunkResult(lease.chunk, part, (), Spent())))
+            with pytest.raises(FencedError):
+                self.wait(self.store.fail_chunk(lease, reason="INTERNAL", message="an old lease was good for this"))
+        assert (row.job, row.holds, set(row.done)) == before
+
     def teardown(self) -> None:
         if hasattr(self, "target"):
             self.finish()
@@ -313,7 +460,7 @@ class JobMachine(RuleBasedStateMachine):
 
     def finish(self) -> None:
         if not self.status.ended:
-            self.a_worker_comes_and_dies_or_finishes(10**9, after=False)
+            self.live((10**9, False), [(10**9, False)] * 2)
         job = self.wait(self.store.get(JOB_ID))
         assert (job.status, job.error_message) == (Status.COMPLETED, "")
         assert (job.total_rows, job.processed_rows, job.failed_rows) == (ROWS, ROWS, len(BAD))

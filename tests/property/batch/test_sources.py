@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.batch.adapters.sources import LocalSources
+from services.batch.adapters.sources import FileSources
 from services.batch.adapters.sources.records import RecordError, record_spans
 from services.batch.domain.chunks import Chunk, Plan
 from services.batch.domain.job import Format, Input
@@ -44,7 +44,7 @@ def values(block: RowBlock, name: str) -> list[object]:
 
 def read(wish: Input, rows: int, most: int, chosen: Sequence[int] | None = None) -> Iterator[tuple[Chunk, RowBlock]]:
     """Cuts the input, checks the cut, and reads the chosen chunks; all where None."""
-    source = LocalSources().open(wish)
+    source = FileSources().open(wish)
     plan = source.cut(rows, bytes_max=most, key_column="")
     check_cut(plan, rows)
     chunks = [chunk for chunk in plan.chunks if chosen is None or chunk.index in chosen]
@@ -98,7 +98,7 @@ def test_csv(
     path = folder / "in.csv"
     path.write_bytes((b"\xef\xbb\xbf" if mark else b"") + text.encode())
     wish = opened(path, delimiter=delimiter)
-    assert LocalSources().open(wish).columns() == tuple(names)
+    assert FileSources().open(wish).columns() == tuple(names)
     got: list[tuple[object, ...]] = []
     for chunk, block in read(wish, rows, most):
         assert not block.bad
@@ -234,8 +234,11 @@ def test_where_records_begin_does_not_depend_on_how_the_file_is_read(
     def spans(block_bytes: int) -> list[tuple[int, int]] | str:
         found: list[tuple[int, int]] = []
         try:
-            for starts, stops in record_spans(path, start=0, quoted=quoted, length_max=1000, block_bytes=block_bytes):
-                found += zip(starts.tolist(), stops.tolist(), strict=True)
+            with path.open("rb") as file:
+                for starts, stops in record_spans(
+                    file, start=0, quoted=quoted, length_max=1000, block_bytes=block_bytes
+                ):
+                    found += zip(starts.tolist(), stops.tolist(), strict=True)
         except RecordError as error:
             return error.why
         return found

@@ -40,6 +40,19 @@ def test_the_rows_that_fit_are_the_most_that_fit(seen: list[tuple[int, float]], 
         assert model.p95_s(rows + 1) > seconds
 
 
+@given(seen=batches, times=st.floats(1, 10), rows_max=st.integers(1, 4096))
+def test_brief_batches_are_the_largest_that_take_hardly_longer_than_the_smallest(
+    seen: list[tuple[int, float]], times: float, rows_max: int
+) -> None:
+    model = taught(seen)
+    rows = model.rows_brief(times, rows_max=rows_max)
+    assert 1 <= rows <= rows_max
+    curve = model.curve()
+    longest_s = times * curve[0].expected_s if curve else 0.0
+    assert model.expected_s(rows) <= longest_s or rows == 1
+    assert rows == rows_max or model.expected_s(rows + 1) > longest_s
+
+
 @given(rows=st.lists(st.integers(0, 2**40), max_size=300))
 def test_memory_is_bounded_whatever_sizes_come(rows: list[int]) -> None:
     assert len(taught([(one, 0.001) for one in rows]).curve()) <= 2 * 42

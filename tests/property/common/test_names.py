@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from services.common.errors import MeshError, Reason
 from services.common.names import SemanticVersion, check_model_name, check_version
-from services.common.page import decode_page_token, encode_page_token
+from services.common.page import decode_number_token, decode_page_token, encode_page_token
 
 numbers = st.integers(0, 10**6)
 words = st.from_regex(r"[a-zA-Z-][0-9a-zA-Z-]{0,6}", fullmatch=True)
@@ -72,3 +72,16 @@ def test_any_other_token_is_refused(token: str) -> None:
     with pytest.raises(MeshError) as caught:
         decode_page_token(token)
     assert caught.value.reason is Reason.INVALID_PAGE_TOKEN
+
+
+@given(number=st.integers(0, 10**18 - 1), query=st.text())
+def test_a_number_comes_back_out_of_its_token(number: int, query: str) -> None:
+    assert decode_number_token(encode_page_token(str(number), query=query), query=query) == number
+    assert decode_number_token("", query=query) is None
+
+
+@pytest.mark.parametrize("position", [("x",), ("-1",), ("1", "2"), ("٣",), ("9" * 19,)])
+def test_a_forged_position_is_refused_before_anybody_counts_by_it(position: tuple[str, ...]) -> None:
+    with pytest.raises(MeshError) as refused:
+        decode_number_token(encode_page_token(*position, query="q"), query="q")
+    assert refused.value.reason is Reason.INVALID_PAGE_TOKEN

@@ -1,361 +1,113 @@
-"""The reconcile loop against whatever may happen, in virtual time.
-
-Wishes come and go, servers die and return, artifacts break and are mended, the store goes away, the deployer is killed.
-At all times what is published was proven, and nothing is unloaded while it is published. In the end, with everything
-mended, every wish is carried out.
-"""
+"""The reconcile loop against whatever may happen, in virtual time."""
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
-import looptime
+import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from infermesh.deployer.v1 import activation_service_pb2
 
-from services.common.access.book import AccessBook
-from services.common.clock import LoopClock
-from services.common.errors import MeshError, Reason
-from services.common.signals import Signal
-from services.deployer.domain.deployment import Autoscaling, Deployment, Health, NewDeployment, Status, Wish
-from services.deployer.engines.activations import Activated, Activations
-from services.deployer.engines.bringup import Bringer
-from services.deployer.engines.catalog import Catalog
-from services.deployer.engines.demand import Demand
-from services.deployer.engines.deployments import Deployments
-from services.deployer.engines.reconciler import Reconciler, ReconcilerOptions
-from services.deployer.engines.scaling import Scaling
-from services.deployer.servicers.backends import ActivationServicer
-from tests.support.deployer_fakes import (
-    FakeEnvironments,
-    FakePackages,
-    FakeServer,
-    FakeTraffic,
-    FakeVersions,
-    MemoryStore,
-    recipe,
-)
+from services.deployer.domain.deployment import Health, Status
+from tests.support.deployer_machine import IDLE_S, DeployerMachine
 
-T = TypeVar("T")
-VERSIONS = ("v1.0.0", "v1.1.0", "v2.0.0")
-SLEEPS = VERSIONS[1:]
-"""Those that are unloaded while nobody asks for them."""
-IDLE_S = 20
-versions = st.sampled_from(VERSIONS)
-servers = st.sampled_from(("triton-0", "triton-1"))
-EXPECTED_REFUSALS = {
-    Reason.DEPLOYMENT_EXISTS,
-    Reason.DEPLOYMENT_NOT_FOUND,
-    Reason.DEPLOYMENT_TERMINATING,
-    Reason.DEPENDENCY_UNAVAILABLE,
-}
-
-
-class CheckedServer(FakeServer):
-    """Fails where something is unloaded that callers still find published."""
-
-    machine: "DeployerMachine"
-
-    async def load(self, name: str) -> None:
-        """As the server does, where what it needs is installed."""
-        package = self.machine.packages.packages.get(name)
-        assert package is None or not package.in_environment or name in self.machine.packages.links
-        await super().load(name)
-
-    async def unload(self, name: str) -> None:
-        """As the server does, once what was under way has had time to end."""
-        for row in await self.machine.store.every():
-            since = row.progress.asleep_since
-            if row.server_model_name == name and since is not None and not row.deleting:
-                assert self.machine.clock.now() >= since + timedelta(seconds=3)
-        assert name not in self.machine.published(), f"{name} is unloaded while it is published"
-        await super().unload(name)
-
-
-class DeployerMachine(RuleBasedStateMachine):
-    """One deployer with two model servers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = looptime.new_event_loop()
-        self.clock = LoopClock(datetime(2026, 1, 15, tzinfo=UTC))
-        frameworks = zip(VERSIONS, ("onnx", "sklearn", "python"), strict=True)
-        self.versions = FakeVersions({("m", version): recipe(framework=name) for version, name in frameworks})
-        self.environments = FakeEnvironments()
-        self.packages = FakePackages()
-        self.servers = {name: CheckedServer(self.packages, name) for name in ("triton-0", "triton-1")}
-        for server in self.servers.values():
-            server.machine = self
-            server.load_time_s = 0.4
-        self.store = MemoryStore(self.clock)
-        self.revision = 0
-        self.proven: set[tuple[str, str]] = set()
-        for name, server in self.servers.items():
-            self._watch_answers(name, server)
-        self.start()
-
-    def _watch_answers(self, server_name: str, server: FakeServer) -> None:
-        usual = server.answers
-
-        def answers(name: str, rows: int):  # type: ignore[no-untyped-def]
-            self.proven.add((server_name, name))
-            return usual(name, rows)
-
-        server.answers = answers
-
-    def start(self) -> None:
-        self.changed = Signal()
-        self.demand = Demand(clock=self.clock, changed=self.changed)
-        self.catalog = Catalog(store=self.store, pool={name: one.place for name, one in self.servers.items()})
-        bringer = Bringer(
-            store=self.store,
-            versions=self.versions,
-            servers=self.servers,
-            packages=self.packages,
-            environments=self.environments,
-            clock=self.clock,
-            threads_default=1,
-            loads_max=2,
-        )
-        self.reconciler = Reconciler(
-            store=self.store,
-            servers=self.servers,
-            packages=self.packages,
-            bringer=bringer,
-            router=FakeTraffic(),
-            catalog=self.catalog,
-            demand=self.demand,
-            scaling=Scaling(demand=self.demand, clock=self.clock),
-            changed=self.changed,
-            clock=self.clock,
-            options=ReconcilerOptions(period_s=0.5, drain_s=3, routing_patience_s=60),
-        )
-        self.activations = Activations(
-            store=self.store, catalog=self.catalog, demand=self.demand, changed=self.changed, clock=self.clock
-        )
-        self.deployments = Deployments(
-            store=self.store,
-            versions=self.versions,
-            terms=AccessBook(),
-            clock=self.clock,
-            changed=self.changed,
-            local_replicas_max=16,
-            drain_wait_s=0,
-        )
-        self.task = self.loop.create_task(self.reconciler.run(), name="reconciler")
-
-    def run(self, work: Coroutine[None, None, T]) -> T:
-        return self.loop.run_until_complete(work)
-
-    def attempt(self, work: Coroutine[None, None, Deployment]) -> None:
-        try:
-            self.run(work)
-        except MeshError as error:
-            if error.reason not in EXPECTED_REFUSALS:
-                raise
-
-    def published(self) -> set[str]:
-        """What callers are answered by, at once."""
-        models = self.catalog.models.values()
-        return {version.server_model_name for model in models for version in model.versions if not version.cold}
-
-    def known(self) -> set[str]:
-        """What callers are answered by, those included that have to wait for a load."""
-        return {version.server_model_name for model in self.catalog.models.values() for version in model.versions}
-
-    @rule(version=versions)
-    def create(self, version: str) -> None:
-        scaling = Autoscaling(enabled=True, min_replicas=0, idle_timeout_s=IDLE_S) if version in SLEEPS else None
-        wish = Wish(autoscaling=scaling)
-        self.attempt(self.deployments.create(NewDeployment("m", version, f"d{version[1]}{version[3]}", wish)))
-
-    @rule(version=versions)
-    def delete(self, version: str) -> None:
-        self.attempt(self.deployments.delete("m", f"d{version[1]}{version[3]}", etag=""))
-
-    @rule(version=versions, replicas=st.integers(1, 4))
-    def scale(self, version: str, replicas: int) -> None:
-        from services.deployer.convert import scale_change  # noqa: PLC0415 - only here
-
-        name = f"d{version[1]}{version[3]}"
-        self.attempt(self.deployments.update("m", name, etag="", change=scale_change(replicas)))
-
-    @rule(version=versions)
-    def restart(self, version: str) -> None:
-        self.attempt(self.deployments.restart("m", f"d{version[1]}{version[3]}"))
-
-    @rule(name=servers)
-    def kill_server(self, name: str) -> None:
-        self.servers[name].die()
-
-    @rule(name=servers)
-    def revive_server(self, name: str) -> None:
-        self.servers[name].revive()
-
-    @rule(name=servers, version=versions)
-    def break_artifact(self, name: str, version: str) -> None:
-        self.servers[name].sick.add(f"m--{version}")
-
-    @rule(name=servers)
-    def mend_artifacts(self, name: str) -> None:
-        self.servers[name].sick.clear()
-
-    @rule(reason=st.sampled_from((None, Reason.DEPENDENCY_UNAVAILABLE, Reason.ENVIRONMENT_FAILED)))
-    def change_index(self, reason: Reason | None) -> None:
-        self.environments.problem = MeshError(reason, "the index") if reason is not None else None
-
-    @rule(asked=st.sets(versions), seconds=st.sampled_from((5.0, 25.0, 29.0)))
-    def batchers_tell(self, asked: set[str], seconds: float) -> None:
-        """Word of batchers, and some time in which nobody asks."""
-        self.run(self.tell(asked))
-        self.run(asyncio.sleep(seconds))
-        self.run(self.tell(()))
-        self.run(asyncio.sleep(1))
-
-    async def tell(self, asked: Iterable[str]) -> None:
-        await ActivationServicer(self.activations, self.demand, self.catalog).ReportDemand(
-            activation_service_pb2.ReportDemandRequest(
-                batcher_id="batcher-0",
-                window_s=2,
-                demands=[activation_service_pb2.VersionDemand(model_name="m", version=version) for version in asked],
-            ),
-            None,  # type: ignore[arg-type]
-        )
-
-    @rule(version=versions, callers=st.integers(1, 5))
-    def activate(self, version: str, callers: int) -> None:
-        """Several wait for one version: all get the same answer, and a good one means that it is loaded and listed."""
-        name = f"m--{version}"
-        before = {server: server.loads_of[name] for server in self.servers.values()}
-        reachable = not self.store.away and all(server.up for server in self.servers.values())
-        reachable = reachable and self.environments.problem is None
-        outcomes = self.run(self.activated(version, callers))
-        for outcome in outcomes:
-            assert isinstance(outcome, Activated | MeshError), outcome
-            if isinstance(outcome, MeshError) and reachable:
-                # Where nobody is away it is loaded, or its failure is told, and nobody waits in vain.
-                assert outcome.reason is not Reason.DEADLINE_TOO_SHORT, outcome
-        if all(isinstance(one, Activated) for one in outcomes):
-            assert self.catalog.lists("m", version)
-            # One load on each server, and one more by a look that was under way, whatever the number of callers.
-            assert all(server.loads_of[name] - count <= 2 for server, count in before.items())
-
-    async def activated(self, version: str, callers: int) -> list[Activated | BaseException]:
-        calls = [self.activations.activate("m", version, timeout_s=60) for _ in range(callers)]
-        return await asyncio.gather(*calls, return_exceptions=True)
-
-    @rule(version=versions, seconds=st.sampled_from((0.0, 2.0)))
-    def delete_while_it_is_built(self, version: str, seconds: float) -> None:
-        """What is to go does not wait for an environment that takes minutes."""
-        self.environments.build_s = 60.0
-        self.create(version)
-        self.run(asyncio.sleep(seconds))
-        self.delete(version)
-        self.environments.build_s = 0.0
-        mended = not self.store.away and all(server.up for server in self.servers.values())
-        self.run(asyncio.sleep(10))
-        if mended:
-            assert all(row.new.version != version for row in self.run(self.store.every()))
-
-    @rule()
-    def lose_store(self) -> None:
-        self.store.away = True
-
-    @rule()
-    def find_store(self) -> None:
-        self.store.away = False
-
-    @precondition(lambda self: not self.store.away)
-    @rule()
-    def kill_deployer(self) -> None:
-        before = self.known()
-        self.task.cancel()
-        self.run(asyncio.wait([self.task]))
-        self.start()
-        self.run(asyncio.sleep(0.1))
-        rows = self.run(self.store.every())
-        kept = {row.server_model_name for row in rows if not row.deleting and row.progress.loaded}
-        assert before & kept <= self.known(), "a restart forgets what it published"
-
-    @rule(seconds=st.sampled_from((0.01, 0.3, 1.0, 5.0, 40.0)))
-    def pass_time(self, seconds: float) -> None:
-        before = self.store.records
-        self.run(asyncio.sleep(seconds))
-        assert self.store.records - before <= 100 + 5 * seconds, "it records without end"
-
-    @invariant()
-    def what_is_published_was_proven(self) -> None:
-        for model in self.catalog.models.values():
-            for version in model.versions:
-                assert version.cold == (not version.places)
-                for place in version.places:
-                    assert (place.server_id, version.server_model_name) in self.proven
-
-    @invariant()
-    def the_revision_never_falls(self) -> None:
-        assert not self.task.done(), self.task
-        if self.catalog.restored:
-            assert self.catalog.revision >= self.revision
-            self.revision = self.catalog.revision
-
-    def teardown(self) -> None:
-        """Everything is mended; then every wish is carried out."""
-        self.store.away = False
-        self.environments.problem = None
-        for server in self.servers.values():
-            server.sick.clear()
-            server.revive()
-        self.run(asyncio.sleep(180))
-        for row in self.run(self.store.every()):
-            if row.progress.status is Status.FAILED and row.progress.asleep_since is None:
-                self.run(self.deployments.restart("m", row.new.deployment_name))
-        self.run(asyncio.sleep(10))
-        for row in self.run(self.store.every()):
-            woken = self.run(self.activations.activate("m", row.new.version, timeout_s=60))
-            assert woken.load_time_ms < 10_000
-        self.run(asyncio.sleep(5))
-        rows = self.run(self.store.every())
-        for row in rows:
-            assert (row.progress.status, row.progress.health) == (Status.ACTIVE, Health.HEALTHY), row
-            assert row.progress.observed_generation == row.generation
-            assert row.progress.ready_replicas == 2 * row.wish.resources.replicas
-            assert row.progress.failure is None
-        wanted = {row.server_model_name for row in rows}
-        assert self.published() == wanted
-        assert all(set(server.loaded) == wanted for server in self.servers.values())
-        self._all_sleep()
-        self.run(self.reconciler.stop())
-        self.run(asyncio.wait_for(self.task, 1))
-        self.loop.close()
-
-    def _all_sleep(self) -> None:
-        """Nobody asks any more: what may sleep is unloaded everywhere, and all is still known."""
-        for _ in range(5):
-            self.run(self.tell(()))
-            self.run(asyncio.sleep(10))
-        rows = self.run(self.store.every())
-        wanted = {row.server_model_name for row in rows}
-        awake = {row.server_model_name for row in rows if row.new.version not in SLEEPS}
-        assert self.known() == wanted
-        assert self.published() == awake
-        assert all(set(server.loaded) == awake for server in self.servers.values())
-        for row in rows:
-            sleeps = row.new.version in SLEEPS
-            assert (row.progress.status, row.progress.health) == (Status.ACTIVE, Health.HEALTHY)
-            assert row.progress.ready_replicas == (0 if sleeps else 2 * row.wish.resources.replicas)
-            assert (row.progress.asleep_since is not None) == sleeps
-        before, records = {row.deployment_id: row.progress for row in rows}, self.store.records
-        for _ in range(5):
-            self.run(self.tell(()))
-            self.run(asyncio.sleep(10))
-        assert {row.deployment_id: row.progress for row in self.run(self.store.every())} == before
-        assert self.store.records == records, "what sleeps is left alone"
-
+pytestmark = pytest.mark.timeout(300)
 
 TestDeployer = DeployerMachine.TestCase
 TestDeployer.settings = settings(
-    max_examples=60, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=30, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
 )
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1.0, 4.0])
+def test_scaled_to_nothing_and_back_it_answers_whether_it_was_unloaded_or_not(seconds: float) -> None:
+    machine = DeployerMachine()
+    machine.create(version="v1.0.0")
+    machine.run(asyncio.sleep(5))
+    machine.blink(version="v1.0.0", replicas=1, seconds=seconds)
+    machine.run(asyncio.sleep(10))
+    assert machine.published() == {"m--v1.0.0"}
+    machine.teardown()
+
+
+def test_an_older_version_that_fails_keeps_what_it_came_to_and_is_not_told_of_the_newer_one() -> None:
+    machine = DeployerMachine()
+    machine.create(version="v1.0.0")
+    machine.run(asyncio.sleep(5))
+    machine.roll(version="v1.0.0", to="v2.0.0", bake_s=30)
+    machine.run(asyncio.sleep(10))
+    name = "m--v1.0.0"
+    for server in machine.servers.values():
+        server.sick.add(name)
+        server.loaded.pop(name, None)
+    machine.run(asyncio.sleep(5))
+    older, newer = (machine.run(machine.store.holder("m", version)) for version in ("v1.0.0", "v2.0.0"))
+    assert older is not None
+    assert newer is not None
+    assert older.progress.failure is not None
+    assert newer.progress.failure is None
+    assert not set(older.progress.loaded.values()) & set(newer.progress.loaded.values())
+    assert older.progress.warm_until is not None
+    machine.teardown()
+
+
+def test_where_it_answers_as_it_is_wished_a_failure_elsewhere_makes_it_degraded_and_not_failed() -> None:
+    machine = DeployerMachine()
+    machine.create(version="v1.0.0")
+    machine.scale(version="v1.0.0", replicas=2)
+    machine.run(asyncio.sleep(5))
+    sick = machine.servers["triton-1"]
+    sick.sick.add("m--v1.0.0")
+    sick.die()
+    sick.revive()
+    machine.run(asyncio.sleep(5))
+    row = machine.run(machine.store.holder("m", "v1.0.0"))
+    assert row is not None
+    assert (row.progress.status, row.progress.health) == (Status.ACTIVE, Health.DEGRADED)
+    assert row.progress.failure is not None
+    sick.sick.clear()
+    machine.run(asyncio.sleep(40))
+    row = machine.run(machine.store.holder("m", "v1.0.0"))
+    assert row is not None
+    assert (row.progress.status, row.progress.health, row.progress.failure) == (Status.ACTIVE, Health.HEALTHY, None)
+    machine.teardown()
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_stopped_and_started_again_while_no_server_is_up_it_is_not_put_to_sleep_unknown_to_callers(
+    *, answered: bool
+) -> None:
+    machine = DeployerMachine()
+    if answered:
+        machine.create(version="v1.1.0")
+        machine.run(asyncio.sleep(5))
+    for server in machine.servers.values():
+        server.die()
+    machine.create(version="v1.1.0")
+    machine.scale(version="v1.1.0", replicas=0)
+    machine.run(asyncio.sleep(5))
+    machine.scale(version="v1.1.0", replicas=1)
+    machine.run(machine.tell(()))
+    machine.run(asyncio.sleep(IDLE_S + 5))
+    row = machine.run(machine.store.holder("m", "v1.1.0"))
+    assert row is not None
+    assert (row.progress.asleep_since is not None) == answered
+    assert machine.known() == ({"m--v1.1.0"} if answered else set())
+    machine.teardown()
+
+
+def test_what_sleeps_and_is_stopped_and_started_again_at_once_is_known_to_callers() -> None:
+    machine = DeployerMachine()
+    machine.create(version="v2.0.0")
+    machine.run(asyncio.sleep(5))
+    machine.run(machine.tell(()))
+    machine.run(asyncio.sleep(IDLE_S + 5))
+    assert machine.known() > machine.published()
+    machine.scale(version="v2.0.0", replicas=0)
+    machine.run(asyncio.sleep(0))
+    machine.scale(version="v2.0.0", replicas=1)
+    machine.kill_deployer()
+    machine.run(asyncio.sleep(1))
+    row = machine.run(machine.store.holder("m", "v2.0.0"))
+    assert row is not None
+    assert row.progress.asleep_since is not None
+    assert row.progress.withdrawn_at is None
+    assert machine.known() == {"m--v2.0.0"}
+    machine.teardown()

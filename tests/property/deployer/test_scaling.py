@@ -1,13 +1,16 @@
 """Autoscaling in virtual time: bounds, rates and stabilisation hold whatever the load does, and it settles."""
 
 from collections.abc import Sequence
+from itertools import pairwise
+from math import ceil
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.deployer.domain.deployment import Autoscaling
-from services.deployer.domain.scaling import DOWN_EVERY_S, UP_EVERY_S, Load, Scaler, acts, wanted_replicas
+from services.deployer.domain.scaling import DOWN_EVERY_S, TOLERANCE, UP_EVERY_S, Load, Scaler, acts, wanted_replicas
 
 PERIOD_S = 2.0
 loads = st.builds(
@@ -82,7 +85,49 @@ def test_a_peak_doubles_it_every_15_s_and_its_end_is_believed_after_the_window()
     # 300 s after the last word of the peak it halves, and then every 60 s.
     assert seen[59 + 149] == 16
     assert seen[59 + 152] == 8
-    assert seen[-1] == 1
+    # With 10 a second for a target of 10 one would do, and not be at ease.
+    assert seen[-1] == 2
+    assert run(scaling, [Load(requests_per_s=160)] * 60 + [Load(requests_per_s=9)] * 400)[-1] == 1
+
+
+@given(st.floats(1, 400), st.integers(1, 30), st.sampled_from((10.0, 40.0)))
+def test_what_it_went_down_to_takes_a_tenth_more_without_another_change(rate: float, first: int, target: float) -> None:
+    """However many there were: once it has settled, a load that grows by no more than the tolerance moves nothing."""
+    scaling = Autoscaling(enabled=True, max_replicas=100, target_requests_per_sec=target)
+    seen = run(scaling, [Load(requests_per_s=rate)] * 1200, first)
+    settled = seen[-1]
+    assert len(set(seen[-100:])) == 1
+    grown = run(scaling, [Load(requests_per_s=rate * (1 + TOLERANCE))] * 300, settled)
+    if settled < first:
+        assert set(grown) == {settled}
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from((30.0, 60.0, 90.0, 200.0)))
+@settings(max_examples=25)
+def test_chance_alone_makes_few_changes(seed: int, rate: float) -> None:
+    """A load that stays as it is, told by two seconds of requests that come as chance has it: after the first quarter
+    of an hour the number changes no more than three times in two hours."""
+    scaling = Autoscaling(enabled=True, max_replicas=100, target_requests_per_sec=12)
+    counts = np.random.default_rng(seed).poisson(rate * PERIOD_S, 4050)
+    seen = run(scaling, [Load(requests_per_s=count / PERIOD_S) for count in counts.tolist()], ceil(rate / 12))
+    later = seen[450:]
+    assert sum(a != b for a, b in pairwise(later)) <= 3
+
+
+@given(st.integers(1, 20), st.floats(1.2, 2.0), st.booleans())
+def test_a_step_is_followed_at_the_first_word_of_it(replicas: int, growth: float, by_queue: bool) -> None:
+    """Whether more comes or more waits: nothing is averaged away. One word with a longer queue asks for more."""
+    scaling = Autoscaling(
+        enabled=True,
+        max_replicas=100,
+        target_requests_per_sec=0.0 if by_queue else 12,
+        target_concurrency=4 if by_queue else 0.0,
+    )
+    calm = Load(requests_per_s=12.0 * replicas, in_flight=4.0 * replicas)
+    more = Load(requests_per_s=12.0 * replicas * growth, in_flight=calm.in_flight, queued=4.0 * replicas * (growth - 1))
+    seen = run(scaling, [calm] * 30 + [more], replicas)
+    assert seen[:-1] == [replicas] * 30
+    assert seen[-1] > replicas
 
 
 @pytest.mark.parametrize(
@@ -111,6 +156,8 @@ def test_each_target_asks_for_its_number(load: Load, replicas: int, expected: in
 def test_it_acts_where_there_is_a_target_that_is_known_here_and_room() -> None:
     assert not acts(None)
     assert not acts(Autoscaling(enabled=False, target_concurrency=1))
-    assert not acts(Autoscaling(enabled=True, target_cpu_percent=70))
+    assert acts(Autoscaling(enabled=True, target_cpu_percent=70))
+    assert acts(Autoscaling(enabled=True, target_gpu_percent=70))
+    assert not acts(Autoscaling(enabled=True, predictive=True))
     assert not acts(Autoscaling(enabled=True, max_replicas=1, target_concurrency=1))
     assert acts(Autoscaling(enabled=True, max_replicas=2, target_concurrency=1))

@@ -2,6 +2,7 @@
 
 from typing import TypeVar
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from infermesh.monitor.v1 import prediction_log_pb2
@@ -9,6 +10,7 @@ from infermesh.monitor.v1 import prediction_log_pb2
 from services.common.errors import MeshError, Reason
 from services.monitor.convert.log import chunk_from_proto, reason_name
 from services.monitor.domain.aggregate import Cell
+from services.monitor.domain.drift.summary import Summary
 from services.monitor.domain.figures import figures
 from services.monitor.domain.log_rows import sampled_rows
 from services.monitor.domain.seconds import add_encoded
@@ -49,6 +51,26 @@ COMPARISONS = st.builds(
 )
 
 
+SAMPLES = st.builds(
+    prediction_log_pb2.SampledRows,
+    seen_count=st.integers(0, 2**64 - 1),
+    row_count=st.integers(0, 3),
+    time_us=st.integers(-(2**63), 2**63 - 1),
+    columns=st.lists(
+        st.builds(
+            prediction_log_pb2.SampledColumn,
+            feature=TEXT,
+            output=st.booleans(),
+            numbers=st.lists(st.floats(width=32), max_size=3),
+            categories=st.lists(TEXT, max_size=3),
+            missing_rows=st.lists(st.integers(0, 3), max_size=2),
+        ),
+        max_size=2,
+    ),
+    confidences=st.lists(st.floats(width=32), max_size=3),
+)
+
+
 @st.composite
 def groups(draw: st.DrawFn) -> prediction_log_pb2.PredictionGroup:
     size = draw(st.integers(0, 5))
@@ -78,6 +100,7 @@ def groups(draw: st.DrawFn) -> prediction_log_pb2.PredictionGroup:
         request_trace_ids=column(st.binary(max_size=4)),
         request_labels=column(LABELS),
         shadow_comparisons=draw(st.lists(COMPARISONS, max_size=2)),
+        sampled_rows=draw(st.one_of(st.none(), st.none(), SAMPLES)),
     )
 
 
@@ -105,11 +128,17 @@ def test_any_chunk_is_taken_or_refused_by_field(
     message.batcher_id, message.sequence, message.epoch.seconds = "batcher-0", 1, 1
     chunk = chunk_from_proto(message)
     assert len(chunk.groups) + chunk.refused_groups == len(sent)
-    waiting = Waiting()
+    waiting, chance = Waiting(), np.random.default_rng(0)
     for group in chunk.groups:
-        waiting.add(group, now_us=NOW_US, reason_name=reason_name, limits=LIMITS)
+        waiting.add(group, now_us=NOW_US, reason_name=reason_name, limits=LIMITS, chance=chance)
         for row in sampled_rows(group, sample_rate=1.0, now_us=NOW_US, reason_name=reason_name):
             assert "\0" not in row.output + row.request_id + row.user_id
+    for place, summary in waiting.slices.items():
+        assert abs(place.minute * 60_000_000 - NOW_US) <= 25 * 3600 * 1_000_000
+        kept = Summary.decode(summary.encode())
+        assert kept.rows == summary.rows
+        assert 0 <= kept.seen < 2**63
+        assert "\0" not in "".join(feature.name for feature in (*kept.numbers, *kept.categories))
     for prediction in waiting.predictions:
         assert "\0" not in prediction.request_id + "".join(prediction.labels.classes)
     for key, second in waiting.seconds.items():

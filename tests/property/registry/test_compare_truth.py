@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from services.batcher.domain.instances import InstancePlan
@@ -128,6 +128,11 @@ def witness(old: ModelSchema, new: ModelSchema) -> Row | None:
 
 @settings(max_examples=120, deadline=None)
 @given(old=schemas(), new=schemas())
+# Of the older one no number at all is right.
+@example(
+    old=ModelSchema((TensorSpec("y", DataType.UINT8, (-1,), maximum=-1000.0),)),
+    new=ModelSchema((TensorSpec("y", DataType.UINT8, (-1,), minimum=0.5),)),
+)
 def test_breaking_is_said_of_inputs_if_and_only_if_a_caller_is_refused(old: ModelSchema, new: ModelSchema) -> None:
     report = compare(old, new)
     found = witness(old, new)

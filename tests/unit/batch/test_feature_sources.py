@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from services.batch.adapters.sources import LocalSources
+from services.batch.adapters.sources import FileSources
 from services.batch.domain.job import Input, Version
 from services.batch.domain.layout import lay_out
 from services.batch.domain.moments import moments_of
@@ -74,7 +74,7 @@ class Job:
 
     def encoded(self, version: Version = VERSION) -> Encoded:
         wish = self.input(version)
-        source = LocalSources().open(wish)
+        source = FileSources().open(wish)
         layout = lay_out(source.columns(), version, wish)
         plan = source.cut(1000, bytes_max=2**20, key_column=layout.key)
         (block,) = source.read(plan.chunks, layout.columns, plan)
@@ -170,13 +170,14 @@ def test_what_a_source_or_the_input_lacks_is_named(job: Job) -> None:
     for change, words in (
         ({"entity": "users"}, "the input has no column 'users', which input.feature_sources need"),
         ({"timestamp_column": "seen"}, "it has no column 'seen'; it has"),
-        ({"uri": str(job.folder / "nowhere.csv")}, "nowhere.csv' cannot be read"),
+        ({"uri": str(job.folder / "nowhere.csv")}, "feature source '" + str(job.folder / "nowhere.csv")),
+        ({"uri": str(job.folder), "format": "csv"}, "it is a folder; name one file"),
         ({"features": ("x",)}, "it has no column 'x'"),
     ):
         good = job.source
         job.source = replace(job.source, **change)
         with pytest.raises(MeshError) as caught:
-            LocalSources().open(job.input()).columns()
+            FileSources().open(job.input()).columns()
         assert caught.value.reason is Reason.INPUT_UNREADABLE
         assert words in caught.value.message
         job.source = good
@@ -194,10 +195,10 @@ def test_a_history_with_a_moment_that_is_none_is_refused(job: Job) -> None:
 
 def test_a_source_that_changes_is_another_input(job: Job) -> None:
     job.rows(("ann", 2000))
-    before = LocalSources().open(job.input()).fingerprint()
-    assert LocalSources().open(job.input()).fingerprint() == before
+    before = FileSources().open(job.input()).fingerprint()
+    assert FileSources().open(job.input()).fingerprint() == before
     os.utime(job.source.uri, ns=(1, 1))
-    assert LocalSources().open(job.input()).fingerprint() != before
+    assert FileSources().open(job.input()).fingerprint() != before
 
 
 @pytest.mark.parametrize(
@@ -207,6 +208,9 @@ def test_a_source_that_changes_is_another_input(job: Job) -> None:
         ({"feature_sources": ()}, "input.event_time_column"),
         ({"feature_sources": (SourceWish("history.csv", entity="user"),)}, "absolute"),
         ({"feature_sources": (SourceWish("/h.jsonl", entity="user"),)}, "parquet or csv"),
+        ({"feature_sources": (SourceWish("s3://UPPER/h.csv", entity="user"),)}, "lower-case"),
+        ({"feature_sources": (SourceWish("/h/", format="csv", entity="user"),)}, "of one file"),
+        ({"feature_sources": (SourceWish("/h-*.csv", entity="user"),)}, "a feature source is one file"),
         ({"feature_sources": (SourceWish("/h.csv"),)}, r"feature_sources\[0\].entity"),
         ({"feature_sources": (SourceWish("/h.csv", entity="u", max_age_s=-1),)}, "max_age_s"),
         ({"feature_sources": (SourceWish("/h.csv", entity="u"),) * 17}, "at most 16"),

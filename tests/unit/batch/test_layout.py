@@ -1,5 +1,6 @@
 """Columns are matched to features by name; the output's columns follow from the version."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,8 +9,10 @@ import pytest
 
 from services.batch.domain.job import Format, Input, Version
 from services.batch.domain.layout import lay_out
-from services.batch.domain.results import ResultShape
+from services.batch.domain.lines import json_lines
+from services.batch.domain.results import ResultShape, with_copies
 from services.batch.domain.rows import RowBlock, encode
+from services.batch.engines.predictor import Outcome
 from services.common.errors import MeshError, Reason
 from services.common.feature_view import FeatureView
 from services.common.schema import DataType, ModelSchema, PredictionMapping, TensorSpec
@@ -22,6 +25,22 @@ SCHEMA = ModelSchema(
 
 def wish(**changes: object) -> Input:
     return Input("/in.csv", "/in.csv", Format.CSV, **changes)  # type: ignore[arg-type]  # fields of an Input
+
+
+@pytest.mark.parametrize(
+    ("line", "changes", "hint"),
+    [
+        ("id;X", {}, "It looks as if ';' separated them: set input.delimiter. Add"),
+        ("id\tX", {}, "as if tabs separated them"),
+        ("id,X", {"delimiter": ";"}, "as if commas separated them"),
+        ("id", {}, "has ['id']. Add the columns"),
+        ("id;n", {"delimiter": ";"}, "has ['id;n']. Add the columns"),
+    ],
+)
+def test_columns_that_look_separated_otherwise_are_said_to(line: str, changes: dict[str, object], hint: str) -> None:
+    with pytest.raises(MeshError) as error:
+        lay_out([line], version(), wish(**changes))
+    assert hint in error.value.message
 
 
 @pytest.mark.parametrize(
@@ -128,3 +147,41 @@ def test_an_answer_of_other_rows_is_refused(
     with pytest.raises(MeshError) as error:
         ResultShape(version(TensorSpec("y", DataType.FP64, (2,)))).check(tensors, 2)
     assert error.value.reason is Reason.BACKEND_PROTOCOL
+
+
+def test_copies_stand_beside_the_predictions_of_their_own_rows() -> None:
+    """Answers come in any order, and rows that failed have none."""
+    layout = lay_out(["id", "X", "word", "other"], version(), wish(), ["other", "word"])
+    assert set(layout.columns) == {"id", "X", "word", "other"}
+    block = RowBlock(
+        0,
+        4,
+        {"id": pa.array([1, 2, 3, 4]), "word": pa.array(list("abcd")).dictionary_encode(), "other": [1, "x", None, []]},
+    )
+    shape = ResultShape(version(TensorSpec("y", DataType.FP64, (1,))))
+    outcome = Outcome()
+    outcome.answers += [
+        (np.array([3]), {"y": np.array([[0.4]])}),
+        (np.array([0, 1]), {"y": np.array([[0.1], [0.2]])}),
+    ]
+    for kind, other in ((Format.PARQUET, ["1", "x", "[]"]), (Format.JSONL, ["1", '"x"', "[]"])):
+        table = outcome.table(shape, block.columns["id"], layout.key_name)
+        table = with_copies(table, block, layout, outcome.places, kind)
+        assert table.column_names == list(shape.columns("id", layout.copied))
+        assert table["id"].to_pylist() == [1, 2, 4]
+        assert table["output"].to_pylist() == [0.1, 0.2, 0.4]
+        assert table["word"].to_pylist() == ["a", "b", "d"]
+        assert table["other"].to_pylist() == other
+    assert [json.loads(line)["other"] for line in json_lines(table).splitlines()] == [1, "x", []]
+    empty = with_copies(Outcome().table(shape, block.columns["id"], "id"), block, layout, [], Format.JSONL)
+    assert empty.schema == table.schema
+
+
+@pytest.mark.parametrize(
+    ("copied", "words"),
+    [(["no", "X", "nor"], "'no, nor'"), (["X", "id"], "'id'.*other than the key")],
+)
+def test_what_cannot_be_copied_is_named(copied: list[str], words: str) -> None:
+    with pytest.raises(MeshError, match=words) as error:
+        lay_out(["id", "X"], version(), wish(), copied)
+    assert error.value.reason is Reason.INVALID_FIELD

@@ -1,15 +1,17 @@
 """Several backends behind one engine, in virtual time: what befalls one of them costs nobody an answer."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from services.batcher.domain.failure import FailureKind
-from services.batcher.domain.serving import Backend, ServedModel, ServedVersion, ServingTable
+from services.batcher.domain.serving import Backend, Protocol, ServedModel, ServedVersion, ServingTable
 from services.batcher.engines.engine import Engine
 from services.batcher.engines.options import EngineOptions
 from services.common.errors import Reason
 from tests.support.batcher_engine_fakes import Fleet, backend, request, served
+from tests.support.waiting import eventually
 from tests.unit.batcher.engine_driving import always, begin, failure, guilty, new_engine, now_s, numbers, outcome
 
 pytestmark = pytest.mark.looptime
@@ -134,3 +136,23 @@ async def test_the_error_says_why_each_backend_cannot_be_used() -> None:
     )
     assert "a:1: its server, a:1, does not answer" in error.message
     await engine.stop()
+
+
+async def test_an_address_that_is_spoken_to_in_two_ways_is_two_servers_and_each_model_there_a_place() -> None:
+    fleet = Fleet()
+    engine = new_engine(fleet, EngineOptions())
+    await engine.start()
+    rest = Backend("one", "h:1", "", "m", protocol=Protocol.OIP_REST)
+    version, step = table(
+        rest,
+        replace(rest, backend_id="two", server_model_version="2"),
+        replace(rest, backend_id="three", protocol=Protocol.TORCHSERVE),
+    )
+    engine.serve(step)
+    await settled(engine, version, rounds=12)
+    assert set(fleet.servers) - {"a:1"} == {"oip-rest://h:1", "torchserve://h:1"}
+    (placement,) = engine.placements().values()
+    assert [view.backend_id for view in placement.views(now_s())] == ["one", "two", "three"]
+    engine.serve(ServingTable(2, {}))
+    await eventually(lambda: all(fleet.servers[name].closed for name in ("oip-rest://h:1", "torchserve://h:1")))
+    await engine.stop(0)

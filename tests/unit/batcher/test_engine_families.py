@@ -49,6 +49,8 @@ async def test_what_waits_and_what_runs_is_told() -> None:
     assert in_flight == len(fleet.servers["a:1"].sent) > 0
     assert told["model_rows_in_flight", VERSION] == 2 * in_flight
     assert told["model_rows_waiting", VERSION] == 7 - 2 * in_flight
+    assert told["model_requests_waiting", VERSION] == 7 - 2 * in_flight
+    assert told["model_requests_in_flight", VERSION] == 2 * in_flight
     assert told["model_queue_depth", (("model", "m"),)] == 7 - 2 * in_flight
     assert told["batcher_input_bytes", ()] == 7 * 16
     place = (("backend", "a:1"), *VERSION)

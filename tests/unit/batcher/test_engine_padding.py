@@ -9,7 +9,7 @@ import pytest
 
 from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
-from services.batcher.domain.serving import Batching, Padding, ServedModel, ServedVersion, ServingTable
+from services.batcher.domain.serving import Backend, Batching, Padding, ServedModel, ServedVersion, ServingTable
 from services.batcher.domain.shape import CallShape
 from services.batcher.engines.engine import Engine
 from services.batcher.engines.options import EngineOptions
@@ -30,7 +30,7 @@ PADDING = Padding(value=9, lengths_input="lengths", trim_outputs=("doubled",), w
 class Tokens(FakeServer):
     """Doubles its numbers and adds them up as far as the lengths say."""
 
-    def prepare(self, shape: CallShape, *, server_model_name: str) -> FakeCall:
+    def prepare(self, shape: CallShape, *, backend: Backend) -> FakeCall:
         return FakeCall(self, shape)
 
     def reply(self, sent: Sent) -> None:
@@ -58,7 +58,7 @@ class Servers:
     def __init__(self) -> None:
         self.server = Tokens("a:1")
 
-    def __call__(self, http_address: str) -> Tokens:
+    def __call__(self, backend: Backend) -> Tokens:
         return self.server
 
 

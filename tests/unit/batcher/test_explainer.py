@@ -91,11 +91,15 @@ class Bench:
             options=ExplainerOptions(**options),
         )
 
-    async def explain(self, rows: Sequence[Row], *, within_s: float = 20.0, **parameters: str) -> Sequence[Explanation]:
+    async def explain(
+        self, rows: Sequence[Row], *, within_s: float = 20.0, background: bool = False, **parameters: str
+    ) -> Sequence[Explanation]:
         plan = self.plan
-        call = Call({}, arrived_s=self.clock.monotonic(), caller=INSIDE)
+        call = Call(
+            {b"x-priority": b"background"} if background else {}, arrived_s=self.clock.monotonic(), caller=INSIDE
+        )
         call.plan, call.rows = plan, len(rows)
-        self.explainer.check(plan, len(rows))
+        self.explainer.check(call, plan, len(rows))
         inputs = plan.instances.tensors(rows)
         deadline_s = self.clock.monotonic() + within_s
         call.request = InferRequest(plan.served, len(rows), inputs, deadline_s, parameters=tuple(parameters.items()))
@@ -228,6 +232,26 @@ async def test_few_run_at_once_few_wait_and_the_next_is_told_when_to_come_back()
     assert len(refused) == 3
     assert {(one.reason, one.metadata["limit"]) for one in refused} == {(Reason.QUEUE_FULL, "explanations")}
     assert all((one.retry_after_s or 0) >= 1.0 for one in refused)
+
+
+async def test_rows_of_jobs_take_no_turn_from_callers_and_have_one_of_their_own() -> None:
+    bench = Bench(served(), FunctionEngine(linear), SAMPLE, at_once_max=1, waiting_max=2)
+    bench.engine.open.clear()
+    jobs = [asyncio.ensure_future(bench.explain([SAMPLE[0]], background=True)) for _ in range(4)]
+    (refused,), _ = await asyncio.wait(jobs, return_when=asyncio.FIRST_COMPLETED)
+    with pytest.raises(MeshError, match="2 requests wait"):
+        refused.result()
+    assert bench.engine.running == 1
+    bench.engine.held.clear()
+    caller = asyncio.ensure_future(bench.explain([SAMPLE[1]]))
+    await bench.engine.held.wait()
+    assert bench.engine.running == 2
+    bench.engine.open.set()
+    assert len(await caller) == 1
+    done = await asyncio.gather(*(job for job in jobs if job is not refused))
+    assert [len(one) for one in done] == [1, 1, 1]
+    priorities = {request.priority for request in bench.engine.requests if request.rows > 1}
+    assert priorities == {Priority.EXPLANATION, Priority.BACKGROUND}
 
 
 async def test_a_cancelled_request_asks_no_more_and_gives_its_turn_away() -> None:

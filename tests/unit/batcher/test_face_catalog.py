@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from services.batcher.domain.recording import Recording, Recordings
 from services.batcher.domain.serving import ServedModel, ServedVersion, ServingTable, ShadowTarget
 from services.batcher.faces.caller import INSIDE
 from services.batcher.faces.catalog import Aftermath, Catalog
@@ -154,3 +155,17 @@ def test_what_is_done_with_answers_follows_the_model_while_versions_keep_their_p
     assert [plan.after for plan in plans] == [Aftermath((), True)] * 2
     catalog.apply(table(version("v1.0.0"), version("v2.0.0"), revision=4))
     assert [plan.after for plan in plans] == [None, None]
+
+
+def test_logging_policies_are_followed_when_they_or_the_versions_change() -> None:
+    catalog, models, own = Catalog(), Recording(1.0, input_hash=True), Recording(1.0, output=True)
+    catalog.record(Recordings({("m", ""): models, ("other", ""): own}))
+    catalog.apply(table(version("v1.0.0"), version("v2.0.0")))
+    plans = [catalog.version(catalog.model("m", INSIDE), name) for name in ("v1.0.0", "v2.0.0")]
+    assert [plan.after for plan in plans] == [Aftermath((), False, models)] * 2
+    catalog.record(Recordings({("m", ""): models, ("m", "v2.0.0"): own}))
+    assert [plan.after for plan in plans] == [Aftermath((), False, models), Aftermath((), False, own)]
+    catalog.apply(table(version("v1.0.0"), version("v2.0.0"), log_labels=True, revision=2))
+    assert [plan.after for plan in plans] == [Aftermath((), True, models), Aftermath((), True, own)]
+    catalog.record(Recordings({}))
+    assert [plan.after for plan in plans] == [Aftermath((), True)] * 2

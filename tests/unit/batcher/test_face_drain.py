@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator, Set
 
 import pytest
 
+from services.batcher.domain.log_detail import Detail
 from services.batcher.domain.request import InferRequest, InferResult
-from services.batcher.domain.row_labels import RowLabels
 from services.batcher.engines.features import Features
 from services.batcher.faces.call import Call
 from services.batcher.faces.caller import INSIDE
@@ -28,9 +28,9 @@ class NoEngine:
 class NoLog:
     """Is never told."""
 
-    def add(self, call: Call, *, ended_s: float, code: int, reason: int, labels: RowLabels | None = None) -> None:
+    def add(self, call: Call, *, ended_s: float, code: int, reason: int, detail: Detail | None = None) -> None:
         """Nothing."""
-        raise AssertionError((call, ended_s, code, reason, labels))
+        raise AssertionError((call, ended_s, code, reason, detail))
 
     def add_copy(self, copy: FinishedCopy) -> None:
         """Nothing."""

@@ -11,6 +11,7 @@ import pytest
 from infermesh.monitor.v1 import prediction_log_pb2 as pb
 
 from services.batcher.adapters.prediction_log import PredictionLog
+from services.batcher.domain.log_detail import Detail
 from services.batcher.domain.outputs import Scores
 from services.batcher.domain.row_labels import RowLabels
 from services.batcher.domain.shadow_sums import Example, PairSums
@@ -35,6 +36,7 @@ class Monitor:
     def __init__(self) -> None:
         self.chunks: list[pb.RecordPredictionsRequest] = []
         self.acknowledges = True
+        self.wants_rows = 0.0
         self.breaks = asyncio.Event()
 
     def stream_stream(self, _path: str, *_: object, **__: object) -> Callable[[Requests], object]:
@@ -51,7 +53,9 @@ class Monitor:
                 self.chunks.append(following.result())
                 following = asyncio.ensure_future(anext(requests))
                 if self.acknowledges:
-                    yield pb.RecordPredictionsResponse(acknowledged_sequence=self.chunks[-1].sequence)
+                    yield pb.RecordPredictionsResponse(
+                        acknowledged_sequence=self.chunks[-1].sequence, sample_rows_per_second=self.wants_rows
+                    )
         finally:
             broken.cancel()
             following.cancel()
@@ -76,6 +80,7 @@ class Logging:
         reason: int = 0,
         known: bool = True,
         labels: RowLabels | None = None,
+        detail: Detail | None = None,
         compute_s: float = 0.0,
         **headers: str,
     ) -> Call:
@@ -84,7 +89,8 @@ class Logging:
         call = Call(named, arrived_s=self.clock.monotonic(), caller=Callers().of(named, 0.0))
         call.model_name, call.plan, call.request_id, call.rows = "digits", self.plan if known else None, request_id, 2
         call.compute_s = compute_s
-        self.log.add(call, ended_s=self.clock.monotonic() + 0.5, code=code, reason=reason, labels=labels)
+        noted = detail or (Detail(labels) if labels else None)
+        self.log.add(call, ended_s=self.clock.monotonic() + 0.5, code=code, reason=reason, detail=noted)
         return call
 
     async def chunk(self) -> pb.RecordPredictionsRequest:
@@ -188,6 +194,7 @@ async def test_beyond_the_bound_requests_are_dropped_and_counted_until_there_is_
             "batcher_prediction_log_held": 2,
             "batcher_prediction_log_dropped_total": 4,
             "batcher_prediction_log_unlabelled_total": 0,
+            "batcher_prediction_log_cut_short_total": 0,
         }
 
 
@@ -277,6 +284,33 @@ async def test_labels_that_are_acknowledged_make_room() -> None:
         assert made.log.unlabelled == 0
 
 
+async def test_hashes_and_outputs_are_columns_only_where_one_of_the_requests_has_them() -> None:
+    async with logging() as made:
+        made.add("a")
+        made.add("b", detail=Detail(output='{"y":1}'))
+        (group,) = (await made.chunk()).groups
+        assert (list(group.request_outputs), list(group.request_input_hashes)) == (["", '{"y":1}'], [])
+        made.add("c", detail=Detail(RowLabels(values=[1.0]), b"h" * 32))
+        made.add("d")
+        (group,) = (await made.chunk()).groups
+        assert (list(group.request_outputs), list(group.request_input_hashes)) == ([], [b"h" * 32, b""])
+        assert [list(one.values) for one in group.request_labels] == [[1.0], []]
+
+
+async def test_outputs_have_a_bound_in_bytes_and_make_room_when_they_are_counted() -> None:
+    output = '"' + "x" * 8000 + '"'
+    async with logging(rows_max=100_000) as made:
+        made.monitor.acknowledges = False
+        for number in range(8500):
+            made.add(str(number), detail=Detail(input_hash=b"h" * 32, output=output))
+        assert made.log.cut_short == 8500 - 64 * 1024 * 1024 // len(output)
+        await made.chunk()
+        await eventually(lambda: sum(len(one.groups[0].request_ids) for one in made.monitor.chunks) >= 6000, what="all")
+        assert max(chunk.ByteSize() for chunk in made.monitor.chunks) < MESSAGE_MAX_BYTES / 4
+        hashes = [one for chunk in made.monitor.chunks for one in chunk.groups[0].request_input_hashes]
+        assert set(hashes) == {b"h" * 32}, "hashes are kept all the same"
+
+
 def copy_of(plan: VersionPlan, request_id: str, *, reason: int = 0) -> FinishedCopy:
     return FinishedCopy(plan, request_id, "ann", "vision", 2, 0.5, 0.25, 13 if reason else 0, reason)
 
@@ -317,3 +351,18 @@ async def test_copies_and_comparisons_are_in_the_group_of_the_shadow_version() -
     assert {one.primary_version: (one.compared_count, one.dropped_count) for one in alone.shadow_comparisons} == {
         "v0.9.0": (0, 1), "v0.8.0": (1, 0)
     }  # fmt: skip
+
+
+async def test_rows_are_sampled_of_traffic_alone_and_only_once_the_monitor_asks() -> None:
+    async with logging() as made:
+        made.monitor.wants_rows = 8.0
+        made.add("before")
+        assert not (await made.chunk()).groups[0].HasField("sampled_rows")
+        made.add("kept")
+        made.add("a batch job's", x_priority="background")
+        made.add("failed", code=3, reason=7)
+        made.add("a copy", x_mesh_shadow="1")
+        made.add("a retry", x_envoy_attempt_count="2")
+        (group,) = (await made.chunk()).groups
+        # Two rows a request, of the caller's and the batch job's; eight rows a second are two in a quarter of one.
+        assert (group.sampled_rows.seen_count, group.sampled_rows.row_count) == (4, 2)

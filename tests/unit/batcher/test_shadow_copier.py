@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 
 from services.batcher.domain.cached import CachedAnswer, CacheOutcome
+from services.batcher.domain.log_detail import Detail
 from services.batcher.domain.priority import Priority
 from services.batcher.domain.refusals import not_for_copies
 from services.batcher.domain.request import InferRequest, InferResult, Tensor
@@ -87,12 +88,12 @@ class Noted:
     """A request log in memory."""
 
     def __init__(self) -> None:
-        self.calls: list[tuple[Call, RowLabels | None]] = []
+        self.calls: list[tuple[Call, Detail | None]] = []
         self.copies: list[FinishedCopy] = []
 
-    def add(self, call: Call, *, ended_s: float, code: int, reason: int, labels: RowLabels | None = None) -> None:
+    def add(self, call: Call, *, ended_s: float, code: int, reason: int, detail: Detail | None = None) -> None:
         """Notes a request."""
-        self.calls.append((call, labels))
+        self.calls.append((call, detail))
 
     def add_copy(self, copy: FinishedCopy) -> None:
         """Notes a copy."""
@@ -482,5 +483,5 @@ async def test_labels_are_noted_for_requests_and_copies_where_the_model_asks_for
         mesh.serve(ShadowTarget("v2.0.0", 100))
         await mesh.predict()
         await asyncio.sleep(1)
-        assert [labels for _, labels in mesh.log.calls] == [RowLabels(classes=["one", "one"]), None]
-        assert [copy.labels for copy in mesh.log.copies] == [RowLabels(classes=["two", "two"]), None]
+        assert [detail for _, detail in mesh.log.calls] == [Detail(RowLabels(classes=["one", "one"])), None]
+        assert [copy.detail for copy in mesh.log.copies] == [Detail(RowLabels(classes=["two", "two"])), None]

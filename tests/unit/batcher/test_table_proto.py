@@ -8,7 +8,7 @@ import pytest
 from infermesh.common.v1 import schema_pb2, serving_pb2
 
 from services.batcher.adapters.serving_proto import models_from_proto
-from services.batcher.domain.serving import Backend, Batching, ShadowComparison, ShadowTarget
+from services.batcher.domain.serving import Backend, Batching, Protocol, ShadowComparison, ShadowTarget
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, PredictionMapping, TensorSpec
 
@@ -170,3 +170,22 @@ def test_what_cannot_be_served_is_refused_with_the_model_and_the_field(change: C
 def test_a_model_comes_once() -> None:
     with pytest.raises(MeshError, match="each model once"):
         models_from_proto([model(), model()])
+
+
+def test_a_backend_says_what_it_is_spoken_to_by_and_one_that_nobody_here_speaks_is_left_out() -> None:
+    message = model()
+    message.versions[0].backends.add(
+        backend_id="a:1",
+        grpc_address="grpcs://a:1",
+        server_model_name="m",
+        protocol="tensorflow-grpc",
+        server_model_version="3",
+        signature_name="s",
+        credentials="vision/token",
+    )
+    message.versions[0].backends.add(backend_id="b:1", http_address="b:1", protocol="of tomorrow")
+    ours, theirs = models_from_proto([message])["digits"].versions["v1.0.0"].backends
+    assert (ours.protocol, ours.server, ours.address) == (Protocol.MESH, "h:1", "h:1")
+    assert (theirs.server, theirs.address) == ("tensorflow-grpc://grpcs://a:1#vision/token", "grpcs://a:1")
+    assert theirs.credentials == "vision/token"
+    assert theirs.server_model == ("m", "3", "s")

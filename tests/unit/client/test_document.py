@@ -44,7 +44,7 @@ def test_the_walk_covers_the_commands() -> None:
         "deployments",
         "predict",
         "traffic",
-        "jobs",
+        "batch",
         "metrics",
         *("rollback", "canary", "ab-test", "shadow", "outcomes", "alerts"),
     }

@@ -68,3 +68,22 @@ def test_what_was_seen_last_is_printed_also_where_following_fails(terminal: bool
     with pytest.raises(InfermeshError, match="broken off"):
         watched(seen.session, changes("running", error=broken), drawn)
     assert seen.out.getvalue() == "it is running\n"
+
+
+def quiet(canary: Canary) -> str:
+    return "" if canary.status == "held" else f"now {canary.status}"
+
+
+def test_lines_are_said_where_nobody_looks_and_the_end_is_left_to_who_asked() -> None:
+    seen = Seen()
+    assert watched(seen.session, changes("running", "held", "promoted"), drawn, line=quiet).status == "promoted"
+    assert seen.err.getvalue() == "now running\nnow promoted\n"
+    assert seen.out.getvalue() == ""
+
+
+def test_a_terminal_needs_no_lines() -> None:
+    seen = Seen(terminal=True)
+    assert watched(seen.session, changes("running", "promoted"), drawn, line=quiet).status == "promoted"
+    assert "it is running" in seen.err.getvalue() or "it is promoted" in seen.err.getvalue()
+    assert "now" not in seen.err.getvalue()
+    assert seen.out.getvalue() == ""

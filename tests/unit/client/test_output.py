@@ -26,9 +26,13 @@ def test_json_goes_to_stdout_with_the_names_of_the_rest_api() -> None:
     assert json.loads(out.getvalue()) == {
         "backend_id": "triton-0",
         "http_address": "",
+        "credentials": "",
         "grpc_address": "",
         "server_model_name": "",
         "capacity": 1.5,
+        "protocol": "",
+        "server_model_version": "",
+        "signature_name": "",
     }
     assert err.getvalue() == ""
 

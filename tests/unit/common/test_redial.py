@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from services.common.access.redial import follow
 from services.common.errors import MeshError, Reason
+from services.common.redial import follow
 
 
 class Pauses:
@@ -43,7 +43,7 @@ async def test_it_dials_again_ever_more_slowly_and_tells_of_each_absence_once(
 
     caplog.set_level(logging.INFO)
     with pytest.raises(asyncio.CancelledError):
-        await follow(watch, take, clock=pauses, what="limits")  # type: ignore[arg-type]
+        await follow(watch, take, clock=pauses, who="registry", what="limits")  # type: ignore[arg-type]
     assert heard == [1, 9]
     assert pauses.seconds == [0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0, 2.0, 0.1]
     assert [record.getMessage().partition(";")[0] for record in caplog.records] == [

@@ -7,17 +7,20 @@ import pytest
 
 from services.common.errors import MeshError, Reason
 from services.deployer.domain.deployment import Condition, NewDeployment, Wish
-from services.deployer.domain.package import Stated
+from services.deployer.domain.package import Served, Stated
 from services.deployer.engines.bringup import Bringer
+from services.deployer.engines.fleet import Fleet
 from tests.support.clock import FakeClock
 from tests.support.deployer_fakes import (
+    CountingBoard,
     FakeEnvironments,
     FakePackages,
     FakeServer,
     FakeVersions,
-    MemoryStore,
+    nobody_outside,
     recipe,
 )
+from tests.support.deployer_store import MemoryStore
 
 
 class World:
@@ -30,16 +33,18 @@ class World:
         self.packages = FakePackages()
         self.environments = FakeEnvironments()
         self.server = FakeServer(self.packages)
+        self.board = CountingBoard()
         self.told: list[Condition] = []
         self.bringer = Bringer(
             store=self.store,
             versions=FakeVersions({}),
-            servers={"triton-0": self.server},
+            fleet=Fleet({"triton-0": self.server}, nobody_outside),
             packages=self.packages,
             environments=self.environments,
             clock=clock,
             threads_default=1,
             loads_max=1,
+            board=self.board,
         )
 
     async def bring_up(self) -> None:
@@ -65,6 +70,7 @@ async def test_the_environment_is_a_condition_from_its_first_word_on() -> None:
     assert "scikit-learn==0.9" in built.requirements
     assert world.packages.links == {"digits--v1.0.0": Path("/environments/sklearn")}
     assert set(world.server.loaded) == {"digits--v1.0.0"}
+    assert len(world.board.seconds) == 1
 
 
 async def test_the_metadata_and_the_frameworks_version_are_honoured() -> None:
@@ -84,6 +90,7 @@ async def test_what_cannot_be_installed_is_said_and_nothing_is_loaded(reason: Re
         await world.bring_up()
     assert (world.told[-1].reason, world.told[-1].message) == (reason.value, "why, and what to do")
     assert world.server.loads == 0
+    assert world.board.seconds == []
 
 
 async def test_a_requirement_that_is_an_option_fails_before_anything_is_installed() -> None:
@@ -116,3 +123,28 @@ async def test_onnx_needs_none() -> None:
     await world.bring_up()
     assert world.told == []
     assert world.environments.ensured == []
+
+
+async def packaged(served: Served) -> tuple[World, str]:
+    """A deployment that was brought up, and what its condition Packaged says at the end."""
+    world = World()
+    world.packages.runs = served
+    await world.bring_up()
+    (made,) = await world.store.every()
+    return world, next(one.message for one in made.progress.conditions if one.type == "Packaged")
+
+
+async def test_what_a_native_backend_runs_needs_no_environment_and_says_so() -> None:
+    world, said = await packaged(Served("fil"))
+    assert said.endswith("its artifact's digest is right; Triton's fil backend runs it")
+    assert world.told == []
+    assert world.environments.ensured == []
+    assert set(world.server.loaded) == {"digits--v1.0.0"}
+
+
+async def test_what_the_runner_runs_although_there_are_native_backends_says_why() -> None:
+    world, said = await packaged(Served(because="it averages its trees"))
+    assert said.endswith("; the python runner runs it: it averages its trees")
+    assert len(world.environments.ensured) == 1
+    _, plain = await packaged(Served())
+    assert plain.endswith("its artifact's digest is right")

@@ -7,6 +7,7 @@ import pytest
 from services.common.errors import MeshError, Reason
 from services.deployer.domain.checks import check_new, check_split
 from services.deployer.domain.deployment import Autoscaling, Batching, NewDeployment, Resources, ServingOptions, Wish
+from services.deployer.domain.external import ExternalBackend
 
 SPEC_EXAMPLE = NewDeployment(
     model_name="recommendation_model",
@@ -62,9 +63,7 @@ def test_quantities_are_those_of_kubernetes(quantity: str) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"cluster": "eks-1"}, Reason.NOT_IMPLEMENTED),
         ({"wish": Wish(serving=ServingOptions(precision="fp16"))}, Reason.NOT_IMPLEMENTED),
-        ({"wish": Wish(resources=Resources(replicas=0))}, Reason.NOT_IMPLEMENTED),
         ({"wish": Wish(resources=Resources(gpu=1))}, Reason.INVALID_FIELD),
         ({"wish": Wish(resources=Resources(replicas=17))}, Reason.INVALID_FIELD),
         ({"traffic_split": {"v1.0.0": 90}}, Reason.WEIGHTS_INVALID),
@@ -72,6 +71,13 @@ def test_quantities_are_those_of_kubernetes(quantity: str) -> None:
 )
 def test_what_cannot_be_done_here_is_refused_instead_of_ignored(change: dict[str, object], reason: Reason) -> None:
     assert refused(replace(SPEC_EXAMPLE, **change)).reason is reason  # type: ignore[arg-type]
+
+
+def test_what_a_cluster_can_run_is_for_its_api_server_to_say() -> None:
+    wish = Wish(resources=Resources(replicas=40, gpu=2), serving=ServingOptions(precision="fp16"))
+    check_new(replace(SPEC_EXAMPLE, cluster="eks-1", wish=wish), local_replicas_max=16)
+    external = Wish(external=ExternalBackend("oip-rest", ("a:1",)))
+    assert refused(replace(SPEC_EXAMPLE, cluster="eks-1", wish=external)).reason is Reason.INVALID_FIELD
 
 
 def test_a_split_is_empty_or_whole() -> None:

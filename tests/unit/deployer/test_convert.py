@@ -6,20 +6,23 @@ from typing import Any
 import pytest
 from google.protobuf import json_format
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.json_format import MessageToDict
 from infermesh.common.v1 import serving_pb2
 from infermesh.deployer.v1 import deployer_service_pb2, deployment_pb2
 
-from services.common.errors import MeshError, Reason
+from services.common.errors import MeshError
 from services.common.feature_view import FeatureView
 from services.common.feature_view_proto import views_from_proto
+from services.common.schema import DataType, ModelSchema, TensorSpec
 from services.deployer.convert import (
     change_from_proto,
     change_to_proto,
     deployment_to_proto,
     new_from_proto,
+    version_from_proto,
     wish_to_proto,
 )
-from services.deployer.domain.catalog import Place, difference, published
+from services.deployer.domain.catalog import Place, Site, difference, published
 from services.deployer.domain.deployment import (
     Autoscaling,
     Batching,
@@ -35,6 +38,8 @@ from services.deployer.domain.deployment import (
     Status,
     Wish,
 )
+from services.deployer.domain.external import ExternalBackend, Protocol
+from services.deployer.domain.plan import ServerState
 from tests.support.clock import NOON
 from tests.support.deployer_fakes import recipe
 
@@ -75,6 +80,7 @@ def test_the_contracts_example_is_read() -> None:
             Autoscaling(True, 2, 10, 70, target_latency_ms=100),
             Batching(True, 32, 50),
         ),
+        namespace="",
         traffic_split={"v1.0.0": 100},
         created_by="ann",
     )
@@ -83,7 +89,7 @@ def test_the_contracts_example_is_read() -> None:
 def test_what_is_left_out_has_its_default_and_what_is_zero_is_zero() -> None:
     bare = new_from_proto(request({"version": "v1.0.0", "deployment_name": "d"}), created_by="")
     assert bare.wish == Wish()
-    assert (bare.environment, bare.cluster, bare.namespace) == ("prod", "local", "default")
+    assert (bare.environment, bare.cluster, bare.namespace) == ("prod", "local", "")
     zeros = {"resources": {"replicas": 0}, "batching": {"enabled": False, "batch_timeout_ms": 0}}
     wish = new_from_proto(request({"version": "v1.0.0", "deployment_name": "d", **zeros}), created_by="").wish
     assert (wish.resources.replicas, wish.batching) == (0, Batching(False, 32, 0.0))
@@ -96,10 +102,31 @@ def test_what_is_required_is_named(field: str) -> None:
     assert [violation.field for violation in refused.value.violations] == [field]
 
 
-def test_an_external_backend_is_refused_instead_of_ignored() -> None:
-    with pytest.raises(MeshError) as refused:
-        new_from_proto(request({**EXAMPLE, "external_backend": {"protocol": "oip-grpc"}}), created_by="")
-    assert refused.value.reason is Reason.NOT_IMPLEMENTED
+def test_an_external_backend_is_read_shown_and_changed_field_by_field() -> None:
+    stated = {
+        "protocol": "tensorflow-grpc",
+        "addresses": ["a:1", "b:1"],
+        "server_model_name": "m",
+        "server_model_version": "3",
+        "signature_name": "s",
+        "credentials": "token",
+        "schema": {
+            "inputs": [{"name": "x", "data_type": "DATA_TYPE_FP32", "shape": [3]}],
+            "outputs": [{"name": "y", "data_type": "DATA_TYPE_INT64"}],
+        },
+    }
+    new = new_from_proto(request({**EXAMPLE, "external_backend": stated}), created_by="")
+    external = new.wish.external
+    assert external is not None
+    assert (external.speaks, external.addresses) == (Protocol.TENSORFLOW_GRPC, ("a:1", "b:1"))
+    assert external.schema == ModelSchema((TensorSpec("x", DataType.FP32, (3,)),), (TensorSpec("y", DataType.INT64),))
+    shown = MessageToDict(wish_to_proto(new.wish), preserving_proto_field_name=True)["external_backend"]
+    assert {**shown, "schema": None} == {**stated, "schema": None}
+    update = deployer_service_pb2.UpdateDeploymentRequest()
+    update.deployment.external_backend.addresses.append("c:1")
+    update.update_mask.paths.append("external_backend.addresses")
+    deployment = Deployment("id", new, recipe(), new.wish, Progress(), 1, NOON, NOON)
+    assert change_from_proto(update)(deployment).external == replace(external, addresses=("c:1",))
 
 
 def test_a_deployment_is_shown_with_all_that_the_contract_promises() -> None:
@@ -171,7 +198,7 @@ def test_padding_is_read_shown_and_published() -> None:
     told = wish_to_proto(new.wish).batching
     assert json_format.MessageToDict(told, preserving_proto_field_name=True)["padding"] == PADDING
     served = replace(current(), new=new, wish=new.wish, progress=Progress(loaded={"triton-0": "model"}))
-    change = difference({}, published([served], {}, POOL))
+    change = difference({}, published([Site(served, {}, POOL)]))
     (model,) = change_to_proto(1, full=True, change=change).models
     assert model.versions[0].batching.padding == told.padding
 
@@ -201,10 +228,21 @@ def test_what_cannot_be_changed_is_named(mask: list[str]) -> None:
         change_from_proto(update(mask, resources=deployment_pb2.Resources(cpu="1")))(current())
 
 
-def test_another_version_is_refused_with_what_to_do_instead() -> None:
-    with pytest.raises(MeshError, match="deploy the other version under another name") as refused:
-        change_from_proto(update(version="v2.0.0"))
-    assert refused.value.reason is Reason.NOT_IMPLEMENTED
+def test_another_version_is_asked_for_with_the_fields_that_are_sent_or_by_the_mask() -> None:
+    assert version_from_proto(update(version="v2.0.0")) == "v2.0.0"
+    assert version_from_proto(update(["version", "resources.cpu"], version="v2.0.0")) == "v2.0.0"
+    assert version_from_proto(update(["resources.cpu"], version="v2.0.0")) == ""
+    assert change_from_proto(update(version="v2.0.0"))(current()) == current().wish
+    with pytest.raises(MeshError, match=r"deployment\.version"):
+        version_from_proto(update(["version"]))
+
+
+def test_while_it_goes_over_to_another_version_the_one_before_is_shown_to_answer() -> None:
+    rolling = replace(current(), previous_version="v0.9.0", progress=Progress(status=Status.DEPLOYING))
+    shown = deployment_to_proto(rolling, POOL, previous_answers=True)
+    assert (shown.version, shown.served_version, shown.health_status) == ("v1.0.0", "v0.9.0", "degraded")
+    alone = deployment_to_proto(rolling, POOL)
+    assert (alone.served_version, alone.health_status) == ("", "unhealthy")
 
 
 def test_feature_views_are_published_as_registered() -> None:
@@ -212,6 +250,45 @@ def test_feature_views_are_published_as_registered() -> None:
     served = replace(
         current(), recipe=replace(recipe(), feature_views=views), progress=Progress(loaded={"triton-0": "model"})
     )
-    change = difference({}, published([served], {}, POOL))
+    change = difference({}, published([Site(served, {}, POOL)]))
     (model,) = change_to_proto(1, full=True, change=change).models
     assert views_from_proto(model.versions[0].feature_views) == views
+
+
+@pytest.mark.parametrize(
+    ("protocol", "rest", "over_grpc", "endpoint"),
+    [
+        ("oip-rest", "a:1", "", "http://a:1/v2/models/m%20x"),
+        ("tensorflow-rest", "a:1", "", "http://a:1/v1/models/m%20x"),
+        ("torchserve", "a:1", "", "http://a:1/predictions/m%20x"),
+        ("oip-rest", "https://a:1", "", "https://a:1/v2/models/m%20x"),
+        ("oip-grpc", "", "a:1", "a:1"),
+        ("oip-grpc", "", "grpcs://a:1", "grpcs://a:1"),
+        ("tensorflow-grpc", "", "a:1", "a:1"),
+    ],
+)
+def test_an_external_backend_is_published_as_it_is_spoken_to(
+    protocol: str, rest: str, over_grpc: str, endpoint: str
+) -> None:
+    external = ExternalBackend(protocol, ("a:1", "b:1"), "m x", "3", "s" if protocol.startswith("tensor") else "")
+    wish = Wish(external=external)
+    progress = Progress(status=Status.ACTIVE, health=Health.HEALTHY, loaded={"a:1": "f"}, ready_replicas=1)
+    deployment = Deployment(
+        "id", NewDeployment("digits", "v1.0.0", "main", wish), recipe(digest=""), wish, progress, 1, NOON, NOON
+    )
+    places = {"a:1": Place("a:1", rest, over_grpc)}
+    (model,) = published([Site(deployment, {"a:1": ServerState(up=True)}, places)]).values()
+    step = change_to_proto(1, full=True, change=difference({}, {"digits": model}))
+    (backend,) = step.models[0].versions[0].backends
+    assert backend == serving_pb2.Backend(
+        backend_id="a:1",
+        http_address=rest,
+        grpc_address=over_grpc,
+        server_model_name="m x",
+        capacity=1.0,
+        protocol=protocol,
+        server_model_version="3",
+        signature_name=external.signature_name,
+    )
+    shown = deployment_to_proto(deployment, places)
+    assert (shown.endpoint_url, shown.replicas, shown.ready_replicas, shown.artifact_digest) == (endpoint, 2, 1, "")

@@ -14,7 +14,8 @@ from services.deployer.domain.deployment import NewDeployment, Recipe, Resources
 from services.deployer.engines.deployments import Deployments
 from services.deployer.engines.owners import Owners
 from tests.support.clock import FakeClock
-from tests.support.deployer_fakes import FakeVersions, MemoryStore, recipe
+from tests.support.deployer_fakes import FakeVersions, admission, recipe
+from tests.support.deployer_store import MemoryStore
 
 
 def deployments(
@@ -22,11 +23,9 @@ def deployments(
 ) -> Deployments:
     return Deployments(
         store=store,
-        versions=FakeVersions({("digits", "v1.0.0"): of}),
-        terms=book or AccessBook(),
+        admission=admission(store, FakeVersions({("digits", "v1.0.0"): of}), book),
         clock=FakeClock(),
         changed=changed or Signal(),
-        local_replicas_max=16,
         drain_wait_s=0,
     )
 

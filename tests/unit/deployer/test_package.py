@@ -9,7 +9,8 @@ from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, ModelSchema, TensorSpec
 from services.deployer.domain.deployment import Deployment, NewDeployment, Progress, Recipe, Resources, Wish
 from services.deployer.domain.deployment import ServingOptions as Options
-from services.deployer.domain.package import QUANTISED, Package, Precision, check_precision, package_of
+from services.deployer.domain.native import QUANTISED
+from services.deployer.domain.package import Package, Precision, check_precision, package_of
 from tests.support.clock import NOON
 from tests.support.deployer_fakes import recipe
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from services.common.access.book import AccessBook
 from services.common.errors import MeshError, Reason
 from services.common.schema import DataType, ModelSchema, TensorSpec
 from services.common.signals import Signal
@@ -13,7 +12,8 @@ from services.deployer.domain.padding import check_padding
 from services.deployer.domain.trial import trial_inputs
 from services.deployer.engines.deployments import Deployments
 from tests.support.clock import FakeClock
-from tests.support.deployer_fakes import FakeVersions, MemoryStore, recipe
+from tests.support.deployer_fakes import FakeVersions, admission, recipe
+from tests.support.deployer_store import MemoryStore
 
 SCHEMA = ModelSchema(
     (
@@ -87,11 +87,9 @@ async def test_a_deployment_that_cannot_be_padded_is_not_stored() -> None:
     store = MemoryStore(FakeClock())
     engine = Deployments(
         store=store,
-        versions=FakeVersions({("digits", "v1.0.0"): recipe()}),
-        terms=AccessBook(),
+        admission=admission(store, FakeVersions({("digits", "v1.0.0"): recipe()})),
         clock=FakeClock(),
         changed=Signal(),
-        local_replicas_max=16,
         drain_wait_s=0,
     )
     wish = Wish(batching=Batching(padding=Padding()))

@@ -37,7 +37,14 @@ OPTIONS = EnvoyOptions(
     batch_address="127.0.0.1:8104",
     monitor_address="127.0.0.1:8105",
 )
-INTERNAL = {"BackendService", "ActivationService", "ServingTableService", "PredictionLogService", "EvidenceService"}
+INTERNAL = {
+    "ActivationService",
+    "BackendService",
+    "EvidenceService",
+    "PredictionLogService",
+    "ServingTableService",
+    "WorkerService",
+}
 
 
 def routes(*, carried: bool = False) -> list[route_components_pb2.Route]:

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from services.common.clock import SystemClock
 from services.supervisor.parts.part import Part
-from services.supervisor.ports import BATCHERS_MAX, MeshPorts, variable_of
+from services.supervisor.parts.service import service_part
+from services.supervisor.ports import BATCHERS_MAX, TRITONS_MAX, MeshPorts, variable_of
 from services.supervisor.settings import SupervisorSettings
 from services.supervisor.wiring import build_stages
 
@@ -38,6 +39,31 @@ def test_each_batcher_has_its_own_port_folder_log_and_name_and_the_router_knows_
     assert len({one.log_path for one in found}) == batchers
     addresses = [f"127.0.0.1:{port}" for port in ports]
     assert mesh["router"].env["INFERMESH_ROUTER_BATCHER_ADDRESS"].split(",") == addresses
+
+
+@pytest.mark.parametrize("tritons", [1, 2, TRITONS_MAX])
+def test_each_triton_has_its_own_ports_folder_log_and_shared_memory_and_one_repository_is_everybodys(
+    tmp_path: Path, tritons: int
+) -> None:
+    settings = SupervisorSettings(data_dir=tmp_path, tritons=tritons)
+    mesh = {part.name: part for stage in build_stages(settings, PORTS, clock=SystemClock()) for part in stage}
+    names = ["triton", *(f"triton-{place}" for place in range(1, tritons))]
+    assert [name for name in mesh if name.startswith("triton")] == names
+    found = [mesh[name] for name in names]
+    ports = [port for one in found for port in one.ports.values()]
+    assert len(set(ports)) == 3 * tritons
+    assert all(variable_of(purpose) is not None for one in found for purpose in one.ports)
+    for own in ("--backend-config", "--backend-directory", "--http-port", "--grpc-port", "--metrics-port"):
+        assert len({flag for one in found for flag in one.argv if flag.startswith(own)}) == tritons
+    assert len({flag for one in found for flag in one.argv if flag.startswith("--model-repository")}) == 1
+    assert len({one.log_path for one in found}) == len({one.cwd for one in found}) == tritons
+    told = mesh["deployer"].env
+    for kind in ("http", "grpc"):
+        addresses = [f"127.0.0.1:{PORTS.of_triton(place, kind)}" for place in range(tritons)]
+        assert told[f"INFERMESH_DEPLOYER_TRITON_{kind.upper()}_ADDRESS"].split(",") == addresses
+        assert all(
+            f"--{kind}-port={address.split(':')[1]}" in one.argv for one, address in zip(found, addresses, strict=True)
+        )
 
 
 def test_a_mesh_without_batchers_of_their_own_carries_one(tmp_path: Path) -> None:
@@ -170,6 +196,12 @@ def test_there_is_a_bound(batchers: int) -> None:
         SupervisorSettings(batchers=batchers)
 
 
+@pytest.mark.parametrize("tritons", [0, TRITONS_MAX + 1])
+def test_there_is_one_for_tritons_too(tritons: int) -> None:
+    with pytest.raises(ValidationError):
+        SupervisorSettings(tritons=tritons)
+
+
 def test_every_port_of_a_batcher_has_a_variable_that_moves_it(tmp_path: Path) -> None:
     mesh = parts(tmp_path, BATCHERS_MAX)
     purposes = [purpose for name, part in mesh.items() if name.startswith("batcher") for purpose in part.ports]
@@ -178,3 +210,26 @@ def test_every_port_of_a_batcher_has_a_variable_that_moves_it(tmp_path: Path) ->
         "INFERMESH_PORT_BATCHER",
         *(f"INFERMESH_PORT_BATCHER_{place}" for place in range(1, BATCHERS_MAX)),
     ]
+
+
+def test_what_several_services_are_told_reaches_them_as_a_path_that_holds_in_their_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INFERMESH_EXTERNAL_CA", "authorities.pem")
+    monkeypatch.setenv("INFERMESH_EXTERNAL_CREDENTIALS", "/srv/tokens")
+    for name in ("deployer", "batcher"):
+        part = service_part(name, ports={name: 1}, settings={}, work_dir=tmp_path / "work", log_path=tmp_path / "log")
+        assert part.env["INFERMESH_EXTERNAL_CA"] == str(tmp_path / "authorities.pem")
+        assert part.env["INFERMESH_EXTERNAL_CREDENTIALS"] == "/srv/tokens"
+
+
+def test_credentials_of_buckets_reach_those_alone_that_meet_buckets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = {"AWS_ACCESS_KEY_ID": "key", "GOOGLE_APPLICATION_CREDENTIALS": "/key.json", "STORAGE_EMULATOR_HOST": "host"}
+    for variable, value in told.items():
+        monkeypatch.setenv(variable, value)
+    for name, expected in (("registry", told), ("batch", told), ("router", {}), ("batcher", {})):
+        part = service_part(name, ports={name: 1}, settings={}, work_dir=tmp_path / "work", log_path=tmp_path / "log")
+        assert {variable: value for variable, value in part.env.items() if variable in told} == expected

@@ -1,6 +1,8 @@
 """Jobs through the client and the command, against a server that says what a test wants."""
 
 import json
+import signal
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,39 +12,64 @@ import pytest
 import typer
 from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2, batch_service_pb2_grpc
 from infermesh.client.batch import Batch
-from infermesh.client.cli.commands import jobs
+from infermesh.client.cli import batch_following
+from infermesh.client.cli.batch_following import Lines
+from infermesh.client.cli.commands import batch as batch_commands
 from infermesh.client.errors import InfermeshError
 from infermesh.client.transport import Transport
 from typer.testing import CliRunner, Result
 
 Job = batch_job_pb2.BatchJob
 Source = batch_job_pb2.FeatureSource
-Step = Job | grpc.StatusCode
+CTRL_C = "Ctrl-C"
+Step = Job | grpc.StatusCode | str
 
 
-def job(status: str, done: int = 0, total: int = 100) -> Job:
+def job(status: str, done: int = 0, total: int = 100, failed: int = 0) -> Job:
     return Job(
         job_id="batch_job_1",
         status=status,
         progress=batch_job_pb2.BatchJobProgress(
-            processed_records=done, total_records=total, percent_complete=100 * done / total
+            processed_records=done,
+            total_records=total,
+            percent_complete=100 * done / total,
+            failed_records=failed,
+            total_chunks=10,
+            completed_chunks=10 * done // total,
         ),
-        metrics=batch_job_pb2.BatchJobMetrics(throughput_per_sec=10),
+        metrics=batch_job_pb2.BatchJobMetrics(throughput_per_sec=10, running_s=12.34),
     )
 
 
+def words_of(text: str) -> str:
+    """A text without what only aligns it."""
+    return " ".join(text.split())
+
+
 class Servicer(batch_service_pb2_grpc.BatchServiceServicer):
-    """Keeps what it was asked. Each watching gets the next script: jobs, or a status to break off with."""
+    """Keeps what it was asked. Each watching gets the next script: jobs, a status to break off with, or the moment at
+    which who watches presses Ctrl-C."""
 
     def __init__(self) -> None:
         self.created: list[batch_service_pb2.CreateBatchJobRequest] = []
+        self.sampled: list[batch_service_pb2.SampleBatchJobRequest] = []
         self.listed: list[batch_service_pb2.ListBatchJobsRequest] = []
         self.scripts: list[list[Step]] = []
         self.watched = 0
+        self.left = threading.Event()
+        """Who watched has gone."""
+        self.said = threading.Event()
+        """Who watches has said something."""
 
     def CreateBatchJob(self, request: batch_service_pb2.CreateBatchJobRequest, context: grpc.ServicerContext) -> Job:
         self.created.append(request)
         return job("pending", total=1)
+
+    def SampleBatchJob(
+        self, request: batch_service_pb2.SampleBatchJobRequest, context: grpc.ServicerContext
+    ) -> batch_service_pb2.SampleBatchJobResponse:
+        self.sampled.append(request)
+        return batch_service_pb2.SampleBatchJobResponse(columns=["id"], rows_json=['{"id": 1}'])
 
     def ListBatchJobs(
         self, request: batch_service_pb2.ListBatchJobsRequest, context: grpc.ServicerContext
@@ -63,8 +90,22 @@ class Servicer(batch_service_pb2_grpc.BatchServiceServicer):
         for step in self.scripts.pop(0):
             if isinstance(step, Job):
                 yield step
+            elif isinstance(step, str):
+                context.add_callback(self.left.set)
+                assert self.said.wait(30)
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                assert self.left.wait(30)
             else:
                 context.abort(step, "broken off")
+
+    def ListFailedRows(
+        self, request: batch_service_pb2.ListFailedRowsRequest, context: grpc.ServicerContext
+    ) -> batch_service_pb2.ListFailedRowsResponse:
+        rows = [
+            batch_job_pb2.FailedRow(row_number=number, key=f"key-{number}", error_reason="SCHEMA_VIOLATION")
+            for number in range(12)
+        ]
+        return batch_service_pb2.ListFailedRowsResponse(failed_rows=rows)
 
 
 @pytest.fixture
@@ -92,8 +133,8 @@ def batch(address: str) -> Iterator[Batch]:
 @pytest.fixture
 def run(address: str) -> Callable[..., Result]:
     app = typer.Typer()
-    jobs.add_to(app)
-    return lambda *arguments: CliRunner().invoke(app, ["jobs", *arguments, "--gateway", address])
+    batch_commands.add_to(app)
+    return lambda *arguments: CliRunner().invoke(app, ["batch", *arguments, "--gateway", address])
 
 
 def test_each_submission_has_an_id_of_its_own(batch: Batch, servicer: Servicer) -> None:
@@ -168,7 +209,97 @@ def test_the_command_draws_what_became_of_it(run: Callable[..., Result], service
     finished = run("watch", "batch_job_1")
     assert finished.exit_code == 0, finished.output
     assert "completed" in finished.stdout
-    assert "100.0 % of 100" in finished.stdout
+    assert "seconds 12.3" in words_of(finished.stdout)
+
+
+def test_a_submission_is_followed_to_its_end(run: Callable[..., Result], servicer: Servicer) -> None:
+    pending = job("pending")
+    servicer.scripts = [[pending, job("running", 50), job("running", 50, failed=1), job("completed", 100, failed=12)]]
+    finished = run("submit", "digits", "/in.csv", "/out.csv", "--column", "a", "--column", "b", "--follow")
+    assert finished.exit_code == 0, finished.output
+    (request,) = servicer.created
+    assert list(request.output.columns) == ["a", "b"]
+    # Nobody looks: a line for each change that says something, on standard error.
+    assert [line.split(" · ")[0] for line in finished.stderr.splitlines()[1:]] == [
+        "batch_job_1 waiting for its turn",
+        "batch_job_1 predicting",
+        "batch_job_1 completed",
+    ]
+    assert "50 % · 50 of 100 rows · 10 rows/s · 5s left" in finished.stderr
+    # What became of it is the result, with the first rows that failed.
+    for word in ("completed", "rows 100", "failed 12", "rows/s 10", "key-9 SCHEMA_VIOLATION"):
+        assert word in words_of(finished.stdout)
+    assert "key-10" not in finished.stdout
+    assert "and 2 more: infermesh batch failed batch_job_1" in finished.stdout
+
+
+@pytest.mark.parametrize("command", [("submit", "digits", "/in", "/out.csv"), ("sample", "digits", "/in")])
+def test_how_the_input_is_read_is_sent(
+    run: Callable[..., Result], servicer: Servicer, command: tuple[str, ...]
+) -> None:
+    words = ("--input-format", "csv", "--delimiter", ";", "--feature", "X=pixels", "--feature", "y=a=b", "--key", "id")
+    finished = run(*command, *words)
+    assert finished.exit_code == 0, finished.output
+    (read,) = (request.input for asked in (servicer.created, servicer.sampled) for request in asked)
+    assert read == batch_job_pb2.InputOptions(
+        format="csv", delimiter=";", feature_columns={"X": "pixels", "y": "a=b"}, key_column="id"
+    )
+
+
+@pytest.mark.parametrize(("wrong", "word"), [(("X",), "names no column"), (("X=a", "X=b"), "is given twice")])
+def test_a_feature_without_a_column_is_refused(
+    run: Callable[..., Result], servicer: Servicer, wrong: tuple[str, ...], word: str
+) -> None:
+    finished = run("submit", "digits", "/in.csv", "/out.csv", *(part for one in wrong for part in ("--feature", one)))
+    assert finished.exit_code == 2
+    assert word in words_of(finished.output.replace("│", " "))
+    assert servicer.created == []
+
+
+@pytest.mark.parametrize(("status", "code"), [("completed", 0), ("failed", 1), ("cancelled", 5)])
+def test_the_exit_code_says_how_it_ended(
+    run: Callable[..., Result], servicer: Servicer, status: str, code: int
+) -> None:
+    servicer.scripts = [[job("running", 50), job(status, 50)]]
+    finished = run("submit", "digits", "/in.csv", "/out.csv", "-f")
+    assert finished.exit_code == code
+    assert status in finished.stdout
+    assert ("infermesh batch retry batch_job_1" in finished.stderr) == bool(code)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("submit", "digits", "/in.csv", "/out.csv", "--follow"), ("watch", "batch_job_1")]
+)
+def test_ctrl_c_leaves_the_job_running_and_says_how_to_come_back(
+    run: Callable[..., Result], servicer: Servicer, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Heard(Lines):
+        def __call__(self, job: Job) -> str:
+            text = super().__call__(job)
+            servicer.said.set()
+            return text
+
+    monkeypatch.setattr(batch_following, "Lines", Heard)
+    servicer.scripts = [[job("running", 42), CTRL_C]]
+    finished = run(*arguments)
+    assert finished.exit_code == 130
+    assert "job batch_job_1 goes on, 42.0 % done" in finished.stderr
+    for word in ("watch", "cancel"):
+        assert f"`infermesh batch {word} batch_job_1`" in finished.stderr
+    assert finished.stdout == ""
+    # It went away, and asked for nothing else: a cancellation would be a failure here.
+    assert servicer.left.wait(30)
+
+
+def test_an_outage_says_that_the_job_goes_on(
+    run: Callable[..., Result], servicer: Servicer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away: list[Step] = [grpc.StatusCode.UNAVAILABLE]
+    servicer.scripts = [[job("running", 42)], *(away for _ in range(50))]
+    monkeypatch.setattr(Batch.watch, "__kwdefaults__", {**(Batch.watch.__kwdefaults__ or {}), "outage_timeout_s": 0.5})
+    finished = run("watch", "batch_job_1")
+    assert finished.exit_code == 4
+    assert "job batch_job_1 goes on, 42.0 % done" in finished.stderr
 
 
 def test_feature_sources_and_the_column_of_moments_are_sent(

@@ -1,0 +1,167 @@
+"""What whoever carries a job does about a cluster that makes no pods, or does not answer."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import looptime
+import pytest
+
+from services.batch.domain.launched import Launched
+from services.common.body import whole
+from services.common.clock import LoopClock
+from services.common.errors import MeshError, Reason
+from tests.support.batch_fakes import MemoryBatchStore
+from tests.support.batch_job_cases import job
+from tests.support.batch_launching import MemoryCluster, launches_in
+
+START_S, OUTAGE_S = 30.0, 50.0
+AWAY = MeshError(Reason.DEPENDENCY_UNAVAILABLE, "it is away")
+
+
+class World:
+    """A cluster, and one job that is carried; the time is played."""
+
+    def __init__(self) -> None:
+        self.loop = looptime.new_event_loop()
+        self.clock = LoopClock(datetime(2026, 1, 15, tzinfo=UTC))
+        self.cluster = MemoryCluster()
+        self.launches = launches_in(
+            {"far": self.cluster},
+            MemoryBatchStore(self.clock),
+            clock=self.clock,
+            start_timeout_s=START_S,
+            outage_timeout_s=OUTAGE_S,
+            poll_period_s=1.0,
+        )
+        self.job = job()
+
+    def carry(self, seconds: float, *, then: Callable[[], None] | None = None, at_s: float = 0.0) -> float | None:
+        """After how many seconds it gave up; None: it goes on. `then` happens after `at_s`."""
+
+        async def some_time() -> float | None:
+            launch = self.launches.of(self.job)
+            assert launch is not None
+            began_s = asyncio.get_running_loop().time()
+            keeping = asyncio.create_task(launch.keep(lambda: self.job, 40))
+            if then is not None:
+                await asyncio.sleep(at_s)
+                then()
+                launch.wake()
+            await asyncio.wait([keeping], timeout=seconds - at_s)
+            if not keeping.done():
+                keeping.cancel()
+                await asyncio.gather(keeping, return_exceptions=True)
+                return None
+            self.error = keeping.exception()
+            return asyncio.get_running_loop().time() - began_s
+
+        return self.loop.run_until_complete(some_time())
+
+    @property
+    def there(self) -> Launched:
+        """Its Job."""
+        (one,) = self.cluster.jobs()
+        return one
+
+    @property
+    def told(self) -> MeshError:
+        """What the job fails with."""
+        assert isinstance(self.error, MeshError)
+        return self.error
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_workers_that_run_are_left_alone_and_stay_when_who_carries_the_job_goes(world: World) -> None:
+    world.cluster.said = ["exceeded quota"]
+    assert world.carry(500, then=lambda: world.cluster.becomes("", ready=1), at_s=1) is None
+    assert world.cluster.made == 1
+    assert world.carry(500) is None
+    assert world.cluster.made == 1, "the next one finds the same"
+
+
+def test_an_image_that_is_not_there_fails_the_job_after_a_while(world: World) -> None:
+    waits = {"reason": "ErrImagePull", "message": "no such image"}
+    world.cluster.all_pods = [{"status": {"containerStatuses": [{"state": {"waiting": waits}}]}}]
+    gave_up_s = world.carry(500)
+    assert gave_up_s is not None
+    assert START_S <= gave_up_s < START_S + 10
+    assert (world.told.reason, "no such image" in world.told.message) == (Reason.WORKERS_FAILED, True)
+
+
+def test_a_quota_that_lets_no_pod_through_fails_the_job_after_a_while(world: World) -> None:
+    world.cluster.said = ['pods "x-0" is forbidden: exceeded quota: infermesh-team']
+    assert world.carry(500) is not None
+    assert (world.told.reason, "infermesh-team" in world.told.message) == (Reason.QUOTA_EXCEEDED, True)
+
+
+def test_a_node_is_waited_for(world: World) -> None:
+    scheduled = {"type": "PodScheduled", "status": "False", "message": "0/3 nodes are available"}
+    world.cluster.all_pods = [{"status": {"conditions": [scheduled]}}]
+    assert world.carry(5000) is None
+
+
+def test_workers_that_are_all_preempted_for_a_while_are_waited_for_anew(world: World) -> None:
+    world.cluster.becomes("", ready=1)
+    assert world.carry(START_S - 5) is None
+    world.cluster.all_pods = [{"status": {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull"}}}]}}]
+    world.cluster.becomes("", ready=0)
+    assert world.carry(START_S - 5) is None
+
+
+def test_a_refusal_fails_the_job_at_once_and_an_outage_after_its_budget(world: World) -> None:
+    world.cluster.refusal = MeshError(Reason.CLUSTER_REFUSED, "jobs.batch is forbidden")
+    assert world.carry(500) == 0
+    assert world.told.reason is Reason.CLUSTER_REFUSED
+    world.cluster.refusal = AWAY
+    gave_up_s = world.carry(500)
+    assert gave_up_s is not None
+    assert OUTAGE_S <= gave_up_s < OUTAGE_S + 2
+
+    def back() -> None:
+        world.cluster.refusal = None
+
+    assert world.carry(500, then=back, at_s=OUTAGE_S - 5) is None
+    assert world.cluster.made == 1
+
+
+def test_what_may_not_be_followed_fails_the_job(world: World) -> None:
+    world.cluster.synced = False
+    assert world.carry(500) is None
+    assert world.cluster.made == 0, "who does not know what is there makes nothing"
+    world.cluster.trouble = MeshError(Reason.CLUSTER_REFUSED, "pods is forbidden")
+    assert world.carry(500) == 0
+    assert "pods is forbidden" in world.told.message
+
+
+def test_a_job_that_failed_fails_ours(world: World) -> None:
+    def fails() -> None:
+        world.cluster.becomes("Failed", "FailedIndexes")
+
+    assert world.carry(500, then=fails, at_s=3) == pytest.approx(3, abs=0.1)
+    assert (world.told.reason, world.told.metadata["cause"]) == (Reason.WORKERS_FAILED, "FailedIndexes")
+
+
+def test_a_change_is_passed_on_at_once(world: World) -> None:
+    world.carry(1)
+    before = world.there
+    changed = job(spec=replace(world.job.spec, max_parallelism=2))
+
+    def asked() -> None:
+        world.job = changed
+
+    world.carry(0.1, then=asked)
+    assert (before.parallelism, world.there.parallelism, world.there.uid) == (4, 2, before.uid)
+    (body,) = world.cluster.bodies.values()
+    assert whole(body, "spec", "completions") == 40
+
+
+def test_a_cluster_that_is_not_named_any_more_is_named_in_the_error(world: World) -> None:
+    gone = launches_in({"near": world.cluster}, MemoryBatchStore(world.clock))
+    with pytest.raises(MeshError, match=r"'far', which INFERMESH_BATCH_CLUSTERS does not name any more"):
+        gone.of(world.job)

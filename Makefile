@@ -3,10 +3,12 @@ SHELL := /bin/sh
 .DEFAULT_GOAL := help
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q
-# How many processes `make test` spreads the files of tests over: they wait more than they compute.
-WORKERS ?= 2
+# How many processes `make test` spreads the files of tests over, two cores given: they wait more than they compute.
+WORKERS ?= 3
+# And `make e2e`, each with a mesh of its own.
+MESHES ?= 2
 
-.PHONY: help setup run key test unit integration e2e check fmt lint types layers native-check protos protos-check clients bench lock clean-data clean
+.PHONY: help setup run key test unit integration e2e check fmt lint types layers native-check protos protos-check chart clients console bench lock clean-data clean
 
 help: ## what can be done
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,7 +32,7 @@ integration: setup ## the tests against PostgreSQL, Redis, Envoy and Triton
 	$(PYTEST) tests/contract tests/integration
 
 e2e: setup ## start the mesh as `make run` does and drive it from outside
-	$(PYTEST) tests/e2e
+	$(PYTEST) -n $(MESHES) --dist loadfile tests/e2e
 
 check: setup lint types layers native-check protos-check ## everything that is checked without running it
 
@@ -43,7 +45,7 @@ fmt: ## rewrite to the style
 	$(BIN)/ruff format .
 
 types: ## mypy --strict
-	$(BIN)/mypy services clients/python tests benchmarks tools examples
+	$(BIN)/mypy services clients/python tests benchmarks tools examples deploy/docker
 
 layers: ## who may import whom
 	$(BIN)/lint-imports --no-cache
@@ -57,8 +59,16 @@ protos: ## regenerate protos/gen/python from protos/
 protos-check: ## contracts lint-clean, compatible with main, generated code fresh
 	@sh tools/protos_check.sh
 
+chart: setup ## the chart's values schema, out of what services can be told, and Prometheus' rules; then helm's own lint
+	$(BIN)/python -m tools.chart_schema
+	$(BIN)/python -m tools.prometheus_rules
+	.build/helm/helm lint --strict deploy/helm/infermesh -f tests/data/chart/full.yaml
+
 clients: setup ## generate the TypeScript and Go clients from protos/, compile the first
 	@sh tools/clients.sh
+
+console: setup ## check and build the console at /console out of console/
+	@sh tools/console.sh
 
 bench: setup ## the mesh against bare Triton, in the same run; benchmarks/README.md says how
 	@exec $(BIN)/python -m benchmarks $(ARGS)

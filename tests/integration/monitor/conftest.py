@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import grpc
 import pytest
@@ -56,8 +56,9 @@ class RunningMonitor:
 
 @pytest.fixture
 def now() -> datetime:
-    """A moment that is well inside its minute, so that a test's requests share one."""
-    return SystemClock().now().astimezone(UTC).replace(second=5, microsecond=0)
+    """A past moment that is well inside its minute, so that a test's requests share one: some seconds after it are past
+    too, whenever a test starts."""
+    return (SystemClock().now().astimezone(UTC) - timedelta(seconds=10)).replace(second=5, microsecond=0)
 
 
 @pytest.fixture

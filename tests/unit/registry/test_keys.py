@@ -122,7 +122,7 @@ def test_the_private_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) ->
     assert again.public_key == made.public_key
     assert load_signing_key(pem=file.read_text(), path=None, data_dir=tmp_path).public_key == made.public_key
     assert load_signing_key(pem="", path=file, data_dir=tmp_path).public_key == made.public_key
-    assert sorted(one.name for one in file.parent.iterdir()) == ["lock", "signing.pem"]
+    assert sorted(one.name for one in file.parent.iterdir()) == ["signing.lock", "signing.pem"]
 
 
 def test_a_half_written_key_is_made_anew(tmp_path: Path) -> None:

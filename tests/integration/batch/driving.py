@@ -85,7 +85,7 @@ class Service:
         """One job."""
         return await self.stub.GetBatchJob(batch_service_pb2.GetBatchJobRequest(job_id=job_id))
 
-    async def ended(self, job_id: str, *, timeout_s: float = 20.0) -> batch_job_pb2.BatchJob:
+    async def ended(self, job_id: str, *, timeout_s: float = 45.0) -> batch_job_pb2.BatchJob:
         """The job, once it has ended."""
 
         async def look() -> batch_job_pb2.BatchJob | None:

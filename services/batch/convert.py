@@ -21,6 +21,7 @@ from services.batch.domain.wish import (
     check_labels,
     check_parallelism,
     check_timeout,
+    may_all_fail,
 )
 from services.batch.engines.sample import Sample
 from services.batch.ports import StoredChunk
@@ -33,8 +34,7 @@ _CHANGES: dict[str, Callable[[JobSpec, batch_job_pb2.BatchJob, Offices], JobSpec
     "max_parallelism": lambda spec, job, _: replace(spec, max_parallelism=check_parallelism(job.max_parallelism)),
     "timeout_minutes": lambda spec, job, _: replace(spec, timeout_minutes=check_timeout(job.timeout_minutes)),
     "max_failed_fraction": lambda spec, job, _: replace(
-        spec,
-        max_failed_fraction=check_fraction(job.max_failed_fraction if job.HasField("max_failed_fraction") else None),
+        spec, max_failed_fraction=check_fraction(_fraction(job)), all_may_fail=may_all_fail(_fraction(job))
     ),
     "labels": lambda spec, job, _: replace(spec, labels=check_labels(job.labels)),
     "job_name": lambda spec, job, _: replace(spec, job_name=check_job_name(job.job_name) or spec.job_name),
@@ -57,13 +57,17 @@ def wish_from_proto(request: batch_service_pb2.CreateBatchJobRequest) -> Wish:
         batch_size=request.batch_size,
         max_parallelism=request.max_parallelism,
         timeout_minutes=request.timeout_minutes,
-        max_failed_fraction=request.max_failed_fraction if request.HasField("max_failed_fraction") else None,
+        max_failed_fraction=_fraction(request),
         parameters=dict(request.parameters),
         labels=dict(request.labels),
         runtime=request.runtime,
         notify_on_completion=request.notify_on_completion,
         notices=_notices(request.notifications),
     )
+
+
+def _fraction(asked: batch_service_pb2.CreateBatchJobRequest | batch_job_pb2.BatchJob) -> float | None:
+    return asked.max_failed_fraction if asked.HasField("max_failed_fraction") else None
 
 
 def sample_from_proto(request: batch_service_pb2.SampleBatchJobRequest) -> Wish:

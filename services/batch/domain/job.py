@@ -170,6 +170,8 @@ class JobSpec:
     max_parallelism: int
     timeout_minutes: int
     max_failed_fraction: float = 1.0
+    all_may_fail: bool = False
+    """Whether a job of which no row at all is predicted is none that failed: the caller said so, by a fraction of 1."""
     parameters: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     notify_on_completion: str = ""
@@ -332,3 +334,8 @@ def output_taken(uri: str) -> MeshError:
 def too_many_failed(failed_rows: int, total_rows: int, allowed: float) -> bool:
     """Whether more of the job's rows have failed than are allowed, however the rest turns out."""
     return failed_rows > allowed * total_rows
+
+
+def none_predicted(failed_rows: int, total_rows: int) -> bool:
+    """Whether there were rows, and each of them failed."""
+    return 0 < total_rows <= failed_rows

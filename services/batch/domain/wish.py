@@ -106,6 +106,7 @@ class Draft:
     notify_on_completion: str = ""
     notices: tuple[Notice, ...] = ()
     runtime: str = LOCAL
+    all_may_fail: bool = False
 
     def pinned(self, version: Version) -> JobSpec:
         """The job's specification, with its version from the first row to the last."""
@@ -122,6 +123,7 @@ class Draft:
             max_parallelism=self.max_parallelism,
             timeout_minutes=self.timeout_minutes,
             max_failed_fraction=self.max_failed_fraction,
+            all_may_fail=self.all_may_fail,
             parameters=self.parameters,
             labels=self.labels,
             notify_on_completion=self.notify_on_completion,
@@ -181,7 +183,8 @@ def draft(wish: Wish, *, writes: bool = True, offices: Offices = NO_OFFICES, clu
     assert read is not None
     assert write is not None
     name = name or f"{model}: {PurePosixPath(read.path).name}"[:NAME_MAX]
-    return Draft(model, version, name, read, write, *numbers, fraction, parameters, labels, mailbox, notices, runtime)
+    made = Draft(model, version, name, read, write, *numbers, fraction, parameters, labels, mailbox, notices, runtime)
+    return replace(made, all_may_fail=may_all_fail(wish.max_failed_fraction))
 
 
 def read_input(wish: Wish) -> Input:
@@ -323,6 +326,11 @@ def check_fraction(value: float | None) -> float:
     if not 0 <= value <= 1:
         raise invalid("max_failed_fraction", value, "0 to 1")
     return value
+
+
+def may_all_fail(value: float | None) -> bool:
+    """Whether the share of rows that may fail is said to be all of them; by default it is all but one."""
+    return value == 1.0
 
 
 def check_job_name(value: str) -> str:

@@ -5,9 +5,10 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from services.batch.domain.chunks import FailedRow
+from services.batch.domain.chunks import CHUNK_BYTES_MAX, FailedRow
 from services.batch.domain.column_types import check_types
 from services.batch.domain.explanations import check_explainable
+from services.batch.domain.head import HEAD_CHUNKS, HEAD_ROWS, check_head
 from services.batch.domain.job import (
     Job,
     JobSpec,
@@ -17,12 +18,12 @@ from services.batch.domain.job import (
     job_not_found,
     state_invalid,
 )
-from services.batch.domain.layout import check_schema, lay_out
+from services.batch.domain.layout import Layout, check_schema, lay_out
 from services.batch.domain.notices import NO_OFFICES, Offices
 from services.batch.domain.results import ResultShape
 from services.batch.domain.wish import Draft, Wish, check_request_id, draft
 from services.batch.ports import Catalogue, Change, JobQuery, JobStore, NewJob, StoreAwayError, StoredChunk
-from services.batch.ports_places import Sources, Workspace
+from services.batch.ports_places import Source, Sources, Workspace
 from services.common.access.book import EVERYTHING, Sight
 from services.common.clock import Clock
 from services.common.errors import MeshError, Reason, invalid
@@ -253,12 +254,22 @@ class Jobs:
 
     def _check_files(self, spec: JobSpec) -> None:
         source = self._sources.open(spec.input)
-        check_types(lay_out(source.columns(), spec.version, spec.input, spec.output.columns), source.types())
+        layout = lay_out(source.columns(), spec.version, spec.input, spec.output.columns)
+        check_types(layout, source.types())
+        # Columns with types have just been looked at; of features in other files all would be read for the first rows.
+        if not (spec.all_may_fail or source.types() or spec.input.joins):
+            _check_rows(source, layout, spec)
         self._workspace.check_output(spec.output, spec.input.path)
 
     def new_id(self) -> str:
         """Ids of later jobs are larger, so that they sort as they were made."""
         return f"batch_job_{int(self._clock.now().timestamp() * 1000):012x}{secrets.token_hex(4)}"
+
+
+def _check_rows(source: Source, layout: Layout, spec: JobSpec) -> None:
+    head = source.cut(HEAD_ROWS, bytes_max=CHUNK_BYTES_MAX, key_column=layout.key, chunks_max=HEAD_CHUNKS)
+    blocks = source.read(head.chunks, layout.columns, head)
+    check_head(blocks, layout, uri=spec.input.uri, whole=len(head.chunks) < HEAD_CHUNKS)
 
 
 def _seen(job: Job, sight: Sight) -> Job:

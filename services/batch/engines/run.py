@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 
 from services.batch.domain.chunks import CHUNK_BYTES_MAX, CHUNK_ROWS_MIN, FailedRow, Plan, chunk_rows
-from services.batch.domain.job import Job, too_many_failed
+from services.batch.domain.job import Job, none_predicted, too_many_failed
 from services.batch.domain.layout import Layout, lay_out
 from services.batch.domain.results import ResultShape
 from services.batch.engines.launch import Launch
@@ -70,6 +70,7 @@ class JobRun:
             if not await self._all_done(plan):
                 await self._work(plan)
             self._check_failed(plan)
+            await self._check_predicted(plan)
             await self._check_unchanged(source, plan)
         except OSError as error:
             raise MeshError(
@@ -158,6 +159,18 @@ class JobRun:
                 f"{job.failed_rows} of {plan.total_rows} rows failed, more than max_failed_fraction "
                 f"{job.spec.max_failed_fraction:g} allows; see the failed rows, and raise it or mend the input",
             )
+
+    async def _check_predicted(self, plan: Plan) -> None:
+        """Raises where no row at all was predicted: what would be published is an empty file, and nobody would know."""
+        job = self._job
+        if job.spec.all_may_fail or not none_predicted(job.failed_rows, plan.total_rows):
+            return
+        (first, *_) = await self._store.failed_after(self._lease.job_id, -1, 1)
+        raise MeshError(
+            Reason.SCHEMA_VIOLATION,
+            f"none of {plan.total_rows} rows was predicted; row {first.row_number}: {first.message}. See the failed "
+            "rows, and make another job of an input that fits, or with max_failed_fraction 1, which lets all fail",
+        )
 
     async def _publish(self, plan: Plan, layout: Layout) -> None:
         parts = await self._store.parts(self._lease)

@@ -251,6 +251,47 @@ async def test_a_sample_is_what_the_output_would_begin_with(service: Service, tm
     assert list(sample.columns)[:2] == ["id", "output"]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("in.csv", "id,a,b\n" + "1,one,2\n" * 30, "row 0: column 'a' is 'one'; expected FP64"),
+        ("in.csv", "id;a;b\n1;0.5;2\n", ""),
+        ("in.jsonl", '{"id": 1, "a": "one", "b": 2}\n' * 2, "row 0: column 'a' is 'one'; expected FP64"),
+        ("in.jsonl", '{"id": 1, "a": 0.5, "b": 5000}\n' * 12, "column 'b' is 5000; expected INT64, at most 1000"),
+    ],
+)
+async def test_an_input_of_which_no_row_fits_is_refused_with_what_is_wrong(
+    service: Service, tmp_path: Path, name: str, content: str, why: str
+) -> None:
+    source, target = tmp_path / name, tmp_path / "out.jsonl"
+    source.write_text(content)
+    with pytest.raises(MeshError) as error:
+        await service.submit(source, target)
+    assert error.value.reason is Reason.INPUT_UNREADABLE
+    assert why in error.value.message
+    if why:
+        assert [one.field for one in error.value.violations] == ["input_uri"]
+        made = await service.submit(source, target, max_failed_fraction=1.0)
+        job = await service.ended(made.job_id)
+        assert (job.status, job.progress.failed_records) == ("completed", job.progress.total_records)
+        assert target.read_text() == ""
+
+
+async def test_a_job_none_of_whose_rows_is_predicted_fails_unless_all_may_fail(
+    service: Service, tmp_path: Path
+) -> None:
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    # They fit, and the model refuses each.
+    source.write_text("".join(json.dumps({"id": row, "a": 0.5, "b": 666}) + "\n" for row in range(12)))
+    job = await service.ended((await service.submit(source, target)).job_id)
+    assert (job.status, job.error_reason) == ("failed", Reason.SCHEMA_VIOLATION)
+    assert "none of 12 rows was predicted; row 0: " in job.error_message
+    assert names(tmp_path, "out*") == []
+    allowed = await service.ended((await service.submit(source, target, max_failed_fraction=1.0)).job_id)
+    assert (allowed.status, allowed.progress.failed_records) == ("completed", 12)
+    assert len(written(errors_of(target))) == 12
+
+
 async def test_a_job_is_watched_paused_changed_and_resumed(
     service: Service, model: SumsServicer, tmp_path: Path
 ) -> None:

@@ -71,6 +71,9 @@ def test_what_is_read_is_what_was_made() -> None:
         (job(), replace(found(), applied="other"), Step.REMOVE),
         (job(), replace(found(), applied="other", ending=True), Step.NOTHING),
         (job(), ended("Failed"), Step.NOTHING),
+        (job(), replace(ended("Failed"), parallelism=1), Step.NOTHING),
+        (job(paused=True), found(), Step.CHANGE),
+        (job(paused=True), replace(found(), suspended=True), Step.NOTHING),
     ],
 )
 def test_the_next_step(wanted: object, there: Launched | None, step: Step) -> None:

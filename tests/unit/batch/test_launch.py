@@ -8,12 +8,15 @@ from datetime import UTC, datetime
 import looptime
 import pytest
 
+from services.batch.domain.indexed_job import indexed_job
+from services.batch.domain.job import LOCAL
 from services.batch.domain.launched import Launched
+from services.batch.engines.launch import Launch
 from services.common.body import whole
 from services.common.clock import LoopClock
 from services.common.errors import MeshError, Reason
 from tests.support.batch_fakes import MemoryBatchStore
-from tests.support.batch_job_cases import job
+from tests.support.batch_job_cases import OPTIONS, job
 from tests.support.batch_launching import MemoryCluster, launches_in
 
 START_S, OUTAGE_S = 30.0, 50.0
@@ -36,19 +39,29 @@ class World:
             poll_period_s=1.0,
         )
         self.job = job()
+        self.launch: Launch | None = None
+
+    def ask(self, **changes: object) -> None:
+        """What is asked of the job is otherwise from now on, as whoever carries it is told."""
+        self.job = replace(self.job, spec=replace(self.job.spec, **changes))  # type: ignore[arg-type]  # its fields
+        assert self.launch is not None
+        self.launch.wake()
+
+    def later(self, seconds: float, what: Callable[[], None]) -> None:
+        """Something else happens after so many more seconds."""
+        self.loop.call_later(seconds, what)
 
     def carry(self, seconds: float, *, then: Callable[[], None] | None = None, at_s: float = 0.0) -> float | None:
-        """After how many seconds it gave up; None: it goes on. `then` happens after `at_s`."""
+        """After how many seconds it gave up; None: it goes on. `then` happens after `at_s`; nobody is woken by it."""
 
         async def some_time() -> float | None:
-            launch = self.launches.of(self.job)
+            launch = self.launch = self.launches.of(self.job)
             assert launch is not None
             began_s = asyncio.get_running_loop().time()
             keeping = asyncio.create_task(launch.keep(lambda: self.job, 40))
             if then is not None:
                 await asyncio.sleep(at_s)
                 then()
-                launch.wake()
             await asyncio.wait([keeping], timeout=seconds - at_s)
             if not keeping.done():
                 keeping.cancel()
@@ -107,11 +120,40 @@ def test_a_node_is_waited_for(world: World) -> None:
 
 
 def test_workers_that_are_all_preempted_for_a_while_are_waited_for_anew(world: World) -> None:
-    world.cluster.becomes("", ready=1)
-    assert world.carry(START_S - 5) is None
     world.cluster.all_pods = [{"status": {"containerStatuses": [{"state": {"waiting": {"reason": "ErrImagePull"}}}]}}]
-    world.cluster.becomes("", ready=0)
-    assert world.carry(START_S - 5) is None
+
+    def one_runs_for_a_second() -> None:
+        world.cluster.becomes("", ready=1)
+        world.later(1, lambda: world.cluster.becomes("", ready=0))
+
+    gave_up_s = world.carry(500, then=one_runs_for_a_second, at_s=START_S - 5)
+    assert gave_up_s is not None
+    assert START_S - 4 + START_S <= gave_up_s < 2 * START_S + 10
+
+
+def test_workers_that_ended_are_waited_for_anew(world: World) -> None:
+    world.cluster.said = ["exceeded quota"]
+    gave_up_s = world.carry(500, then=lambda: world.cluster.becomes("Complete"), at_s=START_S - 5)
+    assert gave_up_s is not None
+    assert START_S - 5 + START_S <= gave_up_s < 2 * START_S + 10
+    assert world.cluster.made == 2
+
+
+def test_nobody_waits_for_workers_of_a_job_that_is_paused(world: World) -> None:
+    world.job = job(paused=True)
+    world.cluster.said = ["exceeded quota"]
+    assert world.carry(500) is None
+    assert world.there.suspended
+
+
+def test_workers_that_keep_ending_are_not_made_anew_without_end(world: World) -> None:
+    def all_end() -> None:
+        for body in world.cluster.bodies.values():
+            body["status"] = {"conditions": [{"type": "Complete", "status": "True"}]}
+
+    world.cluster.step = all_end
+    assert world.carry(20) is None
+    assert 10 <= world.cluster.made <= 21, "one a second"
 
 
 def test_a_refusal_fails_the_job_at_once_and_an_outage_after_its_budget(world: World) -> None:
@@ -128,6 +170,35 @@ def test_a_refusal_fails_the_job_at_once_and_an_outage_after_its_budget(world: W
 
     assert world.carry(500, then=back, at_s=OUTAGE_S - 5) is None
     assert world.cluster.made == 1
+
+
+def test_a_conflict_passes(world: World) -> None:
+    world.cluster.refusal = MeshError(Reason.ETAG_MISMATCH, "somebody else was faster")
+
+    def back() -> None:
+        world.cluster.refusal = None
+
+    assert world.carry(500, then=back, at_s=3) is None
+    assert world.cluster.made == 1
+
+
+def test_each_outage_has_a_budget_of_its_own(world: World) -> None:
+    world.cluster.refusal = AWAY
+
+    def away_again() -> None:
+        world.cluster.refusal = AWAY
+        world.ask(max_parallelism=2)
+
+    def back() -> None:
+        world.cluster.refusal = None
+
+    def back_for_a_while() -> None:
+        back()
+        world.later(10, away_again)
+        world.later(OUTAGE_S, back)
+
+    assert world.carry(500, then=back_for_a_while, at_s=OUTAGE_S - 5) is None
+    assert world.there.parallelism == 2
 
 
 def test_what_may_not_be_followed_fails_the_job(world: World) -> None:
@@ -148,17 +219,44 @@ def test_a_job_that_failed_fails_ours(world: World) -> None:
 
 
 def test_a_change_is_passed_on_at_once(world: World) -> None:
-    world.carry(1)
-    before = world.there
-    changed = job(spec=replace(world.job.spec, max_parallelism=2))
-
-    def asked() -> None:
-        world.job = changed
-
-    world.carry(0.1, then=asked)
-    assert (before.parallelism, world.there.parallelism, world.there.uid) == (4, 2, before.uid)
+    world.carry(2.1, then=lambda: world.ask(max_parallelism=2, timeout_minutes=7), at_s=2)
+    assert (world.cluster.made, world.there.parallelism, world.there.deadline_s) == (1, 2, 420)
     (body,) = world.cluster.bodies.values()
     assert whole(body, "spec", "completions") == 40
+
+
+def test_a_change_while_it_looks_is_seen_by_the_next_look(world: World) -> None:
+    def once() -> None:
+        world.cluster.step = lambda: None
+        world.ask(max_parallelism=2)
+
+    world.cluster.step = once
+    world.carry(0.1)
+    assert (world.cluster.made, world.there.parallelism) == (1, 2)
+
+
+def test_it_is_in_the_team_s_namespace_beside_the_jobs_of_others(world: World) -> None:
+    other = indexed_job(job(job_id="batch_job_2"), OPTIONS, namespace="vision", chunks=40)
+    world.loop.run_until_complete(world.cluster.apply(other))
+    world.carry(10)
+    found = {one.job_id: one.namespace for one in world.cluster.jobs()}
+    assert found == {"batch_job_2": "vision", world.job.job_id: "vision"}
+    world.cluster.bodies.clear()
+    world.job = job(team="")
+    world.carry(1)
+    assert world.there.namespace == "default"
+
+
+def test_of_an_attempt_before_this_one_nothing_is_left(world: World) -> None:
+    before = indexed_job(world.job, OPTIONS, namespace="vision", chunks=40)
+    world.loop.run_until_complete(world.cluster.apply(before))
+    world.job = job(attempt=2)
+    world.carry(1)
+    assert world.there.attempt == 2
+
+
+def test_the_work_of_a_job_of_this_machine_is_launched_nowhere(world: World) -> None:
+    assert world.launches.of(job(spec=replace(world.job.spec, runtime=LOCAL))) is None
 
 
 def test_a_cluster_that_is_not_named_any_more_is_named_in_the_error(world: World) -> None:

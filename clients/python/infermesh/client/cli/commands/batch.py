@@ -83,7 +83,7 @@ def _add_submit(group: typer.Typer) -> None:
         parallelism: Annotated[int, typer.Option(min=0, help="Requests at once; 0: the default.")] = 0,
         timeout_minutes: Annotated[int, typer.Option(min=0, help="Fail after so long; 0: the default.")] = 0,
         max_failed: Annotated[
-            float | None, typer.Option(metavar="SHARE", min=0, max=1, help="Fail with a larger share of failed rows.")
+            float | None, typer.Option(metavar="SHARE", min=0, max=1, help="Fail with more bad rows; 1: all may be.")
         ] = None,
         notify: NotifyOption = None,
         follow: Annotated[

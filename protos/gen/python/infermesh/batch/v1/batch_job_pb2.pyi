@@ -144,8 +144,9 @@ class BatchJob(_message.Message):
     notify_on_completion: _builtins.str
     """Whom to tell when the job is "completed", "failed" or "cancelled": an e-mail address. Empty: nobody."""
     max_failed_fraction: _builtins.float
-    """The share of rows, 0 to 1, that may fail; with more the job is "failed" as soon as that is certain. Default 1: bad
-    rows never stop the job.
+    """The share of rows, 0 to 1, that may fail; with more the job is "failed" as soon as that is certain. Default: bad
+    rows never stop the job, and one of which no row at all was predicted is "failed" in the end (it reads as 1). With 1
+    every row may fail.
     """
     error_message: _builtins.str
     """Output only. Why the job is "failed", and what to do about it. Empty: it is not."""

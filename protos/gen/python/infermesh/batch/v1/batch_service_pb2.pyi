@@ -102,7 +102,9 @@ class CreateBatchJobRequest(_message.Message):
     job_name: _builtins.str
     """A name for people. Default: the model's name and the name of the input file."""
     max_failed_fraction: _builtins.float
-    """The share of rows, 0 to 1, that may fail. Default 1."""
+    """The share of rows, 0 to 1, that may fail. Default: all but one. With 1 every row may, and the first rows of the input
+    are not looked at before the job is made.
+    """
     runtime: _builtins.str
     """Where its work runs: "local" (default; processes of the batch service's machine) or the name of a Kubernetes cluster,
     whose pods read and write buckets alone.

@@ -57,6 +57,7 @@ class BatcherCollector(Collector):
         self._settle()
         labelled = list(self._labelled())
         yield from _counts(labelled)
+        yield from _confidences(labelled)
         if self._timed:
             yield from _times(labelled)
         yield from self._lately(labelled)
@@ -131,6 +132,19 @@ def _counts(labelled: Sequence[Labelled]) -> Iterator[Metric]:
             for name, count in stats.classes(outputs).items():
                 classes.add_metric((stats.model_name, stats.version, name), count)
         yield classes
+
+
+def _confidences(labelled: Sequence[Labelled]) -> Iterator[Metric]:
+    for some in _slices(labelled, 20):
+        confidence = CounterMetricFamily(
+            "model_predictions_by_confidence",
+            "Predictions by confidence: high from 0.8, medium from 0.5, low below.",
+            labels=(*_LABELS, "level"),
+        )
+        for stats, _ in some:
+            for level, count in stats.by_confidence().items():
+                confidence.add_metric((stats.model_name, stats.version, level), count)
+        yield confidence
 
 
 def _times(labelled: Sequence[Labelled]) -> Iterator[Metric]:

@@ -108,6 +108,11 @@ class VersionStats:
             named[name] = named.get(name, 0) + count
         return named
 
+    def by_confidence(self) -> Mapping[str, int]:
+        """Predictions by how sure the model was; of a version that says nothing of it, none at all."""
+        counts = {"high": self.confidence_high, "medium": self.confidence_medium, "low": self.confidence_low}
+        return counts if any(counts.values()) else {}
+
     def by_code(self) -> Mapping[Code, int]:
         """Answers by status code."""
         by_code = {Code.OK: self.ok}
@@ -125,6 +130,9 @@ class VersionStats:
         self.latency_s += other.latency_s
         for stage, counts, seconds in other.stages():
             self._add(stage, counts, seconds)
+        self.confidence_high += other.confidence_high
+        self.confidence_medium += other.confidence_medium
+        self.confidence_low += other.confidence_low
         predictions = sum(other.by_class.values())
         if predictions:
             self.by_class[CLASSES_MAX] = self.by_class.get(CLASSES_MAX, 0) + predictions

@@ -2,7 +2,10 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from services.batch.domain.job import Status
+from services.batch.domain.notices import Means
 from services.batch.ports_backlog import Backlog
+from services.common.errors import Reason
 
 
 class PrometheusBoard:
@@ -44,6 +47,21 @@ class PrometheusBoard:
         self._letters = Gauge(
             "batch_notifications_waiting", "Notifications that are not sent and not given up", registry=registry
         )
+
+        self._begin_at_0()
+
+    def _begin_at_0(self) -> None:
+        """Shows what has not happened yet as 0: without, the first of each would be no growth to Prometheus."""
+        for status in (Status.COMPLETED, Status.FAILED, Status.CANCELLED):
+            self._ended.labels(status)
+        for outcome in ("given", "done", "failed", "given_back", "lost"):
+            self._leases.labels(outcome)
+        for outcome in ("made", "skipped", "failed"):
+            self._runs.labels(outcome)
+        for means in Means:
+            for outcome in ("sent", "postponed", "given_up"):
+                self._told.labels(means, outcome)
+        self._retries.labels(Reason.QUEUE_FULL)
 
     def jobs_running(self, count: int) -> None:
         """So many jobs run in this process."""

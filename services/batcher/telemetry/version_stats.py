@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from services.batcher.domain.outputs import OutputPlan, Scores
 from services.batcher.telemetry.buckets import LATENCY_BOUNDS_S, add_counts, new_counts
@@ -15,6 +16,14 @@ CLASSES_MAX = 1000
 STAGES = ("decode", "queue", "backend", "encode")
 """What a request goes through, in this order: read and checked; waiting for its batch; the batch at the model server;
 its rows cut out and its answer written, with the wait for its turn on the loop. Their times add up to its latency."""
+
+
+class TracedLatency(NamedTuple):
+    """A request whose trace shows what its bucket is like."""
+
+    trace_id: bytes
+    seconds: float
+    ended_at_s: float
 
 
 class VersionStats:
@@ -32,6 +41,7 @@ class VersionStats:
         "encode",
         "encode_s",
         "errors",
+        "exemplars",
         "latency",
         "latency_s",
         "model_name",
@@ -48,6 +58,8 @@ class VersionStats:
         self.errors: dict[Reason, int] = {}
         self.latency = new_counts(LATENCY_BOUNDS_S)
         self.latency_s = 0.0
+        self.exemplars: dict[int, TracedLatency] = {}
+        """Of each bucket of `latency` the newest request that is traced, where there was one."""
         self.decode, self.decode_s = new_counts(LATENCY_BOUNDS_S), 0.0
         self.queue, self.queue_s = new_counts(LATENCY_BOUNDS_S), 0.0
         self.backend, self.backend_s = new_counts(LATENCY_BOUNDS_S), 0.0
@@ -86,6 +98,10 @@ class VersionStats:
         """Counts the time of a request, from its arrival to its answer."""
         self.latency[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
         self.latency_s += seconds
+
+    def traced(self, trace_id: bytes, seconds: float, *, ended_at_s: float) -> None:
+        """A traced request took so long, and ended then, in seconds since 1970. It is counted elsewhere."""
+        self.exemplars[bisect_left(LATENCY_BOUNDS_S, seconds)] = TracedLatency(trace_id, seconds, ended_at_s)
 
     def took_all(self, counts: Sequence[Sequence[int]], seconds: Sequence[float]) -> None:
         """Counts the times of requests that were answered in batches: histograms and sums of the whole, then of each

@@ -6,6 +6,8 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from services.router.domain.ab_test import AbTestStatus
+from services.router.domain.canary import CanaryStatus
 from services.router.domain.figures import parts, standing, verdicts
 from services.router.domain.rollouts import PAUSED, RUNNING, Rollout, RolloutKind
 from services.router.domain.rules import Rule
@@ -30,6 +32,11 @@ class RolloutCollector(Collector):
             ("kind", "status"),
             registry=registry,
         )
+        # What has not happened yet is shown as 0: without, the first of each would be no growth to Prometheus.
+        for canary in (CanaryStatus.PROMOTED, CanaryStatus.ROLLED_BACK, CanaryStatus.ABORTED):
+            self._ended.labels(RolloutKind.CANARY, canary)
+        for test in (AbTestStatus.COMPLETED, AbTestStatus.STOPPED, AbTestStatus.ROLLED_BACK):
+            self._ended.labels(RolloutKind.AB_TEST, test)
         registry.register(self)
 
     def ended(self, kind: RolloutKind, status: str) -> None:

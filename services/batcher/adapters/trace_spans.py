@@ -88,8 +88,12 @@ class SpanMaker:
     def _batch(self, run: BatchRun, member: Trace) -> "_Batch":
         batch = self._batches.get(run)
         if batch is None:
+            named = run.context
             context = SpanContext(
-                self._ids.generate_trace_id(), self._ids.generate_span_id(), is_remote=False, trace_flags=_SAMPLED
+                int.from_bytes(named.trace_id) if named is not None else self._ids.generate_trace_id(),
+                int.from_bytes(named.span_id) if named is not None else self._ids.generate_span_id(),
+                is_remote=False,
+                trace_flags=_SAMPLED,
             )
             batch = self._batches[run] = _Batch(context, member.model_name, member.version)
         return batch

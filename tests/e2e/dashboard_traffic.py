@@ -42,7 +42,13 @@ def teams(mesh: Mesh, operator: Rest) -> None:
 
     try:
         until(lambda: {200, 429} <= statuses(), within_s=WITHIN_S, what="some are answered, some refused")
-        assert caller.call("POST", "/v1/teams", json={"name": "mine"}).status_code == 403
+        # Once its bucket has something in it again.
+        until(
+            lambda: caller.call("POST", "/v1/teams", json={"name": "mine"}).status_code == 403,
+            within_s=WITHIN_S,
+            every_s=0.6,
+            what="a viewer makes no teams",
+        )
         assert nobody.call("POST", "/v1/models/digits/predict", json=body).status_code == 401
     finally:
         caller.close()
@@ -73,6 +79,7 @@ def sleeper(mesh: Mesh, rest: Rest) -> None:
         body = {"instances": [sample["instance"]], "timeout_ms": 60_000}
         assert rest.call("POST", f"/v1/models/{model}/predict", json=body).status_code == 200
         assert rest.call("POST", f"/v1/models/{model}/predict", json=body).status_code == 200
+        until(lambda: not asleep(), within_s=WITHIN_S, what=f"{model} is known to be awake")
 
 
 def releases(mesh: Mesh, rest: Rest, folder: Path, prometheus: Server) -> str:
@@ -137,15 +144,19 @@ def drift(rest: Rest, model: str, folder: Path) -> None:
     until(reported, within_s=WITHIN_S, every_s=1.0, what="there are enough predictions for a report")
 
 
-def jobs(rest: Rest, folder: Path) -> None:
-    """A job that ends, with somebody who is told, and one that is cancelled."""
+def jobs(rest: Rest, folder: Path, prometheus: Server) -> None:
+    """Jobs that end, and one that is cancelled."""
     holdout = (DIGITS / "holdout.jsonl").as_uri()
     body = {"model_name": "digits", "input_uri": holdout, "input": {"key_column": "id"}, "batch_size": 16}
-    done = rest.ok("POST", "/v1/batch/predict", json={**body, "output_uri": (folder / "done.jsonl").as_uri()})
-    until(
-        lambda: rest.ok("GET", f"/v1/batch/jobs/{done['job_id']}")["status"] == "completed",
-        within_s=WITHIN_S,
-        what="the job is done",
-    )
+
+    def completed(output: str) -> None:
+        made = rest.ok("POST", "/v1/batch/predict", json={**body, "output_uri": (folder / output).as_uri()})
+        path = f"/v1/batch/jobs/{made['job_id']}"
+        until(lambda: rest.ok("GET", path)["status"] == "completed", within_s=WITHIN_S, what="the job is done")
+
+    completed("first.jsonl")
+    seen(prometheus, 'batch_rows_total{outcome="predicted"} > 0')
+    # What it does is growth, whenever Prometheus looked first.
+    completed("second.jsonl")
     other = rest.ok("POST", "/v1/batch/predict", json={**body, "output_uri": (folder / "other.jsonl").as_uri()})
     rest.call("POST", f"/v1/batch/jobs/{other['job_id']}:cancel", json={})

@@ -55,6 +55,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 "INFERMESH_TRITON_OTLP_URL": spans.url,
                 "INFERMESH_MONITOR_LOG_SAMPLE_RATE": "1",
                 "INFERMESH_MONITOR_DRIFT_ROWS_PER_S": "1000",
+                "INFERMESH_MONITOR_SAMPLE_DIR": str(folder),
             },
         )
         rest = Rest(mesh.gateway, mesh.key)
@@ -67,9 +68,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
 
 
 @pytest.fixture(scope="module")
-def happened(watched: Watched, tmp_path_factory: pytest.TempPathFactory) -> None:
+def happened(watched: Watched) -> None:
     """All that panels are about."""
-    folder = tmp_path_factory.mktemp("happened")
+    folder = watched.mesh.data_dir.parent
     until(
         lambda: set(watched.prometheus.up().values()) == {"up"},
         within_s=SEEN_WITHIN_S,
@@ -77,7 +78,7 @@ def happened(watched: Watched, tmp_path_factory: pytest.TempPathFactory) -> None
     )
     dashboard_traffic.requests(watched.mesh, watched.rest)
     dashboard_traffic.teams(watched.mesh, watched.rest)
-    dashboard_traffic.jobs(watched.rest, folder)
+    dashboard_traffic.jobs(watched.rest, folder, watched.prometheus)
     dashboard_traffic.releases(watched.mesh, watched.rest, folder, watched.prometheus)
     dashboard_traffic.sleeper(watched.mesh, watched.rest)
 
@@ -169,17 +170,16 @@ def test_a_slow_bucket_leads_to_its_trace_and_to_the_log(watched: Watched) -> No
     assert found[trace_id] > 0
     assert unsampled not in found
     [span] = until(lambda: watched.spans.of(trace_id), within_s=SEEN_WITHIN_S, what="the span is exported")
-    assert (span.name, span.parent_span_id.hex()) == ("predict", parent_id)
+    assert (span.name, span.parent_id) == ("predict", parent_id)
     assert not watched.spans.of(unsampled)
     # A batch has a trace of its own, which Triton goes on with.
-    [link] = span.links
-    batch = link.trace_id.hex()
+    [(batch, batch_span)] = span.links
     inside = until(
         lambda: [one for one in watched.spans.of(batch) if one.name != "batch"],
         within_s=SEEN_WITHIN_S,
         what="Triton's spans of the batch are exported",
     )
-    assert link.span_id in {one.parent_span_id for one in inside}
+    assert batch_span in {one.parent_id for one in inside}
 
     def logged(name: str) -> dict[str, Any]:
         params = {"request_id": name}

@@ -3,12 +3,26 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
 import grpc
+import orjson
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What tests look at of a span. Ids as hexadecimal."""
+
+    name: str
+    trace_id: str
+    span_id: str
+    parent_id: str
+    links: Sequence[tuple[str, str]] = ()
+    """Trace and span ids."""
 
 
 class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
@@ -19,22 +33,36 @@ class SpanReceiver(trace_service_pb2_grpc.TraceServiceServicer):
         """host:port that it listens on for gRPC."""
         self.url = ""
         """Where it takes them over HTTP."""
-        self._spans: list[Any] = []
+        self._spans: list[Seen] = []
 
     def Export(self, request: Any, context: Any) -> Any:
-        """Some spans."""
+        """Some spans, as protobuf."""
         self._spans += [
-            span for resource in request.resource_spans for scope in resource.scope_spans for span in scope.spans
+            Seen(
+                span.name,
+                span.trace_id.hex(),
+                span.span_id.hex(),
+                span.parent_span_id.hex(),
+                [(link.trace_id.hex(), link.span_id.hex()) for link in span.links],
+            )
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
         ]
         return trace_service_pb2.ExportTraceServiceResponse()
 
-    def named(self, name: str) -> Sequence[Any]:
-        """The spans of that name that came so far."""
-        return [span for span in list(self._spans) if span.name == name]
+    def take(self, body: Any) -> None:
+        """Some spans, as OTLP's JSON, whose ids are hexadecimal."""
+        self._spans += [
+            Seen(span["name"], span["traceId"], span["spanId"], span.get("parentSpanId", ""))
+            for resource in body["resourceSpans"]
+            for scope in resource["scopeSpans"]
+            for span in scope["spans"]
+        ]
 
-    def of(self, trace_id: str) -> Sequence[Any]:
+    def of(self, trace_id: str) -> Sequence[Seen]:
         """The spans of a trace that came so far."""
-        return [span for span in list(self._spans) if span.trace_id.hex() == trace_id]
+        return [span for span in list(self._spans) if span.trace_id == trace_id]
 
 
 @contextmanager
@@ -60,14 +88,17 @@ def receiving_spans() -> Iterator[SpanReceiver]:
 
 def _taking(receiver: SpanReceiver) -> type[BaseHTTPRequestHandler]:
     class Taking(BaseHTTPRequestHandler):
-        """Some spans over HTTP, as protobuf."""
+        """Some spans over HTTP, as protobuf or JSON."""
 
         def do_POST(self) -> None:
             """Takes them."""
             body = self.rfile.read(int(self.headers["content-length"]))
-            receiver.Export(trace_service_pb2.ExportTraceServiceRequest.FromString(body), None)
+            if self.headers["content-type"] == "application/json":
+                receiver.take(orjson.loads(body))
+            else:
+                receiver.Export(trace_service_pb2.ExportTraceServiceRequest.FromString(body), None)
             self.send_response(200)
-            self.send_header("content-type", "application/x-protobuf")
+            self.send_header("content-type", self.headers["content-type"])
             self.send_header("content-length", "0")
             self.end_headers()
 

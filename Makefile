@@ -59,9 +59,10 @@ protos: ## regenerate protos/gen/python from protos/
 protos-check: ## contracts lint-clean, compatible with main, generated code fresh
 	@sh tools/protos_check.sh
 
-chart: setup ## the chart's values schema, out of what services can be told, and Prometheus' rules; then helm's own lint
+chart: setup ## the chart's values schema, out of what services can be told, Prometheus' rules and Grafana's dashboards; then helm's own lint
 	$(BIN)/python -m tools.chart_schema
 	$(BIN)/python -m tools.prometheus_rules
+	$(BIN)/python -m tools.grafana_dashboards
 	.build/helm/helm lint --strict deploy/helm/infermesh -f tests/data/chart/full.yaml
 
 clients: setup ## generate the TypeScript and Go clients from protos/, compile the first

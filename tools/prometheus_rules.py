@@ -29,7 +29,7 @@ WITHIN_100_MS = 0.95
 WITHIN_50_MS = 0.50
 FEATURES_WITHIN_10_MS = 0.99
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
-_CALLERS_OWN = "|".join(sorted(reason.name for reason in Reason if not is_fault(reason.name)))
+CALLERS_OWN = "|".join(sorted(reason.name for reason in Reason if not is_fault(reason.name)))
 """Failures that any version would have had; an unknown reason is a fault."""
 
 
@@ -81,7 +81,7 @@ def recordings() -> Sequence[Group]:
             _record(requests, f"sum by (namespace) (rate(model_requests_total[{window}]))"),
             _record(
                 faults,
-                f'sum by (namespace) (rate(model_errors_total{{error_type!~"{_CALLERS_OWN}"}}[{window}]))'
+                f'sum by (namespace) (rate(model_errors_total{{error_type!~"{CALLERS_OWN}"}}[{window}]))'
                 f" or {requests} * 0",
             ),
             _record(f"namespace:model_fault_ratio:rate{window}", f"{faults} / ({requests} > 0)"),
@@ -93,7 +93,7 @@ def recordings() -> Sequence[Group]:
         _record("model:model_requests:rate5m", "sum by (namespace, model) (rate(model_requests_total[5m]))"),
         _record(
             "model:model_fault_ratio:rate5m",
-            f'(sum by (namespace, model) (rate(model_errors_total{{error_type!~"{_CALLERS_OWN}"}}[5m]))'
+            f'(sum by (namespace, model) (rate(model_errors_total{{error_type!~"{CALLERS_OWN}"}}[5m]))'
             " or model:model_requests:rate5m * 0) / (model:model_requests:rate5m > 0)",
         ),
         _record(

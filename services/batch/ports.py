@@ -393,6 +393,11 @@ class Board(RetryBoard, Protocol):
         """A job ended here."""
         ...
 
+    def leases(self, outcome: str, count: int) -> None:
+        """So many leases of chunks were "given", or ended: "done", "failed", "given_back", or "lost", which are those
+        that were over when they were to be prolonged."""
+        ...
+
     def rows(self, model: str, version: str, *, predicted: int, failed: int) -> None:
         """A chunk was done."""
         ...

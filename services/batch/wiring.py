@@ -14,6 +14,7 @@ from services.batch.adapters.database import SCHEMA
 from services.batch.adapters.local_workers import LocalWorkers, environment_of
 from services.batch.adapters.objects import Buckets
 from services.batch.adapters.postgres_attic import PostgresAttic
+from services.batch.adapters.postgres_backlog import PostgresBacklog
 from services.batch.adapters.postgres_jobs import PostgresJobStore
 from services.batch.adapters.postgres_outbox import PostgresOutbox
 from services.batch.adapters.postgres_schedules import PostgresScheduleStore
@@ -26,6 +27,7 @@ from services.batch.clusters import new_launches
 from services.batch.convert_schedules import wish_from_template
 from services.batch.couriers import add_notifier
 from services.batch.engines.access import JobAccess
+from services.batch.engines.backlog import BacklogWatch
 from services.batch.engines.jobs import Jobs
 from services.batch.engines.launch import Launches
 from services.batch.engines.runner import Runner, RunnerOptions
@@ -71,8 +73,8 @@ def build(settings: BatchSettings, *, clock: Clock) -> Batch:
         raise SystemExit(fault)
     url = settings.database_url.get_secret_value()
     lifecycle = Lifecycle(name="batch", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
-    engine = create_engine(url, schema=SCHEMA)
     metrics = new_registry()
+    engine = create_engine(url, schema=SCHEMA, metrics=metrics)
     board = PrometheusBoard(metrics)
     registry = open_channel(settings.registry_address, tls=peer_tls(settings))
     batcher = open_channel(settings.batcher_address, tls=towards_gateway(settings.batcher_tls))
@@ -114,6 +116,7 @@ def build(settings: BatchSettings, *, clock: Clock) -> Batch:
         wake=runner.wake,
         offices=settings.offices(),
         clusters=tuple(settings.kubeconfigs),
+        ended=board.job_ended,
     )
     schedule_store = PostgresScheduleStore(engine)
     schedules = Schedules(store=schedule_store, jobs=jobs, read=wish_from_template, clock=clock)
@@ -134,7 +137,7 @@ def build(settings: BatchSettings, *, clock: Clock) -> Batch:
         clock=clock,
         book=access.book,
     )
-    _add_database(lifecycle, engine, url)
+    _add_database(lifecycle, engine, url, board=board, clock=clock)
     add_notifier(lifecycle, settings, engine, board=board, clock=clock, rng=rng)
     lifecycle.add_task("scheduler", scheduler.run)
     if settings.retention_days:
@@ -177,11 +180,12 @@ def build(settings: BatchSettings, *, clock: Clock) -> Batch:
     return Batch(lifecycle, server)
 
 
-def _add_database(lifecycle: Lifecycle, engine: AsyncEngine, url: str) -> None:
+def _add_database(lifecycle: Lifecycle, engine: AsyncEngine, url: str, *, board: PrometheusBoard, clock: Clock) -> None:
     async def start() -> None:
         await migrate(url, service=SCHEMA)
 
     lifecycle.add("database", start=start, stop=engine.dispose)
+    lifecycle.add_task("backlog", BacklogWatch(reader=PostgresBacklog(engine), board=board, clock=clock).run)
 
 
 def _carriers(

@@ -17,6 +17,11 @@ from services.batcher.domain.shape import CallShape
 class BatchReceiver(Protocol):
     """Whoever sent a batch. Exactly one of the two is called, once, unless the exchange was aborted before."""
 
+    @property
+    def traceparent(self) -> bytes:
+        """The W3C trace context of the batch, for servers that trace; empty where it is not traced."""
+        ...
+
     def answered(self, outputs: Sequence[Tensor]) -> None:
         """The backend's outputs, as it ordered and shaped them: nothing is checked yet."""
         ...

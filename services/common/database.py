@@ -4,9 +4,12 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
+
+from services.common.telemetry.database import DatabaseMetrics
 
 _STATEMENT_TIMEOUT_MS = 15_000
 _CONNECT_TIMEOUT_S = 5
@@ -23,9 +26,12 @@ _MIGRATION_LOCK = 0x1F3A
 _SERVICES = Path(__file__).parent.parent
 
 
-def create_engine(url: str, *, schema: str, pool_size: int = 10) -> AsyncEngine:
-    """An engine whose statements see `schema` first, over at most `pool_size` connections to postgresql+psycopg://…"""
-    return create_async_engine(
+def create_engine(
+    url: str, *, schema: str, pool_size: int = 10, metrics: CollectorRegistry | None = None
+) -> AsyncEngine:
+    """An engine whose statements see `schema` first, over at most `pool_size` connections to postgresql+psycopg://…
+    What it does is shown in `metrics`."""
+    engine = create_async_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
@@ -35,6 +41,9 @@ def create_engine(url: str, *, schema: str, pool_size: int = 10) -> AsyncEngine:
             schema, statement_timeout_ms=_STATEMENT_TIMEOUT_MS, standstill_timeout_ms=_STANDSTILL_TIMEOUT_MS
         ),
     )
+    if metrics is not None:
+        DatabaseMetrics(metrics, engine)
+    return engine
 
 
 async def migrate(url: str, *, service: str) -> None:

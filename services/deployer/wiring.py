@@ -138,9 +138,9 @@ def assemble(
 ) -> Deployer:
     """A deployer over this registry and this router, for callers whom `access` tells apart. Without `artifacts` only
     those that lie on this machine's disks are loaded; without `namespaces` nobody's team has one."""
-    metrics = new_registry()
     url = settings.database_url.get_secret_value()
-    engine = create_engine(url, schema=SCHEMA)
+    metrics = new_registry()
+    engine = create_engine(url, schema=SCHEMA, metrics=metrics)
     _add_database(lifecycle, engine, url)
     store = PostgresDeploymentStore(engine)
     servers = _servers(settings)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import grpc
 from meshxds.envoy.service.ratelimit.v3 import rls_pb2_grpc
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry
 
 from services.common.clock import Clock
 from services.common.grpc.channel import open_channel
@@ -12,6 +12,7 @@ from services.common.grpc.server import GrpcServer, add_grpc_server
 from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
+from services.limiter.adapters.prometheus import LimiterCollector
 from services.limiter.adapters.redis_buckets import RedisBuckets
 from services.limiter.adapters.registry import RegistryLimits
 from services.limiter.engines.following import LimitFollower
@@ -56,8 +57,5 @@ def build(settings: LimiterSettings, *, clock: Clock) -> LimiterProcess:
 
 def _figures(limiter: Limiter) -> CollectorRegistry:
     registry = new_registry()
-    gauge = Gauge(
-        "limiter_unjudged_total", "Calls that were let through because Redis did not answer", registry=registry
-    )
-    gauge.set_function(lambda: limiter.unjudged)
+    LimiterCollector(registry, limiter)
     return registry

@@ -20,6 +20,7 @@ from services.monitor.domain.outcomes import Outcome
 from services.monitor.domain.records import ShadowExample, StreamKey
 from services.monitor.domain.seconds import SecondCell, SecondKey
 from services.monitor.domain.shadows import ShadowPair
+from services.monitor.domain.team_tallies import TeamTally
 from services.monitor.domain.usage import UsageKey, Used
 
 
@@ -299,6 +300,10 @@ class Board(Protocol):
 
     def unkept(self, rows: int) -> None:
         """So many requests were counted and were to be logged, and found no room."""
+        ...
+
+    def teams(self, tallies: Sequence[TeamTally]) -> None:
+        """What a chunk's requests were to the teams that made them."""
         ...
 
     def live(self, figures: Sequence[LiveFigure]) -> None:

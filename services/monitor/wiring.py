@@ -87,8 +87,8 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
         path=settings.data_dir / "access.pb" if settings.data_dir is not None else None,
         clock=clock,
     )
-    engine = create_engine(url, schema=SCHEMA)
     registry = new_registry()
+    engine = create_engine(url, schema=SCHEMA, metrics=registry)
     board = PrometheusBoard(registry, host=settings.host_name)
     usage = PostgresUsageStore(engine)
     policies = build_policies(engine, settings, clock=clock)
@@ -134,7 +134,7 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
         clock=clock,
     )
 
-    metering = build_metering(engine, channel, clock=clock)
+    metering = build_metering(engine, channel, board=board, clock=clock)
     logs = build_log(engine, policies, settings, stored=lambda: recorder.reachable, clock=clock)
     alerting = build_alerting(
         engine, lifecycle, settings, registry=channel, router=router, usage=usage, board=board, clock=clock
@@ -152,6 +152,7 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     lifecycle.add_task("alert watch", alerts.run)
     alerting.add_to(lifecycle)
     lifecycle.add_task("storage meter", metering.storage.run)
+    lifecycle.add_task("prices", metering.prices.run)
     drift.add_to(lifecycle)
     jobs = {
         "evidence": evidence.keep,

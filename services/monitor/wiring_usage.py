@@ -10,6 +10,7 @@ from services.monitor.adapters.postgres_usage_hours import PostgresUsageReader
 from services.monitor.adapters.postgres_usage_prices import PostgresPriceStore
 from services.monitor.adapters.postgres_usage_storage import PostgresStorageStore
 from services.monitor.adapters.usage_registry import RegistryStorageSource
+from services.monitor.engines.price_watch import PriceBoard, PriceWatch
 from services.monitor.engines.usage import UsageReports
 from services.monitor.engines.usage_storage import StorageMeter
 
@@ -20,11 +21,14 @@ class Metering:
 
     reports: UsageReports
     storage: StorageMeter
+    prices: PriceWatch
 
 
-def build_metering(engine: AsyncEngine, registry: grpc.aio.Channel, *, clock: Clock) -> Metering:
+def build_metering(engine: AsyncEngine, registry: grpc.aio.Channel, *, board: PriceBoard, clock: Clock) -> Metering:
     """Metering over the monitor's database; `registry` is asked what is stored."""
+    prices = PostgresPriceStore(engine, clock=clock)
     return Metering(
-        UsageReports(reader=PostgresUsageReader(engine), prices=PostgresPriceStore(engine, clock=clock), clock=clock),
+        UsageReports(reader=PostgresUsageReader(engine), prices=prices, clock=clock),
         StorageMeter(source=RegistryStorageSource(registry), store=PostgresStorageStore(engine), clock=clock),
+        PriceWatch(store=prices, board=board, clock=clock),
     )

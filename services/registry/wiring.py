@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from infermesh.registry.v1 import artifact_service_pb2_grpc, registry_service_pb2_grpc
+from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.access.guard import Guard
@@ -10,6 +11,7 @@ from services.common.clock import Clock
 from services.common.database import create_engine, migrate
 from services.common.grpc.server import GrpcServer, add_grpc_server
 from services.common.lifecycle import Lifecycle
+from services.common.telemetry.metrics import new_registry
 from services.registry.adapters.database import SCHEMA
 from services.registry.adapters.postgres import PostgresCatalogue
 from services.registry.adapters.postgres_aliases import PostgresAliasBook
@@ -50,7 +52,8 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
     """A registry over its database and its artifact store."""
     lifecycle = Lifecycle(name="registry", clock=clock, stop_timeout_s=settings.shutdown_grace_s)
     url = settings.database_url.get_secret_value()
-    engine = create_engine(url, schema=SCHEMA)
+    metrics = new_registry()
+    engine = create_engine(url, schema=SCHEMA, metrics=metrics)
     catalogue = PostgresCatalogue(engine)
     kept = build_artifacts(settings, engine, catalogue=catalogue, clock=clock)
     store = kept.store
@@ -91,7 +94,7 @@ def build(settings: RegistrySettings, *, clock: Clock) -> Registry:
     lifecycle.add("first look at the database", start=watch.look)
     lifecycle.add_task("database watch", watch.run)
     lifecycle.on_health("the database answers", lambda: watch.reachable)
-    server = _add_server(lifecycle, settings, clock, registry, artifacts, access=access)
+    server = _add_server(lifecycle, settings, clock, registry, artifacts, access=access, metrics=metrics)
     lifecycle.add("followers of access", stop=access.close)
     lifecycle.add("followers of changes", stop=history.close)
     return Registry(lifecycle, server)
@@ -112,6 +115,7 @@ def _add_server(
     artifacts: ArtifactServicer,
     *,
     access: Access,
+    metrics: CollectorRegistry,
 ) -> GrpcServer:
     return add_grpc_server(
         lifecycle,
@@ -128,6 +132,7 @@ def _add_server(
             access.service,
         ],
         clock=clock,
+        registry=metrics,
         # Models are left to the database; keys that end while a stream is open are not.
         guard=Guard(revoked=access.feed.revoked, on_key=access.key_use.note),
     )

@@ -209,6 +209,14 @@ class Board(Protocol):
         ...
 
 
+class RolloutBoard(Protocol):
+    """Where it is counted how rollouts end. Never raises."""
+
+    def ended(self, kind: RolloutKind, status: str) -> None:
+        """This router ended a rollout: `status` says how, in the words of its kind."""
+        ...
+
+
 class HealthSource(Protocol):
     """A service of the mesh that can be asked how it is."""
 

@@ -107,9 +107,9 @@ def assemble(
     """A router with these gateways; `internal` are services that it answers beside its own and that callers need not
     know of."""
     url = settings.database_url.get_secret_value()
-    engine = create_engine(url, schema=SCHEMA)
-    rule_store = PostgresRuleStore(engine)
     registry = new_registry()
+    engine = create_engine(url, schema=SCHEMA, metrics=registry)
+    rule_store = PostgresRuleStore(engine)
     board = PrometheusBoard(registry)
     rules = RuleBook(store=rule_store, period_s=settings.rules_period_s)
     batchers = Batchers(clock=clock)
@@ -187,6 +187,7 @@ def assemble(
         settings,
         base=TrafficParts(engine, rule_store, rules, publisher, traffic, options),
         monitor=channels["monitor"],
+        metrics=registry,
         clock=clock,
     )
     lifecycle.on_health("what is ready is known", lambda: publisher.known)

@@ -4,6 +4,7 @@ import secrets
 from dataclasses import dataclass
 
 import grpc
+from prometheus_client import CollectorRegistry
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from services.common.clock import Clock
@@ -11,6 +12,7 @@ from services.common.lifecycle import Lifecycle
 from services.router.adapters.event_store import PostgresEventStore
 from services.router.adapters.leases import PostgresLeases
 from services.router.adapters.monitor import MonitorEventSink, MonitorEvidenceSource
+from services.router.adapters.prometheus_rollouts import RolloutCollector
 from services.router.adapters.rollout_store import PostgresRolloutStore
 from services.router.domain.rollouts import RolloutKind
 from services.router.engines.ab_tests import AbTests
@@ -52,9 +54,16 @@ class RolloutParts:
 
 
 def add_rollouts(
-    lifecycle: Lifecycle, settings: RouterSettings, *, base: TrafficParts, monitor: grpc.aio.Channel, clock: Clock
+    lifecycle: Lifecycle,
+    settings: RouterSettings,
+    *,
+    base: TrafficParts,
+    monitor: grpc.aio.Channel,
+    metrics: CollectorRegistry,
+    clock: Clock,
 ) -> RolloutParts:
     """Adds rollouts to a router; call it after the rules and the last table were added."""
+    board = RolloutCollector(metrics, rules=lambda: base.rules.rules, running=lambda: rollouts.running)
     leadership = Leadership(
         leases=PostgresLeases(base.engine),
         holder=f"{settings.instance}-{secrets.token_hex(4)}",
@@ -69,6 +78,7 @@ def add_rollouts(
         rules=base.rules,
         leadership=leadership,
         reporter=reporter,
+        board=board,
         period_s=settings.rollouts_period_s,
     )
     source = MonitorEvidenceSource(monitor)

@@ -49,6 +49,9 @@ class SupervisorSettings(BaseSettings):
     """debug, info, warning or error; for all services."""
     otlp_endpoint: str = ""
     """host:port of an OTLP gRPC receiver for traces. Empty: no traces."""
+    triton_otlp_url: str = ""
+    """URL of an OTLP receiver over HTTP for Triton's own spans, such as http://127.0.0.1:4318/v1/traces; it speaks no
+    other form. It makes them of batches with a traced request, and of no other. Empty: none."""
     bootstrap: bool = True
     """Register and deploy the digits model once the mesh stands."""
 

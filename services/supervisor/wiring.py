@@ -15,7 +15,7 @@ from services.supervisor.parts.part import Part
 from services.supervisor.parts.postgres import database_url, postgres_part, read_password
 from services.supervisor.parts.probes import http_ready
 from services.supervisor.parts.service import service_part
-from services.supervisor.parts.triton import triton_part
+from services.supervisor.parts.triton import tracing_options, triton_part
 from services.supervisor.parts.valkey import prediction_cache_part, valkey_part
 from services.supervisor.ports import MeshPorts, batcher_purpose, triton_purpose
 from services.supervisor.settings import ROOT, SupervisorSettings
@@ -83,6 +83,7 @@ def _triton(settings: SupervisorSettings, ports: MeshPorts, place: int) -> Part:
         serving_python=settings.serving_env / "bin" / "python",
         work_dir=settings.data_dir / name,
         log_path=settings.data_dir / "logs" / f"{name}.log",
+        options=tracing_options(settings.triton_otlp_url) if settings.triton_otlp_url else (),
     )
     return replace(part, name=name, ports={triton_purpose(place, kind): port for kind, port in own.items()})
 

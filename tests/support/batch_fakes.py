@@ -1,6 +1,7 @@
 """What batch jobs meet, in memory. The stores pass the contract tests that the real ones pass."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -134,6 +135,7 @@ class CountingBoard:
         self.tellings: list[tuple[str, str]] = []
         self.letters = 0
         self.schedule_runs: list[str] = []
+        self.leased: Counter[str] = Counter()
 
     def jobs_running(self, count: int) -> None:
         """So many."""
@@ -142,6 +144,10 @@ class CountingBoard:
     def job_ended(self, status: str) -> None:
         """Another."""
         self.ended.append(status)
+
+    def leases(self, outcome: str, count: int) -> None:
+        """So many."""
+        self.leased[outcome] += count
 
     def rows(self, model: str, version: str, *, predicted: int, failed: int) -> None:
         """Adds them."""

@@ -94,6 +94,8 @@ class Server:
 class Got:
     """A receiver that awaits what it is told, and fails where it is told twice."""
 
+    traceparent = b""
+
     def __init__(self) -> None:
         self.future: asyncio.Future[Sequence[Tensor] | BackendFailure] = asyncio.get_running_loop().create_future()
 

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,9 +103,9 @@ def outside_of(data_dir: Path) -> Path:
     return data_dir.with_name(data_dir.name + ".outside")
 
 
-def start_mesh(data_dir: Path, *, key: str = "") -> Mesh:
+def start_mesh(data_dir: Path, *, key: str = "", settings: Mapping[str, str] | None = None) -> Mesh:
     """Starts a mesh over `data_dir` and waits until it is complete. `key` is the operator's, for one that was started
-    before: it is shown once."""
+    before: it is shown once. `settings`: further variables."""
     output = data_dir.with_name(data_dir.name + ".out")
     outside = outside_of(data_dir)
     authority = LocalAuthority(outside, now=SystemClock().now()).issue("nobody", hosts=()).authority
@@ -120,7 +120,7 @@ def start_mesh(data_dir: Path, *, key: str = "") -> Mesh:
         process = subprocess.Popen(
             [sys.executable, "-m", "services.supervisor", "--free-ports"],
             cwd=ROOT,
-            env={**os.environ, **{name: str(path) for name, path in told.items()}},
+            env={**os.environ, **{name: str(path) for name, path in told.items()}, **(settings or {})},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,

@@ -13,6 +13,7 @@ from services.monitor.domain.outcomes import Outcome, OutcomeKey, Reporter, pred
 from services.monitor.domain.records import ShadowExample, StreamKey
 from services.monitor.domain.seconds import SecondCell, SecondKey
 from services.monitor.domain.shadows import ShadowPair, newest
+from services.monitor.domain.team_tallies import TeamTally
 from services.monitor.domain.usage import Usage as TeamUsage
 from services.monitor.domain.window import minute_of
 from services.monitor.ports import Applied, Batch, LiveFigure, MetricQuery, ModelUse
@@ -139,6 +140,7 @@ class SilentBoard:
     def __init__(self) -> None:
         self.chunks: list[str] = []
         self.firing: dict[str, int] = {}
+        self.tallies: list[TeamTally] = []
 
     def chunk(self, result: str, requests: int) -> None:
         """Remembers."""
@@ -152,6 +154,10 @@ class SilentBoard:
 
     def unkept(self, rows: int) -> None:
         """Ignores."""
+
+    def teams(self, tallies: Sequence[TeamTally]) -> None:
+        """Remembers."""
+        self.tallies += tallies
 
     def live(self, figures: Sequence[LiveFigure]) -> None:
         """Ignores."""

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from services.common.clock import Clock
+from services.router.adapters.prometheus_rollouts import RolloutCollector
 from services.router.domain.evidence import Evidence, VersionEvidence
 from services.router.domain.rollouts import RolloutEvent, RolloutKind
 from services.router.engines.batchers import Batchers
@@ -161,8 +164,10 @@ class RolloutRouter:
         )
         self.leadership = Leadership(leases=leases, holder=name, clock=clock)
         self.reporter = EventReporter(store=events, sink=world.monitor, leadership=self.leadership, clock=clock)
+        self.metrics = CollectorRegistry()
+        board = RolloutCollector(self.metrics, rules=lambda: self.rules.rules, running=lambda: self.rollouts.running)
         self.rollouts = Rollouts(
-            store=rollout_store, rules=self.rules, leadership=self.leadership, reporter=self.reporter
+            store=rollout_store, rules=self.rules, leadership=self.leadership, reporter=self.reporter, board=board
         )
         saving = CanarySaving(
             rollouts=self.rollouts,

@@ -55,7 +55,9 @@ class Jobs:
         wake: Callable[[], None],
         offices: Offices = NO_OFFICES,
         clusters: Collection[str] = (),
+        ended: Callable[[str], None] = lambda _status: None,
     ) -> None:
+        """`ended` hears of jobs that end here, which is by being cancelled."""
         self._store = store
         self._catalogue = catalogue
         self._sources = sources
@@ -66,6 +68,7 @@ class Jobs:
         self.offices = offices
         """By which means people can be told."""
         self._clusters = clusters
+        self._ended = ended
 
     async def create(self, wish: Wish, *, request_id: str, wish_digest: str, created_by: str, team: str) -> Job:
         """Makes a job, or returns the one that the same call made before."""
@@ -170,13 +173,19 @@ class Jobs:
     async def cancel(self, job_id: str, sight: Sight = EVERYTHING) -> Job:
         """Stops a job for good. Of a cancelled job it returns the same."""
 
+        ends = False
+
         def decide(job: Job) -> Change | None:
-            if job.status is Status.CANCELLED:
+            nonlocal ends
+            ends = job.status is not Status.CANCELLED
+            if not ends:
                 return None
             check_not_ended(job, "cancelled")
             return Change(status=Status.CANCELLED, paused=False, fence=True, ended=True)
 
         cancelled = await self._store.change(job_id, _of_seen(decide, sight))
+        if ends:
+            self._ended(Status.CANCELLED)
         self.wake()
         return cancelled
 

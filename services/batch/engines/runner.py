@@ -139,6 +139,9 @@ class Runner:
             job = await self._store.renew(lease, lease_s=self._options.lease_s)
             act_as(self._access.caller_of(job))
             self._check_permitted(job)
+            version = job.spec.version
+            # Rows are shown as 0 before there are any: without, the first chunk's would be no growth to Prometheus.
+            self._board.rows(version.model, version.version, predicted=0, failed=0)
             log.info("job runs", job_id=lease.job_id, token=lease.token, processed=job.processed_rows)
             await self._run(lease, job)
             self._board.job_ended(Status.COMPLETED)

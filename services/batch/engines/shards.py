@@ -13,6 +13,7 @@ from services.common.telemetry.logging import get_logger
 log = get_logger(__name__)
 
 _RENEWALS_PER_LEASE = 4
+_GIVEN, _DONE, _FAILED, _GIVEN_BACK, _LOST = "given", "done", "failed", "given_back", "lost"
 WAIT_S = 5.0
 """How long a worker waits for work in one call."""
 
@@ -75,6 +76,7 @@ class Shards:
             # It was begun again at this moment.
             await self._store.give_back_chunks(leases)
             return Shift(renew_every_s=every_s)
+        self._board.leases(_GIVEN, len(leases))
         return Shift(leases, job, pace, every_s)
 
     async def renew(
@@ -83,11 +85,14 @@ class Shards:
         """Prolongs leases."""
         for reason, count in retries.items():
             self._board.retried(reason, count)
-        return await self._store.renew_chunks(leases, lease_s=self._lease_s, heard=heard)
+        renewal = await self._store.renew_chunks(leases, lease_s=self._lease_s, heard=heard)
+        self._board.leases(_LOST, sum(lease.token not in renewal.held for lease in leases))
+        return renewal
 
     async def complete(self, lease: ChunkLease, result: ChunkResult) -> None:
         """Records a chunk."""
         job = await self._store.complete_chunk(lease, result)
+        self._board.leases(_DONE, 1)
         version = job.spec.version
         self._board.rows(version.model, version.version, predicted=result.part.row_count, failed=len(result.failed))
         self._told(job)
@@ -95,12 +100,14 @@ class Shards:
     async def fail(self, lease: ChunkLease, *, reason: str, message: str) -> None:
         """Fails the job."""
         await self._store.fail_chunk(lease, reason=reason, message=message)
+        self._board.leases(_FAILED, 1)
         self._board.job_ended(Status.FAILED)
         log.warning("job failed", job_id=lease.job_id, reason=reason, why=message, worker=lease.owner)
 
     async def give_back(self, leases: Sequence[ChunkLease]) -> None:
         """Frees chunks."""
         await self._store.give_back_chunks(leases)
+        self._board.leases(_GIVEN_BACK, len(leases))
         self.wake()
 
     async def _look(

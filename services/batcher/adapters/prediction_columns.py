@@ -14,9 +14,9 @@ from services.batcher.telemetry.version_stats import VersionStats
 
 _UINT32_MAX = 0xFFFFFFFF
 
-Entry = tuple[VersionPlan | str, float, float, int, int, int, str, str, str, int, float, Detail | None]
+Entry = tuple[VersionPlan | str, float, float, int, int, int, str, str, str, int, float, Detail | None, bytes]
 """Version (or the model's name), end and duration in seconds, rows, code, reason, id, user, team, kind,
-seconds of model servers, what else is noted of it."""
+seconds of model servers, what else is noted of it, the id of its trace (empty: it has none)."""
 Comparisons = Mapping[str, PairSums]
 """Of one shadow version, by the version that answered the callers."""
 
@@ -39,7 +39,9 @@ class Columns:
 
     def group(self, key: VersionPlan | str, entries: Sequence[Entry], *, epoch_us: float) -> pb.PredictionGroup:
         """Of at least one entry. `epoch_us`: microseconds since 1970 at which the monotonic clock was at 0."""
-        _, ended, took, rows, codes, reasons, ids, users, teams, kinds, compute, details = zip(*entries, strict=True)
+        _, ended, took, rows, codes, reasons, ids, users, teams, kinds, compute, details, traces = zip(
+            *entries, strict=True
+        )
         group = pb.PredictionGroup(
             request_times_us=[int(epoch_us + end_s * 1e6) for end_s in ended],
             request_latencies_us=[min(_UINT32_MAX, max(0, int(seconds * 1e6))) for seconds in took],
@@ -52,6 +54,8 @@ class Columns:
             request_kinds=kinds if any(kinds) else (),
             request_compute_us=_microseconds(compute) if any(compute) else (),
         )
+        if any(traces):
+            group.request_trace_ids.extend(traces)
         if any(details):
             _add_details(group, details)
         if isinstance(key, str):

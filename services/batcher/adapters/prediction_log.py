@@ -123,6 +123,7 @@ class PredictionLog:
                 kind,
                 call.compute_s,
                 detail if detail is None else self._room_for(detail),
+                call.trace.trace_id if call.trace is not None else b"",
             )
         )
 
@@ -146,6 +147,7 @@ class PredictionLog:
                 KIND_SHADOW,
                 copy.compute_s,
                 copy.detail if copy.detail is None else self._room_for(copy.detail),
+                b"",
             )
         )
 
@@ -267,7 +269,7 @@ class PredictionLog:
         for entry in islice(self._pending, _CHUNK_ROWS_MAX):
             groups.setdefault(entry[0], []).append(entry)
             count += 1
-            detail = entry[-1]
+            detail = entry[-2]
             if detail is not None:
                 output_bytes += len(detail.output)
                 characters += len(detail.output)

@@ -47,6 +47,8 @@ class SpanMaker:
             return int((epoch_s + at_s) * 1e9)
 
         batches = [self._batch(run, one) for run in one.runs]
+        if not one.parent:
+            self._ids.trace_id = int.from_bytes(one.trace_id)
         span = self._tracer.start_span(
             "predict",
             context=_parent(one),
@@ -86,8 +88,12 @@ class SpanMaker:
     def _batch(self, run: BatchRun, member: Trace) -> "_Batch":
         batch = self._batches.get(run)
         if batch is None:
+            named = run.context
             context = SpanContext(
-                self._ids.generate_trace_id(), self._ids.generate_span_id(), is_remote=False, trace_flags=_SAMPLED
+                int.from_bytes(named.trace_id) if named is not None else self._ids.generate_trace_id(),
+                int.from_bytes(named.span_id) if named is not None else self._ids.generate_span_id(),
+                is_remote=False,
+                trace_flags=_SAMPLED,
             )
             batch = self._batches[run] = _Batch(context, member.model_name, member.version)
         return batch
@@ -131,9 +137,14 @@ class _Ids(IdGenerator):
     def __init__(self) -> None:
         self._random = RandomIdGenerator()
         self.next: SpanContext | None = None
+        self.trace_id = 0
+        """Of the next span that begins a trace, where that was told to others already."""
 
     def generate_trace_id(self) -> int:
-        return self.next.trace_id if self.next is not None else self._random.generate_trace_id()
+        told, self.trace_id = self.trace_id, 0
+        if self.next is not None:
+            return self.next.trace_id
+        return told or self._random.generate_trace_id()
 
     def generate_span_id(self) -> int:
         if self.next is None:

@@ -59,7 +59,8 @@ class TritonCall:
         self, rows: int, sizes_bytes: Sequence[int], buffers: Sequence[bytes | memoryview], receiver: BatchReceiver
     ) -> PoolExchange:
         """Sends one batch."""
-        return self._pool.submit(self._format.write(rows, sizes_bytes, buffers), _BatchReply(receiver))
+        written = self._format.write(rows, sizes_bytes, buffers, traceparent=receiver.traceparent)
+        return self._pool.submit(written, _BatchReply(receiver))
 
 
 class _BatchReply:

@@ -41,7 +41,14 @@ class RequestFormat:
             parts += [b',"parameters":', _constant(parameters)]
         self._json = b"".join([*parts, b"}"])
 
-    def write(self, rows: int, sizes_bytes: Sequence[int], buffers: Sequence[bytes | memoryview]) -> bytes:
+    def write(
+        self,
+        rows: int,
+        sizes_bytes: Sequence[int],
+        buffers: Sequence[bytes | memoryview],
+        *,
+        traceparent: bytes = b"",
+    ) -> bytes:
         """One whole request."""
         if len(sizes_bytes) == 1:
             size = sizes_bytes[0]
@@ -50,6 +57,8 @@ class RequestFormat:
             size = sum(sizes_bytes)
             header = self._json % tuple(number for one in sizes_bytes for number in (rows, one))
         head = self._head % (len(header), len(header) + size)
+        if traceparent:
+            head = b"%straceparent: %s\r\n\r\n" % (head[:-2], traceparent)
         return b"".join([head, header, *buffers])
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from services.batcher.domain.batch_run import BatchRun
+from services.batcher.domain.batch_run import BatchContext, BatchRun
 from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.padding import Fill
 from services.batcher.domain.places import Place
@@ -25,7 +25,19 @@ _ANSWERED = frozenset({FailureKind.MODEL, FailureKind.PROTOCOL})
 class Flight:
     """A `BatchReceiver`."""
 
-    __slots__ = ("_lane", "exchange", "fill", "group", "latest_s", "members", "overdue_s", "place", "rows", "sent_s")
+    __slots__ = (
+        "_lane",
+        "context",
+        "exchange",
+        "fill",
+        "group",
+        "latest_s",
+        "members",
+        "overdue_s",
+        "place",
+        "rows",
+        "sent_s",
+    )
 
     def __init__(  # noqa: PLR0917 - keywords cost a dictionary for each batch
         self,
@@ -48,10 +60,17 @@ class Flight:
         """When nobody waits for it any longer."""
         self.overdue_s = overdue_s
         """When it has taken so long that its server is asked whether it is there at all."""
+        self.context: BatchContext | None = None
+        """What it is called in traces; None where none of its members is traced."""
         self.exchange: Exchange | None = None
         """None once it has landed: whatever is said of it after that is ignored, or its place would be free twice."""
         self.fill: Fill | None = None
         """How far its rows were filled up, where they differ in size."""
+
+    @property
+    def traceparent(self) -> bytes:
+        """What the model server is told of its trace."""
+        return self.context.traceparent if self.context is not None else b""
 
     def answered(self, outputs: Sequence[Tensor]) -> None:
         """Sends what waits, then hands out the rows, so that the backend works while we do."""
@@ -88,7 +107,8 @@ class Flight:
         members, sent_s = self.members, self.sent_s
         oldest_s = sent_s - members[0].arrived_s
         backend_id = self.place.backend.backend_id
-        return BatchRun(sent_s, now_s, oldest_s, self.rows, len(members), backend_id, failure[:_FAILURE_LENGTH_MAX])
+        cut = failure[:_FAILURE_LENGTH_MAX]
+        return BatchRun(sent_s, now_s, oldest_s, self.rows, len(members), backend_id, cut, self.context)
 
     def failed(self, failure: BackendFailure) -> None:
         """The lane decides who is tried again."""

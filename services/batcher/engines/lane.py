@@ -5,13 +5,14 @@ that is back, the timer) ends in `pump`, which sends whatever may be sent, so no
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from math import inf
 
 from services.batcher.domain.adaptive import Adaptive, Answered
 from services.batcher.domain.admission import Pace
 from services.batcher.domain.backlog import Backlog
-from services.batcher.domain.batch_run import BatchRun
+from services.batcher.domain.batch_run import BatchContext, BatchRun
 from services.batcher.domain.failure import BackendFailure, FailureKind
 from services.batcher.domain.fairness import Tier
 from services.batcher.domain.places import Place, choose
@@ -247,13 +248,18 @@ class Lane:
     def _send(self, group: Group, place: Place, members: list[Waiter], now_s: float) -> None:
         rows = 0
         latest_s = now_s
+        traced = False
         for member in members:
             rows += member.rows
+            if member.trail is not None:
+                traced = True
             if member.deadline_s > latest_s:  # noqa: PLR1730 - a call for each request
                 latest_s = member.deadline_s
         latest_s = min(latest_s, now_s + self._options.backend_timeout_s)
         overdue_s = now_s + max(_OVERDUE_MIN_S, _OVERDUE_TIMES * place.latency_s)
         flight = Flight(self, group, place, members, rows, now_s, latest_s, overdue_s)
+        if traced:
+            flight.context = BatchContext(secrets.token_bytes(16), secrets.token_bytes(8))
         try:
             flight.exchange = group.send(place, members, rows, flight)
         except Exception as error:

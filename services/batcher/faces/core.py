@@ -80,6 +80,7 @@ class Core:
         self.callers = Callers()
         """Who came lately."""
         self.monotonic = clock.monotonic
+        self._now = clock.now
         self._traces = traces
         self.failures = LastFailures()
         """The last requests that failed."""
@@ -191,6 +192,9 @@ class Core:
         trace.queued_s, trace.ended_s = call.queued_s, self.monotonic()
         trace.model_name, trace.version = call.model_name, plan.served.version if plan is not None else ""
         trace.rows, trace.request_id = call.rows, call.request_id
+        if plan is not None:
+            took_s = (call.predicted_s or trace.ended_s) - call.arrived_s
+            plan.stats.traced(trace.trace_id, took_s, ended_at_s=self._now().timestamp())
         assert self._traces is not None, "a trace was begun"
         self._traces.end(trace)
 

@@ -5,7 +5,6 @@ from ipaddress import ip_address
 
 import orjson
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from services.batcher.bridge.messages import SOURCE_ADDRESS, Answer, Handler, Request, answer
 from services.batcher.faces.grpc_unary import error_answer, speaks_grpc
@@ -47,9 +46,10 @@ class PlainFace:
         body = {"status": "unready", "waiting_for": list(unready)} if unready else {"status": "ready"}
         return answer(503 if unready else 200, orjson.dumps(body), [JSON_TYPE])
 
-    async def _metrics(self, _request: Request) -> Answer:
-        text = await exposition(self._registry)
-        return answer(200, text, [(b"content-type", CONTENT_TYPE_LATEST.encode())])
+    async def _metrics(self, request: Request) -> Answer:
+        accept = request.headers.get(b"accept", b"").decode("latin-1")
+        text, content_type = await exposition(self._registry, accept)
+        return answer(200, text, [(b"content-type", content_type.encode())])
 
     async def _debug(self, request: Request) -> Answer:
         """The page for operators. It names models, requests and errors, so only this machine gets it, whatever address

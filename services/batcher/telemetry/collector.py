@@ -10,11 +10,12 @@ from prometheus_client.core import (
     UnknownMetricFamily,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar
 
 from services.batcher.domain.outputs import OutputPlan
 from services.batcher.telemetry.buckets import LATENCY_BOUNDS_MS, cumulative, percentile_ms
 from services.batcher.telemetry.labels import OTHERS, LabelSets
-from services.batcher.telemetry.version_stats import VersionStats
+from services.batcher.telemetry.version_stats import TracedLatency, VersionStats
 from services.batcher.telemetry.window import Window
 from services.common.clock import Clock
 
@@ -57,6 +58,7 @@ class BatcherCollector(Collector):
         self._settle()
         labelled = list(self._labelled())
         yield from _counts(labelled)
+        yield from _confidences(labelled)
         if self._timed:
             yield from _times(labelled)
         yield from self._lately(labelled)
@@ -133,6 +135,19 @@ def _counts(labelled: Sequence[Labelled]) -> Iterator[Metric]:
         yield classes
 
 
+def _confidences(labelled: Sequence[Labelled]) -> Iterator[Metric]:
+    for some in _slices(labelled, 20):
+        confidence = CounterMetricFamily(
+            "model_predictions_by_confidence",
+            "Predictions by confidence: high from 0.8, medium from 0.5, low below.",
+            labels=(*_LABELS, "level"),
+        )
+        for stats, _ in some:
+            for level, count in stats.by_confidence().items():
+                confidence.add_metric((stats.model_name, stats.version, level), count)
+        yield confidence
+
+
 def _times(labelled: Sequence[Labelled]) -> Iterator[Metric]:
     for some in _slices(labelled, 8):
         latency = HistogramMetricFamily(
@@ -140,7 +155,7 @@ def _times(labelled: Sequence[Labelled]) -> Iterator[Metric]:
         )
         for stats, _ in some:
             labels = (stats.model_name, stats.version)
-            latency.add_metric(labels, cumulative(stats.latency, LATENCY_BOUNDS_MS), stats.latency_s * 1000)
+            latency.add_metric(labels, _with_exemplars(stats), stats.latency_s * 1000)
         yield latency
     for some in _slices(labelled, 2):
         stages = HistogramMetricFamily(
@@ -154,6 +169,20 @@ def _times(labelled: Sequence[Labelled]) -> Iterator[Metric]:
                     buckets = cumulative(counts, LATENCY_BOUNDS_MS)
                     stages.add_metric((stats.model_name, stats.version, stage), buckets, seconds * 1000)
         yield stages
+
+
+def _with_exemplars(stats: VersionStats) -> Sequence[tuple[str, float, Exemplar | None]]:
+    """The latency's buckets, each with the newest traced request that it counts, where there is one."""
+    newest = stats.exemplars
+    return [
+        (bound, total, _exemplar(newest[place]) if place in newest else None)
+        for place, (bound, total) in enumerate(cumulative(stats.latency, LATENCY_BOUNDS_MS))
+    ]
+
+
+def _exemplar(traced: TracedLatency) -> Exemplar:
+    # With its own time, which stays: Prometheus takes the same exemplar once, however often it is read.
+    return Exemplar({"trace_id": traced.trace_id.hex()}, traced.seconds * 1000, traced.ended_at_s)
 
 
 def _slices(labelled: Sequence[Labelled], size: int) -> Iterator[Sequence[Labelled]]:

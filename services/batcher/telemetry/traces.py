@@ -18,8 +18,11 @@ HEADER_STATE = b"tracestate"
 HELD_MAX = 2048
 """Finished requests that wait for the exporter; beyond it they are dropped."""
 # W3C Trace Context, level 1: https://www.w3.org/TR/trace-context/#traceparent-header
-_PARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?", re.ASCII)
+_PARENT = re.compile(
+    rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?", re.ASCII
+)
 _SAMPLED = 1
+_TRACE_ID_BYTES = 16
 _HEADER_BYTES_MAX = 512
 """Of each header, the most that the standard asks to be carried on. Longer ones are kept out: thousands of requests
 wait for the exporter, and callers write what they like."""
@@ -39,10 +42,13 @@ class Trace:
         "rows",
         "runs",
         "state",
+        "trace_id",
         "version",
     )
 
-    def __init__(self, *, arrived_s: float, parent: bytes = b"", state: bytes = b"") -> None:
+    def __init__(self, trace_id: bytes, *, arrived_s: float, parent: bytes = b"", state: bytes = b"") -> None:
+        self.trace_id = trace_id
+        """16 bytes: the caller's, or made where the trace begins here. Exemplars and the prediction log name it."""
         self.parent = parent
         """`traceparent` as it came; empty where the trace begins here."""
         self.state = state
@@ -80,17 +86,17 @@ class Traces:
         if parent is not None and len(parent) <= _HEADER_BYTES_MAX:
             stated = _PARENT.fullmatch(parent)
             if stated is not None:
-                if not int(stated[1], 16) & _SAMPLED:
+                if not int(stated[2], 16) & _SAMPLED:
                     return None
                 state = headers.get(HEADER_STATE, b"")
                 if len(state) > _HEADER_BYTES_MAX:
                     state = b""
-                return Trace(arrived_s=arrived_s, parent=parent, state=state)
+                return Trace(bytes.fromhex(stated[1].decode()), arrived_s=arrived_s, parent=parent, state=state)
         self._until_next -= 1
         if self._until_next > 0:
             return None
         self._until_next = self._gap()
-        return Trace(arrived_s=arrived_s)
+        return Trace(self._rng.randbytes(_TRACE_ID_BYTES), arrived_s=arrived_s)
 
     def end(self, trace: Trace) -> None:
         """The request is finished."""

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from services.batcher.domain.outputs import OutputPlan, Scores
 from services.batcher.telemetry.buckets import LATENCY_BOUNDS_S, add_counts, new_counts
@@ -15,6 +16,14 @@ CLASSES_MAX = 1000
 STAGES = ("decode", "queue", "backend", "encode")
 """What a request goes through, in this order: read and checked; waiting for its batch; the batch at the model server;
 its rows cut out and its answer written, with the wait for its turn on the loop. Their times add up to its latency."""
+
+
+class TracedLatency(NamedTuple):
+    """A request whose trace shows what its bucket is like."""
+
+    trace_id: bytes
+    seconds: float
+    ended_at_s: float
 
 
 class VersionStats:
@@ -32,6 +41,7 @@ class VersionStats:
         "encode",
         "encode_s",
         "errors",
+        "exemplars",
         "latency",
         "latency_s",
         "model_name",
@@ -48,6 +58,8 @@ class VersionStats:
         self.errors: dict[Reason, int] = {}
         self.latency = new_counts(LATENCY_BOUNDS_S)
         self.latency_s = 0.0
+        self.exemplars: dict[int, TracedLatency] = {}
+        """Of each bucket of `latency` the newest request that is traced, where there was one."""
         self.decode, self.decode_s = new_counts(LATENCY_BOUNDS_S), 0.0
         self.queue, self.queue_s = new_counts(LATENCY_BOUNDS_S), 0.0
         self.backend, self.backend_s = new_counts(LATENCY_BOUNDS_S), 0.0
@@ -87,6 +99,10 @@ class VersionStats:
         self.latency[bisect_left(LATENCY_BOUNDS_S, seconds)] += 1
         self.latency_s += seconds
 
+    def traced(self, trace_id: bytes, seconds: float, *, ended_at_s: float) -> None:
+        """A traced request took so long, and ended then, in seconds since 1970. It is counted elsewhere."""
+        self.exemplars[bisect_left(LATENCY_BOUNDS_S, seconds)] = TracedLatency(trace_id, seconds, ended_at_s)
+
     def took_all(self, counts: Sequence[Sequence[int]], seconds: Sequence[float]) -> None:
         """Counts the times of requests that were answered in batches: histograms and sums of the whole, then of each
         stage."""
@@ -108,6 +124,11 @@ class VersionStats:
             named[name] = named.get(name, 0) + count
         return named
 
+    def by_confidence(self) -> Mapping[str, int]:
+        """Predictions by how sure the model was; of a version that says nothing of it, none at all."""
+        counts = {"high": self.confidence_high, "medium": self.confidence_medium, "low": self.confidence_low}
+        return counts if any(counts.values()) else {}
+
     def by_code(self) -> Mapping[Code, int]:
         """Answers by status code."""
         by_code = {Code.OK: self.ok}
@@ -125,6 +146,9 @@ class VersionStats:
         self.latency_s += other.latency_s
         for stage, counts, seconds in other.stages():
             self._add(stage, counts, seconds)
+        self.confidence_high += other.confidence_high
+        self.confidence_medium += other.confidence_medium
+        self.confidence_low += other.confidence_low
         predictions = sum(other.by_class.values())
         if predictions:
             self.by_class[CLASSES_MAX] = self.by_class.get(CLASSES_MAX, 0) + predictions

@@ -8,7 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from services.monitor.adapters.prometheus_teams import PrometheusTeamBoard
 from services.monitor.domain.alerts import SEVERITIES
+from services.monitor.domain.team_tallies import TeamTally
+from services.monitor.domain.usage_cost import PriceTable
 from services.monitor.ports import LiveFigure, ModelUse
 
 _FLUSH_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
@@ -26,6 +29,7 @@ class PrometheusBoard(Collector):
         self._deployments: dict[tuple[str, str], str] = {}
         self._dropped: dict[str, int] = {}
         self._firing: Mapping[str, int] = {}
+        self._team_board = PrometheusTeamBoard(registry)
         self._chunks = Counter(
             "monitor_log_chunks_total",
             "Chunks of the prediction log, by what became of them",
@@ -79,6 +83,14 @@ class PrometheusBoard(Collector):
         """Remembers what a batcher said."""
         if self._dropped.get(batcher_id) != dropped_total:
             self._dropped = {**self._dropped, batcher_id: dropped_total}
+
+    def teams(self, tallies: Sequence[TeamTally]) -> None:
+        """Counts what teams asked."""
+        self._team_board.teams(tallies)
+
+    def prices(self, table: PriceTable) -> None:
+        """Replaces the prices."""
+        self._team_board.prices(table)
 
     def unkept(self, rows: int) -> None:
         """Counts what was not kept."""

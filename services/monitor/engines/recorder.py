@@ -19,6 +19,7 @@ from services.common.errors import MeshError, Reason
 from services.common.telemetry.logging import get_logger
 from services.monitor.domain.measures import ReasonName
 from services.monitor.domain.records import Chunk, StreamKey
+from services.monitor.domain.team_tallies import tallies_of
 from services.monitor.engines.live import Live
 from services.monitor.engines.stream import RecorderLimits, Stream
 from services.monitor.ports import Applied, Batch, Board, LogStore
@@ -102,6 +103,7 @@ class Recorder:
                 group, now_us=now_us, reason_name=self._reason_name, limits=self._limits, chance=self._chance
             )
             self._live.add(counted)
+            self._board.teams(tallies_of(group, reason_name=self._reason_name))
         stream.received = chunk.sequence
         stream.dropped_total = chunk.dropped_total
         stream.taken_us = now_us

@@ -14,7 +14,7 @@ from services.router.domain.rules import NewChange
 from services.router.engines.events import EventReporter
 from services.router.engines.leadership import Leadership
 from services.router.engines.rules import RuleBook
-from services.router.ports import RolloutStore
+from services.router.ports import RolloutBoard, RolloutStore
 
 log = get_logger(__name__)
 
@@ -31,12 +31,14 @@ class Rollouts:
         rules: RuleBook,
         leadership: Leadership,
         reporter: EventReporter,
+        board: RolloutBoard | None = None,
         period_s: float = 1.0,
     ) -> None:
         self._store = store
         self._rules = rules
         self._leadership = leadership
         self._reporter = reporter
+        self._board = board
         self._period_s = period_s
         self._running: Mapping[str, Rollout] = {}
         self._puts = 0
@@ -130,7 +132,11 @@ class Rollouts:
             return saved
         if saved.rule is not None:
             self._rules.put(saved.rule)
+        known = self._running.get(rollout.model_name)
+        ran = known is not None and known.rollout_id == rollout.rollout_id
         self._put(saved.rollout)
+        if self._board is not None and ran and not saved.rollout.running:
+            self._board.ended(saved.rollout.kind, saved.rollout.status)
         if events:
             self._reporter.touch()
         return saved

@@ -89,6 +89,12 @@ def triton_part(
     )
 
 
+def tracing_options(otlp_url: str) -> Sequence[str]:
+    """Flags that have Triton send spans of requests that come with a W3C trace context, and of no others: rate 0."""
+    told = ("mode=opentelemetry", f"opentelemetry,url={otlp_url}", "level=TIMESTAMPS", "rate=0")
+    return [f"--trace-config={one}" for one in told]
+
+
 def shared_memory_prefix(work_dir: Path) -> str:
     """The name that all shared memory of the server over `work_dir` begins with; no other server's does."""
     return f"infermesh-{hashlib.sha256(str(work_dir.absolute()).encode()).hexdigest()[:12]}-"

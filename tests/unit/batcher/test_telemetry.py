@@ -48,7 +48,7 @@ def scraped(collector: BatcherCollector) -> list[Sample]:
     """All samples, as they are read out of the text."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(collector)
-    text = asyncio.run(exposition(registry)).decode()
+    text = asyncio.run(exposition(registry))[0].decode()
     return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
 
@@ -296,7 +296,7 @@ def test_families_in_pieces_are_whole_and_leave_room_for_others() -> None:
         while not writing.done():
             await asyncio.sleep(0)
             turns += 1
-        return writing.result().decode(), turns
+        return writing.result()[0].decode(), turns
 
     text, turns = asyncio.run(write())
     assert turns > 50
@@ -306,3 +306,24 @@ def test_families_in_pieces_are_whole_and_leave_room_for_others() -> None:
     assert values(read, "model_stage_ms_count") == [1] * 100 * len(STAGES)
     assert values(read, "model_latency_ms_count") == [2] * 100
     assert len(values(read, "model_predictions_by_class")) == 200
+
+
+def test_predictions_are_counted_by_confidence_where_the_model_says_it() -> None:
+    sure, silent = VersionStats("digits", "v1.0.0"), VersionStats("digits", "v1.1.0")
+    sure.answered(scores(0, 1))
+    sure.answered(scores(2, confidence=0.1))
+    silent.answered(None)
+    samples = scraped(collector_of(sure, silent))
+    found = {
+        item.labels["level"]: item.value for item in samples if item.name == "model_predictions_by_confidence_total"
+    }
+    assert found == {"high": 2, "medium": 0, "low": 1}
+    assert not values(samples, "model_predictions_by_confidence_total", version="v1.1.0")
+
+
+def test_confidences_of_versions_without_labels_are_added_up() -> None:
+    first, second = VersionStats("a", "v1.0.0"), VersionStats("b", "v1.0.0")
+    for stats in (first, second):
+        stats.answered(scores(0, confidence=0.6))
+    samples = scraped(collector_of(first, second, versions_max=0))
+    assert values(samples, "model_predictions_by_confidence_total", level="medium") == [2]

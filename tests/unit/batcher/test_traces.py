@@ -90,7 +90,7 @@ def test_chance_traces_the_share_that_is_asked_for(ratio: float) -> None:
 
 def test_what_is_finished_waits_within_a_bound_and_leaves_oldest_first() -> None:
     traces = Traces(ratio=1.0, rng=Random(1), held_max=3)
-    made = [Trace(arrived_s=float(number)) for number in range(5)]
+    made = [Trace(b"", arrived_s=float(number)) for number in range(5)]
     for one in made:
         traces.end(one)
     assert (len(traces), traces.dropped) == (3, 2)

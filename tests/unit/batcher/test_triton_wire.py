@@ -47,6 +47,15 @@ def test_one_tensor() -> None:
     assert body == b"".join(data)
 
 
+def test_a_traced_batch_says_so() -> None:
+    wire = RequestFormat(shape(X), server_model_name="m", host="h:1")
+    data = [struct.pack("<2f", 1, 2)]
+    plain, traced = wire.write(1, [8], data), wire.write(1, [8], data, traceparent=b"00-ab-cd-01")
+    head, _, body = traced.partition(b"\r\n\r\n")
+    assert head.split(b"\r\n")[-1] == b"traceparent: 00-ab-cd-01"
+    assert (head.rpartition(b"\r\n")[0], body) == (plain.partition(b"\r\n\r\n")[0], plain.partition(b"\r\n\r\n")[2])
+
+
 def test_several_tensors_texts_and_parameters() -> None:
     _, meta, body = written(shape(X, TEXT, top_k=5, mode="100%"), 1, [8, 6], [b"12345678", b"\2\0\0\0ab"])
     inputs = meta["inputs"]

@@ -19,19 +19,17 @@ _FAULTS_MAX = 5
 
 
 def check_head(blocks: Iterable[RowBlock], layout: Layout, *, uri: str, whole: bool) -> None:
-    """Raises INPUT_UNREADABLE where no row of the blocks becomes the model's inputs, with the columns at fault. No more
-    blocks are read than it takes. `whole`: whether the blocks are all of the input."""
+    """Raises INPUT_UNREADABLE where no row of the blocks becomes the model's inputs, with the columns at fault. Nothing
+    is read after a row that does. `whole`: whether the blocks are all of the input."""
     count, faults = 0, list[str]()
     for block in blocks:
         if len(encode(block, layout).bad) < block.row_count:
             return
         count += block.row_count
         faults = faults or _faults(block, layout)
-        if count >= _ROWS_ENOUGH:
-            break
     if count < _ROWS_ENOUGH and not (whole and count):
         return
-    which = f"none of its {count} rows" if whole and count < _ROWS_ENOUGH else f"none of its first {count} rows"
+    which = f"none of its {count} rows" if whole else f"none of its first {count} rows"
     words = f"is {uri!r}, and {which} fits the version: {'; '.join(faults)}"
     raise MeshError(
         Reason.INPUT_UNREADABLE,

@@ -56,13 +56,15 @@ def test_one_row_that_fits_is_enough(
     check_head(blocks(*([one] for one in (*before, fits, *after))), LAYOUT, uri="/in.jsonl", whole=whole)
 
 
-def test_no_more_is_read_than_it_takes() -> None:
-    def read() -> list[RowBlock]:
-        first, second = blocks([("x", 1)] * 10, [(1.0, 1)])
-        return [first, replace(second, columns={})]
+def test_nothing_is_read_after_a_row_that_fits() -> None:
+    first, second, never = blocks([("x", 1)] * 10, [(1.0, 1)], [("x", 1)])
+    check_head(iter([first, second, replace(never, columns={})]), LAYOUT, uri="/in.jsonl", whole=False)
 
-    with pytest.raises(MeshError, match="none of its first 10 rows"):
-        check_head(iter(read()), LAYOUT, uri="/in.jsonl", whole=True)
+
+@pytest.mark.parametrize(("whole", "words"), [(True, "none of its 12 rows"), (False, "none of its first 12 rows")])
+def test_it_says_how_many_were_looked_at(whole: bool, words: str) -> None:
+    with pytest.raises(MeshError, match=words):
+        check_head(blocks([("x", 1)] * 10, [("x", 1)] * 2), LAYOUT, uri="/in.jsonl", whole=whole)
 
 
 def test_every_column_at_fault_is_named_with_an_example_and_what_it_takes() -> None:

@@ -49,7 +49,10 @@ class ProcModelProbe:
             before = found[version]
             found[version] = (before[0] + cores, before[1] + memory_bytes, before[2] | {process.pid})
         self._known = seen
-        return [ModelUse(*version, *use) for version, use in sorted(found.items())]
+        return [
+            ModelUse(model, version, cores, memory_bytes, pids)
+            for (model, version), (cores, memory_bytes, pids) in sorted(found.items())
+        ]
 
 
 def served_version(argv: Sequence[str]) -> tuple[str, str] | None:

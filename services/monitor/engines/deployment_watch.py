@@ -61,8 +61,9 @@ class DeploymentWatch:
     async def _open(self) -> set[str]:
         found: set[str] = set()
         for status in (FIRING, ACKNOWLEDGED):
-            query, after = AlertQuery("", status, SEVERITIES), None
+            query = AlertQuery("", status, SEVERITIES)
+            after: tuple[datetime, str] | None = None
             while page := await self._store.find(query, after=after, limit=_PAGE):
                 found.update(alert.subject for alert in page if alert.kind == DEPLOYMENT_FAILED)
-                after: tuple[datetime, str] | None = (page[-1].fired_at, page[-1].alert_id)
+                after = (page[-1].fired_at, page[-1].alert_id)
         return found

@@ -1,13 +1,15 @@
 """Deployments that fail raise alerts: the watch over real gRPC, a played deployer and both alert stores."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import grpc
 import pytest
-from infermesh.deployer.v1 import deployer_service_pb2, deployer_service_pb2_grpc, deployment_pb2
+from google.protobuf.message import Message
+from infermesh.deployer.v1 import deployer_service_pb2, deployment_pb2
 
 from services.common.clock import SystemClock
 from services.common.database import create_engine, migrate
@@ -46,7 +48,7 @@ def deployment(status: str, *, served: str = "", after_s: int = 0, generation: i
     return message
 
 
-class PlayedDeployer(deployer_service_pb2_grpc.DeployerServiceServicer):
+class PlayedDeployer:
     """A deployer that streams what there is, then what a test says."""
 
     def __init__(self) -> None:
@@ -88,6 +90,10 @@ class PlayedDeployer(deployer_service_pb2_grpc.DeployerServiceServicer):
         return found
 
 
+def _written(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
 @pytest.fixture(params=["memory", "postgres"])
 def url(request: pytest.FixtureRequest) -> str:
     """Where alerts are; "" for memory."""
@@ -108,7 +114,20 @@ async def store(url: str) -> AsyncIterator[AlertStore]:
 @asynccontextmanager
 async def following(played: PlayedDeployer, store: AlertStore) -> AsyncIterator[None]:
     server = grpc.aio.server(interceptors=[errors_as_services_send_them()])
-    deployer_service_pb2_grpc.add_DeployerServiceServicer_to_server(played, server)
+    service = deployer_service_pb2.DESCRIPTOR.services_by_name["DeployerService"].full_name
+    handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]] = {
+        "WatchDeployments": grpc.unary_stream_rpc_method_handler(
+            played.WatchDeployments,
+            request_deserializer=deployer_service_pb2.WatchDeploymentsRequest.FromString,
+            response_serializer=_written,
+        ),
+        "GetDeployment": grpc.unary_unary_rpc_method_handler(
+            played.GetDeployment,
+            request_deserializer=deployer_service_pb2.GetDeploymentRequest.FromString,
+            response_serializer=_written,
+        ),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, dict(handlers)),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     channel = open_channel(f"127.0.0.1:{port}")

@@ -78,7 +78,7 @@ async def send(monitor: RunningMonitor, answered: Sequence[Answered], day: int, 
     """Each batcher tells of its share, in chunks of some dozen requests, a group for each version and minute."""
     batchers = random.integers(0, BATCHERS, len(answered))
     for batcher in range(BATCHERS):
-        mine = [answered[place] for place in np.flatnonzero(batchers == batcher)]
+        mine = [answered[place] for place in np.flatnonzero(batchers == batcher).tolist()]
         chunks = [mine[first : first + 50] for first in range(0, len(mine), 50)]
         messages = [
             message(

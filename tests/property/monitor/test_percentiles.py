@@ -25,16 +25,18 @@ Numbers = npt.NDArray[np.int64]
 
 def latencies(shape: str, size: int, random: np.random.Generator) -> Numbers:
     """Latencies in microseconds of one sort of service."""
-    drawn: npt.NDArray[np.float64] = {
-        "lognormal": lambda: random.lognormal(9, 1, size),
-        "pareto": lambda: 500 * (1 + random.pareto(0.8, size)),
-        "two modes": lambda: np.where(
-            random.random(size) < 0.9, random.normal(3_000, 300, size), random.normal(90_000, 9_000, size)
-        ),
-        "constant": lambda: np.full(size, float(random.integers(1, 100_000))),
-        "uniform": lambda: random.uniform(1, LATENCY_MAX_US, size),
-        "few values": lambda: random.choice([1.0, 2.0, 50_000.0, 50_001.0, float(LATENCY_MAX_US)], size),
-    }[shape]()
+    if shape == "lognormal":
+        drawn = random.lognormal(9, 1, size)
+    elif shape == "pareto":
+        drawn = 500 * (1 + random.pareto(0.8, size))
+    elif shape == "two modes":
+        drawn = np.where(random.random(size) < 0.9, random.normal(3_000, 300, size), random.normal(90_000, 9_000, size))
+    elif shape == "constant":
+        drawn = np.full(size, float(random.integers(1, 100_000)))
+    elif shape == "uniform":
+        drawn = random.uniform(1, LATENCY_MAX_US, size)
+    else:
+        drawn = random.choice([1.0, 2.0, 50_000.0, 50_001.0, float(LATENCY_MAX_US)], size)
     return np.clip(np.rint(drawn), 1, LATENCY_MAX_US).astype(np.int64)
 
 

@@ -14,6 +14,7 @@ from services.monitor.domain.drift.slices import SliceKey
 from services.monitor.domain.drift.summary import Summary
 from services.monitor.domain.evidence import Sums, WatchKey
 from services.monitor.domain.figures import Usage
+from services.monitor.domain.gpus import GpuUse
 from services.monitor.domain.labels import Prediction
 from services.monitor.domain.log_rows import LogRow
 from services.monitor.domain.outcomes import Outcome
@@ -210,7 +211,8 @@ class UsageStore(Protocol):
         ...
 
     async def average(self, first: int, end: int) -> Usage:
-        """The mean of all hosts' samples in the minutes from `first` to before `end`; zeros without samples."""
+        """The mean of all hosts' samples in the minutes from `first` to before `end`; zeros without samples. Of GPUs
+        that of the samples that have them; None where none has."""
         ...
 
     async def forget(self, before: int) -> None:
@@ -222,7 +224,15 @@ class HostProbe(Protocol):
     """Looks at this host."""
 
     def sample(self) -> Usage:
-        """What it used since the sample before."""
+        """CPU and memory that it used since the sample before."""
+        ...
+
+
+class GpuProbe(Protocol):
+    """Looks at this host's GPUs."""
+
+    def sample(self) -> Sequence[GpuUse]:
+        """What each does now; none where there are none or they cannot be read. Never fails."""
         ...
 
 
@@ -250,6 +260,9 @@ class ModelUse:
     version: str
     cpu_cores: float
     memory_bytes: int
+    pids: frozenset[int] = frozenset()
+    gpu_utilization: float | None = None
+    """Of the GPUs that they compute on, in percent; None: they compute on none, or it cannot be read."""
 
 
 class ModelProbe(Protocol):
@@ -316,4 +329,8 @@ class Board(Protocol):
 
     def models(self, uses: Sequence[ModelUse]) -> None:
         """What every model process on this host uses now."""
+        ...
+
+    def gpus(self, uses: Sequence[GpuUse]) -> None:
+        """What every GPU of this host does now."""
         ...

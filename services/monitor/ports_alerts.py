@@ -1,6 +1,6 @@
 """What alert rules, channels and silences need from outside, beside the alerts themselves."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -8,6 +8,7 @@ from typing import Protocol
 from services.monitor.domain.aggregate import Cell
 from services.monitor.domain.alerts import Alert
 from services.monitor.domain.channels import Channel, ChannelSpec, Silence
+from services.monitor.domain.deployments import SeenDeployment
 from services.monitor.domain.evidence import MetricSum
 from services.monitor.domain.judging import DriftSeen
 from services.monitor.domain.rounds import Known, Round
@@ -194,6 +195,18 @@ class ChangeSource(Protocol):
 
     async def last(self, model: str) -> ModelChange | None:
         """The last change of a model; None where nothing is known of any. Raises MeshError."""
+        ...
+
+
+class DeploymentSource(Protocol):
+    """Knows how deployments are. Raises MeshError where the deployer cannot be reached."""
+
+    def watch(self) -> AsyncIterator[tuple[SeenDeployment, bool]]:
+        """All deployments, then each that changes, and whether it was removed; until the deployer ends it."""
+        ...
+
+    async def get(self, model: str, name: str) -> SeenDeployment | None:
+        """One deployment; None where there is none."""
         ...
 
 

@@ -24,6 +24,8 @@ class MonitorSettings(TellingSettings):
     """host:port of the registry, which says who may see what, and is asked what is stored."""
     router_address: str = "127.0.0.1:8102"
     """host:port of the router, which is asked what changed and told to stop canaries."""
+    deployer_address: str = "127.0.0.1:8103"
+    """host:port of the deployer, which is followed for deployments that fail."""
     data_dir: Path | None = None
     """Folder where what the registry says of teams and models is kept, so that the monitor can tell callers apart also
     when it starts without the registry. Empty: it is not kept."""

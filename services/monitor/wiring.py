@@ -1,5 +1,6 @@
 """How the monitor is put together."""
 
+import asyncio
 import zlib
 from dataclasses import dataclass
 
@@ -25,7 +26,9 @@ from services.common.grpc.tls import peer_tls
 from services.common.lifecycle import Lifecycle
 from services.common.telemetry.metrics import new_registry
 from services.monitor.adapters.database import SCHEMA
+from services.monitor.adapters.deployer import Deployer
 from services.monitor.adapters.host import ProcHostProbe, ProcModelProbe
+from services.monitor.adapters.nvml import NvmlGpus
 from services.monitor.adapters.postgres_alerts import PostgresAlertStore
 from services.monitor.adapters.postgres_evidence import PostgresEvidenceStore
 from services.monitor.adapters.postgres_joins import MayJoin
@@ -41,6 +44,7 @@ from services.monitor.convert.log import reason_name
 from services.monitor.domain.outcomes import Reporter
 from services.monitor.domain.partitions import PartitionedTable
 from services.monitor.engines.alerts import Alerts
+from services.monitor.engines.deployment_watch import DeploymentWatch
 from services.monitor.engines.evidence import EvidenceEngine
 from services.monitor.engines.keeper import HostWatch, Housekeeper, PartitionKeeper, RollupKeeper
 from services.monitor.engines.live import Live
@@ -49,6 +53,7 @@ from services.monitor.engines.outcomes import Outcomes
 from services.monitor.engines.recorder import Recorder
 from services.monitor.engines.shadows import Shadows
 from services.monitor.engines.stream import RecorderLimits
+from services.monitor.ports import AlertStore, Board, UsageStore
 from services.monitor.servicers.alerts import RolloutEventServicer
 from services.monitor.servicers.evidence import EvidenceServicer
 from services.monitor.servicers.logging_policies import LoggingPolicyServicer
@@ -113,9 +118,8 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     metrics = Metrics(reader=reader, usage=usage, clock=clock)
     evidence = EvidenceEngine(store=PostgresEvidenceStore(engine), clock=clock, flush_period_s=settings.flush_period_s)
     outcomes = Outcomes(store=PostgresOutcomeStore(engine), clock=clock, retention_days=settings.metrics_retention_days)
-    alerts = Alerts(
-        store=PostgresAlertStore(engine), board=board, clock=clock, retention_days=settings.metrics_retention_days
-    )
+    alert_store = PostgresAlertStore(engine)
+    alerts = Alerts(store=alert_store, board=board, clock=clock, retention_days=settings.metrics_retention_days)
     shadows = Shadows(
         reader=reader,
         examples=PostgresExampleStore(engine),
@@ -123,17 +127,6 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
         retention_days=settings.log_retention_days,
     )
     keeper = PartitionKeeper(store=PostgresPartitionStore(engine), tables=_tables(settings), clock=clock)
-    host = HostWatch(
-        probe=ProcHostProbe(),
-        models=ProcModelProbe(),
-        board=board,
-        store=usage,
-        host=settings.host_name,
-        period_s=settings.host_sample_period_s,
-        retention_days=settings.metrics_retention_days,
-        clock=clock,
-    )
-
     metering = build_metering(engine, channel, board=board, clock=clock)
     logs = build_log(engine, policies, settings, stored=lambda: recorder.reachable, clock=clock)
     alerting = build_alerting(
@@ -145,11 +138,12 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     lifecycle.add("partitions", start=keeper.keep)
     logs.add_to(lifecycle)
     lifecycle.add_task("partition keeper", keeper.run)
-    lifecycle.add_task("host watch", host.run)
+    lifecycle.add_task("host watch", _host_watch(lifecycle, settings, usage, board, clock).run)
     lifecycle.add_task("rollup keeper", RollupKeeper(store=PostgresRollupStore(engine), clock=clock).run)
     lifecycle.add_task("recorder", recorder.run)
     lifecycle.add_task("evidence reader", evidence.run)
     lifecycle.add_task("alert watch", alerts.run)
+    lifecycle.add_task("deployment watch", _deployment_watch(lifecycle, settings, alerts, alert_store, clock).run)
     alerting.add_to(lifecycle)
     lifecycle.add_task("storage meter", metering.storage.run)
     lifecycle.add_task("prices", metering.prices.run)
@@ -202,6 +196,32 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
     lifecycle.add("log drain", stop=recorder.drain, stop_timeout_s=_DRAIN_TIMEOUT_S)
     lifecycle.add("logging policies' streams", stop=policies.close)
     return Monitor(lifecycle, server)
+
+
+def _host_watch(
+    lifecycle: Lifecycle, settings: MonitorSettings, usage: UsageStore, board: Board, clock: Clock
+) -> HostWatch:
+    gpus = NvmlGpus()
+    lifecycle.add("GPUs", stop=lambda: asyncio.to_thread(gpus.close))
+    return HostWatch(
+        probe=ProcHostProbe(),
+        models=ProcModelProbe(),
+        gpus=gpus,
+        board=board,
+        store=usage,
+        host=settings.host_name,
+        period_s=settings.host_sample_period_s,
+        retention_days=settings.metrics_retention_days,
+        clock=clock,
+    )
+
+
+def _deployment_watch(
+    lifecycle: Lifecycle, settings: MonitorSettings, alerts: Alerts, store: AlertStore, clock: Clock
+) -> DeploymentWatch:
+    channel = open_channel(settings.deployer_address, tls=peer_tls(settings))
+    lifecycle.add("channel to the deployer", stop=channel.close)
+    return DeploymentWatch(source=Deployer(channel), alerts=alerts, store=store, clock=clock)
 
 
 def _may_join(book: AccessBook) -> MayJoin:

@@ -139,6 +139,7 @@ def _services(settings: SupervisorSettings, ports: MeshPorts, clock: Clock) -> l
             "data_dir": settings.data_dir / "monitor",
             "registry_address": registry,
             "router_address": router,
+            "deployer_address": f"127.0.0.1:{ports.deployer}",
         },
     }
     if settings.limiter == "on":

@@ -1,9 +1,11 @@
-"""A clock that stands still until a test moves it."""
+"""Clocks that tests move: one stands still between, one goes on."""
 
 import asyncio
 import heapq
 import itertools
 from datetime import UTC, datetime, timedelta
+
+from services.common.clock import SystemClock
 
 NOON = datetime(2026, 1, 15, 12, 0, tzinfo=UTC)
 
@@ -42,3 +44,14 @@ class FakeClock:
             if not woken.done():
                 woken.set_result(None)
         self._elapsed_s = target_s
+
+
+class ShiftedClock(SystemClock):
+    """The system's clock, ahead by as much as a test says; behind where that is negative."""
+
+    def __init__(self, ahead: timedelta = timedelta()) -> None:
+        self.ahead = ahead
+
+    def now(self) -> datetime:
+        """The moment it shows."""
+        return super().now() + self.ahead

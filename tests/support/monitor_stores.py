@@ -7,6 +7,7 @@ from services.common.errors import MeshError, Reason
 from services.monitor.domain.aggregate import SECOND_US, Cell, Cells
 from services.monitor.domain.evidence import WatchKey, head_end
 from services.monitor.domain.figures import Usage
+from services.monitor.domain.gpus import GpuUse
 from services.monitor.domain.labels import Prediction, joinable
 from services.monitor.domain.log_rows import LogRow
 from services.monitor.domain.outcomes import Outcome, OutcomeKey, Reporter, predicted_of
@@ -126,7 +127,8 @@ class MemoryUsageStore:
         return Usage(
             sum(usage.cpu_percent for usage in found) / len(found),
             sum(usage.memory_percent for usage in found) / len(found),
-            sum(usage.gpu_utilization for usage in found) / len(found),
+            _mean([usage.gpu_utilization for usage in found]),
+            _mean([usage.gpu_memory_percent for usage in found]),
         )
 
     async def forget(self, before: int) -> None:
@@ -168,6 +170,14 @@ class SilentBoard:
 
     def models(self, uses: Sequence[ModelUse]) -> None:
         """Ignores."""
+
+    def gpus(self, uses: Sequence[GpuUse]) -> None:
+        """Ignores."""
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    said = [value for value in values if value is not None]
+    return sum(said) / len(said) if said else None
 
 
 def _away() -> MeshError:

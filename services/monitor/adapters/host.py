@@ -15,7 +15,7 @@ _MODEL_FILE = re.compile(r".*/(?P<model>[^/]+)--(?P<version>v[^/]+)/\d+/[^/]+\.p
 
 
 class ProcHostProbe:
-    """A `HostProbe`. GPUs cannot be read here, so their utilisation is 0: unknown and none look alike."""
+    """A `HostProbe` of CPU and memory."""
 
     def sample(self) -> Usage:
         """CPU since the sample before, of all cores; memory that applications cannot get."""
@@ -32,7 +32,7 @@ class ProcModelProbe:
         """CPU since the sample before (0 in a process's first), and resident memory. Processes that may not be looked
         at, or end meanwhile, are left out.
         """
-        found: dict[tuple[str, str], tuple[float, int]] = defaultdict(lambda: (0.0, 0))
+        found: dict[tuple[str, str], tuple[float, int, frozenset[int]]] = defaultdict(lambda: (0.0, 0, frozenset()))
         seen: dict[int, psutil.Process] = {}
         for process in psutil.process_iter():
             try:
@@ -47,9 +47,12 @@ class ProcModelProbe:
             except psutil.Error:
                 continue
             before = found[version]
-            found[version] = (before[0] + cores, before[1] + memory_bytes)
+            found[version] = (before[0] + cores, before[1] + memory_bytes, before[2] | {process.pid})
         self._known = seen
-        return [ModelUse(*version, *use) for version, use in sorted(found.items())]
+        return [
+            ModelUse(model, version, cores, memory_bytes, pids)
+            for (model, version), (cores, memory_bytes, pids) in sorted(found.items())
+        ]
 
 
 def served_version(argv: Sequence[str]) -> tuple[str, str] | None:

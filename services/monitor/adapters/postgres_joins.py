@@ -5,7 +5,7 @@ other by not seeing an unfinished transaction.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -44,18 +44,20 @@ MayJoin = Callable[[Reporter, str], bool]
 
 
 async def join_arrivals(
-    connection: AsyncConnection, predictions: Sequence[Prediction], may_join: MayJoin = lambda _reporter, _model: True
+    connection: AsyncConnection, predictions: Iterable[Prediction], may_join: MayJoin = lambda _reporter, _model: True
 ) -> None:
     """Joins outcomes that waited for these predictions, where their reporter sees the model, and adds them to the sums.
     The predictions are written in the same transaction, which takes the joining lock here and keeps it to its end.
+    Where no outcome waits, no more than the first of them is looked at.
     """
-    if not predictions:
+    first, rest = next(iterator := iter(predictions), None), iterator
+    if first is None:
         return
     await lock_joining(connection)
     if not (await connection.execute(_ANY_WAITS)).scalar():
         return
     by_id: dict[str, Prediction] = {}
-    for prediction in predictions:
+    for prediction in (first, *rest):
         known = by_id.setdefault(prediction.request_id, prediction)
         if known is not prediction and prediction.rank < known.rank:
             by_id[prediction.request_id] = prediction

@@ -8,8 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from services.monitor.adapters.prometheus_gpus import gpu_families
 from services.monitor.adapters.prometheus_teams import PrometheusTeamBoard
 from services.monitor.domain.alerts import SEVERITIES
+from services.monitor.domain.gpus import GpuUse
 from services.monitor.domain.team_tallies import TeamTally
 from services.monitor.domain.usage_cost import PriceTable
 from services.monitor.ports import LiveFigure, ModelUse
@@ -26,6 +28,7 @@ class PrometheusBoard(Collector):
         self._host = host
         self._live: tuple[LiveFigure, ...] = ()
         self._models: tuple[ModelUse, ...] = ()
+        self._gpus: tuple[GpuUse, ...] = ()
         self._deployments: dict[tuple[str, str], str] = {}
         self._dropped: dict[str, int] = {}
         self._firing: Mapping[str, int] = {}
@@ -107,6 +110,10 @@ class PrometheusBoard(Collector):
         """Replaces what models use."""
         self._models = tuple(uses)
 
+    def gpus(self, uses: Sequence[GpuUse]) -> None:
+        """Replaces what GPUs do."""
+        self._gpus = tuple(uses)
+
     def alerts(self, firing: Mapping[str, int]) -> None:
         """Replaces how many alerts fire."""
         self._firing = dict(firing)
@@ -115,6 +122,7 @@ class PrometheusBoard(Collector):
         """The gauges and counters of this moment."""
         yield from self._collect_live()
         yield from self._collect_models()
+        yield from gpu_families(self._gpus, host=self._host)
         dropped = CounterMetricFamily(
             "monitor_log_dropped", "Requests that a batcher dropped from its log since its start", labels=("batcher",)
         )
@@ -150,12 +158,14 @@ class PrometheusBoard(Collector):
         memory = GaugeMetricFamily(
             "model_memory_usage_bytes", "Resident memory of a version's processes on this host", labels=_PLACE
         )
-        # Without a sample: GPUs are not read here, and 0 would claim an idle one.
+        # Of versions on no GPU there is no sample: 0 would claim an idle one.
         gpu = GaugeMetricFamily(
-            "model_gpu_utilization", "Share of the time in which a version's GPU computed", labels=_PLACE
+            "model_gpu_utilization", "Share of the time in which a version's GPUs computed, in percent", labels=_PLACE
         )
         for use in self._models:
             labels = (use.model, use.version, self._deployments.get((use.model, use.version), ""), self._host)
             cpu.add_metric(labels, use.cpu_cores)
             memory.add_metric(labels, use.memory_bytes)
+            if use.gpu_utilization is not None:
+                gpu.add_metric(labels, use.gpu_utilization)
         yield from (cpu, memory, gpu)

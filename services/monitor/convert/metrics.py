@@ -42,8 +42,11 @@ def figures_to_proto(figures: Figures) -> model_metrics_pb2.Metrics:
 
 
 def _usage_to_proto(usage: Usage) -> model_metrics_pb2.ResourceUsage:
-    return model_metrics_pb2.ResourceUsage(
-        cpu_percent=round(usage.cpu_percent, 2),
-        memory_percent=round(usage.memory_percent, 2),
-        gpu_utilization=round(usage.gpu_utilization, 2),
+    message = model_metrics_pb2.ResourceUsage(
+        cpu_percent=round(usage.cpu_percent, 2), memory_percent=round(usage.memory_percent, 2)
     )
+    if usage.gpu_utilization is not None:
+        message.gpu_utilization = round(usage.gpu_utilization, 2)
+    if usage.gpu_memory_percent is not None:
+        message.gpu_memory_percent = round(usage.gpu_memory_percent, 2)
+    return message

@@ -2,10 +2,11 @@
 
 An event of severity "info" raises nothing. Any other fires an alert of each rule that waits for its kind; where that
 one fires for the same subject already it is the same alert, with the newest words. An event ends the alerts of its
-subject that have another kind, and a promoted canary ends all of its model: a version has taken all traffic, so what
-failed before is past. What happened and is over (a failed canary, a rollback, an ended test) has no event that follows
-by itself: its alert ends a day after it last fired. That of a canary on hold lasts until the canary is promoted, fails
-or is ended. Alerts that figures raise know nothing of events.
+subject that have another kind, and a promoted canary ends all of its model but those of deployments: a version has
+taken all traffic, so what failed before is past. What happened and is over (a failed canary, a rollback, an ended test)
+has no event that follows by itself: its alert ends a day after it last fired. That of a canary on hold lasts until the
+canary is promoted, fails or is ended, that of a deployment until it answers or is removed. Alerts that figures raise
+know nothing of events.
 """
 
 import uuid
@@ -16,15 +17,20 @@ from datetime import datetime, timedelta
 SEVERITIES = ("info", "warning", "critical")
 """From the least to the most severe."""
 EVENT_KINDS = ("canary_failed", "canary_held", "canary_promoted", "rolled_back", "ab_test_ended")
+"""Events that rollouts report."""
 FIRING, ACKNOWLEDGED, RESOLVED = "firing", "acknowledged", "resolved"
 STATUSES = (FIRING, ACKNOWLEDGED, RESOLVED)
-RAISING_KINDS = ("canary_failed", "canary_held", "rolled_back", "ab_test_ended")
+DEPLOYMENT_FAILED, DEPLOYMENT_RECOVERED = "deployment_failed", "deployment_recovered"
+"""Events of deployments, which the monitor makes of what the deployer shows."""
+RAISING_KINDS = ("canary_failed", "canary_held", "rolled_back", "ab_test_ended", DEPLOYMENT_FAILED)
 """Events that raise alerts; each has a rule of its name from the start."""
-_PROMOTED, _HELD = "canary_promoted", "canary_held"
+_PROMOTED = "canary_promoted"
+_LASTING = ("canary_held", DEPLOYMENT_FAILED)
+"""What goes on until an event says that it is over."""
 PAST_LASTS = timedelta(days=1)
 """How long the alert of something that is over stays."""
 HELD_LASTS = timedelta(days=30)
-"""How long an alert stays that something is held, where no more is ever heard of it."""
+"""How long an alert stays that something is held or does not answer, where no more is ever heard of it."""
 _NAMES = uuid.UUID("6f1b7a52-0f4c-4c58-9d0e-2f3f6c0a9b11")
 
 
@@ -81,7 +87,7 @@ class Alert:
 
     def expires_at(self) -> datetime:
         """When it ends where no more is heard."""
-        return self.fired_at + (HELD_LASTS if self.kind == _HELD else PAST_LASTS)
+        return self.fired_at + (HELD_LASTS if self.kind in _LASTING else PAST_LASTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +123,7 @@ def changed_by(
             continue
         if alert.subject == event.subject and alert.kind == event.kind:
             same[alert.rule] = alert
-        elif alert.subject == event.subject or event.kind == _PROMOTED:
+        elif alert.subject == event.subject or (event.kind == _PROMOTED and alert.kind != DEPLOYMENT_FAILED):
             changed.append(resolved(alert, event.time))
     if event.severity == SEVERITIES[0]:
         # What is merely worth knowing now is no longer wrong.

@@ -31,7 +31,9 @@ class Usage:
 
     cpu_percent: float = 0.0
     memory_percent: float = 0.0
-    gpu_utilization: float = 0.0
+    gpu_utilization: float | None = None
+    """Share of the time in which the GPUs computed. None: there is none, or it cannot be read."""
+    gpu_memory_percent: float | None = None
 
 
 def figures(cell: Cell, *, seconds: float) -> Figures:

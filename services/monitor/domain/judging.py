@@ -108,7 +108,8 @@ def _threshold(condition: Threshold, sighting: Sighting) -> Verdict:
 def _value(condition: Threshold, sighting: Sighting) -> float | None:
     seen = sighting.windows.get(condition.window_s)
     if condition.metric in HOST_METRICS:
-        return None if seen is None else float(getattr(seen.usage, condition.metric))
+        used: float | None = None if seen is None else getattr(seen.usage, condition.metric)
+        return used
     if condition.metric == UNUSUAL_TRAFFIC:
         # Unusually little is as odd as unusually much.
         return None if sighting.deviation is None else abs(sighting.deviation)

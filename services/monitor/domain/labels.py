@@ -42,12 +42,15 @@ def labelled(group: Group, *, now_us: int) -> Iterator[Prediction]:
             yield Prediction(group.request_ids[place], group.model, group.version, times_us[place], group.labels[place])
 
 
-def joinable(predictions: Sequence[Prediction], rows: Sequence[LogRow]) -> list[Prediction]:
+def joinable(predictions: Sequence[Prediction], rows: Sequence[LogRow]) -> Iterator[Prediction]:
     """All that outcomes may be joined to: every request under test, and of the others what is logged one by one."""
+    yield from predictions
     known = {prediction.request_id for prediction in predictions}
-    sampled = (
-        Prediction(row.request_id, row.model, row.version, row.time_us)
-        for row in rows
-        if row.request_id and row.version and row.metadata.get("kind", "") in _LOGGED_AS
-    )
-    return [*predictions, *(prediction for prediction in sampled if prediction.request_id not in known)]
+    for row in rows:
+        if (
+            row.request_id
+            and row.version
+            and row.metadata.get("kind", "") in _LOGGED_AS
+            and row.request_id not in known
+        ):
+            yield Prediction(row.request_id, row.model, row.version, row.time_us)

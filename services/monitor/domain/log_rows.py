@@ -1,7 +1,7 @@
 """Which requests are kept one by one, beside being counted."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,9 +13,8 @@ from services.monitor.domain.records import Group, Kind
 _KINDS = {kind.value: kind.name.lower() for kind in Kind}
 
 
-@dataclass(frozen=True, slots=True)
-class LogRow:
-    """One row of inference_logs."""
+class LogRow(NamedTuple):
+    """One row of inference_logs. A tuple: tens of thousands are made a second, and a dataclass takes longer."""
 
     request_id: str
     model: str

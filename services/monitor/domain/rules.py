@@ -15,7 +15,7 @@ ERROR_RATE, LOW_CONFIDENCE = "error_rate", "low_confidence_rate"
 REQUEST_COUNT, THROUGHPUT = "request_count", "throughput_per_sec"
 UNUSUAL_TRAFFIC = "traffic_deviation"
 LATENCIES = {"latency_p50_ms": 0.50, "latency_p95_ms": 0.95, "latency_p99_ms": 0.99}
-HOST_METRICS = ("cpu_percent", "memory_percent")
+HOST_METRICS = ("cpu_percent", "memory_percent", "gpu_utilization", "gpu_memory_percent")
 TRAFFIC_METRICS = (REQUEST_COUNT, THROUGHPUT)
 """Every window decides these: that nothing comes is a figure too."""
 COUNTED_METRICS = (ERROR_RATE, *LATENCIES, *TRAFFIC_METRICS, LOW_CONFIDENCE)
@@ -31,7 +31,6 @@ LONG_WINDOW_MAX_S = 30 * 86_400
 CHANNELS_MAX = 16
 DESCRIPTION_MAX = 1000
 _METRIC = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
-_GPU = "gpu_utilization"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +179,6 @@ def _threshold(wish: Threshold, path: str) -> Threshold:
     if not _METRIC.fullmatch(wish.metric):
         known = ", ".join((*COUNTED_METRICS, *HOST_METRICS, "accuracy", UNUSUAL_TRAFFIC))
         raise invalid(f"{path}.metric", wish.metric, f"{known}, or a business metric's name")
-    if wish.metric == _GPU:
-        raise invalid(f"{path}.metric", wish.metric, "another metric: GPUs are not read yet")
     _one_of(f"{path}.comparison", wish.comparison, COMPARISONS)
     _finite(f"{path}.threshold", wish.threshold, -1e15, 1e15)
     window_s = wish.window_s or WINDOW_S

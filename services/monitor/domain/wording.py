@@ -27,6 +27,8 @@ _NAMES = {
     "request_count": "the number of requests",
     "cpu_percent": "the CPU in use",
     "memory_percent": "the memory in use",
+    "gpu_utilization": "the share of the time in which the GPUs compute",
+    "gpu_memory_percent": "the GPUs' memory in use",
 }
 _SIDES = {">": "above", ">=": "at or above", "<": "below", "<=": "at or below"}
 _DRIFT = ("none", "moderate", "high")

@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from services.common.clock import Clock
 from services.common.errors import MeshError
 from services.common.telemetry.logging import get_logger
 from services.monitor.domain.figures import Usage
+from services.monitor.domain.gpus import GpuUse, memory_percent, utilization_of, utilization_percent
 from services.monitor.domain.partitions import PartitionedTable, plan
 from services.monitor.domain.rollup import HOURS_A_ROUND_MAX, hours_due
 from services.monitor.domain.window import minute_of
-from services.monitor.ports import Board, HostProbe, ModelProbe, PartitionStore, RollupStore, UsageStore
+from services.monitor.ports import Board, GpuProbe, HostProbe, ModelProbe, PartitionStore, RollupStore, UsageStore
 
 log = get_logger(__name__)
 
@@ -99,13 +101,14 @@ class RollupKeeper:
 
 
 class HostWatch:
-    """Samples what this host uses, for `resource_usage`, and what each model uses on it, for Prometheus."""
+    """Samples what this host and its GPUs use, for `resource_usage`, and what each model uses on it, for Prometheus."""
 
     def __init__(
         self,
         *,
         probe: HostProbe,
         models: ModelProbe,
+        gpus: GpuProbe,
         board: Board,
         store: UsageStore,
         host: str,
@@ -115,6 +118,7 @@ class HostWatch:
     ) -> None:
         self._probe = probe
         self._models = models
+        self._gpus = gpus
         self._board = board
         self._store = store
         self._host = host
@@ -127,11 +131,15 @@ class HostWatch:
         self._probe.sample()  # the first one has nothing to compare with
         taken = 0
         while True:
-            self._board.models(await asyncio.to_thread(self._models.sample))
+            models, gpus = await asyncio.to_thread(lambda: (self._models.sample(), self._gpus.sample()))
+            self._board.gpus(gpus)
+            self._board.models([replace(use, gpu_utilization=utilization_of(use.pids, gpus)) for use in models])
             # The first one soon, so that a mesh that has just started has figures.
             await self._clock.sleep(self._period_s if taken else min(_FIRST_SAMPLE_S, self._period_s))
             try:
-                await self._keep(self._probe.sample(), forget=taken % max(1, round(86_400 / self._period_s)) == 0)
+                await self._keep(
+                    _with_gpus(self._probe.sample(), gpus), forget=taken % max(1, round(86_400 / self._period_s)) == 0
+                )
             except MeshError as error:
                 log.warning("a sample of the host's usage is lost", reason=error.message)
             taken += 1
@@ -141,3 +149,7 @@ class HostWatch:
         await self._store.add(self._host, minute_of(now), usage)
         if forget:
             await self._store.forget(minute_of(now - self._retention))
+
+
+def _with_gpus(usage: Usage, gpus: Sequence[GpuUse]) -> Usage:
+    return replace(usage, gpu_utilization=utilization_percent(gpus), gpu_memory_percent=memory_percent(gpus))

@@ -149,11 +149,13 @@ async def test_hours_are_rolled_up_and_late_requests_are_in_them(database_url: s
 async def test_usage_is_averaged_and_forgotten(stores: Stores) -> None:
     _, _, usage = stores
     assert await usage.average(0, NOW_MINUTE) == Usage()
-    await usage.add("a", NOW_MINUTE, Usage(10.0, 20.0, 0.0))
-    await usage.add("a", NOW_MINUTE, Usage(30.0, 40.0, 0.0))
-    await usage.add("b", NOW_MINUTE - 5, Usage(80.0, 60.0, 30.0))
-    assert await usage.average(NOW_MINUTE - 10, NOW_MINUTE + 1) == Usage(40.0, 40.0, 10.0)
-    assert await usage.average(NOW_MINUTE, NOW_MINUTE + 1) == Usage(20.0, 30.0, 0.0)
+    await usage.add("a", NOW_MINUTE, Usage(10.0, 20.0))
+    await usage.add("a", NOW_MINUTE, Usage(30.0, 40.0))
+    # Only one host has GPUs, and the others do not make them look idle.
+    await usage.add("b", NOW_MINUTE - 5, Usage(80.0, 60.0, 30.0, 50.0))
+    await usage.add("b", NOW_MINUTE - 5, Usage(80.0, 60.0, 90.0))
+    assert await usage.average(NOW_MINUTE - 10, NOW_MINUTE + 1) == Usage(50.0, 45.0, 60.0, 50.0)
+    assert await usage.average(NOW_MINUTE, NOW_MINUTE + 1) == Usage(20.0, 30.0)
     await usage.forget(NOW_MINUTE)
     assert await usage.average(NOW_MINUTE - 10, NOW_MINUTE) == Usage()
 

@@ -4,25 +4,14 @@ In a real Envoy two threads meet in the few instructions where one could miss th
 here they do so all the time.
 """
 
-import os
-import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+from tests.support.compilers import compilers
 
 ROOT = Path(__file__).resolve().parents[3]
 NATIVE = ROOT / "services" / "batcher" / "bridge" / "native"
 DOUBLES = ROOT / "tests" / "support" / "native" / "bridge_threads.c"
-ZIG = ROOT / ".build" / "zig" / "bin" / "python"
-
-
-def compilers() -> Iterator[Sequence[str]]:
-    """Those that `tools/bridge.sh` may have used."""
-    if named := os.environ.get("CC"):
-        yield named.split()
-    yield from ([name] for name in ("cc", "gcc", "clang") if shutil.which(name))
-    if ZIG.exists():
-        yield [str(ZIG), "-m", "ziglang", "cc"]
 
 
 def test_every_request_is_answered_once_or_given_up_whichever_threads_meet(tmp_path: Path) -> None:

@@ -5,18 +5,18 @@ import hashlib
 import hmac
 import json
 from collections.abc import AsyncIterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from google.protobuf import field_mask_pb2
 from infermesh.monitor.v1 import alert_pb2, monitor_service_pb2
 
-from services.common.clock import SystemClock
 from services.common.errors import MeshError, Reason
 from services.monitor.settings import MonitorSettings
 from services.monitor.wiring import build
 from tests.integration.monitor.conftest import RunningMonitor
 from tests.support.batch_receivers import Received, Receiver, receiving
+from tests.support.clock import ShiftedClock
 from tests.support.monitor_log import group_message, message
 from tests.support.waiting import eventually
 
@@ -68,16 +68,6 @@ async def with_hook(monitor: RunningMonitor, receiver: Receiver) -> alert_pb2.No
     )
     request = monitor_service_pb2.CreateNotificationChannelRequest(notification_channel=channel, request_id="c1")
     return await monitor.metrics.CreateNotificationChannel(request)
-
-
-class ShiftedClock(SystemClock):
-    """The system's clock, ahead by as much as a test says."""
-
-    def __init__(self) -> None:
-        self.ahead = timedelta()
-
-    def now(self) -> datetime:
-        return super().now() + self.ahead
 
 
 class Site:

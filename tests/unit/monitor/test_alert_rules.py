@@ -40,7 +40,6 @@ HOUR = 60
         (replace(SPEC, channels=tuple(f"c{place}" for place in range(17))), "alert_rule.notification_channels"),
         (replace(SPEC, description="x" * 1001), "alert_rule.description"),
         (replace(SPEC, condition=replace(ERRORS, metric="no metric")), "alert_rule.threshold.metric"),
-        (replace(SPEC, condition=replace(ERRORS, metric="gpu_utilization")), "alert_rule.threshold.metric"),
         (replace(SPEC, condition=replace(ERRORS, comparison="=")), "alert_rule.threshold.comparison"),
         (replace(SPEC, condition=replace(ERRORS, threshold=float("nan"))), "alert_rule.threshold.threshold"),
         (replace(SPEC, condition=replace(ERRORS, window_s=9)), "alert_rule.threshold.window_s"),
@@ -52,7 +51,7 @@ HOUR = 60
         (replace(SPEC, condition=replace(BURN, short_window_s=7200)), "alert_rule.burn_rate.short_window_s"),
         (replace(SPEC, condition=replace(BURN, burn_rate=1001.0)), "alert_rule.burn_rate.burn_rate"),
         (replace(SPEC, condition=Happened(())), "alert_rule.event.events"),
-        (replace(SPEC, condition=Happened(("deployment_failed",))), "alert_rule.event.events"),
+        (replace(SPEC, condition=Happened(("deployment_slept",))), "alert_rule.event.events"),
         (replace(SPEC, condition=DriftAtLeast("worse")), "alert_rule.drift.min_severity"),
     ],
 )
@@ -106,6 +105,11 @@ def test_outcomes_hosts_drift_and_seasons_are_judged_by_their_own_figures() -> N
     assert judged(ctr, Sighting({60: seen})) == Verdict(Holds.YES, 0.05)
     assert judged(replace(ctr, min_requests=11), Sighting({60: seen})).holds is Holds.UNDECIDED
     assert judged(Threshold("cpu_percent", ">", 90.0), Sighting({60: seen})) == Verdict(Holds.YES, 95.0)
+    idle = Threshold("gpu_utilization", "<", 10.0)
+    assert judged(idle, Sighting({60: seen})).holds is Holds.UNDECIDED, "no GPU is not an idle one"
+    assert judged(idle, Sighting({60: Seen(60.0, usage=Usage(gpu_utilization=0.0))})) == Verdict(Holds.YES, 0.0)
+    full = Threshold("gpu_memory_percent", ">", 90.0)
+    assert judged(full, Sighting({60: Seen(60.0, usage=Usage(gpu_memory_percent=95.0))})) == Verdict(Holds.YES, 95.0)
     drift = DriftSeen("moderate", {"age": "high"})
     assert judged(DriftAtLeast("high"), Sighting(drift=drift)).holds is Holds.NO
     assert judged(DriftAtLeast("high", ("age",)), Sighting(drift=drift)) == Verdict(Holds.YES, 2.0)

@@ -242,6 +242,7 @@ affinity:
 - {name: INFERMESH_MONITOR_DATA_DIR, value: /var/lib/infermesh}
 - {name: INFERMESH_MONITOR_REGISTRY_ADDRESS, value: {{ include "infermesh.address" (list . "registry") | quote }}}
 - {name: INFERMESH_MONITOR_ROUTER_ADDRESS, value: {{ include "infermesh.address" (list . "router") | quote }}}
+- {name: INFERMESH_MONITOR_DEPLOYER_ADDRESS, value: {{ include "infermesh.address" (list . "deployer") | quote }}}
 - name: INFERMESH_MONITOR_HOST_NAME
   valueFrom: {fieldRef: {fieldPath: spec.nodeName}}
 {{- end -}}

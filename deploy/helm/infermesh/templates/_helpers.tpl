@@ -76,7 +76,7 @@ registry: {port: 8101, metrics: 8201, calls: [deployer], beyond: [database, obje
 router: {port: 8102, metrics: 8202, calls: [registry, deployer, batch, monitor, {{ .Values.gateway.carriesBatcher | ternary "gateway" "batcher" }}], beyond: [database]}
 deployer: {port: 8103, metrics: 8203, calls: [registry, router, triton], beyond: {{ .Values.operator.enabled | ternary "[database, packages, external, kubernetes, models]" "[database, packages, external]" }}}
 batch: {port: 8104, metrics: 8204, calls: [registry, gateway], beyond: {{ .Values.batch.cluster.enabled | ternary "[database, objectStore, notifications, kubernetes]" "[database, objectStore, notifications]" }}}
-monitor: {port: 8105, metrics: 8205, calls: [registry, router], beyond: [database, notifications]}
+monitor: {port: 8105, metrics: 8205, calls: [registry, router, deployer], beyond: [database, notifications]}
 limiter: {port: 8106, metrics: 8206, calls: [registry], beyond: [redis]}
 operator: {port: 8107, metrics: 8207, calls: [registry, router], beyond: [kubernetes]}
 batcher: {port: 8110, metrics: 8110, calls: [registry, router, deployer, monitor, triton], beyond: [redis, models, external]}

@@ -48,7 +48,8 @@ def _drawn(
     for name, share in ranked[:_CLASSES_SHOWN_MAX]:
         shares.add_row(name, f"{share:.1%}", f"[cyan]{bar(share)}[/]")
     used = total.resource_usage
-    resources = f"[dim]hosts: CPU {used.cpu_percent:.0f} %, memory {used.memory_percent:.0f} %[/]"
+    gpus = f", GPUs {used.gpu_utilization:.0f} %" if used.HasField("gpu_utilization") else ""
+    resources = f"[dim]hosts: CPU {used.cpu_percent:.0f} %, memory {used.memory_percent:.0f} %{gpus}[/]"
     return Group(figures, "", shares, resources) if ranked else Group(figures, resources)
 
 

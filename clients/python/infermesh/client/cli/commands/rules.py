@@ -83,7 +83,10 @@ def _add_create(group: typer.Typer) -> None:
         ] = None,
         event: Annotated[
             list[str] | None,
-            typer.Option(metavar="EVENT", help="canary_failed, canary_held, rolled_back or ab_test_ended. Repeatable."),
+            typer.Option(
+                metavar="EVENT",
+                help="canary_failed, canary_held, rolled_back, ab_test_ended or deployment_failed. Repeatable.",
+            ),
         ] = None,
         model: ModelOption = "",
         version: Annotated[str, typer.Option(metavar="VERSION", help="Only this version. Default: each.")] = "",

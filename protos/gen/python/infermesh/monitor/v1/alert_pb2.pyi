@@ -131,9 +131,9 @@ class ThresholdCondition(_message.Message):
     MIN_REQUESTS_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
     """"error_rate", "latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "throughput_per_sec", "request_count",
-    "low_confidence_rate", "accuracy", "cpu_percent", "memory_percent", "gpu_utilization", "traffic_deviation" (by how
-    many deviations the requests of the last full hour are beside what is usual for the model at this time of the week)
-    or a business metric's name.
+    "low_confidence_rate", "accuracy", "cpu_percent", "memory_percent", "gpu_utilization" and "gpu_memory_percent" (both
+    decide nothing where there is no GPU), "traffic_deviation" (by how many deviations the requests of the last full
+    hour are beside what is usual for the model at this time of the week) or a business metric's name.
     """
     comparison: _builtins.str
     """">", ">=", "<" or "<="."""

@@ -192,24 +192,37 @@ class ResourceUsage(_message.Message):
     CPU_PERCENT_FIELD_NUMBER: _builtins.int
     MEMORY_PERCENT_FIELD_NUMBER: _builtins.int
     GPU_UTILIZATION_FIELD_NUMBER: _builtins.int
+    GPU_MEMORY_PERCENT_FIELD_NUMBER: _builtins.int
     cpu_percent: _builtins.float
     """CPU in use, in percent of all cores, 0 to 100."""
     memory_percent: _builtins.float
     """Memory in use, in percent of the host's, 0 to 100."""
     gpu_utilization: _builtins.float
-    """Share of the time in which the GPUs computed, in percent, 0 to 100. 0 where there is no GPU or it cannot be read."""
+    """Share of the time in which the GPUs computed, in percent, 0 to 100, the mean of all. Absent where there is no GPU or
+    none can be read.
+    """
+    gpu_memory_percent: _builtins.float
+    """Memory of the GPUs in use, in percent of all that they have, 0 to 100. Absent where `gpu_utilization` is."""
     def __init__(
         self,
         *,
         cpu_percent: _builtins.float = ...,
         memory_percent: _builtins.float = ...,
-        gpu_utilization: _builtins.float = ...,
+        gpu_utilization: _builtins.float | None = ...,
+        gpu_memory_percent: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gpu_memory_percent", b"_gpu_memory_percent", "_gpu_utilization", b"_gpu_utilization", "gpu_memory_percent", b"gpu_memory_percent", "gpu_utilization", b"gpu_utilization"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_percent", b"cpu_percent", "gpu_utilization", b"gpu_utilization", "memory_percent", b"memory_percent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gpu_memory_percent", b"_gpu_memory_percent", "_gpu_utilization", b"_gpu_utilization", "cpu_percent", b"cpu_percent", "gpu_memory_percent", b"gpu_memory_percent", "gpu_utilization", b"gpu_utilization", "memory_percent", b"memory_percent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__gpu_memory_percent: _TypeAlias = _typing.Literal["gpu_memory_percent"]  # noqa: Y015
+    _WhichOneofArgType__gpu_memory_percent: _TypeAlias = _typing.Literal["_gpu_memory_percent", b"_gpu_memory_percent"]  # noqa: Y015
+    _WhichOneofReturnType__gpu_utilization: _TypeAlias = _typing.Literal["gpu_utilization"]  # noqa: Y015
+    _WhichOneofArgType__gpu_utilization: _TypeAlias = _typing.Literal["_gpu_utilization", b"_gpu_utilization"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_memory_percent) -> _WhichOneofReturnType__gpu_memory_percent | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gpu_utilization) -> _WhichOneofReturnType__gpu_utilization | None: ...
 
 Global___ResourceUsage: _TypeAlias = ResourceUsage  # noqa: Y015
 

@@ -38,6 +38,7 @@ class _Answer:
 
     def __init__(self) -> None:
         self.came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.traceparent = b""
 
     def answered(self, outputs: Sequence[Tensor]) -> None:  # noqa: ARG002
         self.came.set_result(None)

@@ -115,7 +115,6 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
         chance=np.random.default_rng(zlib.crc32(settings.instance.encode())),
     )
     reader = PostgresMetricReader(engine)
-    metrics = Metrics(reader=reader, usage=usage, clock=clock)
     evidence = EvidenceEngine(store=PostgresEvidenceStore(engine), clock=clock, flush_period_s=settings.flush_period_s)
     outcomes = Outcomes(store=PostgresOutcomeStore(engine), clock=clock, retention_days=settings.metrics_retention_days)
     alert_store = PostgresAlertStore(engine)
@@ -165,7 +164,7 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
         services=[
             _monitor_service(
                 MonitorServicer(
-                    metrics=metrics,
+                    metrics=Metrics(reader=reader, usage=usage, clock=clock),
                     outcomes=outcomes,
                     alerts=alerts,
                     alert_views=alerting.views,

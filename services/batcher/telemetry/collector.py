@@ -171,11 +171,11 @@ def _times(labelled: Sequence[Labelled]) -> Iterator[Metric]:
         yield stages
 
 
-def _with_exemplars(stats: VersionStats) -> Sequence[tuple[str, float, Exemplar | None]]:
+def _with_exemplars(stats: VersionStats) -> Sequence[tuple[str, float] | tuple[str, float, Exemplar]]:
     """The latency's buckets, each with the newest traced request that it counts, where there is one."""
     newest = stats.exemplars
     return [
-        (bound, total, _exemplar(newest[place]) if place in newest else None)
+        (bound, total, _exemplar(newest[place])) if place in newest else (bound, total)
         for place, (bound, total) in enumerate(cumulative(stats.latency, LATENCY_BOUNDS_MS))
     ]
 

@@ -39,7 +39,7 @@ def exemplars(text: str) -> Mapping[str, tuple[str, float, float]]:
             sample.exemplar.value,
             float(sample.exemplar.timestamp or 0),
         )
-        for family in text_string_to_metric_families(text)
+        for family in text_string_to_metric_families(text)  # type: ignore[no-untyped-call]
         for sample in family.samples
         if sample.exemplar is not None
     }

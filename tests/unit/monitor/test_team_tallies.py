@@ -49,7 +49,7 @@ def test_failures_are_told_apart(reason: str, outcome: TeamOutcome) -> None:
 def test_tallies_are_what_a_recount_finds(requests: list[tuple[str, Reason | None, Kind, int, int]]) -> None:
     numbers = {reason: place for place, reason in enumerate(REASONS, 1)}
     group = replace(
-        group_of([1000] * len(requests)),
+        group_of([1000] * len(requests), times_us=list(range(len(requests)))),
         teams=[team for team, *_ in requests],
         codes=np.array([int(CATALOGUE[reason]) if reason else 0 for _, reason, *_ in requests]),
         reasons=np.array([numbers[reason] if reason else 0 for _, reason, *_ in requests]),

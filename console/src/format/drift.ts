@@ -11,7 +11,7 @@ export const MISSING = "(missing)";
 export const MODERATE = 0.1;
 export const HIGH = 0.2;
 /** Of the span of the inner bins: as far as the first and the last bin are drawn, so that one stray value presses nothing flat. */
-const TAIL_MAX = 0.3;
+const TAIL_MAX = 1;
 /** Of the whole width: a bin of one value only would be no more than a line. */
 const WIDTH_MIN = 1 / 40;
 
@@ -32,9 +32,10 @@ export function effectSaid(feature: Feature): string {
   return `${ofCategories(feature) ? "PSI" : "KS"} ${decimals(effect(feature))}`;
 }
 
-/** What was tested, with the value of its statistic. */
-export function testSaid(feature: Feature): string {
-  return ofCategories(feature) ? `chi-squared ${short(feature.chi_squared)}` : `Kolmogorov–Smirnov ${decimals(feature.ks_statistic)}`;
+/** What was measured, the statistic that was tested first. */
+export function measuredSaid(feature: Feature): string {
+  const tested = ofCategories(feature) ? `Chi-squared ${short(feature.chi_squared)}` : `Kolmogorov–Smirnov ${decimals(feature.ks_statistic)}`;
+  return `${tested}, stability index ${decimals(feature.psi)}`;
 }
 
 /** A probability: what is below one in ten thousand is said by its power of ten. */

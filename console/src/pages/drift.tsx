@@ -105,7 +105,7 @@ function Reports(props: { model: string; reports: readonly DriftReport[]; shown:
       { head: "Predictions", number: true, cell: (one) => count(one.row_count) },
       { head: "Expected accuracy", number: true, cell: (one) => percent(one.expected_accuracy) },
       { head: "Realised", number: true, cell: (one) => percent(one.realised_accuracy) },
-      { head: "Whole rows", number: true, cell: (one) => (one.domain_classifier_auc > 0 ? short(one.domain_classifier_auc) : "–") },
+      { head: "Rows told apart", number: true, cell: (one) => (one.domain_classifier_auc > 0 ? short(one.domain_classifier_auc) : "–") },
       { head: "Beside that", cell: (one) => one.anomalies.map(anomalySaid).join("; ") || "–" },
     ]} />
   );

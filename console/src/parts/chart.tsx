@@ -92,7 +92,7 @@ function options(
     cursor: { y: false, drag: { x: false, y: false } },
     scales: { y: { range: (_, _low, high) => [0, Math.max(least, (high ?? 0) * 1.1)] } },
     axes: [
-      { ...axis, size: 28, values: (_, splits) => splits.map((split) => axisTime(split, splits)), space: 90 },
+      { ...axis, size: 28, values: (_, splits) => splits.map((split) => axisTime(split, splits)), space: (_plot, _axis, from, to) => (to - from > DAY_S ? 95 : 55) },
       { ...axis, size: 72, values: (_, splits) => splits.map((split) => said(split)) },
     ],
     series: [

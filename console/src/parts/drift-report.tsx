@@ -8,7 +8,8 @@ import { Badge, Choice, Facts, Figure, Moment } from "./basics.tsx";
 import { FeatureChart, kindSaid } from "./feature-chart.tsx";
 import { More, Table } from "./table.tsx";
 
-const AT_ONCE = 15;
+/** In a narrow window each is a card. */
+const atOnce = () => (innerWidth > 600 ? 15 : 5);
 const KINDS = [["", "All"], ["drifting", "Drifting"], ["input", "Inputs"], ["output", "Outputs"]] as const;
 
 /** Names a feature: an input and an output may be called the same. */
@@ -34,7 +35,7 @@ export function DriftReportPart(props: {
         <Figure name="Predictions" value={count(report.row_count)} note={baseline ? `against ${count(baseline.row_count)} of the baseline` : "in the window"} />
         <Figure name="Expected accuracy" value={percent(report.expected_accuracy)} note="by its own confidences" />
         <Figure name="Realised accuracy" value={percent(report.realised_accuracy)} note={`of ${count(report.outcome_count)} outcomes`} />
-        <Figure name="Whole rows" value={report.domain_classifier_auc > 0 ? short(report.domain_classifier_auc) : "–"} note="0.5: cannot be told apart, 1: always" />
+        <Figure name="Rows told apart" value={report.domain_classifier_auc > 0 ? short(report.domain_classifier_auc) : "–"} note="AUC; 0.5: not at all, 1: always" />
       </div>
       {report.anomalies.length > 0 ? (
         <p class="notice warn">Out of the ordinary: {report.anomalies.map(anomalySaid).join("; ")}.</p>
@@ -60,7 +61,7 @@ export function sourceSaid(baseline: Baseline): string {
 function Features(props: { report: DriftReport; chosen: FeatureDrift | undefined; onChoose: (feature: FeatureDrift) => void }) {
   const [kind, setKind] = useState("");
   const [name, setName] = useState("");
-  const [many, setMany] = useState(AT_ONCE);
+  const [many, setMany] = useState(atOnce);
   const all = props.report.features.filter((one) =>
     one.feature.toLowerCase().includes(name.trim().toLowerCase())
     && (kind === "" || (kind === "drifting" ? one.severity !== "none" : one.output === (kind === "output"))));
@@ -69,7 +70,7 @@ function Features(props: { report: DriftReport; chosen: FeatureDrift | undefined
       <div class="choices features-head">
         <h3>Features, the worst first</h3>
         <Choice label="Which" options={KINDS} value={kind} onChange={setKind} />
-        {props.report.features.length > AT_ONCE ? (
+        {props.report.features.length > many || name !== "" ? (
           <label class="inline">Name has{" "}
             <input type="text" value={name} onInput={(event) => setName(event.currentTarget.value)} />
           </label>

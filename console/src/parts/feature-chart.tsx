@@ -1,6 +1,6 @@
 // One feature's two distributions drawn over each other: a histogram of numbers, bars of categories.
 import type { FeatureDrift } from "../api/types.ts";
-import { effectSaid, histogram, MISSING, ofCategories, outline, probability, spaced, testSaid, type Bin, type Histogram } from "../format/drift.ts";
+import { histogram, measuredSaid, MISSING, ofCategories, outline, probability, spaced, type Bin, type Histogram } from "../format/drift.ts";
 import { percent, short } from "../format/numbers.ts";
 import { Badge } from "./basics.tsx";
 import { Table } from "./table.tsx";
@@ -19,8 +19,7 @@ export function FeatureChart({ feature }: { feature: FeatureDrift }) {
         <span class="legend" aria-hidden="true"><span class="key line-1">Baseline</span><span class="key line-2">Window</span></span>
       </figcaption>
       <p class="small">
-        {effectSaid(feature)}, by {testSaid(feature)}; p {probability(feature.p_value)} after correction
-        for all features{missingSaid(feature)}
+        {measuredSaid(feature)}; p {probability(feature.p_value)} after correction for all features{missingSaid(feature)}
       </p>
       {feature.bins.length === 0 ? <p class="quiet">Neither has a value of it.</p> : drawn ? (
         <Numbers drawn={drawn} name={name} />

@@ -162,7 +162,9 @@ def _number_bins(old: Cdf, new: Cdf) -> list[Bin]:
     shares = [np.maximum(0.0, np.diff(cut)).tolist() for cut in cuts]
     return bins + [
         Bin(label, baseline, window, low, high)
-        for label, baseline, window, (low, high) in zip(labels, *shares, pairwise(_bounds(edges, old, new)), strict=True)
+        for label, baseline, window, (low, high) in zip(
+            labels, *shares, pairwise(_bounds(edges, old, new)), strict=True
+        )
     ]
 
 

@@ -14,6 +14,8 @@ from tests.e2e.driving import NEW, OLD, Rest, deploy, holdout, registration
 from tests.support.waiting import until
 
 ASKED = 60
+WITHIN_S = 180.0
+"""The longest that one step may take; a busy machine needs half a minute for `ASKED` requests alone."""
 _DRIFT_ROWS = 1350
 """More than the 1,000 below which nothing is compared; the held-out rows three times."""
 _ROWS_AT_ONCE = 45
@@ -53,14 +55,18 @@ def furnish(rest: Rest, samples: Path, files: Path) -> Shown:
         "PATCH", f"{path}/traffic", json={"traffic_split": {OLD: 100}, "shadows": [{"version": NEW, "percent": 100}]}
     )
     report = drifted(rest, name)
-    until(lambda: rest.ok("GET", f"{path}/shadow-reports")["shadow_reports"], within_s=60.0, what="copies are compared")
+    until(
+        lambda: rest.ok("GET", f"{path}/shadow-reports")["shadow_reports"],
+        within_s=WITHIN_S,
+        what="copies are compared",
+    )
     rest.ok("PATCH", f"{path}/traffic", json={"clear": ["shadows"]})
     request = answered(rest, name)
     # One that cannot pass, so that an alert fires, and one that goes on.
     canary(rest, path, {"latency_p95_max_ms": 0.001, "requests_min": 20})
     until(
         lambda: ask(rest, name) and rest.ok("GET", f"{path}/canary")["status"] == "rolled_back",
-        within_s=90.0,
+        within_s=WITHIN_S,
         every_s=1.0,
         what="the first canary is rolled back",
     )
@@ -102,7 +108,12 @@ def tested(rest: Rest, model: str) -> None:
         return float(sum(arm["request_count"] for arm in arms))
 
     # What comes in the second in which it begins may not count yet.
-    until(lambda: ask(rest, model) and seen() >= ASKED, every_s=1.0, what="the test has seen its requests")
+    until(
+        lambda: ask(rest, model) and seen() >= ASKED,
+        within_s=WITHIN_S,
+        every_s=1.0,
+        what="the test has seen its requests",
+    )
     rest.ok("POST", f"{path}/forest:stop", json={"reason": "seen enough"})
 
 
@@ -113,7 +124,7 @@ def baseline(rest: Rest, path: str, sample: Path) -> None:
     sample.write_text("\n".join(lines) + "\n")
     made = rest.ok("POST", f"{path}/versions/{OLD}/baselines", json={"sample_uri": sample.as_uri()})
     at = f"{path}/baselines/{made['baseline_id']}"
-    until(lambda: rest.ok("GET", at)["status"] == "active", within_s=60.0, what="the baseline is read")
+    until(lambda: rest.ok("GET", at)["status"] == "active", within_s=WITHIN_S, what="the baseline is read")
 
 
 def drifted(rest: Rest, model: str) -> str:
@@ -134,7 +145,7 @@ def drifted(rest: Rest, model: str) -> str:
 
     # Rows come with the log, some seconds later. The second window is longer, so the two are told apart by their ends.
     for minutes in (0, 15):
-        until(lambda of=minutes: compared(of), within_s=60.0, every_s=1.0, what="drift is compared")  # type: ignore[misc]
+        until(lambda of=minutes: compared(of), within_s=WITHIN_S, every_s=1.0, what="drift is compared")  # type: ignore[misc]
     return made[-1]
 
 

@@ -21,10 +21,10 @@ PICTURES = ROOT / ".build" / "console"
 AXE = ROOT / "console" / "node_modules" / "axe-core" / "axe.min.js"
 LOOKS = [(1280, False), (1280, True), (390, False), (390, True)]
 """Widths in pixels, in light and dark."""
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 DRAWN = "document.querySelector('.drift-chart .chart-title')"
 BUILD_TIMEOUT_S = 300.0
-BACK_WITHIN_S = 150.0
+BACK_WITHIN_S = 300.0
 
 
 @pytest.fixture(scope="module")

@@ -8,19 +8,25 @@ import { KeyDialog } from "./parts/key.tsx";
 import { listen, shown } from "./navigation.ts";
 import { pathOf, placeOf, titleOf, type Place } from "./routing.ts";
 import { AlertsPage } from "./pages/alerts.tsx";
+import { ChannelsPage } from "./pages/channels.tsx";
+import { DriftPage } from "./pages/drift.tsx";
 import { JobPage } from "./pages/job.tsx";
 import { JobsPage } from "./pages/jobs.tsx";
+import { LogPage } from "./pages/log.tsx";
 import { ModelPage } from "./pages/model.tsx";
 import { OverviewPage } from "./pages/overview.tsx";
 import { ReleasesPage } from "./pages/releases.tsx";
+import { RulesPage } from "./pages/rules.tsx";
+import { SchedulesPage } from "./pages/schedules.tsx";
+import { SilencesPage } from "./pages/silences.tsx";
 import { TrafficPage } from "./pages/traffic.tsx";
 import { UsagePage } from "./pages/usage.tsx";
 import { VersionPage } from "./pages/version.tsx";
 
 const MENU = [
-  ["Overview", pathOf(), ["overview", "model", "version", "traffic", "releases"]],
-  ["Batch jobs", pathOf("jobs"), ["jobs", "job"]],
-  ["Alerts", pathOf("alerts"), ["alerts"]],
+  ["Overview", pathOf(), ["overview", "model", "version", "traffic", "releases", "drift", "log"]],
+  ["Batch jobs", pathOf("jobs"), ["jobs", "job", "schedules"]],
+  ["Alerts", pathOf("alerts"), ["alerts", "rules", "channels", "silences"]],
   ["Usage", pathOf("usage"), ["usage"]],
 ] as const;
 
@@ -81,22 +87,42 @@ export function App() {
   );
 }
 
-/** Where a page of a model is, and the model's other pages. */
-function Trail({ place }: { place: Place }) {
-  if (!("model" in place)) {
-    return place.page === "job" ? <p class="trail"><a href={pathOf("jobs")}>Batch jobs</a></p> : null;
+type Entries = ReadonlyArray<readonly [name: string, to: string, pages: readonly string[]]>;
+
+const JOBS: Entries = [["Jobs", pathOf("jobs"), ["jobs", "job"]], ["Schedules", pathOf("schedules"), ["schedules"]]];
+const ALERTS: Entries = [
+  ["Alerts", pathOf("alerts"), ["alerts"]],
+  ["Rules", pathOf("alerts", "rules"), ["rules"]],
+  ["Channels", pathOf("alerts", "channels"), ["channels"]],
+  ["Silences", pathOf("alerts", "silences"), ["silences"]],
+];
+
+/** The pages beside this one: those of its model, of jobs, of alerts. */
+function beside(place: Place): [label: string, entries: Entries] | undefined {
+  if ("model" in place) {
+    const { model } = place;
+    return [`Pages of ${model}`, [
+      ["Versions and metrics", pathOf("models", model), ["model", "version"]],
+      ["Traffic", pathOf("models", model, "traffic"), ["traffic"]],
+      ["Releases", pathOf("models", model, "releases"), ["releases"]],
+      ["Drift", pathOf("models", model, "drift"), ["drift"]],
+      ["Predictions", pathOf("models", model, "log"), ["log"]],
+    ]];
   }
-  const pages = [
-    ["Versions and metrics", pathOf("models", place.model), ["model", "version"]],
-    ["Traffic", pathOf("models", place.model, "traffic"), ["traffic"]],
-    ["Releases", pathOf("models", place.model, "releases"), ["releases"]],
-  ] as const;
+  if (JOBS.some(([, , pages]) => pages.includes(place.page))) return ["Pages of batch jobs", JOBS];
+  return ALERTS.some(([, , pages]) => pages.includes(place.page)) ? ["Pages of alerts", ALERTS] : undefined;
+}
+
+function Trail({ place }: { place: Place }) {
+  const found = beside(place);
+  if (found === undefined) return null;
+  const [label, pages] = found;
   return (
-    <nav class="trail" aria-label={`Pages of ${place.model}`}>
+    <nav class="trail" aria-label={label}>
       <ul>
         {pages.map(([name, to, names]) => (
           <li key={to}>
-            <a href={to} aria-current={(names as readonly string[]).includes(place.page) ? "page" : undefined}>{name}</a>
+            <a href={to} aria-current={names.includes(place.page) ? "page" : undefined}>{name}</a>
           </li>
         ))}
       </ul>
@@ -111,9 +137,15 @@ function Page({ place }: { place: Place }) {
     case "version": return <VersionPage model={place.model} version={place.version} />;
     case "traffic": return <TrafficPage model={place.model} />;
     case "releases": return <ReleasesPage model={place.model} />;
+    case "drift": return <DriftPage model={place.model} report={place.report} />;
+    case "log": return <LogPage model={place.model} request={place.request} />;
     case "jobs": return <JobsPage />;
     case "job": return <JobPage job={place.job} />;
+    case "schedules": return <SchedulesPage />;
     case "alerts": return <AlertsPage />;
+    case "rules": return <RulesPage />;
+    case "channels": return <ChannelsPage />;
+    case "silences": return <SilencesPage />;
     case "usage": return <UsagePage />;
     case "nowhere": return (
       <div class="notice"><p>There is no page at <code>{place.path}</code>. <a href={pathOf()}>Overview</a> shows what there is.</p></div>

@@ -63,10 +63,15 @@ test("every page has an address, and every address is a page", () => {
     assert.deepEqual(placeOf(pathOf("models", model, "traffic")), { page: "traffic", model });
     assert.deepEqual(placeOf(pathOf("models", model, "releases")), { page: "releases", model });
     assert.deepEqual(placeOf(pathOf("models", model, "versions", "v1.0.0")), { page: "version", model, version: "v1.0.0" });
+    assert.deepEqual(placeOf(pathOf("models", model, "drift")), { page: "drift", model, report: "" });
+    assert.deepEqual(placeOf(pathOf("models", model, "drift", "dr_1")), { page: "drift", model, report: "dr_1" });
+    assert.deepEqual(placeOf(pathOf("models", model, "log")), { page: "log", model, request: "" });
+    assert.deepEqual(placeOf(pathOf("models", "digits", "log", model)), { page: "log", model: "digits", request: model });
     assert.deepEqual(placeOf(pathOf("jobs", model)), { page: "job", job: model });
   }
-  for (const page of ["jobs", "alerts", "usage"] as const) assert.deepEqual(placeOf(pathOf(page)), { page });
-  for (const path of ["/console/models", "/console/nothing", "/console/models/a/b", "/console/jobs/a/b", "/console//jobs", "/console/models/%zz"]) {
+  for (const page of ["jobs", "schedules", "alerts", "usage"] as const) assert.deepEqual(placeOf(pathOf(page)), { page });
+  for (const page of ["rules", "channels", "silences"] as const) assert.deepEqual(placeOf(pathOf("alerts", page)), { page });
+  for (const path of ["/console/models", "/console/nothing", "/console/models/a/b", "/console/jobs/a/b", "/console/alerts/nothing", "/console/alerts/rules/a", "/console/models/a/drift/b/c", "/console//jobs", "/console/models/%zz"]) {
     assert.equal(placeOf(path).page, "nowhere", path);
   }
   assert.equal(titleOf(placeOf("/console/models/digits/traffic")), "Traffic of digits");

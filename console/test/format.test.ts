@@ -112,10 +112,11 @@ test("intervals say which end is not known", () => {
   assert.ok(known(0) && known(-1e9) && !known(1e300) && !known("Infinity" as unknown as number));
 });
 
-test("a job may be paused or taken up again, and cancelled, until it ends", () => {
+test("a job may be paused or taken up again, and cancelled, until it ends; what did not end well may be tried again", () => {
   assert.deepEqual(deedsOf({ status: "running", paused: false }), ["pause", "cancel"]);
   assert.deepEqual(deedsOf({ status: "pending", paused: true }), ["resume", "cancel"]);
-  for (const status of ["completed", "failed", "cancelled"]) assert.deepEqual(deedsOf({ status, paused: false }), []);
+  for (const status of ["failed", "cancelled"]) assert.deepEqual(deedsOf({ status, paused: false }), ["retry"]);
+  assert.deepEqual(deedsOf({ status: "completed", paused: false }), []);
   assert.equal(stateOf({ status: "pending", paused: true }), "paused");
   assert.equal(stateOf({ status: "cancelled", paused: true }), "cancelled");
 });

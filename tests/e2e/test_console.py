@@ -3,14 +3,16 @@
 import secrets
 import subprocess
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
+from services.common.clock import SystemClock
 from services.supervisor.settings import ROOT
-from tests.e2e.driving import NEW, OLD, Rest, deploy, holdout, registration
+from tests.e2e.driving import NEW, OLD, Rest, deploy, registration
+from tests.e2e.showing import Shown, ask, furnish
 from tests.support.browser import Page, browser, chromium, violations
 from tests.support.mesh import Mesh
 from tests.support.waiting import until
@@ -19,9 +21,10 @@ PICTURES = ROOT / ".build" / "console"
 AXE = ROOT / "console" / "node_modules" / "axe-core" / "axe.min.js"
 LOOKS = [(1280, False), (1280, True), (390, False), (390, True)]
 """Widths in pixels, in light and dark."""
-ASKED = 60
+pytestmark = pytest.mark.timeout(900)
+DRAWN = "document.querySelector('.drift-chart .chart-title')"
 BUILD_TIMEOUT_S = 300.0
-BACK_WITHIN_S = 150.0
+BACK_WITHIN_S = 300.0
 
 
 @pytest.fixture(scope="module")
@@ -32,56 +35,14 @@ def rest(mesh: Mesh) -> Iterator[Rest]:
 
 
 @pytest.fixture(scope="module")
-def model(rest: Rest, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A model with a bit of everything: two versions, a test that ended, a canary, a job, traffic that was changed."""
-    name = f"shown-{secrets.token_hex(3)}"
-    path = f"/v1/models/{name}"
-    for version in (OLD, NEW):
-        parent = {"lineage": {"parent_version": OLD}} if version == NEW else {}
-        rest.ok("POST", "/v1/models", json={**registration(name, version), **parent})
-        deploy(rest, name, version, f"at-{version.replace('.', '-')}")
-    rest.ok("PATCH", f"{path}/traffic", json={"traffic_split": {OLD: 70, NEW: 30}, "reason": "a first look"})
-    test = {"name": "forest", "versions": {OLD: 50, NEW: 50}, "duration_days": 7, "metrics": ["latency", "error_rate"]}
-    rest.ok("POST", f"{path}/ab-tests", json=test)
-    # What comes in the second in which it begins may not count yet.
-    until(lambda: ask(rest, name) and seen(rest, path) >= ASKED, every_s=1.0, what="the test has seen its requests")
-    rest.ok("POST", f"{path}/ab-tests/forest:stop", json={"reason": "seen enough"})
-    rest.ok("PATCH", f"{path}/traffic", json={"traffic_split": {OLD: 100}})
-    # One that cannot pass, so that an alert fires, and one that goes on.
-    canary(rest, path, {"latency_p95_max_ms": 0.001, "requests_min": 20})
-    until(
-        lambda: ask(rest, name) and rest.ok("GET", f"{path}/canary")["status"] == "rolled_back",
-        within_s=90.0,
-        every_s=1.0,
-        what="the first canary is rolled back",
-    )
-    canary(rest, path, {"error_rate_max": 0.01, "latency_p95_ratio_max": 2.0, "requests_min": 20})
-    ask(rest, name)
-    submit(rest, name, tmp_path_factory.mktemp("job") / "predictions.csv")
-    return name
+def shown(rest: Rest, mesh: Mesh, tmp_path_factory: pytest.TempPathFactory) -> Shown:
+    """A model with a bit of everything."""
+    return furnish(rest, mesh.samples_dir, tmp_path_factory.mktemp("jobs"))
 
 
-def canary(rest: Rest, path: str, criteria: dict[str, float]) -> None:
-    stages = [{"percent": 50, "duration_minutes": 30}, {"percent": 100, "duration_minutes": 0}]
-    config = {"enabled": True, "stages": stages, "success_criteria": criteria}
-    rest.ok("PATCH", f"{path}/deployments/at-{NEW.replace('.', '-')}/traffic", json={"canary_config": config})
-
-
-def ask(rest: Rest, model: str) -> bool:
-    for place, row in enumerate(holdout(ASKED)):
-        rest.predict({"instances": [{"X": row["X"]}]}, model=model, headers={"x-user-id": str(place)})
-    return True
-
-
-def seen(rest: Rest, path: str) -> float:
-    arms = rest.ok("GET", f"{path}/ab-tests/forest")["results"]["arms"]
-    return float(sum(arm["request_count"] for arm in arms))
-
-
-def submit(rest: Rest, model: str, output: Path) -> None:
-    source = ROOT / ".build" / "digits" / "holdout.jsonl"
-    body = {"model_name": model, "input_uri": source.as_uri(), "output_uri": output.as_uri(), "job_name": "the holdout"}
-    rest.ok("POST", "/v1/batch/predict", json={**body, "input": {"key_column": "id"}})
+@pytest.fixture(scope="module")
+def model(shown: Shown) -> str:
+    return shown.model
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +177,21 @@ def test_traffic_is_planned_changed_and_undone_by_keyboard(page: Page, mesh: Mes
     assert page.problems == []
 
 
+def choose(page: Page, option: str) -> None:
+    """One of a few, by the arrows: Tab comes to the one that is chosen."""
+    radio = f"[...document.querySelectorAll('.choice label')].find((one) => one.textContent === {option!r})"
+    group = f"{radio}.closest('fieldset').querySelector('input:checked')"
+    for _ in range(200):
+        page.press("Tab")
+        if page.run(f"document.activeElement === {group}"):
+            break
+    for _ in range(10):
+        if page.run(f"{radio}.querySelector('input').checked"):
+            return
+        page.press("ArrowRight")
+    pytest.fail(f"the arrows do not come to {option!r}")
+
+
 def picture(page: Page, name: str) -> None:
     """What is shown now, in light, wide; the dialog and the plan are on no page by themselves."""
     PICTURES.mkdir(parents=True, exist_ok=True)
@@ -270,32 +246,40 @@ def test_a_canary_is_paused_and_taken_up_again(page: Page, mesh: Mesh, rest: Res
         page.see("Resume" if deed == "Pause" else "Pause")
 
 
-def places(model: str, job: str) -> dict[str, tuple[str, str]]:
+def places(shown: Shown) -> dict[str, tuple[str, str]]:
     """Every page: its address, and a text that says that it has read what it shows."""
+    at = f"/console/models/{shown.model}"
     return {
         "overview": ("/console", "\u202f/s"),
-        "model": (f"/console/models/{model}", "Deployments"),
-        "version": (f"/console/models/{model}/versions/{NEW}", "was made from"),
-        "traffic": (f"/console/models/{model}/traffic", "a first look"),
-        "releases": (f"/console/models/{model}/releases", "The evidence of this stage"),
+        "model": (at, "Deployments"),
+        "version": (f"{at}/versions/{NEW}", "was made from"),
+        "traffic": (f"{at}/traffic", "a first look"),
+        "releases": (f"{at}/releases", "The evidence of this stage"),
+        "drift": (f"{at}/drift", "Features, the worst first"),
+        "log": (f"{at}/log", "Asked by"),
         "jobs": ("/console/jobs", "the holdout"),
-        "job": (f"/console/jobs/{job}", "Rows done"),
-        "alerts": ("/console/alerts", model),
+        "job": (f"/console/jobs/{shown.job}", "Rows done"),
+        "schedules": ("/console/schedules", shown.schedule),
+        "alerts": ("/console/alerts", shown.model),
+        "rules": ("/console/alerts/rules", shown.rule),
+        "channels": ("/console/alerts/channels", shown.channel),
+        "silences": ("/console/alerts/silences", "nobody is to be woken"),
         "usage": ("/console/usage", "By team"),
     }
 
 
-@pytest.mark.timeout(600)
 def test_every_page_is_fit_for_everybody_and_fits_its_window(
-    page: Page, mesh: Mesh, rest: Rest, model: str, axe: str
+    page: Page, mesh: Mesh, rest: Rest, shown: Shown, axe: str
 ) -> None:
     PICTURES.mkdir(parents=True, exist_ok=True)
-    jobs: list[dict[str, Any]] = rest.ok("GET", f"/v1/batch/jobs?model_name={model}")["jobs"]
+    end = (SystemClock().now() + timedelta(hours=1)).isoformat()
+    silence = {"rule_name": shown.rule, "reason": "nobody is to be woken", "end_time": end}
+    silenced = rest.ok("POST", "/v1/silences", json=silence)
     # Evidence of the stage that the canary is in now.
-    ask(rest, model)
+    ask(rest, shown.model)
     enter(page, mesh)
     wrong: dict[str, object] = {}
-    for name, (path, text) in places(model, jobs[0]["job_id"]).items():
+    for name, (path, text) in places(shown).items():
         page.open(f"http://{mesh.gateway}{path}")
         page.see(text)
         page.wait("!document.body.innerText.includes('Reading…')", what=f"{name} has read everything")
@@ -309,6 +293,7 @@ def test_every_page_is_fit_for_everybody_and_fits_its_window(
             if too_wide > 0:
                 wrong[f"{name} {width} {scheme} width"] = too_wide
             page.screenshot(PICTURES / f"{name}-{width}-{scheme}.png")
+    rest.ok("DELETE", f"/v1/silences/{silenced['silence_id']}")
     assert wrong == {}
     assert page.problems == []
 
@@ -327,6 +312,134 @@ def test_an_alert_is_acknowledged(page: Page, mesh: Mesh, rest: Rest, model: str
     acknowledged = rest.ok("GET", f"/v1/alerts/{alerts[0]['alert_id']}")
     assert acknowledged["status"] == "acknowledged"
     assert acknowledged["acknowledgement_note"] == note
+
+
+def test_drift_is_drawn_by_feature_and_a_feature_is_chosen_by_keyboard(
+    page: Page, mesh: Mesh, rest: Rest, shown: Shown
+) -> None:
+    report = rest.ok("GET", f"/v1/models/{shown.model}/drift-reports/{shown.report}")
+    features = report["features"]
+    assert report["severity"] == "high"
+    enter(page, mesh, f"/console/models/{shown.model}/drift")
+    page.see("The newest report")
+    page.see("As a table")
+    # The worst one is drawn first: both distributions in one picture.
+    worst = features[0]
+    assert page.run(f"{DRAWN}.textContent").startswith(worst["feature"])
+    outlines = page.run(
+        "['.drift-baseline', '.drift-window'].map((one) => document.querySelector(one).getAttribute('d'))"
+    )
+    assert len(set(outlines)) == 2
+    assert all(outline.count("H") >= 2 for outline in outlines), outlines
+    listed = page.run("[...document.querySelectorAll('th button.link')].map((one) => one.textContent)")
+    assert listed == [one["feature"] for one in features[: len(listed)]], "the worst come first"
+    # Categories: outputs that are classes.
+    output = next(one for one in features if one["output"] and one["bins"][0].get("low") is None)
+    choose(page, "Outputs")
+    page.tab_to(output["feature"], steps_max=200)
+    page.press("Enter")
+    page.wait(f"{DRAWN}.textContent.startsWith({output['feature']!r})", what="the output is drawn")
+    page.wait(f"document.querySelectorAll('.category-bars').length === {len(output['bins'])}", what="a bar for each")
+    picture(page, "drift-output")
+    # The one before, with its own address.
+    page.run("[...document.querySelectorAll('a[href*=\"/drift/\"]')].at(-1).focus()")
+    page.press("Enter")
+    page.see("The report")
+    assert shown.report not in page.run("location.pathname")
+    assert page.problems == []
+
+
+def test_the_prediction_log_is_searched_and_one_entry_looked_at(
+    page: Page, mesh: Mesh, rest: Rest, shown: Shown
+) -> None:
+    enter(page, mesh, f"/console/models/{shown.model}/log")
+    page.see("Of successful requests 100\u202f% are logged")
+    page.tab_to("Request id")
+    page.type(shown.request)
+    page.press("Enter")
+    page.wait("document.querySelectorAll('tbody tr').length === 1", what="one is found")
+    page.tab_to(shown.request)
+    page.press("Enter")
+    page.see("What became of it")
+    page.see("clicks 2")
+    page.see("predictions")
+    picture(page, "log-entry")
+    page.press("Escape")
+    page.wait("!document.querySelector('dialog')", what="Escape closes the dialog")
+    assert page.focused() == shown.request
+    # Those that failed, of the last hour.
+    enter(page, mesh, f"/console/models/{shown.model}/log")
+    page.see("Asked by")
+    choose(page, "Failed only")
+    page.tab_to("Search")
+    page.press("Enter")
+    failed = rest.ok("GET", f"/v1/models/{shown.model}/inference-logs?errors_only=true")["inference_logs"]
+    page.wait(f"document.querySelectorAll('tbody tr').length === {len(failed)}", what="the failed ones are found")
+    assert "answered" not in page.run("document.querySelector('tbody').textContent")
+    assert page.problems == []
+
+
+def test_alerts_are_silenced_and_a_silence_is_ended(page: Page, mesh: Mesh, rest: Rest, model: str) -> None:
+    enter(page, mesh, "/console/alerts")
+    page.see(model)
+    alert = rest.ok("GET", f"/v1/alerts?model_name={model}")["alerts"][0]
+    page.tab_to(f"Silence {alert['rule_name']} {model}")
+    page.press("Enter")
+    page.see("Silence alerts")
+    page.tab_to("Why, for the others")
+    why = f"it is known, {secrets.token_hex(4)}"
+    page.type(why)
+    page.press("Enter")
+    page.see(f"Silenced: rule {alert['rule_name']} of model {model}.")
+
+    def silences() -> list[dict[str, str]]:
+        found: list[dict[str, str]] = rest.ok("GET", "/v1/silences")["silences"]
+        return [one for one in found if one["reason"] == why]
+
+    assert [(one["rule_name"], one["model_name"]) for one in silences()] == [(alert["rule_name"], model)]
+    page.open(f"http://{mesh.gateway}/console/alerts/silences")
+    page.see(why)
+    page.tab_to(f"End the silence of rule {alert['rule_name']} of model {model}")
+    page.press("Enter")
+    page.see("End the silence")
+    page.tab_to("End it")
+    page.press("Enter")
+    page.see("Ended: the silence of")
+    assert silences() == []
+    assert page.problems == []
+
+
+def test_rules_are_switched_channels_tried_and_schedules_paused(
+    page: Page, mesh: Mesh, rest: Rest, shown: Shown
+) -> None:
+    enter(page, mesh, "/console/alerts/rules")
+    page.see("error rate above 90\u202f% over 5\u202fmin")
+    page.tab_to(f"Switch off {shown.rule}", steps_max=200)
+    page.press("Enter")
+    page.tab_to("Switch off")
+    page.press("Enter")
+    page.see(f"{shown.rule} is off now.")
+    rule = rest.ok("GET", f"/v1/alert-rules/{shown.rule}")
+    assert (rule["enabled"], rule["threshold"]["threshold"], rule["severity"]) == (False, 0.9, "critical")
+
+    page.open(f"http://{mesh.gateway}/console/alerts/channels")
+    page.tab_to(f"Send a test over {shown.channel}", steps_max=200)
+    page.press("Enter")
+    page.tab_to("Send")
+    page.press("Enter")
+    page.see(f"{shown.channel} was not reached")
+
+    page.open(f"http://{mesh.gateway}/console/schedules")
+    page.see(shown.schedule)
+    for deed, paused in (("Pause", True), ("Resume", False)):
+        page.tab_to(f"{deed} {shown.schedule}", steps_max=200)
+        page.press("Enter")
+        page.tab_to(deed)
+        page.press("Enter")
+        page.see(f"{shown.schedule} is {'paused' if paused else 'at work again'}.")
+        found = rest.ok("GET", "/v1/batch/schedules")["schedules"]
+        assert [one["paused"] for one in found if one["schedule_name"] == shown.schedule] == [paused]
+    assert page.problems == []
 
 
 def test_the_page_is_there_with_every_service_dead(mesh: Mesh) -> None:

@@ -49,6 +49,11 @@ class Mesh:
         return outside_of(self.data_dir)
 
     @property
+    def samples_dir(self) -> Path:
+        """The folder of samples of training data that its monitor reads; made by whoever puts one there."""
+        return samples_of(self.data_dir)
+
+    @property
     def gateway(self) -> str:
         """host:port of the one address for clients."""
         return f"127.0.0.1:{self.port('gateway')}"
@@ -103,6 +108,11 @@ def outside_of(data_dir: Path) -> Path:
     return data_dir.with_name(data_dir.name + ".outside")
 
 
+def samples_of(data_dir: Path) -> Path:
+    """What `Mesh.samples_dir` is of a mesh over `data_dir`."""
+    return data_dir.with_name(data_dir.name + ".samples")
+
+
 def start_mesh(data_dir: Path, *, key: str = "", settings: Mapping[str, str] | None = None) -> Mesh:
     """Starts a mesh over `data_dir` and waits until it is complete. `key` is the operator's, for one that was started
     before: it is shown once. `settings`: further variables."""
@@ -115,6 +125,9 @@ def start_mesh(data_dir: Path, *, key: str = "", settings: Mapping[str, str] | N
         "INFERMESH_EXTERNAL_CREDENTIALS": outside / "tokens",
         # Receivers of tests are on this machine.
         "INFERMESH_MONITOR_WEBHOOK_PRIVATE": "true",
+        # Drift is judged from 1,000 sampled rows on, which the default rate takes a minute for.
+        "INFERMESH_MONITOR_DRIFT_ROWS_PER_S": "500",
+        "INFERMESH_MONITOR_SAMPLE_DIR": samples_of(data_dir),
     }
     with output.open("ab") as stream:
         process = subprocess.Popen(

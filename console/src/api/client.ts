@@ -36,6 +36,11 @@ export async function send<T>(method: "POST" | "PATCH" | "PUT", at: string, body
   return (await call(method, at, body, undefined, CHANGE_TIMEOUT_MS)) as T;
 }
 
+/** Removes something. Throws ApiError. */
+export async function remove(at: string): Promise<void> {
+  await call("DELETE", at, undefined, undefined, CHANGE_TIMEOUT_MS);
+}
+
 /** Follows a stream until it ends or `signal` says so; each message goes to `each`. Throws ApiError. */
 export async function follow<T>(at: string, each: (message: T) => void, signal: AbortSignal): Promise<void> {
   const answer = await asked("GET", at, undefined, signal);

@@ -26,9 +26,21 @@ export type Batcher = Schemas["infermesh.router.v1.Batcher"];
 export type ModelMetrics = Schemas["infermesh.monitor.v1.ModelMetrics"];
 export type MetricPoint = Schemas["infermesh.monitor.v1.MetricPoint"];
 export type Alert = Schemas["infermesh.monitor.v1.Alert"];
+export type AlertRule = Schemas["infermesh.monitor.v1.AlertRule"];
+export type NotificationChannel = Schemas["infermesh.monitor.v1.NotificationChannel"];
+export type NotificationState = Schemas["infermesh.monitor.v1.NotificationState"];
+export type Silence = Schemas["infermesh.monitor.v1.Silence"];
+export type Baseline = Schemas["infermesh.monitor.v1.Baseline"];
+export type DriftReport = Schemas["infermesh.monitor.v1.DriftReport"];
+export type FeatureDrift = Schemas["infermesh.monitor.v1.FeatureDrift"];
+export type InferenceLog = Schemas["infermesh.monitor.v1.InferenceLog"];
+export type LoggingPolicy = Schemas["infermesh.monitor.v1.LoggingPolicy"];
+export type Outcome = Schemas["infermesh.monitor.v1.Outcome"];
+export type ShadowReport = Schemas["infermesh.monitor.v1.ShadowReport"];
 export type TeamUsage = Schemas["infermesh.monitor.v1.TeamUsage"];
 export type PriceTable = Schemas["infermesh.monitor.v1.PriceTable"];
 export type BatchJob = Schemas["infermesh.batch.v1.BatchJob"];
+export type BatchSchedule = Schemas["infermesh.batch.v1.BatchSchedule"];
 export type FailedRow = Schemas["infermesh.batch.v1.FailedRow"];
 
 /** A page of a list: its field `name`, and where to go on. */

@@ -2,10 +2,11 @@
 
 interface State { status: string; paused: boolean }
 
-export type Deed = "pause" | "resume" | "cancel";
+export type Deed = "pause" | "resume" | "cancel" | "retry";
 
 /** The deeds that a job's state allows. */
 export function deedsOf(job: State): Deed[] {
+  if (job.status === "failed" || job.status === "cancelled") return ["retry"];
   if (job.status !== "pending" && job.status !== "running") return [];
   return [job.paused ? "resume" : "pause", "cancel"];
 }

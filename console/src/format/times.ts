@@ -28,6 +28,11 @@ export function clockTime(seconds: number, withDay: boolean): string {
   });
 }
 
+/** The day, for the axis of a chart over many. */
+export function dayOf(seconds: number): string {
+  return new Date(seconds * 1000).toLocaleDateString("en-GB", { day: "numeric", month: "short" });
+}
+
 /** The moment `secondsAgo` before `now`, as the API takes it. */
 export function before(now: number, secondsAgo: number): string {
   return new Date(now - secondsAgo * 1000).toISOString();

@@ -9,20 +9,25 @@ import { Choice, Empty, Failure, Reading } from "../parts/basics.tsx";
 import { More } from "../parts/table.tsx";
 
 const PERIOD_MS = 15_000;
+const SEVERITIES = [["", "All"], ["warning", "Warning or critical"], ["critical", "Critical"]] as const;
 const STATUSES = [["", "All"], ["firing", "Firing"], ["acknowledged", "Acknowledged"], ["resolved", "Resolved"]] as const;
 
 export function AlertsPage() {
   const [status, setStatus] = useState("");
+  const [severity, setSeverity] = useState("");
   const [many, setMany] = useState(50);
   const turn = useSignal(changes);
-  const alerts = useGet<Page<"alerts", Alert>>(withQuery("/v1/alerts", { status, page_size: many }), PERIOD_MS, turn);
+  const alerts = useGet<Page<"alerts", Alert>>(withQuery("/v1/alerts", { status, min_severity: severity, page_size: many }), PERIOD_MS, turn);
   return (
     <>
-      <Choice label="Status" options={STATUSES} value={status} onChange={setStatus} />
+      <div class="choices">
+        <Choice label="Status" options={STATUSES} value={status} onChange={setStatus} />
+        <Choice label="Severity" options={SEVERITIES} value={severity} onChange={setSeverity} />
+      </div>
       <Failure error={alerts.error} what="Alerts cannot be read" />
       {alerts.value === undefined ? (alerts.error ? null : <Reading />) : alerts.value.alerts.length === 0 ? (
         <Empty>
-          {status === "" ? "No alert has fired yet. " : `No alert is ${status}. `}
+          {status === "" && severity === "" ? "No alert has fired yet. " : "No alert is like that. "}
           Canaries and A/B tests that break a limit raise alerts, and so do the alert rules of the mesh.
         </Empty>
       ) : (

@@ -24,7 +24,7 @@ export function JobPage({ job: id }: { job: string }) {
       <Failure error={error} what="The job cannot be followed; what is shown may be old" />
       <p><Badge word={stateOf(job)} /> <strong>{job.job_name}</strong></p>
       {job.error_message ? <p class="notice bad">{job.error_message} <code>{job.error_reason}</code></p> : null}
-      <JobProgress job={job} />
+      <div class="job-progress"><JobProgress job={job} /></div>
       <p class="unseen" role="status" aria-live="polite">{stateOf(job)}, {Math.floor((progress?.percent_complete ?? 0) / 10) * 10} percent</p>
       <div class="figures">
         <Figure name="Rows done" value={count(progress?.processed_records)} note={`of ${count(progress?.total_records)}`} />
@@ -32,7 +32,7 @@ export function JobPage({ job: id }: { job: string }) {
         <Figure name="Rate" value={(metrics?.throughput_per_sec ?? 0) > 0 ? rate(metrics.throughput_per_sec, "rows/s") : "–"} />
         <Figure name={job.completed_at ? "Ended" : "Probably done"} value={<Moment at={job.completed_at ?? job.estimated_completion_time} />} />
         <Figure name="Ran for" value={duration(metrics?.running_s)} />
-        <Figure name="A request took" value={(metrics?.request_count ?? 0) > 0 ? milliseconds(metrics.avg_latency_ms) : "–"} note={`${count(metrics?.request_count)} requests`} />
+        <Figure name="A request took" value={(metrics?.request_count ?? 0) > 0 ? milliseconds(metrics.avg_latency_ms) : "–"} note={`${count(metrics?.request_count)} ${metrics?.request_count === 1 ? "request" : "requests"}`} />
       </div>
       <JobDeeds job={job} onChange={() => undefined} />
       <Section title="What it does">

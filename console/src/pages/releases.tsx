@@ -6,6 +6,7 @@ import { useGet } from "../api/watching.ts";
 import { AbTestPart } from "../parts/ab-test.tsx";
 import { Badge, Empty, Failure, Moment, Reading, Section } from "../parts/basics.tsx";
 import { CanaryPart } from "../parts/canary.tsx";
+import { Shadows } from "../parts/shadow-reports.tsx";
 import { More, Table } from "../parts/table.tsx";
 
 const PERIOD_MS = 3000;
@@ -16,6 +17,7 @@ export function ReleasesPage({ model }: { model: string }) {
     <>
       <Canaries model={model} />
       <AbTests model={model} />
+      <Shadows model={model} />
     </>
   );
 }

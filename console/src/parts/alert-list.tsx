@@ -2,14 +2,19 @@
 import { useState } from "preact/hooks";
 import { path, send, verb } from "../api/client.ts";
 import type { Alert } from "../api/types.ts";
+import { silencedSaid } from "../format/rules.ts";
 import { pathOf } from "../routing.ts";
 import { Badge, Moment } from "./basics.tsx";
 import { Confirm } from "./dialog.tsx";
+import { SilenceDialog } from "./silence.tsx";
 
 export function AlertList(props: { caption: string; alerts: readonly Alert[]; onChange: () => void }) {
   const [taken, setTaken] = useState<Alert>();
+  const [silenced, setSilenced] = useState<Alert>();
+  const [done, setDone] = useState("");
   return (
     <>
+      <p role="status" aria-live="polite" class={done ? "notice good" : "unseen"}>{done}</p>
       <ul class="alerts" aria-label={props.caption}>
         {props.alerts.map((alert) => (
           <li key={alert.alert_id} class={alert.status === "firing" ? `alert ${alert.severity}` : "alert"}>
@@ -31,14 +36,33 @@ export function AlertList(props: { caption: string; alerts: readonly Alert[]; on
               </p>
             ) : null}
             {alert.resolved_at ? <p class="small">Resolved <Moment at={alert.resolved_at} /></p> : null}
-            {alert.status === "firing" ? (
-              <button type="button" onClick={() => setTaken(alert)}>
-                Acknowledge<span class="unseen"> {alert.rule_name} {alert.model_name}</span>
-              </button>
-            ) : null}
+            {alert.notifications.filter((one) => one.status !== "sent").map((one) => (
+              <p key={one.channel} class="small">
+                {one.channel} {one.status === "failed" ? `was not reached: ${one.error_message}` : "is still to be told"}
+              </p>
+            ))}
+            {alert.status === "resolved" ? null : (
+              <div class="buttons">
+                {alert.status === "firing" ? (
+                  <button type="button" onClick={() => setTaken(alert)}>
+                    Acknowledge<span class="unseen"> {alert.rule_name} {alert.model_name}</span>
+                  </button>
+                ) : null}
+                <button type="button" onClick={() => setSilenced(alert)}>
+                  Silence<span class="unseen"> {alert.rule_name} {alert.model_name}</span>
+                </button>
+              </div>
+            )}
           </li>
         ))}
       </ul>
+      {silenced ? (
+        <SilenceDialog rules={[silenced.rule_name, ""]} models={[...new Set([silenced.model_name, ""])]} onClose={() => setSilenced(undefined)}
+          onDone={(made) => {
+            setDone(`Silenced: ${silencedSaid(made)}.`);
+            props.onChange();
+          }} />
+      ) : null}
       {taken ? (
         <Confirm title="Acknowledge the alert" action="Acknowledge" reason="A note for the others"
           onClose={() => setTaken(undefined)}

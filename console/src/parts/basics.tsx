@@ -54,7 +54,7 @@ export function Reading() {
 
 const TONES: Readonly<Record<string, string>> = {
   active: "good", healthy: "good", completed: "good", passing: "good", promoted: "good", better: "good", resolved: "good",
-  passed: "good", up: "good", winner: "good",
+  passed: "good", up: "good", winner: "good", none: "good", high: "bad", moderate: "warn", silenced: "warn", superseded: "warn",
   failed: "bad", unhealthy: "bad", breached: "bad", rolled_back: "bad", critical: "bad", worse: "bad", down: "bad",
   firing: "bad", not_enough_data: "bad",
   warning: "warn", degraded: "warn", deprecated: "warn", paused: "warn", waiting: "warn", acknowledged: "warn",

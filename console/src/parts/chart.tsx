@@ -2,7 +2,7 @@
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
-import { clockTime } from "../format/times.ts";
+import { clockTime, dayOf } from "../format/times.ts";
 import { Table } from "./table.tsx";
 
 export interface Series {
@@ -92,7 +92,7 @@ function options(
     cursor: { y: false, drag: { x: false, y: false } },
     scales: { y: { range: (_, _low, high) => [0, Math.max(least, (high ?? 0) * 1.1)] } },
     axes: [
-      { ...axis, size: 28, values: (_, splits) => splits.map((split) => clockTime(split, false)), space: 70 },
+      { ...axis, size: 28, values: (_, splits) => splits.map((split) => axisTime(split, splits)), space: (_plot, _axis, from, to) => (to - from > DAY_S ? 95 : 55) },
       { ...axis, size: 72, values: (_, splits) => splits.map((split) => said(split)) },
     ],
     series: [
@@ -107,6 +107,13 @@ function options(
       })),
     ],
   };
+}
+
+/** The time of day; the day where the axis has several, both where they are not whole days apart. */
+function axisTime(at: number, splits: readonly number[]): string {
+  const [first = 0, second = 0] = splits;
+  if ((splits.at(-1) ?? 0) - first < DAY_S) return clockTime(at, false);
+  return second - first < DAY_S ? clockTime(at, true) : dayOf(at);
 }
 
 /** The places of values that have none beside them. */

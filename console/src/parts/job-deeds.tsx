@@ -8,7 +8,7 @@ import { deedsOf, type Deed } from "../format/jobs.ts";
 import { Failure } from "./basics.tsx";
 import { Confirm } from "./dialog.tsx";
 
-const NAMES: Readonly<Record<Deed, string>> = { pause: "Pause", resume: "Resume", cancel: "Cancel" };
+const NAMES: Readonly<Record<Deed, string>> = { pause: "Pause", resume: "Resume", cancel: "Cancel", retry: "Try again" };
 
 export function JobDeeds({ job, onChange }: { job: BatchJob; onChange: () => void }) {
   const [asking, setAsking] = useState(false);

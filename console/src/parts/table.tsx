@@ -17,7 +17,7 @@ export function Table<Row>(props: {
   const frame = useRef<HTMLDivElement>(null);
   const wide = useOverflow(frame);
   // What can be moved can be moved by keyboard; what cannot is no stop on the way.
-  const moved = wide ? ({ tabIndex: 0, role: "region", "aria-label": props.caption } as const) : {};
+  const moved = wide ? ({ tabIndex: 0, role: "region", "aria-label": `${props.caption}, as wide as it is` } as const) : {};
   return (
     <div class="table-frame" ref={frame} {...moved}>
       <table class={props.columns.length > 3 ? "wide" : ""} role="table">

@@ -187,9 +187,16 @@ def _document(feature: FeatureDrift) -> dict[str, object]:
         "js": one.jensen_shannon,
         "missing": one.missing,
         "baseline_missing": one.baseline_missing,
-        # JSON of the database takes no NUL.
-        "bins": [(one_bin.label.replace("\0", "\ufffd"), one_bin.baseline, one_bin.window) for one_bin in one.bins],
+        "bins": [_bin_document(one_bin) for one_bin in one.bins],
     }
+
+
+def _bin_document(one: Bin) -> tuple[str | float, ...]:
+    # JSON of the database takes no NUL.
+    label = one.label.replace("\0", "\ufffd")
+    if one.low is None or one.high is None:
+        return label, one.baseline, one.window
+    return label, one.baseline, one.window, one.low, one.high
 
 
 def _feature(document: dict[str, Any]) -> FeatureDrift:

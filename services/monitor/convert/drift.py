@@ -69,7 +69,9 @@ def _feature(feature: FeatureDrift) -> drift_pb2.FeatureDrift:
         missing_fraction=found.missing,
         baseline_missing_fraction=found.baseline_missing,
         bins=[
-            drift_pb2.DistributionBin(label=one.label, baseline_share=one.baseline, window_share=one.window)
+            drift_pb2.DistributionBin(
+                label=one.label, baseline_share=one.baseline, window_share=one.window, low=one.low, high=one.high
+            )
             for one in found.bins
         ],
     )

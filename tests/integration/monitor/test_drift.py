@@ -122,6 +122,11 @@ async def test_a_window_is_compared_with_a_training_sample(
     assert by_name["label"].severity == "none"
     assert loud.features[0].severity == "high", "the worst come first"
     assert "Rome" in {one.label for one in by_name["town"].bins}
+    assert not any(one.HasField("low") or one.HasField("high") for one in by_name["town"].bins)
+    bins = by_name["age"].bins
+    assert [one.low for one in bins[1:]] == [one.high for one in bins[:-1]]
+    assert bins[0].low < -2
+    assert bins[-1].high > 2
     assert "joint_drift" in loud.anomalies
     listed = await stub.ListDriftReports(monitor_service_pb2.ListDriftReportsRequest(model_name=MODEL, page_size=1))
     assert [one.report_id for one in listed.drift_reports] == [loud.report_id]

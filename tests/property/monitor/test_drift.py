@@ -127,6 +127,12 @@ def test_comparisons_of_numbers_are_bounded_symmetric_and_exact(
     assert there.p_value == pytest.approx(back.p_value)
     for side in ("baseline", "window"):
         assert sum(getattr(one_bin, side) for one_bin in there.bins) == pytest.approx(1.0)
+    known = [float(np.float32(x)) for x in (*one, *other) if x is not None]
+    numbers = [one_bin for one_bin in there.bins if one_bin.label != "(missing)"]
+    ends = [(one_bin.low, one_bin.high) for one_bin in numbers]
+    assert [low for low, _ in ends[1:]] == [high for _, high in ends[:-1]], "each begins where the one before ends"
+    assert not known or (ends[0][0], ends[-1][1]) == (min(known), max(known))
+    assert bool(known) == bool(numbers)
     smallest = -2e6
     filled = [np.array([smallest if x is None else np.float32(x) for x in side]) for side in (one, other)]
     naive = max(abs((filled[0] <= x).mean() - (filled[1] <= x).mean()) for x in np.concatenate(filled))
@@ -148,6 +154,7 @@ def test_comparisons_of_categories_are_bounded_and_nothing_is_lost(
     assert found.chi_squared >= 0
     assert sum(one_bin.baseline for one_bin in found.bins) == pytest.approx(1.0)
     assert sum(one_bin.window for one_bin in found.bins) == pytest.approx(1.0)
+    assert all(one_bin.low is None and one_bin.high is None for one_bin in found.bins)
     assert found.missing == pytest.approx(other.count(None) / len(other))
     nothing = compare_categories(old, old)
     assert (nothing.psi, nothing.jensen_shannon) == (0, 0)
@@ -185,6 +192,7 @@ def test_values_that_go_missing_drift_by_their_share() -> None:
     assert 0.28 <= found.ks <= 0.35
     assert found.bins[0].label == "(missing)"
     assert found.bins[0].window == pytest.approx(0.3)
+    assert found.bins[0].low is None
 
 
 def test_new_categories_are_named_and_counted_apart() -> None:

@@ -40,6 +40,10 @@ class Bin:
     label: str
     baseline: float
     window: float
+    low: float | None = None
+    """Where a bin of numbers begins; of the first one the smallest value of both."""
+    high: float | None = None
+    """Where it ends; of the last one the largest value of both."""
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,19 @@ def _number_bins(old: Cdf, new: Cdf) -> list[Bin]:
     labels += [f"[{low:.4g}, {high:.4g})" for low, high in pairwise(edges)]
     labels.append(f"≥ {edges[-1]:.4g}")
     cuts = [np.concatenate(([cdf.missing], cdf.below(edges), [1.0])) for cdf in (old, new)]
-    parts = [np.maximum(0.0, np.diff(cut)) for cut in cuts]
-    return bins + [Bin(*one) for one in zip(labels, parts[0].tolist(), parts[1].tolist(), strict=True)]
+    shares = [np.maximum(0.0, np.diff(cut)).tolist() for cut in cuts]
+    return bins + [
+        Bin(label, baseline, window, low, high)
+        for label, baseline, window, (low, high) in zip(
+            labels, *shares, pairwise(_bounds(edges, old, new)), strict=True
+        )
+    ]
+
+
+def _bounds(edges: Floats, *cdfs: Cdf) -> list[float]:
+    """Where bins begin and end: the edges, and beyond them the smallest and the largest value that there is."""
+    known = np.concatenate([edges, *(cdf.values for cdf in cdfs)])
+    return [float(known.min()), *edges.tolist(), float(known.max())]
 
 
 def _edges(cdf: Cdf) -> Floats:

@@ -277,23 +277,38 @@ class DistributionBin(_message.Message):
     LABEL_FIELD_NUMBER: _builtins.int
     BASELINE_SHARE_FIELD_NUMBER: _builtins.int
     WINDOW_SHARE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     """The category, or the bin's range as text, for instance "[0.5, 0.7)"."""
     baseline_share: _builtins.float
     """Share of the baseline in it, 0 to 1."""
     window_share: _builtins.float
     """Share of the window in it, 0 to 1."""
+    low: _builtins.float
+    """Numbers: where the bin begins; of the first one the smallest value of both. Absent for categories and missing values."""
+    high: _builtins.float
+    """Numbers: where the bin ends; of the last one the largest value of both. Absent for categories and missing values."""
     def __init__(
         self,
         *,
         label: _builtins.str = ...,
         baseline_share: _builtins.float = ...,
         window_share: _builtins.float = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "high", b"high", "low", b"low"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_share", b"baseline_share", "label", b"label", "window_share", b"window_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_high", b"_high", "_low", b"_low", "baseline_share", b"baseline_share", "high", b"high", "label", b"label", "low", b"low", "window_share", b"window_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
 
 Global___DistributionBin: _TypeAlias = DistributionBin  # noqa: Y015

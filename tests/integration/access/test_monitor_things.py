@@ -6,6 +6,7 @@ for beside a model that the caller has, and what lists show.
 """
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from google.protobuf.message import Message
@@ -150,7 +151,7 @@ async def test_baselines_and_reports_of_another_team_beside_a_model_of_ones_own(
     assert hidden.reason == "MODEL_NOT_FOUND"
 
 
-async def test_logs_exports_and_policies_of_another_team(mesh: Mesh) -> None:
+async def test_logs_exports_and_policies_of_another_team(mesh: Mesh, tmp_path: Path) -> None:
     stub = prediction_log_pb2_grpc.PredictionLogServiceStub(mesh.channels["monitor"])
     groups = []
     for model in (HIDDEN, LENT):
@@ -187,7 +188,7 @@ async def test_logs_exports_and_policies_of_another_team(mesh: Mesh) -> None:
         start_time=at(hours=3),
         end_time=at(hours=2),
         format="parquet",
-        output_uri="s3://nowhere/blue-logs",
+        output_uri=(tmp_path / "blue-logs").as_uri(),
     )
     kept = await made(mesh, "ExportInferenceLogs", export, inference_log_pb2.LogExport)
     assert isinstance(kept, inference_log_pb2.LogExport)

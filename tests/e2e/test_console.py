@@ -322,10 +322,9 @@ def test_drift_is_drawn_by_feature_and_a_feature_is_chosen_by_keyboard(
     assert report["severity"] == "high"
     enter(page, mesh, f"/console/models/{shown.model}/drift")
     page.see("The newest report")
-    page.see("As a table")
     # The worst one is drawn first: both distributions in one picture.
     worst = features[0]
-    assert page.run(f"{DRAWN}.textContent").startswith(worst["feature"])
+    page.wait(f"{DRAWN}.textContent.startsWith({worst['feature']!r})", what="the worst is drawn")
     outlines = page.run(
         "['.drift-baseline', '.drift-window'].map((one) => document.querySelector(one).getAttribute('d'))"
     )

@@ -9,6 +9,8 @@ from services.monitor.domain.log_rows import LogRow
 
 TEXT_MAX = 1024
 _DEFAULT = timedelta(hours=1)
+_SLACK = timedelta(hours=1)
+"""Who asks for all that is kept, up to now, counts by another clock and some moments earlier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def log_window(
         raise invalid("end_time", last.isoformat(), f"a moment after start_time ({first.isoformat()})")
     if first > now:
         raise invalid("start_time", first.isoformat(), f"a moment before now ({now.isoformat(timespec='seconds')})")
-    if last - first > timedelta(days=days_max):
+    if last - first > timedelta(days=days_max) + _SLACK:
         raise invalid(
             "start_time", first.isoformat(), f"at most {days_max} days before end_time: the log is kept so long"
         )

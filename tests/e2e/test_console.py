@@ -361,7 +361,7 @@ def test_the_prediction_log_is_searched_and_one_entry_looked_at(
     page.press("Enter")
     page.see("What became of it")
     page.see("clicks 2")
-    page.see("predictions")
+    page.see("probabilities")
     picture(page, "log-entry")
     page.press("Escape")
     page.wait("!document.querySelector('dialog')", what="Escape closes the dialog")

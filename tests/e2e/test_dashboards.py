@@ -27,6 +27,8 @@ DASHBOARDS = sorted((ROOT / "deploy" / "helm" / "infermesh" / "dashboards").glob
 SEEN_WITHIN_S = 120.0
 NEEDS_A_GPU = ("model_gpu_utilization",)
 """What only hosts with one can say."""
+NEEDS_A_LIMITER = ("limiter_",)
+"""What only a mesh of several gateways has."""
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -43,14 +45,13 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """A mesh of its own: with a limiter, traces, and a log and samples of all requests."""
+    """A mesh of its own: with traces, and a log and samples of all requests."""
     program("prometheus")
     folder = tmp_path_factory.mktemp("watched")
     with receiving_spans() as spans:
         mesh = start_mesh(
             folder / "data",
             settings={
-                "INFERMESH_LIMITER": "on",
                 "INFERMESH_OTLP_ENDPOINT": spans.address,
                 "INFERMESH_TRITON_OTLP_URL": spans.url,
                 "INFERMESH_MONITOR_LOG_SAMPLE_RATE": "1",
@@ -102,6 +103,7 @@ def queries(dashboard: Any) -> Mapping[str, str]:
         for panel in dashboard["panels"]
         for target in panel.get("targets", ())
         if which("nvidia-smi") or not any(name in target["expr"] for name in NEEDS_A_GPU)
+        if not any(name in target["expr"] for name in NEEDS_A_LIMITER)
     }
 
 

@@ -64,7 +64,7 @@ def requests(mesh: Mesh, rest: Rest) -> None:
         rest.refused(404, "GET", path)
 
 
-def sleeper(mesh: Mesh, rest: Rest) -> None:
+def sleeper(mesh: Mesh, rest: Rest, prometheus: Server) -> None:
     """A deterministic version that falls asleep, and is woken twice."""
     model = f"sleeper-{secrets.token_hex(4)}"
     rest.ok("POST", "/v1/models", json=registration(model, OLD))
@@ -74,12 +74,14 @@ def sleeper(mesh: Mesh, rest: Rest) -> None:
         found = rest.ok("GET", f"/v1/models/{model}/deployments/main")["conditions"]
         return any(one["type"] == "Asleep" and one["status"] == "True" for one in found)
 
-    for sample in mesh.samples[:2]:
+    for times, sample in enumerate(mesh.samples[:2], 1):
         until(asleep, within_s=WITHIN_S, what=f"{model} falls asleep")
         body = {"instances": [sample["instance"]], "timeout_ms": 60_000}
         assert rest.call("POST", f"/v1/models/{model}/predict", json=body).status_code == 200
         assert rest.call("POST", f"/v1/models/{model}/predict", json=body).status_code == 200
         until(lambda: not asleep(), within_s=WITHIN_S, what=f"{model} is known to be awake")
+        # A rate is between two looks: each time is seen by itself.
+        seen(prometheus, f'batcher_cold_start_seconds_count{{model="{model}"}} == {times}')
 
 
 def releases(mesh: Mesh, rest: Rest, folder: Path, prometheus: Server) -> str:

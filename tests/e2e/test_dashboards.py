@@ -73,7 +73,7 @@ def happened(watched: Watched) -> None:
     """All that panels are about."""
     folder = watched.mesh.data_dir.parent
     until(
-        lambda: set(watched.prometheus.up().values()) == {"up"},
+        lambda: {job for job, state in watched.prometheus.up().items() if state != "up"} == {"limiter"},
         within_s=SEEN_WITHIN_S,
         what="Prometheus reads every part of the mesh",
     )
@@ -81,7 +81,7 @@ def happened(watched: Watched) -> None:
     dashboard_traffic.teams(watched.mesh, watched.rest)
     dashboard_traffic.jobs(watched.rest, folder, watched.prometheus)
     dashboard_traffic.releases(watched.mesh, watched.rest, folder, watched.prometheus)
-    dashboard_traffic.sleeper(watched.mesh, watched.rest)
+    dashboard_traffic.sleeper(watched.mesh, watched.rest, watched.prometheus)
 
 
 def filled(expr: str) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+import pyarrow as pa
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -41,8 +42,8 @@ class Files:
     def columns(self) -> tuple[str, ...]:
         return ("id", "a", "b")
 
-    def types(self) -> dict[str, object]:
-        return {}
+    def types(self) -> dict[str, pa.DataType]:
+        return {"id": pa.int64(), "a": pa.float64(), "b": pa.int64()}
 
     def check_output(self, _output: object, _input_path: str) -> None:
         return None

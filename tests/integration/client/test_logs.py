@@ -11,6 +11,7 @@ import pytest
 from google.protobuf.struct_pb2 import Value
 from infermesh.client import Client
 from infermesh.client.cli.app import build_app
+from infermesh.client.cli.commands import logs
 from infermesh.client.cli.quantities import now
 from infermesh.monitor.v1 import inference_log_pb2, monitor_service_pb2, monitor_service_pb2_grpc
 from typer.testing import CliRunner, Result
@@ -38,11 +39,18 @@ class Logging(monitor_service_pb2_grpc.MonitorServiceServicer):
     updates: list[monitor_service_pb2.UpdateLoggingPolicyRequest] = field(default_factory=list)
     exports: list[monitor_service_pb2.ExportInferenceLogsRequest] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
+    looks: list[list[inference_log_pb2.InferenceLog] | grpc.StatusCode] = field(default_factory=list)
+    """What comes of one look after the other; empty: `entries`, of all."""
 
     def ListInferenceLogs(
         self, request: monitor_service_pb2.ListInferenceLogsRequest, context: grpc.ServicerContext
     ) -> monitor_service_pb2.ListInferenceLogsResponse:
         self.asked.append(request)
+        if self.looks:
+            found = self.looks.pop(0)
+            if isinstance(found, grpc.StatusCode):
+                context.abort(found, "as the test says")
+            self.entries = found
         begin = int(request.page_token or 0)
         token = str(begin + 2) if len(self.entries) > begin + 2 else ""
         return monitor_service_pb2.ListInferenceLogsResponse(
@@ -130,6 +138,26 @@ def test_filters_are_asked_for_and_a_request_is_looked_for_far_back(mesh: Mesh) 
     assert mesh.run("list", "digits", "-f", "--until", "2026-07-01T00:00:00Z").exit_code == 2
 
 
+def test_what_is_followed_is_shown_once_each_in_order_and_outlives_an_outage(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_PERIOD_S", 0.01)
+    one, two, three = (entry(number) for number in (1, 2, 3))
+    mesh.log.looks = [[one], grpc.StatusCode.UNAVAILABLE, [two, one], [three, two], grpc.StatusCode.PERMISSION_DENIED]
+    shown = mesh.run("list", "digits", "--follow")
+    assert shown.exit_code != 0
+    assert [word for word in shown.stdout.split() if word.startswith("req-")] == ["req-1", "req-2", "req-3"]
+    assert "more come" not in shown.output
+    assert mesh.log.looks == [], "it ends with what is no interruption, and not before"
+
+
+def test_who_follows_more_than_can_be_shown_is_told(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_PERIOD_S", 0.01)
+    monkeypatch.setattr(logs, "_FOLLOWED_MAX", 1)
+    mesh.log.looks = [[entry(1)], [entry(2)], grpc.StatusCode.PERMISSION_DENIED]
+    assert mesh.run("list", "digits", "--follow").output.count("more come than can be shown") == 1
+
+
 def test_the_client_pages_and_stops_at_its_limit(mesh: Mesh) -> None:
     mesh.log.entries = [entry(number) for number in (5, 4, 3, 2, 1)]
     with Client(mesh.address) as client:
@@ -170,6 +198,10 @@ def test_an_export_is_waited_for_and_a_failed_one_is_the_exit_code(mesh: Mesh) -
     failed = mesh.run("export", "digits", "/tmp/x")
     assert failed.exit_code == 1
     assert "it is full" in failed.stdout
+    mesh.log.states = ["pending", *["running"] * 100]
+    late = mesh.run("export", "digits", "/tmp/x", "--for", "0.2")
+    assert late.exit_code != 0
+    assert "export export_1 has not ended within 0.2 s" in late.output
     mesh.log.states = ["running", "running"]
     assert mesh.run("export", "digits", "/tmp/x", "--no-wait").exit_code == 0
     assert "running" in mesh.run("exported", "export_1").stdout

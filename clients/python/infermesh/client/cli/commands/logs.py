@@ -1,6 +1,6 @@
 """`infermesh logs`: predictions one by one."""
 
-import time
+import math
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -11,9 +11,10 @@ from infermesh.client.cli.failures import ExitCode
 from infermesh.client.cli.log_views import entry_line, export_shown, listed, policy_shown
 from infermesh.client.cli.quantities import now, parse_fraction, parse_length, parse_moment
 from infermesh.client.cli.session import EtagOption, LimitOption, ModelArgument, Session, VersionOption, command
+from infermesh.client.polling import followed
 from infermesh.monitor.v1 import inference_log_pb2
 
-_POLL_S = 1.0
+_PERIOD_S = 1.0
 """Any monitor may store an entry or write an export, so none could tell of it sooner than its table does."""
 _FOLLOWED_MAX = 1000
 """Entries of one look."""
@@ -88,10 +89,31 @@ def _new_entries(
 ) -> Iterator[inference_log_pb2.InferenceLog]:
     """Entries as they come, oldest first. They come in no strict order, so each look goes back a little."""
     seen: dict[tuple[str, int, int], None] = {}
+    warned = False
     start = now() - _OVERLAP
-    while True:
+
+    def look(left_s: float) -> list[inference_log_pb2.InferenceLog]:
+        nonlocal start
         began = now()
-        found = list(session.client.logs.list(model, start=start, limit=_FOLLOWED_MAX, **asked))  # type: ignore[arg-type]
+        asking = session.client.logs.list(
+            model,
+            start=start,
+            limit=_FOLLOWED_MAX,
+            timeout_s=min(left_s, session.timeout_s),
+            **asked,  # type: ignore[arg-type]
+        )
+        found = list(asking)
+        start = began - _OVERLAP
+        return found
+
+    # Until whoever follows has seen enough.
+    looks = followed(look, ended=lambda _: False, what=f"the log of {model}", timeout_s=math.inf, period_s=_PERIOD_S)
+    for found in looks:
+        if len(found) == _FOLLOWED_MAX and not warned:
+            warned = True
+            session.output.note(
+                f"more come than can be shown: the newest {_FOLLOWED_MAX:,} of a look; choose by --errors, --user, -v"
+            )
         for entry in reversed(found):
             key = (entry.request_id, entry.timestamp.seconds, entry.timestamp.nanos)
             if key not in seen:
@@ -99,8 +121,6 @@ def _new_entries(
                 yield entry
         while len(seen) > 10 * _FOLLOWED_MAX:
             del seen[next(iter(seen))]
-        start = began - _OVERLAP
-        time.sleep(_POLL_S)
 
 
 def _follow(session: Session, entries: Iterator[inference_log_pb2.InferenceLog]) -> None:
@@ -125,6 +145,10 @@ def _add_export(group: typer.Typer) -> None:
         until: UntilOption = "",
         format: Annotated[Format, typer.Option(help="How the files look.")] = Format.PARQUET,  # noqa: A002
         wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Until all is written.")] = True,
+        for_s: Annotated[
+            float,
+            typer.Option("--for", metavar="SECONDS", min=0.001, help="The longest to wait; it goes on afterwards."),
+        ] = 3600.0,
     ) -> None:
         """Write a part of the log to files: Parquet, or what Elasticsearch's bulk API takes.
 
@@ -132,9 +156,8 @@ def _add_export(group: typer.Typer) -> None:
         """
         end = parse_moment(until, "--until") if until else now()
         made = session.client.logs.export(model, output, start=_since(since, end), end=end, format=format.value)
-        while wait and made.status in {"pending", "running"}:
-            time.sleep(_POLL_S)
-            made = session.client.logs.exported(made.export_id)
+        if wait and not _ended(made):
+            made = _written(session, made.export_id, for_s)
         session.output.result(made, lambda: export_shown(made))
         if made.status == "failed":
             raise typer.Exit(ExitCode.FAILURE)
@@ -146,6 +169,26 @@ def _add_export(group: typer.Typer) -> None:
         """Show how far an export is."""
         found = session.client.logs.exported(export_id)
         session.output.result(found, lambda: export_shown(found))
+
+
+def _ended(made: inference_log_pb2.LogExport) -> bool:
+    return made.status not in {"pending", "running"}
+
+
+def _written(session: Session, export_id: str, for_s: float) -> inference_log_pb2.LogExport:
+    """The export once it has ended."""
+
+    def look(left_s: float) -> inference_log_pb2.LogExport:
+        return session.client.logs.exported(export_id, timeout_s=min(left_s, session.timeout_s))
+
+    *_, last = followed(
+        look,
+        ended=_ended,
+        what=f"export {export_id}",
+        timeout_s=for_s,
+        period_s=_PERIOD_S,
+    )
+    return last
 
 
 def _add_policy(group: typer.Typer) -> None:

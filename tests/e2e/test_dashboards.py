@@ -5,19 +5,25 @@ the panels are about happens. Then every query of every panel is asked as Grafan
 """
 
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import which
 from typing import Any
 
+import grpc
+import httpx
 import pytest
+from google.api import httpbody_pb2
+from infermesh.prediction.v1 import prediction_service_pb2, prediction_service_pb2_grpc
 
 from services.supervisor.settings import ROOT
 from tests.e2e import dashboard_traffic
-from tests.e2e.driving import Rest
+from tests.e2e.driving import MODEL, TIMEOUT_S, Rest, bearer
 from tests.support.mesh import Mesh, start_mesh, stop_mesh
 from tests.support.otlp import SpanReceiver, receiving_spans
 from tests.support.prometheus import Server, config_for, program, running
@@ -27,8 +33,6 @@ DASHBOARDS = sorted((ROOT / "deploy" / "helm" / "infermesh" / "dashboards").glob
 SEEN_WITHIN_S = 120.0
 NEEDS_A_GPU = ("model_gpu_utilization",)
 """What only hosts with one can say."""
-NEEDS_A_LIMITER = ("limiter_",)
-"""What only a mesh of several gateways has."""
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -45,13 +49,14 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """A mesh of its own: with traces, and a log and samples of all requests."""
+    """A mesh of its own: with traces, a log and samples of all requests, and a limiter as several gateways have."""
     program("prometheus")
     folder = tmp_path_factory.mktemp("watched")
     with receiving_spans() as spans:
         mesh = start_mesh(
             folder / "data",
             settings={
+                "INFERMESH_LIMITER": "on",
                 "INFERMESH_OTLP_ENDPOINT": spans.address,
                 "INFERMESH_TRITON_OTLP_URL": spans.url,
                 "INFERMESH_MONITOR_LOG_SAMPLE_RATE": "1",
@@ -73,7 +78,7 @@ def happened(watched: Watched) -> None:
     """All that panels are about."""
     folder = watched.mesh.data_dir.parent
     until(
-        lambda: {job for job, state in watched.prometheus.up().items() if state != "up"} == {"limiter"},
+        lambda: all(state == "up" for state in watched.prometheus.up().values()),
         within_s=SEEN_WITHIN_S,
         what="Prometheus reads every part of the mesh",
     )
@@ -103,7 +108,6 @@ def queries(dashboard: Any) -> Mapping[str, str]:
         for panel in dashboard["panels"]
         for target in panel.get("targets", ())
         if which("nvidia-smi") or not any(name in target["expr"] for name in NEEDS_A_GPU)
-        if not any(name in target["expr"] for name in NEEDS_A_LIMITER)
     }
 
 
@@ -146,6 +150,39 @@ def test_envoys_figures_are_told_to_an_operator_alone(watched: Watched) -> None:
     assert "envoy_http_downstream_rq_xx{" in answer.text
     assert 'envoy_http_conn_manager_prefix="gateway"' in answer.text
     assert "_rds_" not in answer.text
+
+
+def test_the_limiter_is_asked_about_every_kind_of_call(watched: Watched) -> None:
+    """Also about what the gateway answers inside, and what the transcoder has yet to find a service for."""
+    name = f"counted-{secrets.token_hex(4)}"
+    limit = {"requests_per_sec": 1000, "burst": 1000}
+    watched.rest.ok("POST", "/v1/teams", json={"name": name, "rate_limit": limit})
+    key = watched.rest.ok("POST", f"/v1/teams/{name}/api-keys", json={"name": "asks", "role": "viewer"})["secret"]
+    caller, sample = Rest(watched.mesh.gateway, key), watched.mesh.samples[0]
+    figures = f"http://127.0.0.1:{watched.mesh.port('limiter_metrics')}/metrics"
+
+    def counted() -> float:
+        text = httpx.get(figures, timeout=TIMEOUT_S, trust_env=False).text
+        return sum(float(one) for one in re.findall(r"(?m)^limiter_calls_total\{.*\} (.*)$", text))
+
+    def is_counted() -> bool:
+        before = counted()
+        caller.ok("GET", "/v1/models")
+        return counted() > before
+
+    with closing(caller), grpc.insecure_channel(watched.mesh.gateway) as channel:
+        until(is_counted, within_s=SEEN_WITHIN_S, what="the limiter knows of the team")
+        stub = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        instances = {"instances": [sample["instance"]]}
+        body = httpbody_pb2.HttpBody(content_type="application/json", data=json.dumps(instances).encode())
+        asked = prediction_service_pb2.PredictJsonRequest(model_name=MODEL, body=body)
+        before = counted()
+        caller.predict(instances)
+        assert counted() == before + 1
+        stub.PredictJson(asked, metadata=tuple(bearer(key).items()), timeout=TIMEOUT_S)
+        assert counted() == before + 2
+        caller.ok("GET", f"/v1/models/{MODEL}")
+        assert counted() == before + 3
 
 
 def exemplars_of(prometheus: Server, query: str, *, since_s: float) -> Mapping[str, float]:

@@ -54,9 +54,8 @@ def limit(gateway: GuardedGateway, stated: bytes) -> None:
     until(lambda: not gateway.do(gateway.plane.admitted()), within_s=30, what="the gateway knows the limits")
 
 
-def rest(gateway: GuardedGateway, key: str, team: str, **claims: Any) -> Any:
-    token = gateway.signer.key(key, team=team, **claims)
-    return gateway.rest("POST", PREDICT, json={}, headers=bearer(token))
+def rest(gateway: GuardedGateway, key: str, team: str, *, path: str = PREDICT) -> Any:
+    return gateway.rest("POST", path, json={}, headers=bearer(gateway.signer.key(key, team=team)))
 
 
 @contextmanager
@@ -174,7 +173,8 @@ async def counted(tmp_path: Path) -> AsyncIterator[tuple[bytes, int]]:
         yield stated, port
 
 
-async def test_two_gateways_give_out_one_limit(counted: tuple[bytes, int], tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", [PREDICT, "/v1/models"])
+async def test_two_gateways_give_out_one_limit(counted: tuple[bytes, int], tmp_path: Path, path: str) -> None:
     stated, port = counted
     options = {"limiter": f"127.0.0.1:{port}"}
 
@@ -183,10 +183,10 @@ async def test_two_gateways_give_out_one_limit(counted: tuple[bytes, int], tmp_p
             for each in (one, two):
                 limit(each, stated)
             # Each of the two alone would let 6 of a team and 2 of a key through.
-            teams = Counter(rest(each, "k", "risk").status_code for each in (one, two) * 8)
-            keys = Counter(rest(each, "slow", "free").status_code for each in (one, two) * 4)
-            refused = rest(one, "k", "risk")
-            free = rest(two, "k", "free").status_code
+            teams = Counter(rest(each, "k", "risk", path=path).status_code for each in (one, two) * 8)
+            keys = Counter(rest(each, "slow", "free", path=path).status_code for each in (one, two) * 4)
+            refused = rest(one, "k", "risk", path=path)
+            free = rest(two, "k", "free", path=path).status_code
             return teams, keys, refused.json(), free
 
     teams, keys, refused, free = await asyncio.to_thread(driven)

@@ -148,10 +148,12 @@ def test_a_carried_batcher_answers_all_predictions_and_nothing_else() -> None:
     assert names.FILTER_CARRIED not in {one.name for one in http_filters(carried=False)}
 
 
-def test_a_gateway_that_carries_its_batcher_has_no_cluster_of_batchers() -> None:
+def test_a_gateway_that_carries_its_batcher_knows_no_other() -> None:
     told = {name: getattr(OPTIONS, name) for name in EnvoyOptions.__dataclass_fields__}
     options = EnvoyOptions(**{**told, "batchers": ()})
-    assert names.BATCHER not in {cluster.name for cluster in clusters(options)}
+    (batchers,) = (cluster for cluster in clusters(options) if cluster.name == names.BATCHER)
+    assert not batchers.load_assignment.endpoints
+    assert not batchers.HasField("eds_cluster_config")
     assert SnapshotBuilder(options).foundation(())[ENDPOINTS].resources == ()
 
 

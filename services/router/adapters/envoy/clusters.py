@@ -52,10 +52,16 @@ def clusters(options: EnvoyOptions) -> list[cluster_pb2.Cluster]:
     ]
     if options.limiter and options.authentication:
         services.append((names.LIMITER, options.limiter))
-    batchers = [] if options.carried else [batcher_cluster(options.batchers, tls=bool(options.peer_tls_dir))]
+    batchers = _nobody() if options.carried else batcher_cluster(options.batchers, tls=bool(options.peer_tls_dir))
     issuers = issuer_clusters(options.issuers) if options.authentication else []
     found = [_service_cluster(name, address, tls=bool(options.peer_tls_dir)) for name, address in services]
-    return [*batchers, *found, *issuers]
+    return [batchers, *found, *issuers]
+
+
+def _nobody() -> cluster_pb2.Cluster:
+    """The batchers of a gateway that answers predictions itself. Their routes lead here and are not followed; but no
+    limiter is asked about a request whose route leads to no cluster."""
+    return _Cluster(name=names.BATCHER, type=_Cluster.DiscoveryType.STATIC, connect_timeout=seconds(_CONNECT_TIMEOUT_S))
 
 
 def batcher_cluster(addresses: Sequence[str], *, tls: bool = False) -> cluster_pb2.Cluster:

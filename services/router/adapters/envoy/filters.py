@@ -205,7 +205,9 @@ def _transcoder() -> transcoder_pb2.GrpcJsonTranscoder:
         ),
         convert_grpc_status=True,
         # What the caller wrote and nobody reads is a mistake to be told.
-        request_validation_options=options.RequestValidationOptions(reject_unknown_query_parameters=True),
+        request_validation_options=options.RequestValidationOptions(
+            reject_unknown_method=True, reject_unknown_query_parameters=True
+        ),
         max_request_body_size=count(names.BODY_MAX_BYTES),
         max_response_body_size=count(names.BODY_MAX_BYTES),
     )

@@ -142,9 +142,11 @@ def _control_plane() -> list[route_components_pb2.Route]:
         _Route(match=_Match(prefix=f"/{name}/"), route=actions.to(names.ROUTER, actions.call()))
         for name in INFRASTRUCTURE
     ]
+    # The transcoder finds the service, or refuses what is no method. Until then it leads somewhere: about a request
+    # whose route answers by itself no limiter is asked.
     rest = _Route(
         match=_Match(prefix="/v1/"),
-        direct_response=_said(404, NOTHING_HERE),
+        route=actions.to(names.ROUTER, actions.call()),
         typed_per_filter_config=filters.rest_call(),
     )
     return [*services, *infrastructure, rest]

@@ -1,6 +1,6 @@
 // A question that must be answered before the page goes on: the browser's own dialog, which Escape closes.
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef, useState } from "preact/hooks";
 import { asApiError } from "../api/watching.ts";
 import type { ApiError } from "../api/errors.ts";
 import { Failure } from "./basics.tsx";
@@ -8,7 +8,8 @@ import { Failure } from "./basics.tsx";
 /** Open while it is drawn. */
 export function Dialog(props: { title: string; onClose: () => void; children: ComponentChildren }) {
   const element = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  // Before the next picture: keys that are pressed meanwhile belong to the dialog, or to what was before it.
+  useLayoutEffect(() => {
     const dialog = element.current;
     const before = document.activeElement;
     dialog?.showModal();

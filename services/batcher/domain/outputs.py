@@ -11,6 +11,7 @@ from math import isnan, prod
 from typing import cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.batcher.domain.request import InferResult, Tensor
 from services.batcher.domain.serving import ServedVersion
@@ -21,9 +22,13 @@ _STRUCT_VALUES_MAX = 64
 """Up to here `struct` is quicker than numpy."""
 
 
+_FEW_ROWS = 32
+"""Up to here rows become Python values at once."""
+
+
 @dataclass(slots=True)
-class Scores:
-    """What the probabilities of a request's rows say. One entry a row."""
+class RowScores:
+    """What the probabilities of a few rows say. One entry a row."""
 
     classes: Sequence[int]
     """The index of the most probable class."""
@@ -31,6 +36,46 @@ class Scores:
     """Its probability."""
     probabilities: Sequence[Sequence[float]]
     """The probability of each class."""
+
+
+class TableScores:
+    """The same of many rows. They become Python values where somebody reads them: whoever asks by the Open Inference
+    Protocol, as batch jobs do, reads none, and callers of one row would wait for thousands of numbers to be made."""
+
+    __slots__ = ("_found", "confidence", "index", "table")
+
+    def __init__(self, table: NDArray[np.float64], index: NDArray[np.intp], confidence: NDArray[np.float64]) -> None:
+        self.table = table
+        """rows x classes: probabilities."""
+        self.index = index
+        """The most probable class of each row."""
+        self.confidence = confidence
+        """Its probability."""
+        self._found: RowScores | None = None
+
+    @property
+    def classes(self) -> Sequence[int]:
+        """As `RowScores.classes`."""
+        return self._read().classes
+
+    @property
+    def confidences(self) -> Sequence[float]:
+        """As `RowScores.confidences`."""
+        return self._read().confidences
+
+    @property
+    def probabilities(self) -> Sequence[Sequence[float]]:
+        """As `RowScores.probabilities`."""
+        return self._read().probabilities
+
+    def _read(self) -> RowScores:
+        if self._found is None:
+            self._found = RowScores(self.index.tolist(), self.confidence.tolist(), self.table.tolist())
+        return self._found
+
+
+Scores = RowScores | TableScores
+"""What the probabilities of a request's rows say."""
 
 
 class OutputPlan:
@@ -88,21 +133,23 @@ class OutputPlan:
                 return None
             highest = max(values)
             if not isnan(highest):  # `max` returns NaN only where it comes first, and passes over it elsewhere
-                return Scores((values.index(highest),), (highest,), (values,))
+                return RowScores((values.index(highest),), (highest,), (values,))
         if not rows or tensor.data_type in (DataType.BYTES, DataType.BOOL):
             return None
         table = as_array(tensor.data_type, data).astype(np.float64, copy=False).reshape(rows, -1)
         if not table.shape[1]:
             return None
-        classes = table.argmax(axis=1)
-        confidences: list[float] = table[np.arange(rows), classes].tolist()
-        if isnan(sum(confidences)):
+        index = table.argmax(axis=1)
+        confidence = table[np.arange(rows), index]
+        if isnan(confidence.sum()):
             # numpy holds NaN for the largest of all; no class is the most probable by being unknown.
             unknown = np.isnan(table)
             known = np.where(unknown, -np.inf, table)
-            classes = ((known == known.max(axis=1, keepdims=True)) & ~unknown).argmax(axis=1)
-            confidences = table[np.arange(rows), classes].tolist()
-        return Scores(classes.tolist(), confidences, table.tolist())
+            index = ((known == known.max(axis=1, keepdims=True)) & ~unknown).argmax(axis=1)
+            confidence = table[np.arange(rows), index]
+        if rows > _FEW_ROWS:
+            return TableScores(table, index, confidence)
+        return RowScores(index.tolist(), confidence.tolist(), table.tolist())
 
 
 def row_values(tensor: Tensor) -> Sequence[object]:

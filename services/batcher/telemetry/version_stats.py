@@ -4,7 +4,9 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from services.batcher.domain.outputs import OutputPlan, Scores
+import numpy as np
+
+from services.batcher.domain.outputs import OutputPlan, Scores, TableScores
 from services.batcher.telemetry.buckets import LATENCY_BOUNDS_S, add_counts, new_counts
 from services.batcher.telemetry.labels import OTHER
 from services.common.errors import CATALOGUE, Code, Reason
@@ -79,6 +81,9 @@ class VersionStats:
         self.ok += 1
         if scores is None:
             return
+        if isinstance(scores, TableScores):
+            self._count(scores)
+            return
         by_class = self.by_class
         for index in scores.classes:
             by_class[index] = by_class.get(index, 0) + 1
@@ -89,6 +94,17 @@ class VersionStats:
                 self.confidence_medium += 1
             else:
                 self.confidence_low += 1
+
+    def _count(self, scores: TableScores) -> None:
+        """The same of many rows."""
+        counts = np.bincount(scores.index)
+        for index in np.flatnonzero(counts).tolist():
+            self.by_class[index] = self.by_class.get(index, 0) + int(counts[index])
+        high = int(np.count_nonzero(scores.confidence >= CONFIDENCE_HIGH))
+        medium = int(np.count_nonzero(scores.confidence >= CONFIDENCE_MEDIUM))
+        self.confidence_high += high
+        self.confidence_medium += medium - high
+        self.confidence_low += len(scores.index) - medium
 
     def failed(self, reason: Reason) -> None:
         """Counts a request that did not."""

@@ -13,6 +13,7 @@ from services.batcher.codec.json_wire import JsonWriter
 from services.batcher.codec.typed_wire import TypedWriter
 from services.batcher.domain.outputs import OutputPlan
 from services.batcher.domain.request import InferResult
+from services.batcher.telemetry.version_stats import VersionStats
 from services.common.schema import DataType, PredictionMapping, TensorSpec
 from tests.support.batcher_faces_values import answer, tensor_of, values_of, version_of
 
@@ -70,6 +71,31 @@ def test_the_class_is_one_of_the_most_probable(table: list[tuple[int, float, flo
     for row, index, confidence in zip(table, scores.classes, scores.confidences, strict=True):
         known = [value for value in row[1:] if not math.isnan(value)]
         assert known == [] or (confidence == max(known) == row[1 + index])
+
+
+@given(ROWS, st.integers(1, 40))
+def test_many_rows_are_read_and_counted_as_they_are_alone(
+    table: list[tuple[int, float, float, float]], times: int
+) -> None:
+    rows = table * times
+    many, alone = VersionStats("digits", "v1.0.0"), VersionStats("digits", "v1.0.0")
+    scores = PLAN.scores(answer([row[0] for row in rows], *(row[1:] for row in rows)), len(rows))
+    assert scores is not None
+    many.answered(scores)
+    singles = [PLAN.scores(answer([row[0]], row[1:]), 1) for row in rows]
+    for one in singles:
+        alone.answered(one)
+    assert many.by_class == alone.by_class
+    assert many.by_confidence() == alone.by_confidence()
+    for place, one in enumerate(singles):
+        assert one is not None
+        for name in ("classes", "confidences", "probabilities"):
+            # As text: what is no number equals nothing.
+            assert str(_listed(getattr(scores, name)[place])) == str(_listed(getattr(one, name)[0]))
+
+
+def _listed(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
 
 
 @given(st.sampled_from(list(DataType)), st.integers(1, 4), st.integers(1, 3), st.data())

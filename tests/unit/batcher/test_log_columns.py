@@ -12,7 +12,7 @@ from infermesh.monitor.v1 import prediction_log_pb2 as pb
 
 from services.batcher.adapters.prediction_log import PredictionLog
 from services.batcher.domain.log_detail import Detail
-from services.batcher.domain.outputs import Scores
+from services.batcher.domain.outputs import RowScores
 from services.batcher.domain.row_labels import RowLabels
 from services.batcher.domain.shadow_sums import Example, PairSums
 from services.batcher.faces.call import Call
@@ -171,7 +171,7 @@ async def test_columns_of_which_one_entry_says_something_are_whole() -> None:
 async def test_predictions_are_told_once_as_what_came_since_the_last_chunk() -> None:
     async with logging() as made:
         for index in (0, 2):
-            made.plan.stats.answered(Scores((index, index), (0.9, 0.6), ((0.9,), (0.6,))))
+            made.plan.stats.answered(RowScores((index, index), (0.9, 0.6), ((0.9,), (0.6,))))
             made.add(f"r{index}")
             (group,) = (await made.chunk()).groups
             assert dict(group.predictions_by_class) == {("zero", "", "two")[index]: 2}

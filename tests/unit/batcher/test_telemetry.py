@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from services.batcher.domain.batch_run import BatchRun
-from services.batcher.domain.outputs import OutputPlan, Scores
+from services.batcher.domain.outputs import OutputPlan, RowScores
 from services.batcher.telemetry.batches import BatchStats
 from services.batcher.telemetry.buckets import BATCH_BOUNDS, LATENCY_BOUNDS_MS, percentile_ms
 from services.batcher.telemetry.collector import BatcherCollector
@@ -40,8 +40,8 @@ def finished(stats: VersionStats, *, latency_ms: float = 1.0, reason: Reason | N
     stats.took(latency_ms / 1000)
 
 
-def scores(*classes: int, confidence: float = 0.9) -> Scores:
-    return Scores(classes, [confidence] * len(classes), [[confidence]] * len(classes))
+def scores(*classes: int, confidence: float = 0.9) -> RowScores:
+    return RowScores(classes, [confidence] * len(classes), [[confidence]] * len(classes))
 
 
 def scraped(collector: BatcherCollector) -> list[Sample]:

@@ -168,13 +168,16 @@ class Jobs:
                 if job.progress.processed_records:
                     return
 
-    async def cancel(self, job_id: str) -> bool:
-        """Ends the job; whether it had not ended before."""
+    async def rows(self, job_id: str) -> int:
+        """How many are done. Raises SystemExit where the job has ended."""
         job = await self._stub.GetBatchJob(batch_service_pb2.GetBatchJobRequest(job_id=job_id))
-        ran = job.status == "running"
-        if ran:
-            await self._stub.CancelBatchJob(batch_service_pb2.CancelBatchJobRequest(job_id=job_id))
-        return ran
+        if job.status != "running":
+            raise SystemExit("the job ended while callers were timed; give it more --rows or fewer --seconds")
+        return int(job.progress.processed_records)
+
+    async def cancel(self, job_id: str) -> None:
+        """Ends the job."""
+        await self._stub.CancelBatchJob(batch_service_pb2.CancelBatchJobRequest(job_id=job_id))
 
     async def _ended(self, job_id: str) -> batch_job_pb2.BatchJob:
         last = batch_job_pb2.BatchJob()
@@ -195,22 +198,30 @@ async def callers(mesh: BenchMesh, options: argparse.Namespace, folder: Path) ->
     return await run_script(address=mesh.gateway, call=call, times=times, seconds=options.seconds, folder=folder)
 
 
-async def beside(
-    mesh: BenchMesh, jobs: Jobs, options: argparse.Namespace, folder: Path
-) -> list[tuple[Outcome, Outcome]]:
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Callers without and with the job, and how fast the job was beside them."""
+
+    without: Outcome
+    beside: Outcome
+    rows_per_s: float
+
+
+async def beside(mesh: BenchMesh, jobs: Jobs, options: argparse.Namespace, folder: Path) -> list[Round]:
     """Callers without and with the job, in turns."""
     rounds = []
     for turn in range(options.rounds):
         without = await callers(mesh, options, folder)
         job_id = await jobs.submit(folder / f"beside-{turn}.parquet", options)
         await jobs.begun(job_id)
+        before, began_s = await jobs.rows(job_id), CLOCK.monotonic()
         beside_it = await callers(mesh, options, folder)
-        if not await jobs.cancel(job_id):
-            raise SystemExit("the job ended while callers were timed; give it more --rows or fewer --seconds")
-        rounds.append((without, beside_it))
+        rows_per_s = (await jobs.rows(job_id) - before) / (CLOCK.monotonic() - began_s)
+        await jobs.cancel(job_id)
+        rounds.append(Round(without, beside_it, rows_per_s))
         print(
             f"round {turn + 1}: p50 {without.percentile_ms(50):.2f} and {beside_it.percentile_ms(50):.2f} ms, "
-            f"p99 {without.percentile_ms(99):.2f} and {beside_it.percentile_ms(99):.2f} ms",
+            f"p99 {without.percentile_ms(99):.2f} and {beside_it.percentile_ms(99):.2f} ms; {rows_per_s:,.0f} rows/s",
             flush=True,
         )
     return rounds
@@ -258,16 +269,19 @@ def _show_rows(console: Console, rows: int, jobs: Sequence[Job], loops: Sequence
     console.print(f"seconds of CPU: {spent}; a request took {job.latency_ms:.1f} ms; {job.retries:.0f} sent again")
 
 
-def _show_callers(console: Console, rounds: Sequence[tuple[Outcome, Outcome]]) -> None:
+def _show_callers(console: Console, rounds: Sequence[Round]) -> None:
     table = new_table("Callers", "mesh", "p50 ms", "p95 ms", "p99 ms", "errors", text=("mesh",))
-    for name, place in (("without the job", 0), ("with the job", 1)):
-        outcomes = [pair[place] for pair in rounds]
+    for name, outcomes in (
+        ("without the job", [one.without for one in rounds]),
+        ("with the job", [one.beside for one in rounds]),
+    ):
         figures = [statistics.median(one.percentile_ms(which) for one in outcomes) for which in (50, 95, 99)]
         table.add_row(name, *(f"{figure:.2f}" for figure in figures), str(sum(one.errors for one in outcomes)))
     console.print(table)
-    ratios = [beside_it.percentile_ms(99) / without.percentile_ms(99) for without, beside_it in rounds]
+    ratios = [one.beside.percentile_ms(99) / one.without.percentile_ms(99) for one in rounds]
     console.print(
-        f"p99 with the job is x {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) [1.05]"
+        f"p99 with the job is x {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) [1.05]; it "
+        f"does {statistics.median(one.rows_per_s for one in rounds):,.0f} rows/s beside them"
     )
 
 

@@ -111,7 +111,7 @@ def _rows_json(tensor: Tensor) -> tuple[bytes, bool]:
     """A list with an entry for each row, and whether all of the tensor is in it."""
     rows, elements = tensor.shape[0] if tensor.shape else 1, prod(tensor.shape[1:])
     if elements > _ELEMENTS_MAX:
-        shape, whole = [1, _ELEMENTS_MAX], False
+        shape, whole = [min(rows, 1), _ELEMENTS_MAX], not rows
     else:
         shown = min(rows, _ELEMENTS_MAX // elements) if elements else min(rows, _ELEMENTS_MAX)
         shape, whole = [shown, *tensor.shape[1:]], shown == rows

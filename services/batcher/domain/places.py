@@ -22,6 +22,10 @@ _TIE = 1.15
 _NOT_MET = 199
 """For each batch of callers that met a batch of shadow copies on a server, as many must not. Of callers, one in 200
 then meets one: too few to show at their 99th percentile, whatever a copy costs them."""
+_JOBS_NOT_MET = 19
+"""The same of batches of jobs, which are brief where callers are near: who meets one of those waits little."""
+_JOBS_REST_MAX_S = 1.0
+"""Nor do jobs wait longer than this for callers who do not come: a caller now and then may not hold up a whole job."""
 COPIES_AT_ONCE_MAX = 8
 """Batches of shadow copies and batch jobs on a server with which it takes no more copies: of however many versions they
 are, a caller who comes finds connections and processors."""
@@ -44,6 +48,8 @@ class ServerState:
         "backlog_s",
         "batches",
         "copies_after",
+        "jobs_after",
+        "jobs_after_s",
         "leaving",
         "served",
         "served_s",
@@ -76,6 +82,10 @@ class ServerState:
         """When the latest of them left."""
         self.copies_after = 0
         """As many of them must have left before shadow copies may use it again."""
+        self.jobs_after = 0
+        """The same of batch jobs."""
+        self.jobs_after_s = -inf
+        """When they may use it again at the latest."""
         self.wanted: set[Callable[[], None]] = set()
         """What to do once it is idle, for the shadow copies and batch jobs that wait for that."""
 
@@ -91,15 +101,24 @@ class ServerState:
             return False
         return self.served >= self.copies_after or not self.callers_near(now_s)
 
+    def takes_jobs(self, now_s: float) -> bool:
+        """Whether batch jobs may use it, once it is idle: few enough callers have met any lately, or none came."""
+        return self.served >= self.jobs_after or now_s >= self.jobs_after_s or not self.callers_near(now_s)
+
     def callers_near(self, now_s: float) -> bool:
         """Whether the next caller may come at any moment: one was here lately."""
         return now_s <= self.served_s + _QUIET_S
 
-    def met(self, served_before: int) -> None:
-        """A batch of shadow copies is back, which left when so many had been served: whoever left since has met it."""
-        met = self.served - served_before
-        if met:
-            self.copies_after = self.served + _NOT_MET * met
+    def met_copies(self, batches: int) -> None:
+        """So many batches of callers have met one of shadow copies: they left while it was there, or waited for it."""
+        if batches:
+            self.copies_after = self.served + _NOT_MET * batches
+
+    def met_jobs(self, batches: int, now_s: float) -> None:
+        """The same of a batch of jobs."""
+        if batches:
+            self.jobs_after = self.served + _JOBS_NOT_MET * batches
+            self.jobs_after_s = now_s + _JOBS_REST_MAX_S
 
     def settle(self) -> None:
         """Something has ended: does what is wanted where it is idle now."""

@@ -1,8 +1,8 @@
 """What gets only what is idle: the shadow copies and the batch jobs of one version.
 
-Neither leaves while its server runs anything that somebody waits for, and each version has one batch of them there at a
-time: of jobs a brief one where callers are near. Jobs that were given nothing for long are given one batch all the
-same; copies never are, and use an idle server only where few callers have met any there lately.
+Neither leaves while its server runs anything that somebody waits for, nor where more than a few callers have met any
+there lately, and each version has one batch of them there at a time: of jobs a brief one where callers are near. Jobs
+that were given nothing for long are given one batch all the same; copies never are.
 """
 
 from typing import TYPE_CHECKING
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from services.batcher.engines.lane import Lane
 
 _LOOK_S = 0.05
-"""How often a batch job that is overdue looks for a place that may be tried again, and shadow copies for a server that
-takes any again."""
+"""How often a batch job that is overdue looks for a place that may be tried again, and shadow copies and jobs for a
+server that takes any again."""
 
 
 class IdleWork:
@@ -55,14 +55,21 @@ class IdleWork:
         places, recoveries = lane.places, lane.recoveries
         if not places:
             return NEVER  # whoever lists one looks here
-        idle = [place for place in places if place.server.idle]
         taking = [place for place in places if place.server.takes_copies(now_s)]
+        doing = [place for place in places if place.server.takes_jobs(now_s)]
         copies_left = not self._send_copies([place for place in taking if place.server.idle], now_s)
-        jobs_left = not self._send_jobs(idle, now_s)
-        for place in places if jobs_left else taking if copies_left else ():
-            if not place.server.idle:
-                place.server.wanted.add(lane.pump_soon)
-        wake_s = now_s + _LOOK_S if copies_left and len(taking) < len(places) else NEVER
+        jobs_left = not self._send_jobs([place for place in doing if place.server.idle], now_s)
+        if jobs_left:
+            for place in places:
+                # One that is idle takes none now because of callers: it is looked at when the next of them has gone.
+                if not (place.server.idle and place in doing):
+                    place.server.wanted.add(lane.pump_soon)
+        elif copies_left:
+            for place in taking:
+                if not place.server.idle:
+                    place.server.wanted.add(lane.pump_soon)
+        quiet = (copies_left and len(taking) < len(places)) or (jobs_left and len(doing) < len(places))
+        wake_s = now_s + _LOOK_S if quiet else NEVER
         if recoveries.later or self._jobs.waits:
             # Overdue, it waits for a landing, which looks here too, or for a place that rests.
             wake_s = min(wake_s, max(self.since_s + self._patience_s, now_s + _LOOK_S))
@@ -81,13 +88,17 @@ class IdleWork:
         self._at[place] = server.served
         server.background += 1
 
-    def landed(self, place: Place, priority: Priority) -> None:
-        """It is back."""
+    def landed(self, place: Place, priority: Priority, now_s: float, *, callers_wait: bool) -> None:
+        """It is back. `callers_wait`: those of this version do, and will leave now that it is."""
         server = place.server
         server.background -= 1
-        served_before = self._at.pop(place, server.served)
+        met = server.served - self._at.pop(place, server.served)
+        if callers_wait or server.awaited:
+            met += 1
         if priority is Priority.SHADOW:
-            server.met(served_before)
+            server.met_copies(met)
+        else:
+            server.met_jobs(met, now_s)
 
     def _send_copies(self, places: list[Place], now_s: float) -> bool:
         """Sends one batch of shadow copies to each of the places that has none yet. Returns whether none is left."""

@@ -218,8 +218,7 @@ class Lane:
 
     def _tell_awaited(self) -> None:
         """Lets the servers know whether somebody waits for them."""
-        waits = self.recoveries.again or self._callers.waits or self._explanations.waits
-        awaited = self.places if waits else _NOWHERE
+        awaited = self.places if self._callers_wait() else _NOWHERE
         if awaited is not self._awaited:
             before, self._awaited = self._awaited, awaited
             for place in awaited:
@@ -227,6 +226,9 @@ class Lane:
             for place in before:
                 place.server.awaited -= 1
                 place.server.settle()
+
+    def _callers_wait(self) -> bool:
+        return bool(self.recoveries.again or self._callers.waits or self._explanations.waits)
 
     def _send_again(self, now_s: float) -> bool:
         place = choose(self.places, self.recoveries.rows_next, now_s)
@@ -306,7 +308,7 @@ class Lane:
         group.policy.landed(flight.rows, waiting=group.rows, now_s=now_s)
         group.pump_at = 0
         if group.idle_only:
-            self._idle_work.landed(place, group.priority)
+            self._idle_work.landed(place, group.priority, now_s, callers_wait=self._callers_wait())
         if place.server.wanted:
             place.server.settle()
         if place.server.leaving and not place.server.batches:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.batcher.domain.cache_key import common_digest, row_keys
@@ -97,6 +97,8 @@ def tensors(draw: st.DrawFn) -> Tensor:
     return Tensor(name, DataType.FP64, shape, pack(DataType.FP64, [draw(st.floats())] * count))
 
 
+@example([Tensor("none", DataType.FP64, (0, 2000), b"")])
+@example([Tensor("none", DataType.BYTES, (0, 2000), b"")])
 @given(st.lists(tensors(), max_size=6, unique_by=lambda tensor: tensor.name))
 def test_outputs_are_json_of_bounded_size_and_say_what_is_not_shown(outputs: list[Tensor]) -> None:
     text = output_json(InferResult(tuple(outputs)), frozenset({"secret"}))

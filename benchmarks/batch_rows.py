@@ -28,7 +28,7 @@ from rich.console import Console
 
 from benchmarks.cpu import CpuMeter, spent_between
 from benchmarks.mesh import ROWS_MAX, BenchMesh, bench_mesh
-from benchmarks.open_loop import LEAD_IN_S, Outcome, run_script
+from benchmarks.open_loop import FIRST_IN_LINE, LEAD_IN_S, Outcome, first_in_line, run_script
 from benchmarks.payloads import MODEL, VERSION, digits, open_inference
 from benchmarks.report import new_table, this_machine
 from services.common.clock import SystemClock
@@ -210,6 +210,8 @@ class Round:
 async def beside(mesh: BenchMesh, jobs: Jobs, options: argparse.Namespace, folder: Path) -> list[Round]:
     """Callers without and with the job, in turns."""
     rounds = []
+    if first_in_line():
+        print(FIRST_IN_LINE)
     for turn in range(options.rounds):
         without = await callers(mesh, options, folder)
         job_id = await jobs.submit(folder / f"beside-{turn}.parquet", options)

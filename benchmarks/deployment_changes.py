@@ -32,6 +32,7 @@ from infermesh.registry.v1 import registry_service_pb2, registry_service_pb2_grp
 from rich.console import Console
 
 from benchmarks.mesh import BenchMesh, bench_mesh
+from benchmarks.open_loop import FIRST_IN_LINE, first_in_line
 from benchmarks.payloads import MODEL, VERSION
 from benchmarks.report import new_table
 from services.common.clock import SystemClock
@@ -247,7 +248,7 @@ def report_changes(console: Console, counts: Sequence[Count], changes: Changes) 
 async def load_beside(mesh: BenchMesh, console: Console, *, rate: float, seconds: float, rounds: int) -> None:
     """Latency at a steady rate, alone and while other models load, in turns."""
     if first_in_line():
-        console.print("callers run before all else on this machine: in life they are on others", style="dim")
+        console.print(FIRST_IN_LINE, style="dim")
     alone: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
     beside: list[np.ndarray[tuple[int], np.dtype[np.float64]]] = []
     loads = 0
@@ -281,15 +282,6 @@ async def load_beside(mesh: BenchMesh, console: Console, *, rate: float, seconds
         f"p99 while another model loads: × {whole:.2f} ({ratios[0]:.2f}–{ratios[-1]:.2f} by round; {loads} loads in "
         f"{rounds * seconds:.0f} s, at {rate:.0f} requests/s)"
     )
-
-
-def first_in_line() -> bool:
-    """Has what this process starts from now on, and itself, run before all else. False: it may not."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    except PermissionError:
-        return False
-    return True
 
 
 async def _paced(

@@ -143,8 +143,9 @@ async def test_bulk_json_has_every_row_once_in_files_that_bulk_requests_may_carr
     assert not await world.runner().run_one(), "nothing is left to do"
 
 
-async def test_parquet_has_typed_columns_in_a_bucket(world: World, s3: S3) -> None:
-    export_id = await world.create(f"s3://{s3.bucket}/logs/digits/", kind="")
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+async def test_parquet_has_typed_columns_in_a_bucket(world: World, s3: S3, scheme: str) -> None:
+    export_id = await world.create(f"{scheme}://{s3.bucket}/logs/digits/", kind="")
     await world.runner().run_one()
     assert (await world.exports.get(export_id)).status is Status.COMPLETED
     assert s3.keys() == ["logs/digits/_SUCCESS", "logs/digits/part-00000.parquet"]
@@ -160,7 +161,7 @@ async def test_parquet_has_typed_columns_in_a_bucket(world: World, s3: S3) -> No
     assert json.loads(even["output"]) == {"label": 8}
     assert even["timestamp"] == (NOON - timedelta(hours=1, seconds=20)).astimezone(UTC)
     with pytest.raises(MeshError) as caught:
-        await world.create(f"s3://{s3.bucket}/logs/digits")
+        await world.create(f"{scheme}://{s3.bucket}/logs/digits")
     assert caught.value.reason is Reason.OUTPUT_UNWRITABLE
 
 

@@ -288,6 +288,13 @@ def check_not_ended(job: Job, wish: str) -> None:
         raise state_invalid(job, wish, "it has ended; make another job, or retry it if it failed or was cancelled")
 
 
+def check_changeable(job: Job) -> None:
+    """Raises JOB_STATE_INVALID where nothing that may be asked of the job can matter any more. What failed or was
+    cancelled may be begun again, with what made it fail changed."""
+    if job.status.ended and job.status not in (Status.FAILED, Status.CANCELLED):
+        raise state_invalid(job, "changed", "its output is there; make another job")
+
+
 def check_retryable(job: Job) -> None:
     """Raises JOB_STATE_INVALID where the job neither failed nor was cancelled."""
     if job.status not in (Status.FAILED, Status.CANCELLED):

@@ -13,6 +13,7 @@ from services.batch.domain.job import (
     Job,
     JobSpec,
     Status,
+    check_changeable,
     check_not_ended,
     check_retryable,
     job_not_found,
@@ -156,10 +157,10 @@ class Jobs:
     async def update(
         self, job_id: str, etag: str, change: Callable[[JobSpec], JobSpec], sight: Sight = EVERYTHING
     ) -> Job:
-        """Changes what is asked of a job that has not ended."""
+        """Changes what is asked of a job that has not ended, or that may be retried."""
 
         def decide(job: Job) -> Change | None:
-            check_not_ended(job, "changed")
+            check_changeable(job)
             if etag and etag != job.etag:
                 raise MeshError(
                     Reason.ETAG_MISMATCH,

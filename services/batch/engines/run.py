@@ -157,7 +157,8 @@ class JobRun:
             raise MeshError(
                 Reason.SCHEMA_VIOLATION,
                 f"{job.failed_rows} of {plan.total_rows} rows failed, more than max_failed_fraction "
-                f"{job.spec.max_failed_fraction:g} allows; see the failed rows, and raise it or mend the input",
+                f"{job.spec.max_failed_fraction:g} allows; see the failed rows, and make another job of a mended "
+                "input, or raise it and retry the job, which goes on where it stopped",
             )
 
     async def _check_predicted(self, plan: Plan) -> None:
@@ -169,7 +170,8 @@ class JobRun:
         raise MeshError(
             Reason.SCHEMA_VIOLATION,
             f"none of {plan.total_rows} rows was predicted; row {first.row_number}: {first.message}. See the failed "
-            "rows, and make another job of an input that fits, or with max_failed_fraction 1, which lets all fail",
+            "rows, and make another job of an input that fits, or set max_failed_fraction to 1, which lets all fail, "
+            "and retry the job",
         )
 
     async def _publish(self, plan: Plan, layout: Layout) -> None:

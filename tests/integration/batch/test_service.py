@@ -292,6 +292,25 @@ async def test_a_job_none_of_whose_rows_is_predicted_fails_unless_all_may_fail(
     assert len(written(errors_of(target))) == 12
 
 
+async def test_a_job_that_failed_for_its_bounds_is_changed_and_retried(service: Service, tmp_path: Path) -> None:
+    """As its error says."""
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    write_rows(source, ROWS, bad=(1, 2, 3))
+    job = await service.ended((await service.submit(source, target, max_failed_fraction=1e-6)).job_id)
+    assert job.status == "failed"
+    assert "raise it and retry the job" in job.error_message
+    changed = batch_job_pb2.BatchJob(job_id=job.job_id, max_failed_fraction=0.5)
+    update = batch_service_pb2.UpdateBatchJobRequest(job=changed)
+    assert (await service.stub.UpdateBatchJob(update)).status == "failed"
+    await service.stub.RetryBatchJob(batch_service_pb2.RetryBatchJobRequest(job_id=job.job_id))
+    done = await service.ended(job.job_id)
+    assert (done.status, done.progress.failed_records) == ("completed", 3)
+    assert len(written(target)) == ROWS - 3
+    with pytest.raises(MeshError, match="is completed and cannot be changed") as error:
+        await service.stub.UpdateBatchJob(update)
+    assert error.value.reason is Reason.JOB_STATE_INVALID
+
+
 async def test_a_job_is_watched_paused_changed_and_resumed(
     service: Service, model: SumsServicer, tmp_path: Path
 ) -> None:

@@ -190,9 +190,9 @@ class BatchServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateBatchJob(self, request, context):
-        """Changes a job that has not ended: `batch_size`, `max_parallelism`, `timeout_minutes`, `max_failed_fraction`,
-        `notify_on_completion`, `notifications`, `labels`, `job_name`. Work that has begun ends as it began. JOB_STATE_INVALID
-        where the job has ended.
+        """Changes a job that is not completed: `batch_size`, `max_parallelism`, `timeout_minutes`, `max_failed_fraction`,
+        `notify_on_completion`, `notifications`, `labels`, `job_name`. Work that has begun ends as it began. One that failed
+        or was cancelled goes by them once it is retried. JOB_STATE_INVALID where the job is completed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -56,9 +56,9 @@ class BatchServiceStub:
     WatchBatchJob: _grpc.UnaryStreamMultiCallable[_batch_service_pb2.WatchBatchJobRequest, _batch_job_pb2.BatchJob]
     """Streams a job as it is, then whenever it changes, at most twice a second; ends after the job has ended."""
     UpdateBatchJob: _grpc.UnaryUnaryMultiCallable[_batch_service_pb2.UpdateBatchJobRequest, _batch_job_pb2.BatchJob]
-    """Changes a job that has not ended: `batch_size`, `max_parallelism`, `timeout_minutes`, `max_failed_fraction`,
-    `notify_on_completion`, `notifications`, `labels`, `job_name`. Work that has begun ends as it began. JOB_STATE_INVALID
-    where the job has ended.
+    """Changes a job that is not completed: `batch_size`, `max_parallelism`, `timeout_minutes`, `max_failed_fraction`,
+    `notify_on_completion`, `notifications`, `labels`, `job_name`. Work that has begun ends as it began. One that failed
+    or was cancelled goes by them once it is retried. JOB_STATE_INVALID where the job is completed.
     """
     CancelBatchJob: _grpc.UnaryUnaryMultiCallable[_batch_service_pb2.CancelBatchJobRequest, _batch_job_pb2.BatchJob]
     """Stops a job for good: work in flight stops within 5 s and nothing of the output remains. Of a cancelled job it
@@ -118,9 +118,9 @@ class BatchServiceAsyncStub(BatchServiceStub):
     WatchBatchJob: _aio.UnaryStreamMultiCallable[_batch_service_pb2.WatchBatchJobRequest, _batch_job_pb2.BatchJob]  # type: ignore[assignment]
     """Streams a job as it is, then whenever it changes, at most twice a second; ends after the job has ended."""
     UpdateBatchJob: _aio.UnaryUnaryMultiCallable[_batch_service_pb2.UpdateBatchJobRequest, _batch_job_pb2.BatchJob]  # type: ignore[assignment]
-    """Changes a job that has not ended: `batch_size`, `max_parallelism`, `timeout_minutes`, `max_failed_fraction`,
-    `notify_on_completion`, `notifications`, `labels`, `job_name`. Work that has begun ends as it began. JOB_STATE_INVALID
-    where the job has ended.
+    """Changes a job that is not completed: `batch_size`, `max_parallelism`, `timeout_minutes`, `max_failed_fraction`,
+    `notify_on_completion`, `notifications`, `labels`, `job_name`. Work that has begun ends as it began. One that failed
+    or was cancelled goes by them once it is retried. JOB_STATE_INVALID where the job is completed.
     """
     CancelBatchJob: _aio.UnaryUnaryMultiCallable[_batch_service_pb2.CancelBatchJobRequest, _batch_job_pb2.BatchJob]  # type: ignore[assignment]
     """Stops a job for good: work in flight stops within 5 s and nothing of the output remains. Of a cancelled job it
@@ -219,9 +219,9 @@ class BatchServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _batch_service_pb2.UpdateBatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_batch_job_pb2.BatchJob, _abc.Awaitable[_batch_job_pb2.BatchJob]]:
-        """Changes a job that has not ended: `batch_size`, `max_parallelism`, `timeout_minutes`, `max_failed_fraction`,
-        `notify_on_completion`, `notifications`, `labels`, `job_name`. Work that has begun ends as it began. JOB_STATE_INVALID
-        where the job has ended.
+        """Changes a job that is not completed: `batch_size`, `max_parallelism`, `timeout_minutes`, `max_failed_fraction`,
+        `notify_on_completion`, `notifications`, `labels`, `job_name`. Work that has begun ends as it began. One that failed
+        or was cancelled goes by them once it is retried. JOB_STATE_INVALID where the job is completed.
         """
 
     @_abc_1.abstractmethod

@@ -45,7 +45,7 @@ class Servicer(batch_service_pb2_grpc.BatchServiceServicer):
         self._kept(request)
         return batch_job_pb2.BatchJob(job_id="batch_job_1", status="pending", paused="Pause" in type(request).__name__)
 
-    PauseBatchJob = ResumeBatchJob = RetryBatchJob = _job
+    PauseBatchJob = ResumeBatchJob = RetryBatchJob = UpdateBatchJob = _job
 
     def _nothing(self, request: object, context: grpc.ServicerContext) -> empty_pb2.Empty:
         self._kept(request)
@@ -193,6 +193,20 @@ def test_a_sample_is_a_table_of_the_first_rows(run: Callable[..., Result], servi
     explained = servicer.asked[-1]
     assert isinstance(explained, batch_service_pb2.SampleBatchJobRequest)
     assert (explained.output.explain, explained.row_count) == (True, 0)
+
+
+def test_what_is_asked_of_a_job_is_changed_and_what_is_not_named_stays(
+    run: Callable[..., Result], servicer: Servicer
+) -> None:
+    assert run("batch", "change", "batch_job_1", "--max-failed", "0", "--batch-size", "50").exit_code == 0
+    (asked,) = servicer.asked
+    assert isinstance(asked, batch_service_pb2.UpdateBatchJobRequest)
+    named = {field.name: value for field, value in asked.job.ListFields()}
+    assert named == {"job_id": "batch_job_1", "batch_size": 50, "max_failed_fraction": 0}
+    nothing = run("batch", "change", "batch_job_1")
+    assert nothing.exit_code == 2
+    assert "nothing to change" in nothing.stderr
+    assert len(servicer.asked) == 1
 
 
 def test_jobs_are_paused_resumed_tried_again_and_forgotten(run: Callable[..., Result], servicer: Servicer) -> None:

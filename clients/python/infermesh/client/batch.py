@@ -148,6 +148,31 @@ class Batch:
         request = batch_service_pb2.RetryBatchJobRequest(job_id=job_id)
         return self._transport.call(self._stub.RetryBatchJob, request, timeout_s=timeout_s)
 
+    def change(
+        self,
+        job_id: str,
+        *,
+        name: str = "",
+        batch_size: int = 0,
+        max_parallelism: int = 0,
+        timeout_minutes: int = 0,
+        max_failed_fraction: float | None = None,
+        timeout_s: float | None = None,
+    ) -> batch_job_pb2.BatchJob:
+        """Changes what is asked of a job; what is 0, empty or None stays. What has begun ends as it began; a job that
+        failed or was cancelled goes by it once it is retried. Raises JOB_STATE_INVALID where it is completed."""
+        # Without a mask, what is not at its default is what to change.
+        job = batch_job_pb2.BatchJob(
+            job_id=job_id,
+            job_name=name,
+            batch_size=batch_size,
+            max_parallelism=max_parallelism,
+            timeout_minutes=timeout_minutes,
+            max_failed_fraction=max_failed_fraction,
+        )
+        request = batch_service_pb2.UpdateBatchJobRequest(job=job)
+        return self._transport.call(self._stub.UpdateBatchJob, request, timeout_s=timeout_s)
+
     def delete(self, job_id: str, *, timeout_s: float | None = None) -> None:
         """Forgets a job that has ended; its output stays. Raises JOB_STATE_INVALID where it has not."""
         request = batch_service_pb2.DeleteBatchJobRequest(job_id=job_id)

@@ -25,6 +25,9 @@ JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.",
 ExplainOption = Annotated[
     bool, typer.Option("--explain", help="Say how much each feature contributed to each prediction. Takes far longer.")
 ]
+MaxFailedOption = Annotated[
+    float | None, typer.Option(metavar="SHARE", min=0, max=1, help="Fail with more bad rows; 1: all may be.")
+]
 WatchTimeoutOption = Annotated[
     float, typer.Option("--for", metavar="SECONDS", min=0.001, help="Stop watching after so long; the job goes on.")
 ]
@@ -82,9 +85,7 @@ def _add_submit(group: typer.Typer) -> None:
         batch_size: Annotated[int, typer.Option(min=0, help="Rows in one request; 0: the default.")] = 0,
         parallelism: Annotated[int, typer.Option(min=0, help="Requests at once; 0: the default.")] = 0,
         timeout_minutes: Annotated[int, typer.Option(min=0, help="Fail after so long; 0: the default.")] = 0,
-        max_failed: Annotated[
-            float | None, typer.Option(metavar="SHARE", min=0, max=1, help="Fail with more bad rows; 1: all may be.")
-        ] = None,
+        max_failed: MaxFailedOption = None,
         notify: NotifyOption = None,
         follow: Annotated[
             bool,
@@ -190,6 +191,32 @@ def _add_changes(group: typer.Typer) -> None:
     def cancel(session: Session, job: JobArgument) -> None:
         """Stop a job for good. Nothing of its output remains."""
         tell(session, session.client.batch.cancel(job))
+
+    @command(group, "change", epilog="Example: infermesh batch change JOB --max-failed 0.01")
+    def change(
+        session: Session,
+        job: JobArgument,
+        *,
+        name: Annotated[str, typer.Option(help="A name for people.")] = "",
+        batch_size: Annotated[int, typer.Option(min=0, help="Rows in one request.")] = 0,
+        parallelism: Annotated[int, typer.Option(min=0, help="Requests at once.")] = 0,
+        timeout_minutes: Annotated[int, typer.Option(min=0, help="Fail after so long.")] = 0,
+        max_failed: MaxFailedOption = None,
+    ) -> None:
+        """Change what is asked of a job; what is not named stays. One that failed goes by it once it is retried."""
+        if not (name or batch_size or parallelism or timeout_minutes or max_failed is not None):
+            raise typer.BadParameter(
+                "nothing to change; name one of --name, --batch-size, --parallelism, --timeout-minutes, --max-failed"
+            )
+        changed = session.client.batch.change(
+            job,
+            name=name,
+            batch_size=batch_size,
+            max_parallelism=parallelism,
+            timeout_minutes=timeout_minutes,
+            max_failed_fraction=max_failed,
+        )
+        tell(session, changed)
 
     @command(group, "retry")
     def retry(session: Session, job: JobArgument) -> None:

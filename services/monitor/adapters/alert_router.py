@@ -14,6 +14,9 @@ _DEADLINE_S = 2.5
 _ACTION_S = 8.0
 _RUNNING = ("running", "paused")
 _REASON_MAX = 1000
+_LOOKED_AT = 20
+"""The newest changes of a model's traffic among which one is looked for that changed anything: deployments that come
+and go record others."""
 
 
 class RouterCanaries:
@@ -73,21 +76,24 @@ class LastChanges:
         return max(found, key=lambda change: change[0])[1] if found else None
 
     async def _traffic(self, model: str) -> tuple[datetime, ModelChange] | None:
-        request = router_service_pb2.ListTrafficChangesRequest(model_name=model, page_size=1)
+        request = router_service_pb2.ListTrafficChangesRequest(model_name=model, page_size=_LOOKED_AT)
         try:
             answer = await self._router.ListTrafficChanges(request, timeout=_DEADLINE_S)
         except MeshError as error:
             if error.reason is Reason.TRAFFIC_RULE_NOT_FOUND:
                 return None
             raise
-        if not answer.changes:
+        found = [place for place, change in enumerate(answer.changes) if _moved(change) or change.changes]
+        if not found:
             return None
-        change = answer.changes[0]
+        change = answer.changes[found[0]]
         moment = change.time.ToDatetime(UTC)
-        return moment, ModelChange(_traffic_words(change, moment), await self._undo(change))
+        undo = await self._undo(change, newest=found[0] == 0)
+        return moment, ModelChange(_traffic_words(change, moment), undo)
 
-    async def _undo(self, change: traffic_pb2.TrafficChange) -> str:
-        """What undoes it: a change of a canary in progress is undone by ending that, as any other would be refused."""
+    async def _undo(self, change: traffic_pb2.TrafficChange, *, newest: bool) -> str:
+        """What undoes it: a change of a canary in progress is undone by ending that, as any other would be refused; one
+        that is not the newest, by the shares that held before it."""
         if change.action == "ab_test" or not change.before:
             return ""
         if change.action == "canary":
@@ -95,7 +101,10 @@ class LastChanges:
             canary = await self._router.GetCanary(request, timeout=_DEADLINE_S)
             if canary.status in _RUNNING:
                 return f"infermesh canary abort {change.model_name}"
-        return f"infermesh traffic undo {change.model_name}"
+        if newest:
+            return f"infermesh traffic undo {change.model_name}"
+        shares = " ".join(f"{version}={share}" for version, share in sorted(change.before.items()))
+        return f"infermesh traffic set {change.model_name} {shares}" if _moved(change) else ""
 
     async def _entry(self, model: str) -> tuple[datetime, ModelChange] | None:
         request = registry_service_pb2.ListChangesRequest(resource_type="model", resource_name=model, page_size=1)
@@ -108,10 +117,16 @@ class LastChanges:
         return moment, ModelChange(words)
 
 
+def _moved(change: traffic_pb2.TrafficChange) -> bool:
+    return dict(change.before) != dict(change.after)
+
+
 def _traffic_words(change: traffic_pb2.TrafficChange, moment: datetime) -> str:
     shares = ", ".join(f"{version} {share} %" for version, share in sorted(change.after.items()))
     before = ", ".join(f"{version} {share} %" for version, share in sorted(change.before.items()))
     what = f"traffic went from {before} to {shares}" if before else f"traffic went to {shares}"
+    if not _moved(change):
+        what = f"of the traffic, {'; '.join(change.changes)}"
     return f"{_when(moment)}: {what} ({change.action}){_by(change.actor)}{_why(change.reason)}"
 
 

@@ -21,7 +21,7 @@ from tests.support.router_deployments import errors_as_services_send_them
 
 
 class PlayedRouter:
-    """A router with one canary, and one change of traffic."""
+    """A router with one canary, and changes of traffic."""
 
     def __init__(self) -> None:
         self.canary: canary_pb2.Canary | None = canary_pb2.Canary(
@@ -29,7 +29,8 @@ class PlayedRouter:
         )
         self.canary.created_at.FromDatetime(NOON)
         self.calls: list[tuple[str, str, str]] = []
-        self.change: traffic_pb2.TrafficChange | None = None
+        self.changes: list[traffic_pb2.TrafficChange] = []
+        """The newest first."""
         self.lost = False
         """Whether answers to what changes something are lost."""
 
@@ -47,8 +48,7 @@ class PlayedRouter:
     async def ListTrafficChanges(
         self, request: router_service_pb2.ListTrafficChangesRequest, _context: object
     ) -> router_service_pb2.ListTrafficChangesResponse:
-        assert request.page_size == 1
-        return router_service_pb2.ListTrafficChangesResponse(changes=[self.change] if self.change else [])
+        return router_service_pb2.ListTrafficChangesResponse(changes=self.changes[: request.page_size])
 
     def _changed(self, call: str, status: str, etag: str, reason: str) -> canary_pb2.Canary:
         assert self.canary is not None
@@ -148,7 +148,7 @@ async def test_the_last_change_is_the_newest_of_traffic_and_registry_with_what_u
     async with playing(router, registry) as channel:
         changes = LastChanges(router=channel, registry=channel)
         assert await changes.last("digits") is None
-        router.change = traffic_pb2.TrafficChange(
+        change = traffic_pb2.TrafficChange(
             model_name="digits",
             action="update",
             actor="kim",
@@ -156,14 +156,15 @@ async def test_the_last_change_is_the_newest_of_traffic_and_registry_with_what_u
             before={"v1.0.0": 100},
             after={"v2.0.0": 100},
         )
-        router.change.time.FromDatetime(NOON)
+        change.time.FromDatetime(NOON)
+        router.changes = [change]
         found = await changes.last("digits")
         assert found is not None
         assert found.words == (
             "2026-01-15 12:00:00 UTC: traffic went from v1.0.0 100 % to v2.0.0 100 % (update), by kim: new"
         )
         assert found.undo == "infermesh traffic undo digits"
-        router.change.action = "canary"
+        change.action = "canary"
         found = await changes.last("digits")
         assert found is not None
         assert found.undo == "infermesh canary abort digits"
@@ -177,3 +178,28 @@ async def test_the_last_change_is_the_newest_of_traffic_and_registry_with_what_u
         found = await changes.last("digits")
         assert found is not None
         assert (found.words, found.undo) == ("2026-01-15 12:01:00 UTC: the model was updated, by lee", "")
+
+
+async def test_a_change_that_changed_nothing_caused_nothing() -> None:
+    router = PlayedRouter()
+    shares = {"v1.0.0": 60, "v2.0.0": 40}
+    same = traffic_pb2.TrafficChange(model_name="digits", action="update", before=shares, after=shares)
+    same.time.FromDatetime(NOON + timedelta(minutes=5))
+    router.changes = [same]
+    async with playing(router, PlayedRegistry()) as channel:
+        changes = LastChanges(router=channel, registry=channel)
+        assert await changes.last("digits") is None
+        before = {"v1.0.0": 90, "v2.0.0": 10}
+        moved = traffic_pb2.TrafficChange(model_name="digits", action="update", before=before, after=shares)
+        moved.time.FromDatetime(NOON)
+        router.changes = [same, same, moved]
+        found = await changes.last("digits")
+        assert found is not None
+        assert "from v1.0.0 90 %, v2.0.0 10 % to v1.0.0 60 %, v2.0.0 40 %" in found.words
+        assert found.undo == "infermesh traffic set digits v1.0.0=90 v2.0.0=10", "the newest is another"
+        same.changes.append("the version is chosen by sticky instead of random")
+        router.changes = [same, moved]
+        found = await changes.last("digits")
+        assert found is not None
+        assert "of the traffic, the version is chosen by sticky instead of random (update)" in found.words
+        assert found.undo == "infermesh traffic undo digits"

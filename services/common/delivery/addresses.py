@@ -26,6 +26,8 @@ def check_url(url: str, field: str, *, private_allowed: bool, shown: str | None 
     named = url if shown is None else shown
     schemes = ("https", "http") if private_allowed else ("https",)
     allowed = f"{' or '.join(f'{scheme}://' for scheme in schemes)} and a host, without a name or password in it"
+    if not private_allowed:
+        allowed += " (http:// and private addresses where the setting WEBHOOK_PRIVATE of the service allows them)"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

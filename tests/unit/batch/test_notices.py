@@ -54,7 +54,7 @@ def test_what_is_not_set_up_is_refused_with_what_sets_it_up(field: str, wish: No
         (NoticeWish(email="Ann <ann@b.example>"), "e-mail address"),
         (NoticeWish(email="a@b.example", statuses=("done",)), r"notifications\[0\]\.statuses"),
         (NoticeWish(slack_channel="other"), "alerts, data"),
-        (NoticeWish(webhook_url="http://a.example/"), "https://"),
+        (NoticeWish(webhook_url="http://a.example/"), "WEBHOOK_PRIVATE"),
         (NoticeWish(webhook_url="ftp://a.example/"), "https://"),
         (NoticeWish(webhook_url="https://user:secret@a.example/"), "without a name or password"),
         (NoticeWish(webhook_url="https://a.example:port/"), "https://"),

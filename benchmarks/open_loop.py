@@ -77,6 +77,15 @@ class Outcome:
         return float((self.latency_s <= within_s).sum() / self.seconds)
 
 
+def first_in_line() -> bool:
+    """Has what this process starts from now on, and itself, run before all else. False: it may not."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except PermissionError:
+        return False
+    return True
+
+
 async def run_script(*, address: str, call: Call, times: Times, seconds: float, folder: Path) -> Outcome:
     """Sends `call` at each of `times`, of which those before LEAD_IN_S are not timed: connections are new, and whatever
     rested wakes up. `seconds` is the length of the rest. Raises LoadFailedError where the generator cannot do its work.
@@ -209,12 +218,3 @@ def main(spec: str, script: str, outcome: str) -> int:
 
 if __name__ == "__main__":
     sys.exit(main(*sys.argv[1:]))
-
-
-def first_in_line() -> bool:
-    """Has what this process starts from now on, and itself, run before all else. False: it may not."""
-    try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
-    except PermissionError:
-        return False
-    return True

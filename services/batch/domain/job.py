@@ -289,9 +289,9 @@ def check_not_ended(job: Job, wish: str) -> None:
 
 
 def check_changeable(job: Job) -> None:
-    """Raises JOB_STATE_INVALID where nothing that may be asked of the job can matter any more. What failed or was
-    cancelled may be begun again, with what made it fail changed."""
-    if job.status.ended and job.status not in (Status.FAILED, Status.CANCELLED):
+    """Raises JOB_STATE_INVALID where the job is completed. One that failed or was cancelled may be begun again, with
+    what made it fail changed."""
+    if job.status is Status.COMPLETED:
         raise state_invalid(job, "changed", "its output is there; make another job")
 
 

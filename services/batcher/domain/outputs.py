@@ -20,8 +20,6 @@ from services.common.schema import DataType, TensorSpec
 
 _STRUCT_VALUES_MAX = 64
 """Up to here `struct` is quicker than numpy."""
-
-
 _FEW_ROWS = 32
 """Up to here rows become Python values at once."""
 

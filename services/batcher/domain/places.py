@@ -37,6 +37,31 @@ AWAY_MIN_S = 1.0
 """Whoever was away for less is still warm."""
 
 
+class Meetings:
+    """How often callers may meet, on one server, batches of a kind that gets only what is idle."""
+
+    __slots__ = ("_after", "_after_s", "_not_met", "_rest_max_s")
+
+    def __init__(self, not_met: int, rest_max_s: float) -> None:
+        """For each batch of callers that met one, `not_met` must not, or `rest_max_s` seconds pass."""
+        self._not_met = not_met
+        self._rest_max_s = rest_max_s
+        self._after = 0
+        """The next may leave once the server has served so many batches of callers."""
+        self._after_s = -inf
+        """Or at this time."""
+
+    def allowed(self, served: int, now_s: float) -> bool:
+        """Whether one may leave, of a server that has served so many batches of callers."""
+        return served >= self._after or now_s >= self._after_s
+
+    def met(self, batches: int, served: int, now_s: float) -> None:
+        """One is back, and so many batches of callers met it: they left while it was there, or waited for it."""
+        if batches:
+            self._after = served + self._not_met * batches
+            self._after_s = now_s + self._rest_max_s
+
+
 class ServerState:
     """A model server, shared by all versions that it runs."""
 
@@ -47,9 +72,8 @@ class ServerState:
         "background",
         "backlog_s",
         "batches",
-        "copies_after",
-        "jobs_after",
-        "jobs_after_s",
+        "copies",
+        "jobs",
         "leaving",
         "served",
         "served_s",
@@ -80,12 +104,10 @@ class ServerState:
         """Batches so far that somebody waited for."""
         self.served_s = -inf
         """When the latest of them left."""
-        self.copies_after = 0
-        """As many of them must have left before shadow copies may use it again."""
-        self.jobs_after = 0
-        """The same of batch jobs."""
-        self.jobs_after_s = -inf
-        """When they may use it again at the latest."""
+        self.copies = Meetings(_NOT_MET, inf)
+        """Of callers with shadow copies there."""
+        self.jobs = Meetings(_JOBS_NOT_MET, _JOBS_REST_MAX_S)
+        """Of callers with batch jobs there."""
         self.wanted: set[Callable[[], None]] = set()
         """What to do once it is idle, for the shadow copies and batch jobs that wait for that."""
 
@@ -99,26 +121,15 @@ class ServerState:
         or none came."""
         if self.background >= COPIES_AT_ONCE_MAX:
             return False
-        return self.served >= self.copies_after or not self.callers_near(now_s)
+        return self.copies.allowed(self.served, now_s) or not self.callers_near(now_s)
 
     def takes_jobs(self, now_s: float) -> bool:
         """Whether batch jobs may use it, once it is idle: few enough callers have met any lately, or none came."""
-        return self.served >= self.jobs_after or now_s >= self.jobs_after_s or not self.callers_near(now_s)
+        return self.jobs.allowed(self.served, now_s) or not self.callers_near(now_s)
 
     def callers_near(self, now_s: float) -> bool:
         """Whether the next caller may come at any moment: one was here lately."""
         return now_s <= self.served_s + _QUIET_S
-
-    def met_copies(self, batches: int) -> None:
-        """So many batches of callers have met one of shadow copies: they left while it was there, or waited for it."""
-        if batches:
-            self.copies_after = self.served + _NOT_MET * batches
-
-    def met_jobs(self, batches: int, now_s: float) -> None:
-        """The same of a batch of jobs."""
-        if batches:
-            self.jobs_after = self.served + _JOBS_NOT_MET * batches
-            self.jobs_after_s = now_s + _JOBS_REST_MAX_S
 
     def settle(self) -> None:
         """Something has ended: does what is wanted where it is idle now."""

@@ -59,15 +59,11 @@ class IdleWork:
         doing = [place for place in places if place.server.takes_jobs(now_s)]
         copies_left = not self._send_copies([place for place in taking if place.server.idle], now_s)
         jobs_left = not self._send_jobs([place for place in doing if place.server.idle], now_s)
-        if jobs_left:
-            for place in places:
-                # One that is idle takes none now because of callers: it is looked at when the next of them has gone.
-                if not (place.server.idle and place in doing):
-                    place.server.wanted.add(lane.pump_soon)
-        elif copies_left:
-            for place in taking:
-                if not place.server.idle:
-                    place.server.wanted.add(lane.pump_soon)
+        for place in places:
+            idle = place.server.idle
+            # An idle one that takes no jobs now, because of callers, is looked at when the next of them has gone.
+            if (jobs_left and not (idle and place in doing)) or (copies_left and not idle and place in taking):
+                place.server.wanted.add(lane.pump_soon)
         quiet = (copies_left and len(taking) < len(places)) or (jobs_left and len(doing) < len(places))
         wake_s = now_s + _LOOK_S if quiet else NEVER
         if recoveries.later or self._jobs.waits:
@@ -95,10 +91,8 @@ class IdleWork:
         met = server.served - self._at.pop(place, server.served)
         if callers_wait or server.awaited:
             met += 1
-        if priority is Priority.SHADOW:
-            server.met_copies(met)
-        else:
-            server.met_jobs(met, now_s)
+        meetings = server.copies if priority is Priority.SHADOW else server.jobs
+        meetings.met(met, server.served, now_s)
 
     def _send_copies(self, places: list[Place], now_s: float) -> bool:
         """Sends one batch of shadow copies to each of the places that has none yet. Returns whether none is left."""

@@ -83,12 +83,11 @@ class LastChanges:
             if error.reason is Reason.TRAFFIC_RULE_NOT_FOUND:
                 return None
             raise
-        found = [place for place, change in enumerate(answer.changes) if _moved(change) or change.changes]
-        if not found:
+        change = next((change for change in answer.changes if _moved(change) or change.changes), None)
+        if change is None:
             return None
-        change = answer.changes[found[0]]
         moment = change.time.ToDatetime(UTC)
-        undo = await self._undo(change, newest=found[0] == 0)
+        undo = await self._undo(change, newest=change is answer.changes[0])
         return moment, ModelChange(_traffic_words(change, moment), undo)
 
     async def _undo(self, change: traffic_pb2.TrafficChange, *, newest: bool) -> str:

@@ -24,6 +24,7 @@ from tests.support.batcher_engine_server import Server
 from tests.support.batcher_faces_calls import address_of, asking, digits_request, scraped
 from tests.support.batcher_faces_process import FakeMonitor, FakeRouter, batcher_part, full_table, served_model, serving
 from tests.support.parts import free_port, running
+from tests.support.standing_still import stand_still
 from tests.support.waiting import eventually
 
 NUMBERS = ModelSchema((TensorSpec("x", DataType.INT64),), (TensorSpec("y", DataType.INT64),))
@@ -187,7 +188,7 @@ async def test_another_batcher_finds_it_in_redis_and_its_death_is_no_error(tmp_p
             await eventually(lambda: is_up(made.part))
             assert await predict(made.stub, 7) == "hit"
             assert server.requests == 1
-            os.kill(redis.pid, signal.SIGSTOP)
+            stand_still(redis.pid)
             try:
                 assert set(await asyncio.gather(*[predict(made.stub, number) for number in range(100, 150)])) == {
                     "miss"

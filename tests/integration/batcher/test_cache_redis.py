@@ -19,6 +19,7 @@ from services.supervisor.parts.part import Part
 from services.supervisor.parts.valkey import valkey_part
 from tests.support.batcher_cache_fakes import FakeModel, answer, request
 from tests.support.parts import free_port, running
+from tests.support.standing_still import standing_still
 from tests.support.waiting import eventually
 
 CLOCK = SystemClock()
@@ -113,8 +114,7 @@ async def test_a_valkey_that_stands_still_costs_one_short_wait_and_then_nothing(
     async with running(part) as process, connected(url, read_timeout_s=0.1) as store:
         await eventually(lambda: up(store))
         cache = cache_over(store, model)
-        os.kill(process.pid, signal.SIGSTOP)
-        try:
+        with standing_still(process.pid):
             # All that come at once wait together, once.
             began_s = CLOCK.monotonic()
             took = await asyncio.gather(*[ask(cache, number) for number in range(50)])
@@ -127,8 +127,6 @@ async def test_a_valkey_that_stands_still_costs_one_short_wait_and_then_nothing(
                 assert outcome is CacheOutcome.MISS
                 assert seconds < SLOW_S
             assert store.counts.skipped >= asked_until_now + 50
-        finally:
-            os.kill(process.pid, signal.SIGCONT)
         await eventually(lambda: up(store), what="the probe finds it back")
 
 

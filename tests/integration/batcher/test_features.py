@@ -30,6 +30,7 @@ from tests.support.batcher_faces_process import (
     serving,
 )
 from tests.support.parts import free_port, running
+from tests.support.standing_still import standing_still
 from tests.support.waiting import eventually
 
 # The model of these tests answers with the first element of the first input as its label.
@@ -137,8 +138,7 @@ async def test_what_is_missing_is_named(mesh: Mesh) -> None:
 
 async def test_a_store_that_dies_and_one_that_stands_still_are_never_waited_for(mesh: Mesh) -> None:
     mesh.put("42", 4.0)
-    os.kill(mesh.valkey.pid, signal.SIGSTOP)
-    try:
+    with standing_still(mesh.valkey.pid):
         # The default comes at the deadline at the latest, and at once when the connection is given up.
         for _ in range(20):
             assert await mesh.predict("lenient", {"user_id": 42, "x": 0.0}) == ["9"]
@@ -146,8 +146,6 @@ async def test_a_store_that_dies_and_one_that_stands_still_are_never_waited_for(
             await mesh.predict("strict", {"user_id": 42, "x": 0.0})
         assert caught.value.reason is Reason.FEATURE_STORE_UNAVAILABLE
         assert caught.value.retry_after_s == 0.25
-    finally:
-        os.kill(mesh.valkey.pid, signal.SIGCONT)
 
     async def back() -> bool:
         return await mesh.predict("lenient", {"user_id": 42, "x": 0.0}) == ["4"]

@@ -2,9 +2,7 @@
 fails, and whoever is back takes its share again."""
 
 import asyncio
-import os
 import re
-import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -24,6 +22,7 @@ from tests.integration.batcher.test_triton import CLOCK, DIGITS_SCHEMA, LABELS, 
 from tests.integration.deployer.driving import DIGITS, Triton
 from tests.integration.deployer.test_runner import NAME, put
 from tests.support.parts import loader_of, triton_in
+from tests.support.standing_still import standing_still
 from tests.support.waiting import eventually
 
 CALLERS = 12
@@ -186,8 +185,7 @@ async def test_a_server_stands_still_and_goes_on_and_nobody_notices(pair: tuple[
     first, second = pair
     async with under_load(first, second) as load:
         await load.shared()
-        os.kill(second.triton.process.pid, signal.SIGSTOP)
-        try:
+        with standing_still(second.triton.process.pid):
 
             def noticed() -> bool:
                 states = {view.backend_id: view.state for view in load.views()}
@@ -195,6 +193,4 @@ async def test_a_server_stands_still_and_goes_on_and_nobody_notices(pair: tuple[
 
             await eventually(noticed, timeout_s=20, what="the silence is noticed")
             await load.more(200)
-        finally:
-            os.kill(second.triton.process.pid, signal.SIGCONT)
         await load.shared()

@@ -1,8 +1,6 @@
 """The engine in front of the real Triton: rows go where they belong, also when Triton is killed on the way."""
 
 import asyncio
-import os
-import signal
 import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -23,6 +21,7 @@ from services.supervisor.process import Process
 from tests.integration.deployer.driving import DIGITS, Triton
 from tests.integration.deployer.test_runner import NAME, echo, lookup, put
 from tests.support.parts import loader_of, triton_in
+from tests.support.standing_still import standing_still
 from tests.support.waiting import eventually
 
 CLOCK = SystemClock()
@@ -188,7 +187,6 @@ async def test_callers_with_time_do_not_notice_that_triton_is_killed(
 async def test_callers_with_time_do_not_notice_that_triton_stands_still(
     triton: Triton, repository: TritonServer, engine: Engine, tmp_path: Path
 ) -> None:
-    # A stopped process keeps its connections open and says nothing on them.
     await load_digits(repository, tmp_path)
     version = version_of(triton, DIGITS_SCHEMA)
     for row in ROWS[:20]:
@@ -198,10 +196,7 @@ async def test_callers_with_time_do_not_notice_that_triton_stands_still(
         depth = engine.depths()["tried", "v1.0.0"]
         return (depth.batches_in_flight, depth.requests_waiting) == (0, 8)
 
-    os.kill(triton.process.pid, signal.SIGSTOP)
-    try:
+    with standing_still(triton.process.pid):
         calls = asyncio.gather(*(engine.infer(ask(version, 1, row, within_s=40)) for row in ROWS[:8]))
         await eventually(silence_is_noticed, timeout_s=20)
-    finally:
-        os.kill(triton.process.pid, signal.SIGCONT)
     assert [integers(result.outputs[0].data) for result in await calls] == [[label] for label in LABELS[:8]]

@@ -18,6 +18,7 @@ from services.common.errors import MeshError
 from services.common.grpc.channel import open_channel
 from tests.integration.router.driving import Surroundings
 from tests.support.parts import free_port
+from tests.support.standing_still import stand_still
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).parents[3]
@@ -43,7 +44,7 @@ class RouterProcess:
 
     def stop(self) -> None:
         """It stands still, and does not know."""
-        self.process.send_signal(signal.SIGSTOP)
+        stand_still(self.process.pid)
 
     def go_on(self) -> None:
         """As if nothing had been."""

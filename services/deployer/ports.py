@@ -413,6 +413,12 @@ class Environments(Protocol):
 class TrafficRouter(Protocol):
     """The router."""
 
+    async def knows(self, deployment: Deployment) -> bool:
+        """Whether every gateway and batcher that is connected has been told that its version answers. Raises what the
+        router says.
+        """
+        ...
+
     async def split(self, deployment: Deployment) -> None:
         """Gives the model's versions the shares of `new.traffic_split`; once for each `split_generation`, however often
         it is called: later changes of the traffic are not undone. Raises what the router says.

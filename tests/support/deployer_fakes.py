@@ -104,6 +104,13 @@ class FakeTraffic:
         self.splits: list[tuple[str, str, dict[str, int]]] = []
         self.taken_over: list[tuple[str, tuple[str, ...]]] = []
         self.refusal: MeshError | None = None
+        self.looks_until_known = 0
+        """How many more looks it takes until gateways and batchers know a version."""
+
+    async def knows(self, deployment: Deployment) -> bool:
+        """As often as was set, not yet."""
+        self.looks_until_known -= 1
+        return self.looks_until_known < 0
 
     async def split(self, deployment: Deployment) -> None:
         """Keeps what was asked."""

@@ -21,7 +21,7 @@ from services.common.clock import LoopClock
 from services.common.errors import MeshError, Reason
 from services.common.signals import Signal
 from services.deployer.domain.catalog import Site
-from services.deployer.domain.deployment import Autoscaling, Deployment, Health, NewDeployment, Status, Wish
+from services.deployer.domain.deployment import Autoscaling, Deployment, Health, NewDeployment, Progress, Status, Wish
 from services.deployer.engines.activations import Activated, Activations
 from services.deployer.engines.bringup import Bringer
 from services.deployer.engines.catalog import Catalog
@@ -90,6 +90,23 @@ class CheckedServer(FakeServer):
         await super().unload(name)
 
 
+class CheckedTraffic(FakeTraffic):
+    """Fails where gateways are waited for that could not know."""
+
+    machine: "DeployerMachine"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: set[tuple[str, int]] = set()
+        """Ids of deployments, and the wishes, after which gateways were asked."""
+
+    async def knows(self, deployment: Deployment) -> bool:
+        """As often as was set, not yet."""
+        self.asked.add((deployment.deployment_id, deployment.generation))
+        assert deployment.server_model_name in self.machine.known(), "it is waited for what was not published"
+        return await super().knows(deployment)
+
+
 class DeployerMachine(RuleBasedStateMachine):
     """One deployer with two model servers."""
 
@@ -106,13 +123,27 @@ class DeployerMachine(RuleBasedStateMachine):
             server.machine = self
             server.load_time_s = 0.4
         self.store = MemoryStore(self.clock)
-        self.traffic = FakeTraffic()
+        self.traffic = CheckedTraffic()
+        self.traffic.machine = self
         self.revision = 0
         self.limit_bytes = inf
         self.proven: set[tuple[str, str]] = set()
         for name, server in self.servers.items():
             self._watch_answers(name, server)
+        self._watch_records()
         self.start()
+
+    def _watch_records(self) -> None:
+        usual = self.store.record
+
+        async def record(deployment: Deployment, progress: Progress) -> None:
+            begins = progress.status is Status.ACTIVE and deployment.progress.status is not Status.ACTIVE
+            if begins and progress.asleep_since is None and progress.ready_replicas:
+                asked = (deployment.deployment_id, deployment.generation) in self.traffic.asked
+                assert asked, "it is called active, and gateways may not know it"
+            await usual(deployment, progress)
+
+        self.store.record = record  # type: ignore[method-assign]
 
     def _watch_answers(self, server_name: str, server: FakeServer) -> None:
         usual = server.answers
@@ -289,6 +320,11 @@ class DeployerMachine(RuleBasedStateMachine):
     @rule(reason=st.sampled_from((None, Reason.DEPENDENCY_UNAVAILABLE, Reason.ENVIRONMENT_FAILED)))
     def change_index(self, reason: Reason | None) -> None:
         self.environments.problem = MeshError(reason, "the index") if reason is not None else None
+
+    @rule(looks=st.sampled_from((0, 3, 1000)))
+    def gateways_lag(self, looks: int) -> None:
+        """Gateways hear of what is published later, or not in time."""
+        self.traffic.looks_until_known = looks
 
     @rule(asked=st.sets(versions), seconds=st.sampled_from((5.0, 25.0, 29.0)))
     def batchers_tell(self, asked: set[str], seconds: float) -> None:

@@ -5,11 +5,14 @@ from collections.abc import Collection
 import grpc
 from infermesh.router.v1 import router_service_pb2, router_service_pb2_grpc, traffic_pb2
 
+from services.common.errors import MeshError, Reason
 from services.common.grpc.identity import HEADER_USER
 from services.deployer.domain.deployment import Deployment
 
 _DEADLINE_S = 8.0
 """The router answers within 4 s even where a gateway does not."""
+_KNOWS_DEADLINE_S = 1.0
+"""A look that waits for nobody, and is had again."""
 
 
 class RouterTraffic:
@@ -17,6 +20,18 @@ class RouterTraffic:
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._router = router_service_pb2_grpc.RouterServiceStub(channel)
+
+    async def knows(self, deployment: Deployment) -> bool:
+        """Of a model of which nothing is served yet the router knows nothing at all."""
+        asked = router_service_pb2.GetTrafficRequest(model_name=deployment.new.model_name)
+        try:
+            now = await self._router.GetTraffic(asked, timeout=_KNOWS_DEADLINE_S)
+        except MeshError as error:
+            if error.reason is not Reason.MODEL_NOT_SERVED:
+                raise
+            return False
+        propagated = all(one.status == "True" for one in now.status_conditions if one.type == "Propagated")
+        return propagated and deployment.new.version in now.ready_versions
 
     async def split(self, deployment: Deployment) -> None:
         """Asks the router for the split, under an id of the deployment's own and in the name of who made it."""

@@ -41,6 +41,7 @@ from services.deployer.domain.plan import (
     sleeps_on,
 )
 from services.deployer.domain.retention import Discard, Retention, Retire
+from services.deployer.engines.announcing import Announcer
 from services.deployer.engines.bringup import Bringer
 from services.deployer.engines.catalog import Catalog
 from services.deployer.engines.clusters import Clusters
@@ -67,6 +68,8 @@ class ReconcilerOptions:
     """Seconds between taking a version out of what is published and unloading it."""
     routing_patience_s: float
     """How long a traffic split is offered to the router before it is given up."""
+    announce_patience_s: float = 2.0
+    """How long gateways and batchers are waited for before a version that answers is called active without them."""
     retention: Retention = field(default_factory=Retention)
     """What becomes of older versions."""
 
@@ -102,6 +105,7 @@ class Reconciler:
         self._clock = clock
         self._options = options
         self._clusters = clusters or Clusters({})
+        self._announcer = Announcer(router=router, clock=clock, patience_s=options.announce_patience_s)
         self._busy: dict[str, tuple[Deployment, asyncio.Task[None]]] = {}
         """What is being carried out: for which wish, and by which task."""
         self._route_since_s: dict[str, float] = {}
@@ -261,7 +265,7 @@ class Reconciler:
             case BringUp(servers):
                 await self._bringer.bring_up(deployment, servers)
             case Unite():
-                await self._store.record(deployment, self._united(site))
+                await self._announced(deployment, self._united(site))
             case Route():
                 await self._route(deployment)
             case Leave(servers):
@@ -293,7 +297,15 @@ class Reconciler:
             return
         if step.awake:
             self._demand.awake(_name(deployment))
-        await self._store.record(deployment, step.progress)
+        await self._announced(deployment, step.progress)
+
+    async def _announced(self, deployment: Deployment, progress: Progress) -> None:
+        """Records it; of a wish that is carried out once that is known where predictions are sent."""
+        before = deployment.progress
+        same = (before.status, before.observed_generation) == (progress.status, progress.observed_generation)
+        if progress.status is Status.ACTIVE and progress.asleep_since is None and not same:
+            await self._announcer.known(deployment)
+        await self._store.record(deployment, progress)
 
     def _noted(self, deployment: Deployment, step: ClusterStep) -> Progress:
         """What is recorded of steps that are nothing but a record."""

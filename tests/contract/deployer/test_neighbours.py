@@ -77,6 +77,8 @@ class Router(router_service_pb2_grpc.RouterServiceServicer):
 
     async def GetTraffic(self, request: router_service_pb2.GetTrafficRequest, _context: Any) -> traffic_pb2.Traffic:
         assert request.model_name == "digits"
+        if self.refusal is not None:
+            raise self.refusal
         return self.now
 
 
@@ -136,6 +138,33 @@ async def test_a_split_is_asked_for_under_the_deployments_own_id_by_who_made_it(
     assert (first.model_name, first.deployment_name, user) == ("digits", "new", "ann")
     assert dict(first.traffic_split) == {"v1.0.0": 90, "v1.1.0": 10}
     assert first.request_id == "deployment-018f"
+
+
+@pytest.mark.parametrize(
+    ("ready", "propagated", "known"),
+    [
+        (["v1.0.0", "v1.1.0"], "True", True),
+        (["v1.0.0"], "True", False),
+        (["v1.1.0"], "False", False),
+    ],
+)
+async def test_a_version_is_known_once_it_is_ready_and_everybody_has_acknowledged_that(
+    address: str, router: Router, ready: list[str], propagated: str, known: bool
+) -> None:
+    router.now.ready_versions.extend(ready)
+    router.now.status_conditions.add(type="Honoured", status="False")
+    router.now.status_conditions.add(type="Propagated", status=propagated)
+    async with open_channel(address) as channel:
+        assert await RouterTraffic(channel).knows(DEPLOYMENT) is known
+
+
+async def test_of_a_model_that_the_router_has_not_heard_of_nothing_is_known(address: str, router: Router) -> None:
+    async with open_channel(address) as channel:
+        router.refusal = MeshError(Reason.MODEL_NOT_SERVED, "nothing of it is served")
+        assert not await RouterTraffic(channel).knows(DEPLOYMENT)
+        router.refusal = MeshError(Reason.DEPENDENCY_UNAVAILABLE, "the store is away")
+        with pytest.raises(MeshError, match="the store is away"):
+            await RouterTraffic(channel).knows(DEPLOYMENT)
 
 
 async def test_each_wish_for_other_shares_has_an_id_of_its_own(address: str, router: Router) -> None:

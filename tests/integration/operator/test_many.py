@@ -13,8 +13,11 @@ from tests.support.operator_site import operator_site
 from tests.support.waiting import eventually
 
 MANY = int(os.environ.get("INFERMESH_TEST_MANY", "500"))
-CALLS_EACH_MAX = 12
-"""A finalizer, five objects, up to four words of status, an Event, and a look at pods that are late."""
+CALLS_EACH_MAX = 11
+"""A finalizer, five objects, up to four words of status, an Event."""
+LATE_LOOK_EVERY_S = 10.0
+"""Pods that are late are looked at no more often. How often in all depends on the cluster: its controllers make 20
+calls a second where nobody tells them otherwise."""
 
 
 @pytest.mark.timeout(300)
@@ -56,4 +59,6 @@ async def test_five_hundred_converge_by_a_bounded_number_of_calls(
         each = f"{total} calls ({total / MANY:.1f} each), {looks} looks, {cpu_s:.1f} s of CPU in this process"
         print(f"\n{MANY} model deployments answer after {took_s:.1f} s; {each}")
         print(counted)
-    assert total <= CALLS_EACH_MAX * MANY
+    late = counted.pop("GET Pod", 0)
+    assert late <= MANY * took_s / LATE_LOOK_EVERY_S
+    assert total - late <= CALLS_EACH_MAX * MANY

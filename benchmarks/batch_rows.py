@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2, batch_service_pb2_grpc
 from rich.console import Console
 
-from benchmarks.cpu import CpuMeter, spent_between
+from benchmarks.cpu import CpuMeter, Reading, spent_between
 from benchmarks.mesh import ROWS_MAX, BenchMesh, bench_mesh
 from benchmarks.open_loop import FIRST_IN_LINE, LEAD_IN_S, Outcome, first_in_line, run_script
 from benchmarks.payloads import MODEL, VERSION, digits, open_inference
@@ -128,13 +128,21 @@ def plain_loop(source: Path, target: Path) -> Timed:
     return Timed(*(float(word) for word in run.stdout.split()))
 
 
+def by_part(before: Reading, after: Reading) -> Mapping[str, float]:
+    """Seconds of CPU of each part of the mesh between two readings."""
+    cpu_s: dict[str, float] = defaultdict(float)
+    for thread, nanoseconds in spent_between(before, after).items():
+        cpu_s[thread.part] += nanoseconds / 1e9
+    return cpu_s
+
+
 class Jobs:
     """Makes jobs over one file."""
 
     def __init__(self, mesh: BenchMesh, stub: "batch_service_pb2_grpc.BatchServiceAsyncStub", source: Path) -> None:
         self._stub = stub
         self._source = source
-        self._meter = CpuMeter(mesh.pids)
+        self.meter = CpuMeter(mesh.pids)
 
     async def submit(self, target: Path, options: argparse.Namespace) -> str:
         """The id of a job that writes `target`."""
@@ -150,14 +158,12 @@ class Jobs:
 
     async def complete(self, target: Path, options: argparse.Namespace) -> Job:
         """A job from its call to its output. Raises SystemExit where it fails or a row does."""
-        before, began_s = self._meter.read(), CLOCK.monotonic()
+        began, began_s = self.meter.read(), CLOCK.monotonic()
         job = await self._ended(await self.submit(target, options))
         seconds = CLOCK.monotonic() - began_s
         if job.status != "completed" or job.progress.failed_records:
             raise SystemExit(f"the job is {job.status}: {job.error_message}; {job.progress.failed_records} rows failed")
-        cpu_s: dict[str, float] = defaultdict(float)
-        for thread, nanoseconds in spent_between(before, self._meter.read()).items():
-            cpu_s[thread.part] += nanoseconds / 1e9
+        cpu_s = by_part(began, self.meter.read())
         figures = job.metrics
         timed = Timed(seconds, figures.read_s, figures.predict_s, figures.write_s)
         return Job(timed, figures.retry_count, figures.avg_latency_ms, cpu_s)
@@ -199,6 +205,16 @@ async def callers(mesh: BenchMesh, options: argparse.Namespace, folder: Path) ->
     return await run_script(address=mesh.gateway, call=call, times=times, seconds=options.seconds, folder=folder)
 
 
+async def _metered(
+    mesh: BenchMesh, jobs: Jobs, options: argparse.Namespace, folder: Path
+) -> tuple[Outcome, Mapping[str, float]]:
+    """Callers, and how many cores each part of the mesh took meanwhile."""
+    began, began_s = jobs.meter.read(), CLOCK.monotonic()
+    outcome = await callers(mesh, options, folder)
+    seconds = CLOCK.monotonic() - began_s
+    return outcome, {part: spent_s / seconds for part, spent_s in by_part(began, jobs.meter.read()).items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Round:
     """Callers without and with the job, and how fast the job was beside them."""
@@ -206,6 +222,8 @@ class Round:
     without: Outcome
     beside: Outcome
     rows_per_s: float
+    cores: Mapping[str, float]
+    """By part of the mesh: how much of a core it took beside them more than without the job."""
 
 
 async def beside(mesh: BenchMesh, jobs: Jobs, options: argparse.Namespace, folder: Path) -> list[Round]:
@@ -215,15 +233,16 @@ async def beside(mesh: BenchMesh, jobs: Jobs, options: argparse.Namespace, folde
         print(FIRST_IN_LINE)
     for turn in range(options.rounds):
         # Every other time the other way round, so that a machine that grows slower favours neither.
-        early = await callers(mesh, options, folder) if turn % 2 == 0 else None
+        early = await _metered(mesh, jobs, options, folder) if turn % 2 == 0 else None
         job_id = await jobs.submit(folder / f"beside-{turn}.parquet", options)
         await jobs.begun(job_id)
         before, began_s = await jobs.rows(job_id), CLOCK.monotonic()
-        beside_it = await callers(mesh, options, folder)
+        beside_it, busy = await _metered(mesh, jobs, options, folder)
         rows_per_s = (await jobs.rows(job_id) - before) / (CLOCK.monotonic() - began_s)
         await jobs.cancel(job_id)
-        without = early or await callers(mesh, options, folder)
-        rounds.append(Round(without, beside_it, rows_per_s))
+        without, idle = early or await _metered(mesh, jobs, options, folder)
+        cores = {part: share - idle.get(part, 0.0) for part, share in busy.items()}
+        rounds.append(Round(without, beside_it, rows_per_s, cores))
         print(
             f"round {turn + 1}: p50 {without.percentile_ms(50):.2f} and {beside_it.percentile_ms(50):.2f} ms, "
             f"p99 {without.percentile_ms(99):.2f} and {beside_it.percentile_ms(99):.2f} ms; {rows_per_s:,.0f} rows/s",
@@ -290,6 +309,9 @@ def _show_callers(console: Console, rounds: Sequence[Round]) -> None:
         f"p99 with the job is {ratio} [1.05] of all rounds together, {min(alone):.2f} to {max(alone):.2f} of single "
         f"ones; it does {rows_per_s:,.0f} rows/s beside them"
     )
+    parts = {part: statistics.median(one.cores.get(part, 0.0) for one in rounds) for part in rounds[0].cores}
+    spent = ", ".join(f"{part} {cores:+.3f}" for part, cores in sorted(parts.items(), key=lambda one: -one[1]))
+    console.print(f"cores that it takes beside them: {spent}")
 
 
 def main() -> None:

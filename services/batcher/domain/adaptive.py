@@ -154,6 +154,7 @@ class AdaptiveGroup:
 
     __slots__ = (
         "_brief",
+        "_brief_at",
         "_climb",
         "_enough",
         "_fit",
@@ -173,6 +174,7 @@ class AdaptiveGroup:
         """Rows of a batch beyond which more gain nothing; 0: not known."""
         self._stretched = False
         self._brief = 0
+        self._brief_at = 0
         self._fit = 0
         self._fit_at = 0
 
@@ -190,15 +192,20 @@ class AdaptiveGroup:
 
     def rows_brief(self, batching: Batching) -> int:
         """The most rows of the next batch where others shall not wait for it: not more than `rows_max`."""
-        return min(self.rows_max(batching), self._brief)
+        most = self.rows_max(batching)
+        # Of callers' batches too, which are the small ones, and most of all there are: a job's own are few beside them,
+        # and say nothing of how quick the model can be.
+        latency = self._version.latency
+        if latency.seen >= self._brief_at:
+            self._brief_at = latency.seen + _FIT_EVERY
+            self._brief = latency.rows_brief(_BRIEF, rows_max=max(1, batching.max_batch_size))
+        return min(most, self._brief)
 
     def _look(self, batching: Batching, most: int) -> None:
         """Looks up the sizes."""
         version, latency = self._version, self.latency
         self._fit_at = latency.seen + _FIT_EVERY
         version.slots.rows_max = most
-        # Of callers' batches too, which are the small ones: a job's own say nothing of how quick the model can be.
-        self._brief = version.latency.rows_brief(_BRIEF, rows_max=most)
         enough = version.lately.rows_enough(_ENOUGH, rows_max=most)
         # Times scatter: a size is only enough if batches that found the backend free say so too.
         while enough < most and version.slots.saving(enough) > _SAVING_MAX:

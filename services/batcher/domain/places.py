@@ -22,7 +22,7 @@ _TIE = 1.15
 _NOT_MET = 199
 """For each batch of callers that met a batch of shadow copies on a server, as many must not. Of callers, one in 200
 then meets one: too few to show at their 99th percentile, whatever a copy costs them."""
-_JOBS_NOT_MET = 19
+_JOBS_NOT_MET = 49
 """The same of batches of jobs, which are brief where callers are near: who meets one of those waits little."""
 _JOBS_REST_MAX_S = 1.0
 """Nor do jobs wait longer than this for callers who do not come: a caller now and then may not hold up a whole job."""

@@ -57,6 +57,9 @@ class MonitorSettings(TellingSettings):
     are read."""
     host_sample_period_s: float = Field(default=10.0, ge=1, le=60)
     """Seconds between looks at this host's CPU and memory."""
+    nvml_library: Path | None = None
+    """Path of NVIDIA's management library, libnvidia-ml.so.1, where the loader does not find it by itself, as on nodes
+    that have the driver beside their system. Empty: the loader finds it, or there are no GPUs."""
     alert_period_s: float = Field(default=5.0, ge=0.1, le=60)
     """Seconds between looks at all alert rules."""
     channel_key: SecretStr = SecretStr("")

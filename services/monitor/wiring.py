@@ -200,7 +200,7 @@ def build(settings: MonitorSettings, *, clock: Clock) -> Monitor:
 def _host_watch(
     lifecycle: Lifecycle, settings: MonitorSettings, usage: UsageStore, board: Board, clock: Clock
 ) -> HostWatch:
-    gpus = NvmlGpus()
+    gpus = NvmlGpus(settings.nvml_library)
     lifecycle.add("GPUs", stop=lambda: asyncio.to_thread(gpus.close))
     return HostWatch(
         probe=ProcHostProbe(),

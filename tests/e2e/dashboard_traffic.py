@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import httpx
+import psutil
 
 from examples.rehearsal.models import NEW, OLD, Fault
 from tests.e2e.driving import DIGITS, Rest, deploy, registration
@@ -15,6 +16,7 @@ from tests.support.mesh import Mesh
 from tests.support.prometheus import Server
 from tests.support.waiting import until
 
+_STUB = "triton_python_backend_stub"
 _SCRAPED_WITHIN_S = 5.0
 WITHIN_S = 120.0
 SAMPLE_ROWS = 1500
@@ -54,6 +56,17 @@ def teams(mesh: Mesh, operator: Rest) -> None:
     finally:
         caller.close()
         nobody.close()
+
+
+def on_gpus(mesh: Mesh, file: Path) -> None:
+    """Has the models that are loaded compute on a GPU that is played."""
+
+    def stubs() -> list[int]:
+        lines = [(one.pid, " ".join(one.info["cmdline"] or ())) for one in psutil.process_iter(["cmdline"])]
+        return [pid for pid, line in lines if _STUB in line and f"{mesh.data_dir}/" in line]
+
+    pids = until(stubs, what="the digits are loaded")
+    file.write_text("".join(f"{pid}\n" for pid in pids))
 
 
 def requests(mesh: Mesh, rest: Rest) -> None:

@@ -26,13 +26,14 @@ from tests.e2e import dashboard_traffic
 from tests.e2e.driving import MODEL, TIMEOUT_S, Rest, bearer
 from tests.support.mesh import Mesh, start_mesh, stop_mesh
 from tests.support.otlp import SpanReceiver, receiving_spans
+from tests.support.played_gpus import nvml_double
 from tests.support.prometheus import Server, config_for, program, running
 from tests.support.waiting import until
 
 DASHBOARDS = sorted((ROOT / "deploy" / "helm" / "infermesh" / "dashboards").glob("*.json"))
 SEEN_WITHIN_S = 120.0
-NEEDS_A_GPU = ("model_gpu_utilization",)
-"""What only hosts with one can say."""
+PIDS = "gpu-pids"
+"""Who computes on the GPUs that are played."""
 pytestmark = pytest.mark.timeout(900)
 
 
@@ -49,9 +50,11 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
-    """A mesh of its own: with traces, a log and samples of all requests, and a limiter as several gateways have."""
+    """A mesh of its own: with traces, a log and samples of all requests, a limiter as several gateways have, and GPUs
+    that a library plays where there are none."""
     program("prometheus")
     folder = tmp_path_factory.mktemp("watched")
+    gpus = {} if which("nvidia-smi") else {"INFERMESH_MONITOR_NVML_LIBRARY": nvml_double(folder, pids=folder / PIDS)}
     with receiving_spans() as spans:
         mesh = start_mesh(
             folder / "data",
@@ -62,6 +65,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
                 "INFERMESH_MONITOR_LOG_SAMPLE_RATE": "1",
                 "INFERMESH_MONITOR_DRIFT_ROWS_PER_S": "1000",
                 "INFERMESH_MONITOR_SAMPLE_DIR": str(folder),
+                **{name: str(value) for name, value in gpus.items()},
             },
         )
         rest = Rest(mesh.gateway, mesh.key)
@@ -82,6 +86,7 @@ def happened(watched: Watched) -> None:
         within_s=SEEN_WITHIN_S,
         what="Prometheus reads every part of the mesh",
     )
+    dashboard_traffic.on_gpus(watched.mesh, folder / PIDS)
     dashboard_traffic.requests(watched.mesh, watched.rest)
     dashboard_traffic.teams(watched.mesh, watched.rest)
     dashboard_traffic.jobs(watched.rest, folder, watched.prometheus)
@@ -107,7 +112,6 @@ def queries(dashboard: Any) -> Mapping[str, str]:
         f"{panel['title']} ({target['refId']})": target["expr"]
         for panel in dashboard["panels"]
         for target in panel.get("targets", ())
-        if which("nvidia-smi") or not any(name in target["expr"] for name in NEEDS_A_GPU)
     }
 
 

@@ -1,7 +1,9 @@
 """This host's GPUs, by NVIDIA's management library (NVML), which comes with the driver."""
 
 import contextlib
+import ctypes
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, TypeVar
 
 import pynvml
@@ -21,7 +23,9 @@ class _Process(Protocol):
 class NvmlGpus:
     """A `GpuProbe`. Without a driver there are no GPUs; with one that stops answering there are none until it does."""
 
-    def __init__(self) -> None:
+    def __init__(self, library: Path | None = None) -> None:
+        """`library`: where NVML is, if the loader does not find it by its name."""
+        self._library = library
         self._started = False
         self._said = ""
 
@@ -29,10 +33,11 @@ class NvmlGpus:
         """All GPUs now, in the driver's order."""
         try:
             if not self._started:
+                self._load()
                 pynvml.nvmlInit()
                 self._started = True
             found = [_use(index) for index in range(pynvml.nvmlDeviceGetCount())]
-        except pynvml.NVMLError as error:
+        except (pynvml.NVMLError, OSError) as error:
             self._missing(error)
             return ()
         self._said = ""
@@ -45,7 +50,12 @@ class NvmlGpus:
             with contextlib.suppress(pynvml.NVMLError):
                 pynvml.nvmlShutdown()
 
-    def _missing(self, error: pynvml.NVMLError) -> None:
+    def _load(self) -> None:
+        # pynvml asks for the library by its name alone, which then is the one that is loaded already.
+        if self._library is not None:
+            ctypes.CDLL(str(self._library))
+
+    def _missing(self, error: Exception) -> None:
         # A reset driver forgets who began: the next sample begins anew.
         self.close()
         if (words := str(error)) != self._said:

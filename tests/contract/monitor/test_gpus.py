@@ -6,6 +6,7 @@ Where there is no GPU the real library is missing, and that is the first test. W
 
 import ctypes
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,9 +18,9 @@ from services.monitor.adapters.nvml import NvmlGpus
 from services.monitor.adapters.prometheus import PrometheusBoard
 from services.monitor.domain.gpus import GpuUse, memory_percent, utilization_of, utilization_percent
 from services.monitor.ports import ModelUse
-from tests.support.compilers import compilers
+from services.supervisor.settings import ROOT
+from tests.support.played_gpus import nvml_double
 
-DOUBLE = Path(__file__).resolve().parents[2] / "support" / "native" / "nvml.c"
 GIB = 2**30
 BUSY = GpuUse(0, "GPU-a", "NVIDIA H100", 87.0, 60 * GIB, 80 * GIB, frozenset({4001, 4002}))
 DIVIDED = GpuUse(1, "GPU-b", "NVIDIA H100", None, 20 * GIB, 80 * GIB)
@@ -27,15 +28,7 @@ DIVIDED = GpuUse(1, "GPU-b", "NVIDIA H100", None, 20 * GIB, 80 * GIB)
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
-    made = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
-    said = "no compiler"
-    for compiler in compilers():
-        command = [*compiler, "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-o", str(made), str(DOUBLE)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
-        if done.returncode == 0:
-            return ctypes.CDLL(str(made))
-        said = done.stderr
-    raise AssertionError(said)
+    return ctypes.CDLL(str(nvml_double(tmp_path_factory.mktemp("nvml"))))
 
 
 @pytest.fixture
@@ -84,6 +77,36 @@ def test_a_driver_that_goes_away_has_no_gpus_and_is_begun_with_anew(played: ctyp
     left.value = -1
     assert list(probe.sample()) == [BUSY, DIVIDED]
     probe.close()
+
+
+_TELL = """
+import sys
+from pathlib import Path
+from services.monitor.adapters.nvml import NvmlGpus
+probe = NvmlGpus(Path(sys.argv[1]))
+print([(gpu.name, gpu.utilization_percent, sorted(gpu.pids)) for gpu in probe.sample()])
+probe.close()
+"""
+
+
+def told_by(library: Path) -> str:
+    """What a process of its own reads by the library at a path: one process loads but one of a name."""
+    done = subprocess.run(
+        [sys.executable, "-c", _TELL, str(library)], cwd=ROOT, capture_output=True, text=True, timeout=50, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_library_that_lies_elsewhere_is_found_by_its_path(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    pids.write_text("17\n23\n42\n")
+    library = nvml_double(tmp_path, pids=pids)
+    assert "('NVIDIA H100', 87.0, [17, 23, 42]), ('NVIDIA H100', None, [])]" in told_by(library)
+
+
+def test_a_library_that_is_not_there_is_no_gpu_and_no_failure(tmp_path: Path) -> None:
+    assert told_by(tmp_path / "libnvidia-ml.so.1") == "[]\n"
 
 
 def test_a_host_uses_what_its_gpus_say_and_none_is_not_nothing() -> None:

@@ -1,6 +1,12 @@
 /* A double of NVIDIA's management library at its C interface: one GPU that says everything, one that is divided and says
- * little. `played_calls_until_lost` calls from now on the driver is gone; negative: it stays. */
+ * little. `played_calls_until_lost` calls from now on the driver is gone; negative: it stays. Who computes there is in
+ * the file PLAYED_PIDS, a number a line; without it, two whom there is not. */
+#include <stdio.h>
 #include <string.h>
+
+#ifndef PLAYED_PIDS
+#define PLAYED_PIDS ""
+#endif
 
 enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, UNSUPPORTED = 3, INSUFFICIENT_SIZE = 7, GPU_IS_LOST = 15 };
 
@@ -45,10 +51,16 @@ int nvmlDeviceGetMemoryInfo(void *gpu, memory_t *memory) {
     return answered();
 }
 int nvmlDeviceGetComputeRunningProcesses_v3(void *gpu, unsigned int *count, process_t *processes) {
-    if (gpu != &gpus[0]) { *count = 0; return answered(); }
-    if (processes == 0 || *count < 2) { *count = 2; return INSUFFICIENT_SIZE; }
-    memset(processes, 0, 2 * sizeof(process_t));
-    processes[0].pid = 4001; processes[1].pid = 4002;
-    *count = 2;
+    unsigned int pids[64] = {4001, 4002}, known = 2;
+    FILE *file = fopen(PLAYED_PIDS, "r");
+    if (file != 0) {
+        for (known = 0; known < 64 && fscanf(file, "%u", &pids[known]) == 1;) known++;
+        fclose(file);
+    }
+    if (gpu != &gpus[0]) known = 0;
+    if (known > 0 && (processes == 0 || *count < known)) { *count = known; return INSUFFICIENT_SIZE; }
+    if (known > 0) memset(processes, 0, known * sizeof(process_t));
+    for (unsigned int at = 0; at < known; at++) processes[at].pid = pids[at];
+    *count = known;
     return answered();
 }

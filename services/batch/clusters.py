@@ -46,6 +46,7 @@ def new_launches(
         launchers,
         namespaces=namespaces,
         standings=store.standings,
+        ever_leased=store.ever_leased,
         options=LaunchOptions(
             pods=settings.pod_options(
                 authentication=settings.authentication,
@@ -54,6 +55,7 @@ def new_launches(
             ),
             namespace_default=settings.cluster_namespace,
             start_timeout_s=settings.pod_start_timeout_s,
+            silent_timeout_s=settings.pod_silent_timeout_s,
             outage_timeout_s=settings.outage_timeout_s,
             poll_period_s=settings.poll_period_s,
         ),

@@ -241,6 +241,10 @@ class WorkStore(Protocol):
         """How those of these jobs stand that there are."""
         ...
 
+    async def ever_leased(self, job_id: str) -> bool:
+        """Whether any worker ever had a chunk of the job."""
+        ...
+
     async def renew_chunks(
         self, leases: Sequence[ChunkLease], *, lease_s: float, heard: Mapping[str, bool] | None = None
     ) -> Renewal:

@@ -60,6 +60,9 @@ class ClusterSettings(ServiceSettings):
     pod_start_timeout_s: float = Field(default=300.0, ge=1, le=86_400)
     """How long a job may be without any worker, in seconds, for a reason that does not pass by itself, such as an image
     that is not there or a quota; then it fails. A node is waited for as long as the job may run."""
+    pod_silent_timeout_s: float = Field(default=300.0, ge=1, le=86_400)
+    """How long a job's workers may run before any of them has asked this service for work, in seconds; then they cannot
+    reach it, or show it no certificate of the mesh, and the job fails."""
     spot_node_labels: str = "node.kubernetes.io/lifecycle=spot"
     """Labels of the nodes that workers run on, separated by commas, each key=value. Empty: any node."""
     spot_taints: str = "node.kubernetes.io/lifecycle"

@@ -146,6 +146,11 @@ class MemoryChunks:
                 if hold.owner == owner:
                     hold.until = None
 
+    async def ever_leased(self, job_id: str) -> bool:
+        """Whether any chunk has or had an owner."""
+        self._reach()
+        return job_id in self._rows and bool(self._rows[job_id].holds)
+
     async def standings(self, job_ids: Sequence[str]) -> Mapping[str, Standing]:
         """How they stand."""
         self._reach()

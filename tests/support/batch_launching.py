@@ -1,7 +1,7 @@
 """Clusters in memory, for tests of who launches the work of jobs in them."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from services.batch.domain.indexed_job import Manifest
@@ -117,6 +117,8 @@ def launches_in(
     *,
     clock: Clock | None = None,
     start_timeout_s: float = 60.0,
+    silent_timeout_s: float = 3600.0,
+    ever_leased: Callable[[str], Awaitable[bool]] | None = None,
     outage_timeout_s: float = 60.0,
     poll_period_s: float = 0.01,
 ) -> Launches:
@@ -125,6 +127,7 @@ def launches_in(
         pods=OPTIONS,
         namespace_default="default",
         start_timeout_s=start_timeout_s,
+        silent_timeout_s=silent_timeout_s,
         outage_timeout_s=outage_timeout_s,
         poll_period_s=poll_period_s,
     )
@@ -132,6 +135,7 @@ def launches_in(
         clusters,
         namespaces=KnownNamespaces(),
         standings=store.standings,
+        ever_leased=ever_leased or store.ever_leased,
         options=options,
         clock=clock or SystemClock(),
     )

@@ -27,12 +27,13 @@ _AT_ONCE = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0
 class Node:
     """Runs the pods of a namespace; `run` is a background task. `mine` is what containers have of this machine."""
 
-    def __init__(self, kube: Kube, namespace: str, mine: Mapping[str, str], *, binds: bool) -> None:
-        """`binds`: whether the API server wants to hear by a Binding where a pod is."""
+    def __init__(self, kube: Kube, namespace: str, mine: Mapping[str, str], *, binds: bool, folder: Path) -> None:
+        """`binds`: whether the API server wants to hear by a Binding where a pod is. Mounts are in `folder`."""
         self._kube = kube
         self._namespace = namespace
         self._mine = mine
         self._binds = binds
+        self.folder = folder
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         """By the pod's uid."""
         self._told: set[str] = set()
@@ -116,6 +117,7 @@ class Node:
             await self._say(name, {"phase": "Pending", **_container({"waiting": self.waiting})})
             return
         (container,) = items(pod, "spec", "containers")
+        mounts = await self._mounted(pod, container)
         args = [one for one in items(container, "args") if isinstance(one, str)]
         # A file and no pipe: nobody reads along.
         self.processes[uid] = await asyncio.create_subprocess_exec(
@@ -124,7 +126,7 @@ class Node:
             *args,
             cwd=ROOT,
             stdin=asyncio.subprocess.DEVNULL,
-            env={**self._mine, **await self._environment(pod, container)},
+            env={**self._mine, **_elsewhere(await self._environment(pod, container), mounts)},
         )
         self.names[uid] = name
         ready = [
@@ -151,6 +153,25 @@ class Node:
         path = KINDS["Pod"].path(self._namespace, name, "status")
         await self._kube.server.call("PATCH", path, kind="Pod", body={"status": status}, content_type=MERGE)
 
+    async def _mounted(self, pod: Body, container: object) -> Mapping[str, Path]:
+        """Where the pod's Secrets are, by the path that the container knows."""
+        found: dict[str, Path] = {}
+        volumes = {text(one, "name"): one for one in items(pod, "spec", "volumes")}
+        for mount in items(container, "volumeMounts"):
+            volume = volumes[text(mount, "name")]
+            if not text(volume, "secret", "secretName"):
+                continue
+            secret = await self._kube.get("Secret", self._namespace, text(volume, "secret", "secretName"))
+            assert secret is not None, "a pod whose Secret is missing does not start"
+            keys = {text(one, "key"): text(one, "path") for one in items(volume, "secret", "items")}
+            folder = self.folder / text(pod, "metadata", "uid") / text(mount, "name")
+            folder.mkdir(parents=True)
+            for key, value in table(secret, "data").items():
+                if not keys or key in keys:
+                    (folder / keys.get(key, key)).write_bytes(base64.b64decode(str(value)))
+            found[text(mount, "mountPath")] = folder
+        return found
+
     async def _environment(self, pod: Body, container: object) -> Mapping[str, str]:
         found: dict[str, str] = {}
         for source in items(container, "envFrom"):
@@ -163,6 +184,14 @@ class Node:
             value = text(pod, "metadata", "annotations", annotation[1]) if annotation else text(one, "value")
             found[text(one, "name")] = _REFERENCE.sub(lambda match: found[match[1]], value)
         return found
+
+
+def _elsewhere(environment: Mapping[str, str], mounts: Mapping[str, Path]) -> Mapping[str, str]:
+    """The same with paths of mounts as they are here: processes of one machine share its file system."""
+    return {
+        name: next((f"{at}{value.removeprefix(path)}" for path, at in mounts.items() if value.startswith(path)), value)
+        for name, value in environment.items()
+    }
 
 
 def _container(state: object, *, ready: bool = False) -> Body:

@@ -133,9 +133,13 @@ def shown(version: Version, stage: str) -> model_version_pb2.ModelVersion:
 
 @asynccontextmanager
 async def serving(
-    *, model: SumsServicer | None = None, registry: RegistryServicer | None = None, port: int = 0
+    *,
+    model: SumsServicer | None = None,
+    registry: RegistryServicer | None = None,
+    port: int = 0,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[str]:
-    """Serves on a port of the loopback; the address."""
+    """Serves on a port of the loopback, by TLS with `credentials`; the address."""
     interceptor = MeshInterceptor(
         clock=SystemClock(),
         metrics=RpcMetrics(new_registry()),
@@ -151,7 +155,8 @@ async def serving(
         grpc_service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(model, server)
     if registry is not None:
         registry_service_pb2_grpc.add_RegistryServiceServicer_to_server(registry, server)
-    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    at = f"127.0.0.1:{port}"
+    bound = server.add_secure_port(at, credentials) if credentials is not None else server.add_insecure_port(at)
     await server.start()
     try:
         yield f"127.0.0.1:{bound}"

@@ -138,6 +138,9 @@ _STANDINGS = text("""
     SELECT job_id, status, paused, attempt, total_chunks, completed_chunks FROM batch_jobs
     WHERE job_id = ANY(CAST(:job_ids AS text[]))
 """)
+_EVER_LEASED = text("""
+    SELECT EXISTS (SELECT 1 FROM batch_chunks WHERE job_id = :job_id AND lease_owner IS NOT NULL)
+""")
 _GET_JOB = text(f"SELECT {COLUMNS} FROM batch_jobs WHERE job_id = :job_id")  # noqa: S608 - constants alone are put in
 _WORK = text("""
     SELECT attempt, spec, team, created_by, plan FROM batch_jobs WHERE job_id = :job_id AND plan IS NOT NULL
@@ -258,6 +261,11 @@ class PostgresChunks:
                 )
                 for row in rows
             }
+
+    async def ever_leased(self, job_id: str) -> bool:
+        """Whether any chunk has or had an owner: what is given back keeps his name."""
+        async with transaction(self._engine) as connection:
+            return bool((await connection.execute(_EVER_LEASED, {"job_id": job_id})).scalar_one())
 
     async def work_of(self, job_id: str) -> JobWork | None:
         """What a worker must know of a job."""

@@ -173,6 +173,18 @@ def obstacle(found: Launched, pods: Sequence[Body], refusals: Sequence[str]) -> 
     return None
 
 
+def unheard(found: Launched, batch_address: str, seconds: float) -> MeshError:
+    """Workers run, and none has ever asked for work."""
+    return _failed(
+        found,
+        f"the job's workers run, and none of them has asked the batch service for work in {seconds:g} s; see the pods' "
+        f"logs, that pods reach {batch_address} (INFERMESH_BATCH_POD_BATCH_ADDRESS) past all network policies, and "
+        "that the Secret which INFERMESH_BATCH_POD_TLS_SECRET names holds a certificate of this mesh; then retry the "
+        "job",
+        "Unheard",
+    )
+
+
 def unscheduled(pods: Iterable[Body]) -> str:
     """What the scheduler says of pods that no node takes; empty: nothing."""
     for pod in sorted(pods, key=name_of):

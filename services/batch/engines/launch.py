@@ -16,6 +16,7 @@ from services.batch.domain.launched import (
     fate,
     next_step,
     obstacle,
+    unheard,
     unscheduled,
 )
 from services.batch.ports import StoreAwayError
@@ -36,11 +37,13 @@ _LOOK_S = 5.0
 @dataclass(frozen=True, slots=True)
 class LaunchOptions:
     """`start_timeout_s`: how long a Job may be without any worker for a reason that does not pass by itself.
+    `silent_timeout_s`: how long its workers may run before any of them asks for work.
     `outage_timeout_s`: how long a cluster may not answer."""
 
     pods: PodOptions
     namespace_default: str
     start_timeout_s: float
+    silent_timeout_s: float
     outage_timeout_s: float
     poll_period_s: float
 
@@ -48,13 +51,24 @@ class LaunchOptions:
 class Launch:
     """Sees to one job's Job while the job is carried."""
 
-    def __init__(self, launcher: Launcher, namespaces: Namespaces, options: LaunchOptions, clock: Clock) -> None:
+    def __init__(
+        self,
+        launcher: Launcher,
+        namespaces: Namespaces,
+        ever_leased: Callable[[str], Awaitable[bool]],
+        options: LaunchOptions,
+        clock: Clock,
+    ) -> None:
+        """`ever_leased`: whether any worker ever had work of a job, as the store says."""
         self._launcher = launcher
         self._namespaces = namespaces
+        self._ever_leased = ever_leased
         self._options = options
         self._clock = clock
         self._woken = Signal()
         self._alone_since_s: float | None = None
+        self._silent_since_s: float | None = None
+        self._heard = False
 
     def wake(self) -> None:
         """What is asked of the job may be otherwise."""
@@ -102,6 +116,7 @@ class Launch:
         await self._bring_about(wanted, found)
         if found is not None:
             await self._check_started(found)
+            await self._check_heard(found, job.job_id)
 
     async def _bring_about(self, wanted: Manifest, found: Launched | None) -> None:
         step = next_step(wanted, found)
@@ -135,6 +150,21 @@ class Launch:
         log.warning("no worker runs yet", kubernetes_job=found.name, why=words or "its pods have not started")
         self._alone_since_s = now_s
 
+    async def _check_heard(self, found: Launched, job_id: str) -> None:
+        """Raises where workers have run for too long, and none of them ever asked for work: they cannot reach whom they
+        are to ask, and go on trying, since he may only be away."""
+        now_s = self._clock.monotonic()
+        if self._heard or not found.ready or found.suspended or found.complete or found.ending:
+            self._silent_since_s = None
+            return
+        if self._silent_since_s is None:
+            self._silent_since_s = now_s
+        if now_s - self._silent_since_s < self._options.silent_timeout_s:
+            return
+        self._heard = await self._ever_leased(job_id)
+        if not self._heard:
+            raise unheard(found, self._options.pods.batch_address, self._options.silent_timeout_s)
+
 
 class Launches:
     """All clusters. `tidy` is a background task."""
@@ -145,13 +175,15 @@ class Launches:
         *,
         namespaces: Namespaces,
         standings: Callable[[Sequence[str]], Awaitable[Mapping[str, Standing]]],
+        ever_leased: Callable[[str], Awaitable[bool]],
         options: LaunchOptions,
         clock: Clock,
     ) -> None:
-        """`standings`: how jobs stand, as the store says."""
+        """`standings`: how jobs stand, as the store says. `ever_leased`: whether any worker ever had work of one."""
         self._launchers = launchers
         self._namespaces = namespaces
         self._standings = standings
+        self._ever_leased = ever_leased
         self._options = options
         self._clock = clock
         self._woken = asyncio.Event()
@@ -169,7 +201,7 @@ class Launches:
                 f"{known}); name it there and retry the job, or make another job",
                 metadata={"cluster": runtime},
             )
-        return Launch(self._launchers[runtime], self._namespaces, self._options, self._clock)
+        return Launch(self._launchers[runtime], self._namespaces, self._ever_leased, self._options, self._clock)
 
     def wake(self) -> None:
         """Has it look at once."""

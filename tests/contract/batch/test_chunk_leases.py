@@ -285,3 +285,19 @@ async def test_how_jobs_stand(stores: Stores) -> None:
         JOB_ID: Standing(Status.RUNNING, paused=False, attempt=1, total_chunks=3, completed_chunks=1),
         "batch_job_2": Standing(Status.PENDING, paused=True, attempt=1, total_chunks=0, completed_chunks=0),
     }
+
+
+async def test_whether_any_worker_ever_had_a_chunk(stores: Stores) -> None:
+    for number in (1, 2):
+        await stores.jobs.create(new(number))
+    for lease in await stores.work.claim("carrier", lease_s=LONG_S, limit=2):
+        await stores.work.set_plan(lease, PLAN)
+    assert not await stores.work.ever_leased(JOB_ID)
+    leases, _ = await stores.work.lease_chunks("worker", lease_s=LONG_S, limit=1, after={})
+    (job_id,) = {lease.job_id for lease in leases}
+    assert await stores.work.ever_leased(job_id)
+    await stores.work.give_back_chunks(leases)
+    assert await stores.work.ever_leased(job_id), "he is remembered"
+    (other,) = {JOB_ID, "batch_job_2"} - {job_id}
+    assert not await stores.work.ever_leased(other)
+    assert not await stores.work.ever_leased("batch_job_3")

@@ -3,8 +3,10 @@
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import grpc
 import pytest
 
+from services.common.grpc.tls import PeerTls
 from services.supervisor.parts.service import service_part
 from services.supervisor.ports import free_ports
 from tests.integration.batch.driving import ModelPort, Service
@@ -18,9 +20,23 @@ def model() -> SumsServicer:
 
 
 @pytest.fixture
-async def model_port(model: SumsServicer) -> AsyncIterator[ModelPort]:
+def tls() -> PeerTls | None:
+    """By which services of the mesh speak to each other."""
+    return None
+
+
+@pytest.fixture
+def gateway_credentials() -> grpc.ServerCredentials | None:
+    """By which the gateway proves who it is."""
+    return None
+
+
+@pytest.fixture
+async def model_port(
+    model: SumsServicer, gateway_credentials: grpc.ServerCredentials | None
+) -> AsyncIterator[ModelPort]:
     (port,) = free_ports(1)
-    serves = ModelPort(model, port)
+    serves = ModelPort(model, port, gateway_credentials)
     await serves.open()
     yield serves
     model.release()
@@ -28,9 +44,9 @@ async def model_port(model: SumsServicer) -> AsyncIterator[ModelPort]:
 
 
 @pytest.fixture
-async def registry_address() -> AsyncIterator[str]:
+async def registry_address(tls: PeerTls | None) -> AsyncIterator[str]:
     registry = RegistryServicer([(SUMS, "active")])  # type: ignore[abstract]  # only what the service calls
-    async with serving(registry=registry) as address:
+    async with serving(registry=registry, credentials=tls.for_servers() if tls is not None else None) as address:
         yield address
 
 
@@ -61,6 +77,7 @@ async def service(  # noqa: PLR0917 - fixtures are named, not counted
     more_settings: dict[str, object],
     workers: int,
     service_ports: list[int],
+    tls: PeerTls | None,
 ) -> AsyncIterator[Service]:
     """Started and ready; whatever still runs is stopped at the end."""
     port, metrics_port = service_ports
@@ -78,13 +95,15 @@ async def service(  # noqa: PLR0917 - fixtures are named, not counted
             "lease_s": 1.0,
             "poll_period_s": 0.1,
             "chunk_rows_min": 20,
+            **({"tls_dir": tls.folder} if tls is not None else {}),
             **more_settings,
             "workers": workers,
         },
         work_dir=tmp_path,
         log_path=tmp_path / "batch.log",
+        tls=tls,
     )
-    running = Service(part, port, metrics_port)
+    running = Service(part, port, metrics_port, tls)
     await running.start()
     yield running
     await running.stop()

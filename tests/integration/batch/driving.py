@@ -18,6 +18,7 @@ from psycopg import sql
 
 from services.common.clock import SystemClock
 from services.common.grpc.channel import open_channel
+from services.common.grpc.tls import PeerTls
 from services.supervisor.parts.part import Part
 from services.supervisor.process import Process
 from tests.support.batch_servers import SumsServicer, serving
@@ -29,11 +30,11 @@ ENDED = ("completed", "failed", "cancelled")
 class Service:
     """A process that may be killed and started again on the same ports."""
 
-    def __init__(self, part: Part, port: int, metrics_port: int) -> None:
+    def __init__(self, part: Part, port: int, metrics_port: int, tls: PeerTls | None = None) -> None:
         self._part = part
         self._metrics_port = metrics_port
         self._process: Process | None = None
-        self._channel: grpc.aio.Channel = open_channel(f"127.0.0.1:{port}")
+        self._channel: grpc.aio.Channel = open_channel(f"127.0.0.1:{port}", tls=tls)
         self._health = self._channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
@@ -109,14 +110,15 @@ class Service:
 class ModelPort:
     """Where the model is served: may be closed, and opened again."""
 
-    def __init__(self, model: SumsServicer, port: int) -> None:
+    def __init__(self, model: SumsServicer, port: int, credentials: grpc.ServerCredentials | None = None) -> None:
         self.port = port
+        self._credentials = credentials
         self._model = model
         self._open: AbstractAsyncContextManager[str] | None = None
 
     async def open(self) -> None:
         """Serves."""
-        self._open = serving(model=self._model, port=self.port)
+        self._open = serving(model=self._model, port=self.port, credentials=self._credentials)
         await self._open.__aenter__()
 
     async def close(self) -> None:

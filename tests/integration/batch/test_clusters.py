@@ -3,53 +3,33 @@
 Over an API server that is played, and over a real one with its Job controller where INFERMESH_TEST_KUBECONFIG names it.
 """
 
-import asyncio
-import base64
-import json
-import os
-import secrets
-import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2
 
-from services.common.body import Body, at, name_of, text, whole
+from services.common.body import at, name_of, text, whole
 from services.common.clock import SystemClock
 from services.common.errors import MeshError, Reason
-from services.common.kubernetes.api_server import APPLY
-from tests.integration.batch.driving import Service
-from tests.support.batch_pods import Node, PlayedJobs
+from tests.integration.batch.driving import ModelPort, Service
+from tests.support.batch_ground import (
+    BUCKETS,
+    ROWS,
+    VARIABLE,
+    Ground,
+    cluster_settings,
+    ground_in,
+    ids,
+    places,
+    real_kubeconfig,
+)
 from tests.support.batch_servers import SumsServicer
-from tests.support.operator_kube import KINDS, NODE, Kube, kube
-from tests.support.operator_mock import played_api_server
 from tests.support.s3 import S3, s3_server
 from tests.support.waiting import eventually
 
-VARIABLE = "INFERMESH_TEST_KUBECONFIG"
-ROWS = 4000
 CLOCK = SystemClock()
 pytestmark = pytest.mark.timeout(240)
-
-
-@dataclass
-class Ground:
-    """A cluster with one node."""
-
-    kubeconfig: Path
-    kube: Kube
-    namespace: str
-    node: Node
-    real: bool
-
-    async def job(self) -> Body | None:
-        """The one Job that there is."""
-        found = await self.kube.list("Job", self.namespace)
-        assert len(found) <= 1
-        return found[0] if found else None
 
 
 @pytest.fixture(scope="module")
@@ -66,82 +46,22 @@ def workers() -> int:
 
 @pytest.fixture(params=["played", "real"])
 async def ground(request: pytest.FixtureRequest, s3: S3, tmp_path: Path, socket_enabled: None) -> AsyncIterator[Ground]:
-    named = os.environ.get(VARIABLE)
-    real = request.param == "real"
-    if real and not named:
+    if request.param == "real" and not real_kubeconfig():
         pytest.skip(f"{VARIABLE} names no kubeconfig of a Kubernetes cluster to test in")
-    namespace = f"test-{secrets.token_hex(4)}" if real else "vision"
-    mine = {name: os.environ[name] for name in ("PATH", "HOME", "PYTHONPATH") if name in os.environ}
-    mine["PYTHONPATH"] = os.pathsep.join(one for one in sys.path if one)
-    async with AsyncExitStack() as stack:
-        if named and real:
-            kubeconfig = Path(named)
-        else:
-            _, kubeconfig = await stack.enter_async_context(played_api_server(tmp_path))
-        client = await stack.enter_async_context(kube(kubeconfig))
-        tasks = []
-        if real:
-            await client.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
-            node_body = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE}}
-            query = {"fieldManager": NODE, "force": "true"}
-            await client.server.call(
-                "PATCH", f"/api/v1/nodes/{NODE}", kind="Node", query=query, body=node_body, content_type=APPLY
-            )
-        else:
-            tasks.append(asyncio.create_task(PlayedJobs(client, namespace).run(), name="jobs"))
-        data = {key: base64.b64encode(value.encode()).decode() for key, value in s3.environment.items()}
-        metadata = {"name": "buckets", "namespace": namespace}
-        await client.apply({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
-        node = Node(client, namespace, mine, binds=real)
-        tasks.append(asyncio.create_task(node.run(), name="node"))
-        try:
-            yield Ground(kubeconfig, client, namespace, node, real)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            if real:
-                await client.delete("Namespace", "", namespace)
-                at_once = {"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0}
-                with suppress(MeshError):
-                    await client.server.call("DELETE", KINDS["Pod"].path(namespace), kind="Pod", body=at_once)
+    async with ground_in(tmp_path, s3, real=request.param == "real") as made:
+        yield made
 
 
 @pytest.fixture
 def more_settings(
-    ground: Ground, service_ports: list[int], registry_address: str, model_port: object
+    ground: Ground, service_ports: list[int], registry_address: str, model_port: ModelPort
 ) -> dict[str, object]:
-    return {
-        # Beside other tests a nice worker would do nothing for minutes.
-        "worker_niceness": 0,
-        "clusters": f"far={ground.kubeconfig}",
-        "cluster_owner": ground.namespace,
-        "cluster_namespace": ground.namespace,
-        "cluster_namespaces": ground.namespace,
-        "pod_image": "registry.example/infermesh/services:0.1.0",
-        "pod_batch_address": f"127.0.0.1:{service_ports[0]}",
-        "pod_registry_address": registry_address,
-        "pod_batcher_address": f"127.0.0.1:{model_port.port}",  # type: ignore[attr-defined]
-        "pod_env_from_secrets": "buckets",
-        "pod_start_timeout_s": 2.0,
-        "pod_retries": 2,
-        "pods_max": 2,
-        "spot_node_labels": "",
-        "spot_taints": "",
-    }
-
-
-def places(s3: S3, rows: int = ROWS) -> tuple[str, str]:
-    """An input of so many rows, and a place for the output."""
-    folder = secrets.token_hex(4)
-    lines = (json.dumps({"id": 1000 + row, "a": row / 4, "b": row % 90}) for row in range(rows))
-    s3.put(f"{folder}/in.jsonl", "\n".join(lines).encode())
-    return f"s3://{s3.bucket}/{folder}/in.jsonl", f"s3://{s3.bucket}/{folder}/out.jsonl"
-
-
-def ids(s3: S3, target: str) -> list[int]:
-    content = s3.get(target.removeprefix(f"s3://{s3.bucket}/"))
-    return [json.loads(line)["id"] for line in content.splitlines()]
+    return cluster_settings(
+        ground,
+        batch_port=service_ports[0],
+        registry_address=registry_address,
+        batcher_address=f"127.0.0.1:{model_port.port}",
+    )
 
 
 async def workers_of(service: Service, job_id: str) -> set[str]:
@@ -242,10 +162,7 @@ async def test_an_image_that_cannot_be_pulled_is_the_job_s_error(service: Servic
 
 
 async def test_workers_that_can_never_work_fail_the_job(service: Service, s3: S3, ground: Ground) -> None:
-    metadata = {"name": "buckets", "namespace": ground.namespace}
-    wrong = base64.b64encode(b"nowhere").decode()
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata}
-    await ground.kube.apply({**secret, "data": {"INFERMESH_BATCH_WORKER_NICENESS": wrong}})
+    await ground.keep(BUCKETS, {"INFERMESH_BATCH_WORKER_NICENESS": b"nowhere"})
     job = await service.ended((await service.submit(*places(s3, 100), runtime="far")).job_id, timeout_s=120)
     assert (job.status, job.error_reason) == ("failed", Reason.WORKERS_FAILED), job.error_message
     assert set(ground.node.codes().values()) == {78}

@@ -19,7 +19,7 @@ from tests.support.batch_fakes import MemoryBatchStore
 from tests.support.batch_job_cases import OPTIONS, job
 from tests.support.batch_launching import MemoryCluster, launches_in
 
-START_S, OUTAGE_S = 30.0, 50.0
+START_S, SILENT_S, OUTAGE_S = 30.0, 70.0, 50.0
 AWAY = MeshError(Reason.DEPENDENCY_UNAVAILABLE, "it is away")
 
 
@@ -30,16 +30,24 @@ class World:
         self.loop = looptime.new_event_loop()
         self.clock = LoopClock(datetime(2026, 1, 15, tzinfo=UTC))
         self.cluster = MemoryCluster()
+        self.leased = True
         self.launches = launches_in(
             {"far": self.cluster},
             MemoryBatchStore(self.clock),
             clock=self.clock,
             start_timeout_s=START_S,
+            silent_timeout_s=SILENT_S,
+            ever_leased=self.ever_leased,
             outage_timeout_s=OUTAGE_S,
             poll_period_s=1.0,
         )
         self.job = job()
         self.launch: Launch | None = None
+
+    async def ever_leased(self, job_id: str) -> bool:
+        """As is played."""
+        assert job_id == self.job.job_id
+        return self.leased
 
     def ask(self, **changes: object) -> None:
         """What is asked of the job is otherwise from now on, as whoever carries it is told."""
@@ -96,6 +104,41 @@ def test_workers_that_run_are_left_alone_and_stay_when_who_carries_the_job_goes(
     assert world.cluster.made == 1
     assert world.carry(500) is None
     assert world.cluster.made == 1, "the next one finds the same"
+
+
+def test_workers_that_never_ask_for_work_fail_the_job_after_a_while(world: World) -> None:
+    world.leased = False
+    gave_up_s = world.carry(500, then=lambda: world.cluster.becomes("", ready=2), at_s=10)
+    assert gave_up_s is not None
+    assert 10 + SILENT_S <= gave_up_s < 10 + SILENT_S + 10
+    assert world.told.reason is Reason.WORKERS_FAILED
+    assert f"none of them has asked the batch service for work in {SILENT_S:g} s" in world.told.message
+    assert OPTIONS.batch_address in world.told.message
+
+
+def test_workers_that_asked_once_may_be_silent_afterwards(world: World) -> None:
+    assert world.carry(SILENT_S + 20, then=lambda: world.cluster.becomes("", ready=2), at_s=1) is None
+
+    def none_is_leased() -> None:
+        world.leased = False
+
+    assert world.carry(500, then=none_is_leased, at_s=SILENT_S + 20) is None
+
+
+def test_workers_that_went_meanwhile_have_their_time_anew(world: World) -> None:
+    world.leased = False
+
+    def all_are_preempted_for_a_second() -> None:
+        world.cluster.becomes("", ready=0)
+        world.later(1, lambda: world.cluster.becomes("", ready=2))
+
+    def begin() -> None:
+        world.cluster.becomes("", ready=2)
+        world.later(SILENT_S - 10, all_are_preempted_for_a_second)
+
+    gave_up_s = world.carry(500, then=begin, at_s=1)
+    assert gave_up_s is not None
+    assert 2 * SILENT_S - 9 <= gave_up_s < 2 * SILENT_S + 2
 
 
 def test_an_image_that_is_not_there_fails_the_job_after_a_while(world: World) -> None:

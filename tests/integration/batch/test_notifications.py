@@ -79,6 +79,7 @@ async def test_all_are_told_what_became_of_a_job(service: Service, mailbox: Mail
     assert SLACK not in log
 
 
+@pytest.mark.timeout(150)
 async def test_nobody_is_forgotten_where_the_service_dies_and_the_receiver_is_away(
     service: Service, port: int, tmp_path: Path
 ) -> None:

@@ -267,6 +267,15 @@ def test_the_exit_code_says_how_it_ended(
     assert ("infermesh batch retry batch_job_1" in finished.stderr) == bool(code)
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C interrupts, also where whoever started the tests in the background had it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     "arguments", [("submit", "digits", "/in.csv", "/out.csv", "--follow"), ("watch", "batch_job_1")]
 )

@@ -54,6 +54,7 @@ async def ask(stub: Any, count: int) -> list[float]:
     return took
 
 
+@pytest.mark.timeout(150)
 @pytest.mark.parametrize("trouble", [locked, gone])
 async def test_predictions_go_on_and_what_is_dropped_is_counted(
     monitor: RunningMonitor, database_url: str, tmp_path: Path, trouble: Any

@@ -63,10 +63,14 @@ class Outcome:
         """Requests without an answer, or with one that has no message; of the lead-in too."""
         return int(np.isnan(self.latency_s).sum()) + self.errors_before
 
+    @property
+    def waited_s(self) -> NDArray[np.float64]:
+        """The latencies; what was not answered counts as never."""
+        return np.where(np.isnan(self.latency_s), np.inf, self.latency_s)
+
     def percentile_ms(self, which: float) -> float:
         """Of the latencies, in milliseconds; what was not answered counts as never."""
-        latencies = np.where(np.isnan(self.latency_s), np.inf, self.latency_s)
-        return float(np.percentile(latencies, which, method="higher") * 1000)
+        return float(np.percentile(self.waited_s, which, method="higher") * 1000)
 
     def lag_ms(self, which: float) -> float:
         """Percentile of the generator's own lateness, in milliseconds."""

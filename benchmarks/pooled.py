@@ -32,16 +32,12 @@ def pooled_ratio(without: Sequence[Outcome], beside: Sequence[Outcome], *, perce
     What it may be by chance is told by the bootstrap over pairs of turns, which keeps together what one disturbance of
     the machine met (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapters 8 and 13).
     """
-    pairs = [(_known(one), _known(other)) for one, other in zip(without, beside, strict=True)]
+    pairs = [(one.waited_s, other.waited_s) for one, other in zip(without, beside, strict=True)]
     rng = np.random.default_rng(_SEED)
     draws = rng.integers(0, len(pairs), (_RESAMPLES, len(pairs)))
     drawn = [_ratio([pairs[at] for at in draw], percentile) for draw in draws]
     low, high = np.percentile(drawn, [2.5, 97.5], method="nearest")
     return Ratio(_ratio(pairs, percentile), float(low), float(high))
-
-
-def _known(outcome: Outcome) -> Latencies:
-    return np.where(np.isnan(outcome.latency_s), np.inf, outcome.latency_s)
 
 
 def _ratio(pairs: Sequence[tuple[Latencies, Latencies]], percentile: float) -> float:

@@ -1,6 +1,6 @@
 """A batch service as a real process, over a real PostgreSQL and real servers for the model and the registry."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -11,7 +11,24 @@ from services.supervisor.parts.service import service_part
 from services.supervisor.ports import free_ports
 from tests.integration.batch.driving import ModelPort, Service
 from tests.support.batch_fakes import SUMS
+from tests.support.batch_ground import VARIABLE, Ground, ground_in, real_kubeconfig
 from tests.support.batch_servers import RegistryServicer, SumsServicer, serving
+from tests.support.s3 import S3, s3_server
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["played", "real"])
+async def ground(request: pytest.FixtureRequest, s3: S3, tmp_path: Path, socket_enabled: None) -> AsyncIterator[Ground]:
+    """A cluster, played and, where one is named, real."""
+    if request.param == "real" and not real_kubeconfig():
+        pytest.skip(f"{VARIABLE} names no kubeconfig of a Kubernetes cluster to test in")
+    async with ground_in(tmp_path, s3, real=request.param == "real") as made:
+        yield made
 
 
 @pytest.fixture

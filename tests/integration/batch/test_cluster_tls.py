@@ -1,6 +1,5 @@
 """Workers in a cluster, for a mesh whose services speak mutual TLS and whose gateway has a certificate of its own."""
 
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import grpc
@@ -10,19 +9,13 @@ from services.batch.domain.indexed_job import GATEWAY_SECRET
 from services.common.errors import Reason
 from services.common.grpc.tls import AUTHORITY, CERTIFICATE, PRIVATE_KEY, PeerTls
 from tests.integration.batch.driving import ModelPort, Service
-from tests.support.batch_ground import ROWS, VARIABLE, Ground, cluster_settings, ground_in, ids, places, real_kubeconfig
+from tests.support.batch_ground import ROWS, Ground, cluster_settings, ids, places
 from tests.support.certificates import certificates
-from tests.support.s3 import S3, s3_server
+from tests.support.s3 import S3
 from tests.support.waiting import eventually
 
 MESH = "mesh-certificate"
 pytestmark = pytest.mark.timeout(240)
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -42,17 +35,13 @@ def gateway_credentials(gateway: Path) -> grpc.ServerCredentials:
     return grpc.ssl_server_credentials([pair])
 
 
-@pytest.fixture(params=["played", "real"])
-async def ground(  # noqa: PLR0917 - fixtures are named, not counted
-    request: pytest.FixtureRequest, s3: S3, tmp_path: Path, tls: PeerTls, gateway: Path, socket_enabled: None
-) -> AsyncIterator[Ground]:
-    if request.param == "real" and not real_kubeconfig():
-        pytest.skip(f"{VARIABLE} names no kubeconfig of a Kubernetes cluster to test in")
-    async with ground_in(tmp_path, s3, real=request.param == "real") as made:
-        files = (AUTHORITY, CERTIFICATE, PRIVATE_KEY)
-        await made.keep(MESH, {name: (tls.folder / name).read_bytes() for name in files})
-        await made.keep(GATEWAY_SECRET, {AUTHORITY: (gateway / AUTHORITY).read_bytes(), "api-key": b"not for workers"})
-        yield made
+@pytest.fixture
+async def ground(ground: Ground, tls: PeerTls, gateway: Path) -> Ground:
+    """With the Secrets by which pods and gateway are known."""
+    files = (AUTHORITY, CERTIFICATE, PRIVATE_KEY)
+    await ground.keep(MESH, {name: (tls.folder / name).read_bytes() for name in files})
+    await ground.keep(GATEWAY_SECRET, {AUTHORITY: (gateway / AUTHORITY).read_bytes(), "api-key": b"not for workers"})
+    return ground
 
 
 @pytest.fixture

@@ -3,9 +3,6 @@
 Over an API server that is played, and over a real one with its Job controller where INFERMESH_TEST_KUBECONFIG names it.
 """
 
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
-
 import pytest
 from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2
 
@@ -16,40 +13,23 @@ from tests.integration.batch.driving import ModelPort, Service
 from tests.support.batch_ground import (
     BUCKETS,
     ROWS,
-    VARIABLE,
     Ground,
     cluster_settings,
-    ground_in,
     ids,
     places,
-    real_kubeconfig,
 )
 from tests.support.batch_servers import SumsServicer
-from tests.support.s3 import S3, s3_server
+from tests.support.s3 import S3
 from tests.support.waiting import eventually
 
 CLOCK = SystemClock()
 pytestmark = pytest.mark.timeout(240)
 
 
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    with s3_server() as server:
-        yield server
-
-
 @pytest.fixture
 def workers() -> int:
     """One local worker, which must keep its hands off."""
     return 1
-
-
-@pytest.fixture(params=["played", "real"])
-async def ground(request: pytest.FixtureRequest, s3: S3, tmp_path: Path, socket_enabled: None) -> AsyncIterator[Ground]:
-    if request.param == "real" and not real_kubeconfig():
-        pytest.skip(f"{VARIABLE} names no kubeconfig of a Kubernetes cluster to test in")
-    async with ground_in(tmp_path, s3, real=request.param == "real") as made:
-        yield made
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import bz2
 import gzip
 import io
 import json
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -16,16 +15,10 @@ from infermesh.batch.v1 import batch_job_pb2, batch_service_pb2
 from services.common.errors import MeshError, Reason
 from tests.integration.batch.driving import Service
 from tests.support.batch_servers import SumsServicer
-from tests.support.s3 import S3, s3_server
+from tests.support.s3 import S3
 from tests.support.waiting import eventually
 
 ROWS = 120
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[S3]:
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture

@@ -205,7 +205,8 @@ class Deployments:
     def wait_routed(self, deployment: deployment_pb2.Deployment, *, timeout_s: float = ROUTED_TIMEOUT_S) -> bool:
         """Whether every gateway and batcher knows an active version. False where that is not known in time.
 
-        They are told within milliseconds of its becoming active; a router that is away tells them when it is back.
+        Nearly always they know it before it is called active, but not where one of them hung meanwhile; and a router
+        that is away tells them when it is back.
         """
         deadline = self._monotonic() + timeout_s
         pacer = Pacer(timeout_s=timeout_s, first_s=0.01, most_s=0.25, monotonic=self._monotonic, sleep=self._sleep)

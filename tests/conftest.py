@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from services.common.clock import SystemClock
+from services.supervisor import ports
 from services.supervisor.parts.part import Part
 from services.supervisor.parts.postgres import USER, postgres_part, read_password
 from services.supervisor.parts.postgres import database_url as url_of
@@ -37,6 +38,14 @@ _UNSAFE_AND_QUICK = {
     "io_method": "sync",
 }
 _DROPPED_WITHIN_MS = 15_000
+
+
+def pytest_configure() -> None:
+    """Gives each process of a run ports of its own: while a part is killed and started again, no other test may find
+    its port free."""
+    name, count = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if name:
+        ports.FREE = ports.FREE[int(name.removeprefix("gw")) :: count]
 
 
 class _Held:

@@ -6,7 +6,8 @@ import socket
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-_CHOICE = range(10_000, 32_768)
+FREE = range(10_000, 32_768)
+"""What `free_ports` chooses from."""
 
 BATCHERS_MAX = 8
 """The most batchers that a local mesh has beside its gateway."""
@@ -114,7 +115,7 @@ def free_ports(count: int) -> list[int]:
     """
     found: list[int] = []
     with contextlib.ExitStack() as held:
-        for port in random.SystemRandom().sample(_CHOICE, len(_CHOICE)):
+        for port in random.SystemRandom().sample(FREE, len(FREE)):
             if len(found) == count:
                 break
             one = held.enter_context(socket.socket())
@@ -124,5 +125,5 @@ def free_ports(count: int) -> list[int]:
                 continue
             found.append(port)
     if len(found) < count:
-        raise OSError(f"{count} ports are wanted and {len(found)} of {_CHOICE.start} to {_CHOICE.stop - 1} are free")
+        raise OSError(f"{count} ports are wanted and {len(found)} of {FREE.start} to {FREE.stop - 1} are free")
     return found

@@ -97,8 +97,6 @@ def cluster_settings(
 ) -> dict[str, object]:
     """What a batch service is told of it: the cluster "far"."""
     return {
-        # Beside other tests a nice worker would do nothing for minutes.
-        "worker_niceness": 0,
         "clusters": f"far={ground.kubeconfig}",
         "cluster_owner": ground.namespace,
         "cluster_namespace": ground.namespace,

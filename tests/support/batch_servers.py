@@ -33,6 +33,8 @@ class SumsServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         self.trouble: list[MeshError] = []
         self.answered_rows = 0
         self.held = 0
+        self.holding: set[str] = set()
+        """Whose requests are held: one connection is one worker's."""
         self.takes_s = 0.0
         self.given_up = 0
         """Requests that were held until nobody waited for them."""
@@ -59,6 +61,7 @@ class SumsServicer(grpc_service_pb2_grpc.GRPCInferenceServiceServicer):
         self.headers.append({str(key): str(value) for key, value in context.invocation_metadata() or ()})
         if self._let_through == 0:
             self.held += 1
+            self.holding.add(context.peer())
             try:
                 await self._opened.wait()
             except asyncio.CancelledError:

@@ -110,6 +110,8 @@ async def service(  # noqa: PLR0917 - fixtures are named, not counted
             "batcher_address": f"127.0.0.1:{model_port.port}",
             "authentication": False,
             "lease_s": 1.0,
+            # Beside other tests a nice worker would do nothing for longer than its leases last.
+            "worker_niceness": 0,
             "poll_period_s": 0.1,
             "chunk_rows_min": 20,
             **({"tls_dir": tls.folder} if tls is not None else {}),

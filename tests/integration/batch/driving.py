@@ -20,7 +20,7 @@ from services.common.clock import SystemClock
 from services.common.grpc.channel import open_channel
 from services.common.grpc.tls import PeerTls
 from services.supervisor.parts.part import Part
-from services.supervisor.process import Process
+from services.supervisor.process import PartFailedError, Process
 from tests.support.batch_servers import SumsServicer, serving
 from tests.support.waiting import eventually
 
@@ -43,9 +43,16 @@ class Service:
         self.stub = batch_service_pb2_grpc.BatchServiceStub(self._channel)
 
     async def start(self) -> None:
-        """Returns once it is ready."""
-        self._process = await Process.start(self._part, clock=SystemClock())
+        """Returns once it is ready. As the supervisor does, it waits a while for its ports: a worker that it was just
+        starting when it was killed may have them for a moment yet."""
+        self._process = await eventually(self._started, timeout_s=10, what="its ports are free")
+        assert self._process is not None
         await self._process.wait_ready()
+
+    async def _started(self) -> Process | None:
+        with contextlib.suppress(PartFailedError):
+            return await Process.start(self._part, clock=SystemClock())
+        return None
 
     async def kill(self) -> None:
         """Ends it as a power cut would."""

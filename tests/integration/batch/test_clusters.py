@@ -74,7 +74,7 @@ async def test_two_indexes_do_a_job_whole_of_which_one_is_killed_and_one_preempt
     job = await service.submit(source, target, batch_size=20, runtime="far", max_parallelism=2)
     assert job.runtime == "far"
     first, second = await running(ground, 2)
-    await eventually(lambda: model.held >= 2, timeout_s=60, what="both wait for the model")
+    await eventually(lambda: len(model.holding) == 2, timeout_s=60, what="both wait for the model")
     ground.node.kill(first)
     await eventually(lambda: first in ground.node.codes(), what="its death is noticed")
     await ground.node.preempt(second)

@@ -45,7 +45,7 @@ async def test_several_workers_do_one_job_and_a_dead_one_is_replaced(
     write_rows(source, ROWS)
     model.hold_after(0)
     job = await service.submit(source, target, max_parallelism=4)
-    await eventually(lambda: model.held >= 4, what="both workers wait for the model")
+    await eventually(lambda: len(model.holding) == 2, what="both workers wait for the model")
     before = {process.pid for process in service.workers()}
     victim = service.workers()[0]
     victim.kill()
@@ -55,6 +55,7 @@ async def test_several_workers_do_one_job_and_a_dead_one_is_replaced(
 
     await eventually(replaced, what="another one is started")
     assert len(before) == 2
+    await eventually(lambda: len(model.holding) == 3, what="it waits for the model, too")
     model.release()
     ended = await service.ended(job.job_id)
     assert ended.status == "completed", ended.error_message

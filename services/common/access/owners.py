@@ -9,6 +9,7 @@ from services.common.errors import MeshError, Reason
 from services.common.grpc.identity import Identity, identity_headers
 
 _DEADLINE_S = 2.0
+"""Longer than a channel waits before it looks again for a registry that was away: see `open_channel`."""
 
 
 class RegistryOwners:
@@ -20,8 +21,10 @@ class RegistryOwners:
     async def standing(self, model_name: str, identity: Identity) -> Standing | None:
         """What the registry shows that caller of the model."""
         request = registry_service_pb2.GetModelRequest(model_name=model_name)
+        call = self._registry.GetModel
         try:
-            model = await self._registry.GetModel(request, timeout=_DEADLINE_S, metadata=identity_headers(identity))
+            # A registry that just started again may be known to callers before this channel has found it.
+            model = await call(request, timeout=_DEADLINE_S, metadata=identity_headers(identity), wait_for_ready=True)
         except MeshError as error:
             if error.reason is Reason.MODEL_NOT_FOUND:
                 return None

@@ -34,7 +34,7 @@ _OPTIONS = (
     # A service that restarts is back within a second: do not wait the default two minutes to look again.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     # Retries are decided by who knows whether they are safe, not by the transport.
     ("grpc.enable_retries", 0),
 )

@@ -192,6 +192,18 @@ async def test_the_registry_is_asked_in_the_callers_name() -> None:
             assert "fresh" not in caught.value.message
 
 
+async def test_a_registry_that_is_back_is_asked_though_the_channel_has_not_found_it_yet() -> None:
+    async with registry() as at, open_channel(f"127.0.0.1:{at.port}") as channel:
+        await at.stop()
+
+        def lost() -> bool:
+            return channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+
+        await eventually(lost, what="the channel waits before it looks again")
+        await at.start()
+        assert await RegistryOwners(channel).standing("fresh", ADA) == Standing("red", frozenset({"blue"}))
+
+
 async def test_keys_are_reported_once_a_minute_and_at_the_end_and_what_fails_is_given_up() -> None:
     clock = FakeClock()
     async with registry() as at, open_channel(f"127.0.0.1:{at.port}") as channel:

@@ -20,6 +20,9 @@ NAME = "chromium-headless-shell"
 FETCH_TIMEOUT_S = 300.0
 ANSWER_TIMEOUT_S = 60.0
 _KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "ArrowRight": 39, "ArrowLeft": 37, "Backspace": 8}
+_FOCUSABLE = "a, button, input, select, textarea, summary, [tabindex]"
+_NAMED = "one => (one.labels?.[0] ?? one).textContent.trim() || one.getAttribute('aria-label') || one.tagName"
+"""What a screen reader would call an element."""
 
 
 def chromium() -> Path:
@@ -136,15 +139,12 @@ class Page:
 
     def focused(self) -> str:
         """What has the focus, as a screen reader would name it."""
-        return str(
-            self.run(
-                "(document.activeElement.labels?.[0] ?? document.activeElement).textContent.trim()"
-                " || document.activeElement.getAttribute('aria-label') || document.activeElement.tagName"
-            )
-        )
+        return str(self.run(f"({_NAMED})(document.activeElement)"))
 
     def tab_to(self, name: str, *, steps_max: int = 80) -> None:
-        """Presses Tab until what is called so has the focus."""
+        """Presses Tab until what is called so has the focus; waits for it to be shown before."""
+        named = f"[...document.querySelectorAll('{_FOCUSABLE}')].some(one => ({_NAMED})(one).startsWith(text))"
+        self.wait(f"(text => {named})({json.dumps(name)})", what=f"something to use that is called “{name}”")
         passed = []
         for _ in range(steps_max):
             self.press("Tab")

@@ -134,6 +134,8 @@ async def site(tmp_path: Path, database_folder: Path, registry_address: str) -> 
             "batcher_address": model_address,
             "authentication": False,
             "lease_s": 1.0,
+            # Beside other tests a nice worker would do nothing for longer than its leases last.
+            "worker_niceness": 0,
             "poll_period_s": 0.1,
             "chunk_rows_min": 40,
             "jobs_max": 3,

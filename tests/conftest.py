@@ -42,10 +42,10 @@ _DROPPED_WITHIN_MS = 15_000
 
 def pytest_configure() -> None:
     """Gives each process of a run ports of its own: while a part is killed and started again, no other test may find
-    its port free."""
+    its port free. Meshes that are started as `make run` does choose among all."""
     name, count = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     if name:
-        ports.FREE = ports.FREE[int(name.removeprefix("gw")) :: count]
+        ports.CANDIDATES = ports.CANDIDATES[int(name.removeprefix("gw")) :: count]
 
 
 class _Held:

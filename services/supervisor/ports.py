@@ -6,7 +6,7 @@ import socket
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-FREE = range(10_000, 32_768)
+CANDIDATES = range(10_000, 32_768)
 """What `free_ports` chooses from."""
 
 BATCHERS_MAX = 8
@@ -115,7 +115,7 @@ def free_ports(count: int) -> list[int]:
     """
     found: list[int] = []
     with contextlib.ExitStack() as held:
-        for port in random.SystemRandom().sample(FREE, len(FREE)):
+        for port in random.SystemRandom().sample(CANDIDATES, len(CANDIDATES)):
             if len(found) == count:
                 break
             one = held.enter_context(socket.socket())
@@ -125,5 +125,7 @@ def free_ports(count: int) -> list[int]:
                 continue
             found.append(port)
     if len(found) < count:
-        raise OSError(f"{count} ports are wanted and {len(found)} of {FREE.start} to {FREE.stop - 1} are free")
+        raise OSError(
+            f"{count} ports are wanted and {len(found)} of {CANDIDATES.start} to {CANDIDATES.stop - 1} are free"
+        )
     return found

@@ -46,13 +46,13 @@ class Service:
         """Returns once it is ready. As the supervisor does, it waits a while for its ports: a worker that it was just
         starting when it was killed may have them for a moment yet."""
         self._process = await eventually(self._started, timeout_s=10, what="its ports are free")
-        assert self._process is not None
         await self._process.wait_ready()
 
-    async def _started(self) -> Process | None:
-        with contextlib.suppress(PartFailedError):
+    async def _started(self) -> Process:
+        try:
             return await Process.start(self._part, clock=SystemClock())
-        return None
+        except PartFailedError as error:
+            raise AssertionError(str(error)) from error
 
     async def kill(self) -> None:
         """Ends it as a power cut would."""

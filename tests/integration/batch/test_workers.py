@@ -20,6 +20,12 @@ def ids(path: Path) -> list[int]:
     return [json.loads(line)["id"] for line in path.read_text().splitlines()]
 
 
+def group_of(process: psutil.Process) -> str:
+    """How nice its session is; empty where sessions are no groups."""
+    path = Path(f"/proc/{process.pid}/autogroup")
+    return path.read_text().partition(" ")[2].strip() if path.exists() else ""
+
+
 async def chunks(service: Service, job_id: str) -> list[batch_job_pb2.BatchChunk]:
     listed = await service.stub.ListBatchChunks(batch_service_pb2.ListBatchChunksRequest(job_id=job_id))
     return list(listed.chunks)
@@ -35,6 +41,25 @@ async def test_any_number_of_workers_does_a_job(service: Service, tmp_path: Path
     assert ids(target) == [1000 + row for row in range(20 * ROWS)]
     names = {chunk.worker for chunk in await chunks(service, job.job_id)}
     assert names <= ({"batch-0"} if not workers else {f"batch-0-worker-{place}" for place in range(workers)})
+
+
+@pytest.mark.parametrize("more_settings", [{"worker_niceness": 19, "lease_s": 60.0}])
+@pytest.mark.parametrize("workers", [1])
+async def test_a_worker_gives_way_to_all_else_on_its_processors_and_its_service_does_not(
+    service: Service, tmp_path: Path
+) -> None:
+    await eventually(lambda: [one.nice() for one in service.workers()] == [19], what="it is nice")
+    (worker,) = service.workers()
+    parent = worker.parent()
+    assert parent is not None
+    assert parent.nice() == 0
+    # Where sessions share the processors, the niceness of a process holds only within its own.
+    await eventually(lambda: group_of(worker) in {"", "nice 19"}, what="its session is, too")
+    assert group_of(parent) in {"", "nice 0"}
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    write_rows(source, ROWS)
+    job = await service.ended((await service.submit(source, target, batch_size=50)).job_id)
+    assert job.status == "completed", job.error_message
 
 
 @pytest.mark.parametrize("workers", [2])

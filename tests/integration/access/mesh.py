@@ -106,6 +106,11 @@ class Answer:
         )
 
 
+_TRIES = 5
+_UNHEARD = "Internal error from Core"
+"""Said by the client's side of grpc.aio alone."""
+
+
 @dataclass
 class Mesh:
     """Where each service answers."""
@@ -117,7 +122,20 @@ class Mesh:
     async def ask(
         self, call: Call, names: Names, caller: Identity, *, request: Message | None = None, timeout_s: float = 5.0
     ) -> Answer:
-        """One call as the gateway would hand it on; of an endless stream the first answer."""
+        """One call as the gateway would hand it on; of an endless stream the first answer.
+
+        A stream that is refused while its first message is being written is asked again: grpc.aio puts an error of its
+        own in place of what the server said (grpc/grpc#36066).
+        """
+        for _ in range(_TRIES):
+            answer = await self._ask(call, names, caller, request=request, timeout_s=timeout_s)
+            if not (call.streams_in and answer.message == _UNHEARD):
+                break
+        return answer
+
+    async def _ask(
+        self, call: Call, names: Names, caller: Identity, *, request: Message | None, timeout_s: float
+    ) -> Answer:
         channel = self.channels[SERVER_OF[call.service]]
         sent = request if request is not None else call.request(names)
         headers = identity_headers(caller)

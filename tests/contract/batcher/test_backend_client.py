@@ -197,6 +197,12 @@ async def test_a_server_that_is_not_there_is_said_to_be_unreachable_until_it_is(
     assert await stage.client.ready()
     await stage.stop()
     assert not await stage.client.ready()
+
+    async def unreachable() -> bool:
+        return await outcome(send(stage, 0)) is FailureKind.UNREACHABLE
+
+    # A channel of gRPC hears only after its call that their connection has broken; what it sends until then is lost.
+    await eventually(unreachable, what="the broken connection is no longer used")
     assert [await outcome(got) for got in [send(stage, number) for number in range(3)]] == [FailureKind.UNREACHABLE] * 3
     await stage.start()
     assert await stage.client.ready()

@@ -5,7 +5,6 @@ after the last part has started and false before the first one stops, so that ca
 """
 
 import asyncio
-import contextlib
 import signal
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -70,8 +69,8 @@ class Lifecycle:
         async def stop() -> None:
             if task is not None:
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await task
+                # Not `await task`: whoever does not end in time would be waited for nevertheless.
+                await asyncio.wait({task})
 
         self.add(name, start=start, stop=stop)
 

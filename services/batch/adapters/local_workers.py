@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 
+from services.batch.worker.niceness import give_way_no_more
 from services.common.clock import Clock
 from services.common.telemetry.logging import get_logger
 from services.common.tether import tethered
@@ -19,6 +20,10 @@ log = get_logger(__name__)
 
 _STOP_TIMEOUT_S = 3.0
 """How long a worker may take to give back what it has."""
+_DEATH_TIMEOUT_S = 1.0
+"""How long one may take to end that is killed."""
+_TURN_S = 0.1
+"""After this, one more session may be changed."""
 _DELAY_MIN_S = 0.1
 _DELAY_MAX_S = 5.0
 _CALM_S = 30.0
@@ -55,7 +60,7 @@ class LocalWorkers:
             try:
                 code = await process.wait()
             except asyncio.CancelledError:
-                await _end(process)
+                await self._end(process)
                 raise
             if self._clock.monotonic() - began_s > _CALM_S:
                 delay_s = _DELAY_MIN_S
@@ -63,17 +68,22 @@ class LocalWorkers:
             await self._clock.sleep(delay_s)
             delay_s = min(2 * delay_s, _DELAY_MAX_S)
 
-
-async def _end(process: asyncio.subprocess.Process) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.terminate()
-    try:
-        async with asyncio.timeout(_STOP_TIMEOUT_S):
-            await process.wait()
-    except TimeoutError:
+    async def _end(self, process: asyncio.subprocess.Process) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                with contextlib.suppress(ProcessLookupError):
+                    process.terminate()
+                while not give_way_no_more(process.pid):
+                    await self._clock.sleep(_TURN_S)
+                await process.wait()
+                return
         with contextlib.suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        try:
+            async with asyncio.timeout(_DEATH_TIMEOUT_S):
+                await process.wait()
+        except TimeoutError:
+            log.warning("a worker was killed and has not ended yet", pid=process.pid, waited_s=_DEATH_TIMEOUT_S)
 
 
 def environment_of(prefix: str, told: Mapping[str, object]) -> Mapping[str, str]:

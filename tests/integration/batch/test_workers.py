@@ -1,6 +1,10 @@
 """Workers as processes: how many there are, how they stop, who starts them again, who survives whom."""
 
+import asyncio
+import contextlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -60,6 +64,54 @@ async def test_a_worker_gives_way_to_all_else_on_its_processors_and_its_service_
     write_rows(source, ROWS)
     job = await service.ended((await service.submit(source, target, batch_size=50)).job_id)
     assert job.status == "completed", job.error_message
+
+
+@pytest.mark.parametrize("more_settings", [{"worker_niceness": 19}])
+@pytest.mark.parametrize("workers", [1])
+async def test_a_worker_that_shall_end_gives_way_no_more(service: Service) -> None:
+    """Nice as it was, it would take long to end beside busy processors, and its service with it."""
+    await eventually(lambda: [one.nice() for one in service.workers()] == [19], what="it is nice")
+    (worker,) = service.workers()
+    await eventually(lambda: group_of(worker) in {"", "nice 19"}, what="its session is, too")
+    worker.suspend()
+    stopping = asyncio.create_task(service.stop())
+
+    def hurried() -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return group_of(worker) == "nice 0" or worker.nice() == 0
+        return False
+
+    await eventually(hurried, what="it is hurried")
+    await stopping
+    assert not worker.is_running(), "it stood still, so it was killed"
+
+
+_TOGETHER = """
+import ctypes, os, sys
+from services.batch.worker.niceness import give_way
+os.setsid()
+if os.getuid() == 0:
+    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+    ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: what is in /proc of it is its own again
+sys.stdin.read()
+give_way(19)
+print(open("/proc/self/autogroup").read())
+"""
+"""A worker of somebody without privileges, who starts when he is told to."""
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="sessions are no groups to this kernel")
+def test_all_workers_give_way_that_start_at_the_same_time() -> None:
+    started = [
+        subprocess.Popen([sys.executable, "-c", _TOGETHER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    for one in started:
+        assert one.stdin is not None
+        one.stdin.close()
+        one.stdin = None
+    said = [one.communicate(timeout=30)[0] for one in started]
+    assert [one.strip().partition(" ")[2] for one in said] == ["nice 19"] * 4
 
 
 @pytest.mark.parametrize("workers", [2])

@@ -129,6 +129,11 @@ class Lifecycle:
         settle()
         await self._stop_requested.wait()
         await self.stop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # It ends by itself now. Once the loop is closed a second signal would kill it, and whoever looks at the
+            # exit code would take what it did for failed.
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
         return 1 if self._failed else 0
 
     async def _supervise(self, name: str, run: Callable[[], Awaitable[None]], *, restart: bool) -> None:

@@ -54,8 +54,15 @@ class KeptGateway(Gateway):
         return {type_url.rpartition(".")[2]: item["version"] for type_url, item in head["types"].items()}
 
     def keeper_log(self) -> list[dict[str, Any]]:
-        """What the keeper has said."""
-        return [orjson.loads(line) for line in (self._folder / "keeper.log").read_bytes().splitlines()]
+        """What the keeper has said.
+
+        After it has stopped, gRPC may print a traceback of a call that came the moment its server ended.
+        """
+        said: list[dict[str, Any]] = []
+        for line in (self._folder / "keeper.log").read_bytes().splitlines():
+            if line.startswith(b"{") or not said or said[-1]["event"] != "stopped":
+                said.append(orjson.loads(line))
+        return said
 
     def keeper_part(self) -> Part:
         """The keeper's process."""

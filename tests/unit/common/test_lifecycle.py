@@ -1,6 +1,8 @@
 """The end of a process's parts: bounded, whatever they do."""
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
@@ -63,3 +65,25 @@ async def test_a_task_that_ends_in_time_has_ended_when_the_stop_returns() -> Non
     await running.wait()
     await lifecycle.stop()
     assert cleaned
+
+
+_TOLD_TWICE = """
+import asyncio, os, signal, sys
+from services.common.clock import SystemClock
+from services.common.lifecycle import Lifecycle
+
+async def main() -> int:
+    lifecycle = Lifecycle(name="test", clock=SystemClock())
+    lifecycle.request_stop()
+    return await lifecycle.run()
+
+code = asyncio.run(main())
+for number in (signal.SIGTERM, signal.SIGINT):
+    os.kill(os.getpid(), number)
+sys.exit(code)
+"""
+
+
+def test_a_process_that_has_stopped_is_not_killed_by_a_second_signal_on_its_way_out() -> None:
+    told = subprocess.run([sys.executable, "-c", _TOLD_TWICE], timeout=30, check=False, capture_output=True, text=True)
+    assert (told.returncode, told.stderr) == (0, "")

@@ -139,7 +139,7 @@ class OutputPlan:
             return None
         index = table.argmax(axis=1)
         confidence = table[np.arange(rows), index]
-        if isnan(confidence.sum()):
+        if np.isnan(confidence).any():
             # numpy holds NaN for the largest of all; no class is the most probable by being unknown.
             unknown = np.isnan(table)
             known = np.where(unknown, -np.inf, table)

@@ -196,7 +196,7 @@ class ExternalMachine(RuleBasedStateMachine):
         rows = self.run(self.store.every())
         # A wish that failed for good says so until somebody has it tried again.
         for row in rows:
-            if row.progress.status is Status.FAILED and row.recipe.schema == DIGITS_SCHEMA:
+            if row.progress.status is Status.FAILED:
                 self.attempt(self.deployments.restart("m", row.new.deployment_name))
         self.run(asyncio.sleep(120))
         for row in self.run(self.store.every()):

@@ -91,7 +91,8 @@ async def test_a_lock_file_is_installed_once_and_then_found(make: Make) -> None:
     place = await make().ensure(Environment("python"), heard)
     assert version_of(place, "hammer") == "1.0"
     assert (place / "bin" / "activate").is_file()
-    assert heard.words == ["building an environment with the lock file of python"]
+    # What it says after that are words of uv's, now and then, where it takes long.
+    assert heard.words[0] == "building an environment with the lock file of python"
     assert await make().ensure(Environment("python"), again) == place
     assert again.words == []
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 import secrets
@@ -9,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx._transports.default
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,6 +30,10 @@ settings.register_profile("shared machine", deadline=None, suppress_health_check
 # Where CI is set, every run tries the same examples, so that it judges the change and not the day; others explore.
 settings.register_profile("repeatable", settings.get_profile("shared machine"), derandomize=True)
 settings.load_profile("repeatable" if os.environ.get("CI") else "shared machine")
+
+# Each client of httpx reads the certificates of all authorities anew, for 20 ms of CPU, though next to none here speaks
+# TLS: for what is the same each time they are read once.
+httpx._transports.default.create_ssl_context = functools.cache(httpx._transports.default.create_ssl_context)
 
 _UNSAFE_AND_QUICK = {
     "fsync": "off",

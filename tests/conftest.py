@@ -33,7 +33,8 @@ settings.load_profile("repeatable" if os.environ.get("CI") else "shared machine"
 
 # Each client of httpx reads the certificates of all authorities anew, for 20 ms of CPU, though next to none here speaks
 # TLS: for what is the same each time they are read once.
-httpx._transports.default.create_ssl_context = functools.cache(httpx._transports.default.create_ssl_context)
+_made_by = httpx._transports.default
+_made_by.create_ssl_context = functools.cache(_made_by.create_ssl_context)  # type: ignore[attr-defined]
 
 _UNSAFE_AND_QUICK = {
     "fsync": "off",

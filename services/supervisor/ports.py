@@ -3,6 +3,7 @@
 import contextlib
 import random
 import socket
+from collections.abc import Iterator, Sequence
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -115,7 +116,7 @@ def free_ports(count: int) -> list[int]:
     """
     found: list[int] = []
     with contextlib.ExitStack() as held:
-        for port in random.SystemRandom().sample(CANDIDATES, len(CANDIDATES)):
+        for port in _in_any_order(CANDIDATES):
             if len(found) == count:
                 break
             one = held.enter_context(socket.socket())
@@ -125,7 +126,15 @@ def free_ports(count: int) -> list[int]:
                 continue
             found.append(port)
     if len(found) < count:
-        raise OSError(
-            f"{count} ports are wanted and {len(found)} of {CANDIDATES.start} to {CANDIDATES.stop - 1} are free"
-        )
+        raise OSError(f"{count} ports are wanted and {len(found)} of {min(CANDIDATES)} to {max(CANDIDATES)} are free")
     return found
+
+
+def _in_any_order(ports: Sequence[int]) -> Iterator[int]:
+    """Each once. Shuffled as far as it is read (Fisher and Yates), for few are wanted of many."""
+    rng = random.SystemRandom()
+    moved: dict[int, int] = {}
+    for last in range(len(ports) - 1, -1, -1):
+        at = rng.randrange(last + 1)
+        yield ports[moved.get(at, at)]
+        moved[at] = moved.get(last, last)

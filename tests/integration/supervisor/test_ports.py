@@ -4,6 +4,9 @@ import socket
 from contextlib import ExitStack
 from pathlib import Path
 
+import pytest
+
+from services.supervisor import ports as ports_of_meshes
 from services.supervisor.ports import MeshPorts, free_ports
 
 
@@ -23,3 +26,11 @@ def test_free_ports_differ_can_be_bound_and_are_never_given_to_outgoing_connecti
 def test_a_mesh_beside_another_has_a_port_for_each_purpose() -> None:
     ports = MeshPorts.free().model_dump()
     assert len(set(ports.values())) == len(MeshPorts.model_fields)
+
+
+def test_every_port_that_there_is_may_be_had_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = free_ports(6)
+    monkeypatch.setattr(ports_of_meshes, "CANDIDATES", few)
+    assert sorted(free_ports(6)) == sorted(few)
+    with pytest.raises(OSError, match="7 ports are wanted and 6 of"):
+        free_ports(7)

@@ -123,8 +123,17 @@ def _no_unexpected_error_logs(caplog: pytest.LogCaptureFixture, request: pytest.
     yield
     if request.node.get_closest_marker("logs_errors"):
         return
-    errors = [record.getMessage() for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    said = [record for record in caplog.get_records("call") if record.levelno >= logging.ERROR]
+    errors = [record.getMessage() for record in said if not _late_for_another_test(record)]
     assert not errors, f"unexpected errors in the log: {errors}"
+
+
+def _late_for_another_test(record: logging.LogRecord) -> bool:
+    """gRPC has one queue for all event loops of a process: what it hears for a test that has ended finds its loop
+    closed, and is logged in the test that runs by then."""
+    error = record.exc_info[1] if record.exc_info else None
+    heard = "Exception in callback PollerCompletionQueue._handle_events" in record.getMessage()
+    return heard and isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
 
 
 def _open_folder(folder: Path) -> Path:

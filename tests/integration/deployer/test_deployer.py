@@ -108,15 +108,20 @@ async def test_a_restarted_deployer_loses_and_unloads_nothing(mesh: Mesh, triton
     await mesh.deploy(OLD, "old")
     before = await mesh.backends()
     await mesh.stop()
+    proven = (await _statistics(triton, OLD))["inference_count"]
     assert await triton.predict(OLD) == expected(OLD)
-    loaded_at = (await _statistics(triton, OLD))["last_inference"]
+
+    async def counted() -> bool:
+        return (await _statistics(triton, OLD))["inference_count"] == proven + 1
+
+    await eventually(counted, what="Triton has counted it, which it does after it has answered")
     await mesh.start()
     after = await mesh.backends()
     assert after.models == before.models
     assert after.revision > before.revision
     assert (await mesh.get("old")).status == "active"
     # No trial prediction either: what was proven is not touched.
-    assert (await _statistics(triton, OLD))["last_inference"] == loaded_at
+    assert (await _statistics(triton, OLD))["inference_count"] == proven + 1
 
 
 async def test_a_restarted_deployer_knows_what_it_published_while_triton_is_down(mesh: Mesh, triton: Triton) -> None:

@@ -55,14 +55,6 @@ def pytest_configure() -> None:
         ports.CANDIDATES = ports.CANDIDATES[int(name.removeprefix("gw")) :: count]
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Writes who failed into the file that FAILED_TESTS_FILE names, a line each, for a second look at them."""
-    path = os.environ.get("FAILED_TESTS_FILE")
-    if path and report.failed and "PYTEST_XDIST_WORKER" not in os.environ:
-        with Path(path).open("a") as file:
-            file.write(f"{report.nodeid}\n")
-
-
 class _Held:
     """A part that a synchronous, session-wide fixture holds: its loop runs only while it starts and stops."""
 

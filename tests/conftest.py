@@ -31,10 +31,10 @@ settings.register_profile("shared machine", deadline=None, suppress_health_check
 settings.register_profile("repeatable", settings.get_profile("shared machine"), derandomize=True)
 settings.load_profile("repeatable" if os.environ.get("CI") else "shared machine")
 
-# Each client of httpx reads the certificates of all authorities anew, for 20 ms of CPU, though next to none here speaks
-# TLS: for what is the same each time they are read once.
-_made_by = httpx._transports.default
-_made_by.create_ssl_context = functools.cache(_made_by.create_ssl_context)  # type: ignore[attr-defined]
+# Each client of httpx reads the certificates of all authorities, which takes 20 ms of CPU, though next to none here
+# speaks TLS. Read once, they are there for all clients of a process.
+_transports = httpx._transports.default
+_transports.create_ssl_context = functools.cache(_transports.create_ssl_context)  # type: ignore[attr-defined]
 
 _UNSAFE_AND_QUICK = {
     "fsync": "off",

@@ -22,8 +22,6 @@ _STOP_TIMEOUT_S = 3.0
 """How long a worker may take to give back what it has."""
 _DEATH_TIMEOUT_S = 1.0
 """How long one may take to end that is killed."""
-_TURN_S = 0.1
-"""After this, one more session may be changed."""
 _DELAY_MIN_S = 0.1
 _DELAY_MAX_S = 5.0
 _CALM_S = 30.0
@@ -69,16 +67,15 @@ class LocalWorkers:
             delay_s = min(2 * delay_s, _DELAY_MAX_S)
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_TIMEOUT_S):
-                with contextlib.suppress(ProcessLookupError):
-                    process.terminate()
-                while not give_way_no_more(process.pid):
-                    await self._clock.sleep(_TURN_S)
-                await process.wait()
-                return
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            process.terminate()
+        try:
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await give_way_no_more(process.pid, clock=self._clock)
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
         try:
             async with asyncio.timeout(_DEATH_TIMEOUT_S):
                 await process.wait()

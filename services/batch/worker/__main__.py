@@ -14,6 +14,7 @@ from services.common.telemetry.logging import configure_logging
 
 async def main(settings: WorkerSettings) -> int:
     """Runs until SIGTERM or SIGINT, or until its one job is done. The exit code."""
+    await give_way(settings.niceness, clock=SystemClock())
     return await usable(settings).run()
 
 
@@ -31,6 +32,5 @@ if __name__ == "__main__":
         loaded = load(WorkerSettings)
     except SystemExit:
         sys.exit(UNUSABLE)
-    give_way(loaded.niceness)
     configure_logging(service="batch-worker", instance=loaded.instance, level=loaded.log_level)
     sys.exit(asyncio.run(main(loaded)))

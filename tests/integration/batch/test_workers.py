@@ -87,14 +87,15 @@ async def test_a_worker_that_shall_end_gives_way_no_more(service: Service) -> No
 
 
 _TOGETHER = """
-import ctypes, os, sys
+import asyncio, ctypes, os, sys
 from services.batch.worker.niceness import give_way
+from services.common.clock import SystemClock
 os.setsid()
 if os.getuid() == 0:
     os.setgroups([]), os.setgid(65534), os.setuid(65534)
     ctypes.CDLL(None).prctl(4, 1, 0, 0, 0)  # PR_SET_DUMPABLE: what is in /proc of it is its own again
 sys.stdin.read()
-give_way(19)
+asyncio.run(give_way(19, clock=SystemClock()))
 print(open("/proc/self/autogroup").read())
 """
 """A worker of somebody without privileges, who starts when he is told to."""
